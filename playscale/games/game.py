@@ -1,0 +1,131 @@
+"""What a game must offer, and the registry of games.
+
+A game is one folder under games/ and one line in GAMES. Nothing else in the package names it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import nn
+
+GAMES = {"nethack": "playscale.games.nethack.game:NetHack"}
+
+Observation = dict[str, np.ndarray]
+Metadata = Mapping[str, str | int | float | None]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One array of an observation: its shape (without time and batch) and numpy dtype."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the environment answers to one action. `score` is the game's score so far, in points."""
+
+    observation: Observation
+    score: int
+    terminated: bool
+    truncated: bool
+
+    @property
+    def done(self) -> bool:
+        return self.terminated or self.truncated
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an episode went: final score (points), actions taken, whether the game itself ended it, and what it was."""
+
+    score: float
+    steps: int
+    terminated: bool
+    metadata: Metadata = field(default_factory=dict)
+
+
+class Env(Protocol):
+    """One environment. Observations are fresh arrays (the caller may keep them), one per name in Game.columns."""
+
+    def reset(self, seed: int) -> Observation: ...
+    def step(self, action: int) -> Step: ...
+    def outcome(self) -> Outcome: ...
+    def close(self) -> None: ...
+
+
+class Player(Protocol):
+    """A scripted player. It sees only what the observation holds."""
+
+    def reset(self, seed: int) -> None: ...
+    def act(self, observation: Observation) -> int: ...
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recorded game: its key (unique in the source, stable over runs), its files in order, what is known of it."""
+
+    key: str
+    paths: tuple[Path, ...]
+    metadata: Metadata
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Something in a source that is left out, and why."""
+
+    path: str
+    reason: str
+
+
+class Game(Protocol):
+    """Everything the rest of the package asks of a game."""
+
+    name: str
+    num_actions: int
+    columns: Mapping[str, Column]
+
+    def make_env(self, max_steps: int, record_dir: Path | None = None) -> Env:
+        """An environment that truncates after `max_steps` actions and leaves recordings of its games in `record_dir`."""
+        ...
+
+    def make_expert(self) -> Player: ...
+
+    def find_recordings(self, source: Path) -> tuple[list[Recording], list[Rejected]]:
+        """The recorded games below a directory, sorted by key; ValueError when there is none."""
+        ...
+
+    def decode(self, recording: Recording, block: int) -> Iterator[dict[str, np.ndarray]]:
+        """Blocks of at most `block` transitions: the observation columns, `action` i64, `score` i32, each [T, ...].
+
+        Raises ValueError, with a reason for the user, when the recording is damaged.
+        """
+        ...
+
+    def encoder_widths(self, scale: float) -> Any:
+        """The encoder's widths (a frozen dataclass) at a continuous scale; larger is wider."""
+        ...
+
+    def make_encoder(self, widths: Any) -> nn.Module:
+        """Observation tensors {column: [N, ...]} and prev_action [N] to features [N, F]; see agents/policy.py."""
+        ...
+
+
+def get_game(name: str) -> Game:
+    """The game of that name; ValueError naming the nearest known one."""
+    if name not in GAMES:
+        near = difflib.get_close_matches(name, GAMES, n=1, cutoff=0.0)
+        raise ValueError(f"unknown game {name!r}: did you mean {near[0]!r}? known: {', '.join(sorted(GAMES))}")
+    module, _, attribute = GAMES[name].partition(":")
+    game: Game = getattr(importlib.import_module(module), attribute)()
+    return game

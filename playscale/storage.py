@@ -1,0 +1,67 @@
+"""Files that are whole or absent: everything is written aside and renamed into place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+def local_path(uri: str | Path) -> Path:
+    """The local path of a path or file:// URI; ValueError for any other scheme."""
+    text = str(uri)
+    if text.startswith("file://"):
+        return Path(text.removeprefix("file://"))
+    if "://" in text:
+        raise ValueError(f"{text}: only local paths and file:// URIs can be used")
+    return Path(text)
+
+
+@contextmanager
+def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a file beside `path`; on success it is synced and renamed to `path`, on any exception it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with aside.open(mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_dir(path: Path) -> Iterator[Path]:
+    """Yield an empty directory beside `path`; on success it replaces `path`, on any exception it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+        if path.is_dir():
+            shutil.rmtree(path)
+        aside.rename(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically. NaN and infinities are refused (ValueError): a missing number is null."""
+    text = json.dumps(value, indent=1, allow_nan=False)
+    with atomic_file(path, "w") as file:
+        file.write(text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; ValueError with the place where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON (line {error.lineno}: {error.msg})") from error
