@@ -1,0 +1,179 @@
+"""The isoFLOP table: one row per (run, budget). An empty cell is a missing measurement, never zero."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from playscale.storage import atomic_file
+
+TEXT_COLUMNS = ("game", "method", "run", "size", "split")
+COUNT_COLUMNS = ("seed", "params", "samples", "episodes")
+NUMBER_COLUMNS = ("flops", "dev_loss", "dev_loss_se", "return_mean", "return_se", *COUNT_COLUMNS)
+COLUMNS = (
+    "game", "method", "run", "seed", "size", "flops", "params", "samples",
+    "dev_loss", "dev_loss_se", "return_mean", "return_se", "episodes", "split",
+)  # fmt: skip
+REQUIRED_COLUMNS = ("flops", "params", "samples", "dev_loss")
+NEVER_EMPTY = ("flops", "params")
+SPLITS = ("fit", "held-out")
+POSITIVE = ("flops", "params", "samples", "dev_loss")
+NOT_NEGATIVE = ("dev_loss_se", "return_se", "episodes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One trained model at one compute budget, and what was measured of it.
+
+    flops: training FLOPs; params: trained parameters; samples: transitions trained on; dev_loss: mean cross-entropy per
+    action (nats); return_*: over `episodes` games. None is "not measured". `extra` keeps columns this version does not
+    know. ValueError when a number is not one that could have been measured.
+    """
+
+    game: str = ""
+    method: str = ""
+    run: str = ""
+    seed: int | None = None
+    size: str = ""
+    flops: float
+    params: float
+    samples: float | None
+    dev_loss: float | None = None
+    dev_loss_se: float | None = None
+    return_mean: float | None = None
+    return_se: float | None = None
+    episodes: int | None = None
+    split: str = "fit"
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in NUMBER_COLUMNS:
+            _check_number(name, getattr(self, name))
+        if self.split not in SPLITS:
+            raise ValueError(f'column split: "{self.split}" is neither "fit" nor "held-out"; leave it empty for "fit"')
+
+    @property
+    def held_out(self) -> bool:
+        return self.split == "held-out"
+
+
+def _check_number(name: str, value: float | None) -> None:
+    if value is None:
+        if name in NEVER_EMPTY:
+            raise ValueError(f"column {name}: empty; every row needs its {name}")
+        return
+    if not math.isfinite(value):
+        raise ValueError(f"column {name}: {value} is not a finite number; leave the cell empty if it was not measured")
+    if name in POSITIVE and value <= 0:
+        raise ValueError(f"column {name}: {value:g} must be greater than zero")
+    if name in NOT_NEGATIVE and value < 0:
+        raise ValueError(f"column {name}: {value:g} must not be negative")
+
+
+def to_row(point: Point) -> dict[str, str]:
+    """The row as text, in the order of COLUMNS and then the extra ones; a missing value is an empty string."""
+    row = {name: _text(getattr(point, name)) for name in COLUMNS}
+    return row | {name: value for name, value in point.extra.items() if name not in row}
+
+
+def from_row(row: Mapping[str, Any]) -> Point:
+    """A Point from a CSV row, or from the params, metrics and tags of an MLflow run taken together.
+
+    None, "" and absent keys are missing. ValueError names the column.
+    """
+    values: dict[str, Any] = {name: str(row.get(name) or "") for name in TEXT_COLUMNS}
+    values["split"] = values["split"].strip() or "fit"
+    for name in NUMBER_COLUMNS:
+        values[name] = _number(name, row.get(name))
+    extra = {str(key): _text(value) for key, value in row.items() if key not in COLUMNS}
+    return Point(**values, extra=extra)
+
+
+def read_points(path: str | Path) -> list[Point]:
+    """Read a points CSV. ValueError, one line with file, line and column, for what is not a table of points."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; give a points CSV, as written by train, evaluate or study") from error
+    except IsADirectoryError as error:
+        raise ValueError(f"{path}: is a directory; give the points CSV inside it") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file; a points table is a CSV in UTF-8") from error
+    reader = csv.reader(io.StringIO(text, newline=""))
+    points: list[Point] = []
+    header: list[str] = []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(header)
+        points.extend(_parse(header, cells) for cells in reader if any(cell.strip() for cell in cells))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}, line {max(reader.line_num, 1)}: {error}") from error
+    if not points:
+        raise ValueError(f"{path}: the table has a header but no rows; train and evaluate some points first")
+    return points
+
+
+def write_points(points: Sequence[Point], path: str | Path) -> None:
+    """Write the table atomically, unknown columns last in the order they first appear."""
+    columns = list(COLUMNS) + _extra_columns(points)
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(to_row(point) for point in points)
+    with atomic_file(Path(path)) as file:
+        file.write(out.getvalue().encode())
+
+
+def _extra_columns(points: Iterable[Point]) -> list[str]:
+    names = dict.fromkeys(name for point in points for name in point.extra)
+    return [name for name in names if name not in COLUMNS]
+
+
+def _check_header(header: list[str]) -> None:
+    if not any(header):
+        raise ValueError(f"no header row; the first line must name the columns, at least {', '.join(REQUIRED_COLUMNS)}")
+    missing = [name for name in REQUIRED_COLUMNS if name not in header]
+    if missing:
+        raise ValueError(f"missing column {', '.join(missing)}; the header must name {', '.join(REQUIRED_COLUMNS)}")
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise ValueError(f"column {', '.join(twice)} appears twice in the header; keep one of them")
+
+
+def _parse(header: list[str], cells: list[str]) -> Point:
+    if len(cells) != len(header):
+        raise ValueError(f"{len(cells)} cells where the header names {len(header)} columns; quote cells with commas")
+    return from_row(dict(zip(header, cells, strict=True)))
+
+
+def _number(name: str, value: Any) -> float | int | None:
+    text = "" if value is None else str(value).strip()
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f'column {name}: "{text[:40]}" is not a number; leave the cell empty if missing') from None
+    if name not in COUNT_COLUMNS or not math.isfinite(number):
+        return number
+    if number.is_integer():
+        return int(text) if text.lstrip("+-").isascii() and text.lstrip("+-").isdigit() else int(number)
+    if name in {"seed", "episodes"}:
+        raise ValueError(f"column {name}: {text} is not a whole number")
+    return number
+
+
+def _text(value: Any) -> str:
+    """Shortest text that reads back as the same value: 3e+11 for a budget, 500000 for a count."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value)
