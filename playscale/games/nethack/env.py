@@ -1,0 +1,144 @@
+"""NetHack through nle, as NetHackChallenge-v0 plays it, but seeded.
+
+NetHackChallenge-v0 refuses seeds, so the game is driven one floor below gymnasium, with the same options, the same 121
+actions and the same ends: any character, no menus skipped, a limit of steps, a stop when the turn counter stands still.
+A seed fixes everything, the phase of the moon included (nle takes it from the clock otherwise).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+from nle import nethack
+
+from playscale.games.game import Env, Metadata, Observation, Outcome, Step
+from playscale.games.nethack.actions import KEYS
+from playscale.games.nethack.recording import cut_after, read_xlogfile
+
+NO_PROGRESS_TIMEOUT = 10_000  # NetHackChallenge-v0 ends a game whose turn counter stands still for so many steps
+LOADING_LIMIT = 1_000  # keys that may be needed from the start of the game to its first move, as in nle.env
+
+_ESC, _SPACE, _QUIT, _YES = 27, ord(" "), ord("q") | 0x80, ord("y")
+_QUITTING = (_ESC,) * 8 + (_QUIT, _YES) + (_ESC,) * 60
+_OBSERVED = ("tty_chars", "tty_colors", "tty_cursor", "blstats", "program_state", "internal")
+
+
+class NetHackEnv:
+    """One game after the other, each in an instance of its own (7 ms), so that no game leaks into the next."""
+
+    def __init__(self, max_steps: int, record_dir: Path | None = None) -> None:
+        if max_steps < 1:
+            raise ValueError(f"max_steps is {max_steps}: it must be at least 1")
+        self._max_steps = max_steps
+        self._prefix = None if record_dir is None else f"{record_dir.resolve()}/nle.{os.getpid()}."
+        if record_dir is not None:
+            record_dir.mkdir(parents=True, exist_ok=True)
+        self._game: nethack.Nethack | None = None
+
+    def reset(self, seed: int) -> Observation:
+        """Start the game of that seed; a game that was going on is abandoned, its recording unfinished."""
+        if seed < 0:
+            raise ValueError(f"seed is {seed}: it must not be negative")
+        self.close()
+        self._start()
+        assert self._game is not None
+        self._game.set_initial_seeds(seed, seed, False)
+        self._observed = self._game.reset(self._ttyrec)
+        self._steps = self._score = self._turns = self._deepest = self._still = self._keys = 0
+        self._terminated = self._truncated = False
+        self._character: Metadata = {}
+        for _ in range(LOADING_LIMIT):
+            if self._observed[4][3]:  # in_moveloop
+                self._read_status()
+                return self._observation()
+            self._press(_SPACE)
+        raise RuntimeError(f"NetHack with seed {seed} did not reach its first move in {LOADING_LIMIT} keys")
+
+    def step(self, action: int) -> Step:
+        """Press the key of one action. After the end of a game only reset() and outcome() are allowed."""
+        assert self._game is not None, "step() outside a game: reset first"
+        ended = self._press(KEYS[action])
+        self._steps += 1
+        self._read_status()
+        if self._observed[4][0]:  # gameover: the screens after death are clicked through, as in nle.env
+            while not ended and self._observed[5][3]:  # xwaitforspace
+                ended = self._press(_SPACE)
+        observation = self._observation()
+        self._terminated = ended
+        self._truncated = not ended and (self._steps >= self._max_steps or self._still >= NO_PROGRESS_TIMEOUT)
+        if self._truncated or ended:
+            self._finish()
+        return Step(observation, self._score, self._terminated, self._truncated)
+
+    def outcome(self) -> Outcome:
+        """The game so far; role, race, gender and alignment are known once it is over."""
+        metadata = {**self._character, "turns": self._turns, "deepest_level": self._deepest}
+        return Outcome(float(self._score), self._steps, self._terminated, metadata)
+
+    def close(self) -> None:
+        if self._game is not None:
+            self._game.close()
+            self._game = None
+
+    def _start(self) -> None:
+        recorded = self._prefix is not None
+        self._ttyrec = self._unused_name() if recorded else None
+        self._game = nethack.Nethack(
+            observation_keys=_OBSERVED,
+            playername="Agent-@",
+            ttyrec=self._ttyrec,
+            scoreprefix=self._prefix,
+            fix_moon_phase=True,
+        )
+        # nle keeps the log of a game that is not recorded in the folder of the instance
+        self._xlogfile = Path(f"{self._prefix}xlogfile" if recorded else f"{self._game._vardir}/xlogfile")  # noqa: SLF001
+
+    def _unused_name(self) -> str:
+        names = (f"{self._prefix}{n}.ttyrec{nethack.TTYREC_VERSION}.bz2" for n in itertools.count())
+        return next(name for name in names if not Path(name).exists())
+
+    def _press(self, key: int) -> bool:
+        assert self._game is not None
+        self._observed, ended = self._game.step(key)
+        self._keys += 1
+        return bool(ended)
+
+    def _observation(self) -> Observation:
+        chars, colors, cursor = self._observed[:3]
+        return {"tty_chars": chars.copy(), "tty_colors": colors.copy(), "tty_cursor": cursor.astype(np.int16)}
+
+    def _read_status(self) -> None:
+        blstats = self._observed[3]
+        turns = int(blstats[nethack.NLE_BL_TIME])
+        self._still = self._still + 1 if turns == self._turns else 0
+        if turns:  # all zero before the game and after it
+            self._turns = turns
+            self._score = int(blstats[nethack.NLE_BL_SCORE])
+            self._deepest = max(self._deepest, int(blstats[nethack.NLE_BL_DEPTH]))
+
+    def _finish(self) -> None:
+        """Bring the game to its end, so that NetHack logs it, and close it, so that its recording is complete.
+
+        The keys that quit a truncated game are no play: they are cut from the recording.
+        """
+        played = self._keys
+        if self._truncated:
+            keys = iter(_QUITTING)
+            while not self._press(next(keys)):
+                pass
+        games = read_xlogfile(self._xlogfile)
+        game = games[-1] if games else {}
+        names = {"role": "role", "race": "race", "gender": "gender", "alignment": "align"}
+        self._character = {name: game.get(field) for name, field in names.items()}
+        self._deepest = max(self._deepest, int(game.get("maxlvl", 0)))
+        self.close()
+        if self._truncated and self._ttyrec is not None:
+            cut_after(Path(self._ttyrec), played)
+
+
+def make_env(max_steps: int, record_dir: Path | None = None) -> Env:
+    """NetHack, truncated after `max_steps` actions; with `record_dir`, nle's own recordings of the games go there."""
+    return NetHackEnv(max_steps, record_dir)
