@@ -1,0 +1,1 @@
+"""Kubeflow Pipelines components: each calls one step of the library."""

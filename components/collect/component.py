@@ -1,0 +1,12 @@
+"""KFP component: the expert plays the games of a study."""
+
+from components.image import IMAGE
+from kfp import dsl
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def collect(spec: str, out: str) -> str:
+    """Returns the directory of recordings, or "" when the study brings a ready corpus."""
+    from playscale import steps
+
+    return steps.collect(spec, out)

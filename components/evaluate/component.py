@@ -1,0 +1,12 @@
+"""KFP component: play every checkpoint of a run, or the references."""
+
+from components.image import IMAGE
+from kfp import dsl
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate(spec: str, run: str, checkpoints: str, corpus: str, out: str, tracking_uri: str) -> str:
+    """Plays `checkpoints`, a directory of them ("" for the references). Returns the directory of the results."""
+    from playscale import steps
+
+    return steps.evaluate(spec, run, checkpoints, corpus, out, tracking_uri)

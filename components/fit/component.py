@@ -1,0 +1,26 @@
+"""KFP component: fit the laws to everything the study's experiment holds, and write the report."""
+
+from components.image import IMAGE
+from kfp import dsl
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def fit(
+    spec: str,
+    corpus: str,
+    evaluated: list,
+    out: str,
+    tracking_uri: str,
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+) -> str:
+    """`evaluated` only says what must be done before. Returns the path of the report."""
+    import shutil
+
+    from playscale import steps
+
+    result = steps.fit(spec, corpus, out, tracking_uri)
+    for name, value in result.metrics.items():
+        metrics.log_metric(name, value)
+    shutil.copyfile(result.report, report.path)
+    return str(result.report)

@@ -1,0 +1,12 @@
+"""KFP component: which runs of the grid are trained."""
+
+from components.image import IMAGE
+from kfp import dsl
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def plan(spec: str, corpus: str, out: str) -> list:
+    """Returns the names of the training runs, largest first."""
+    from playscale import steps
+
+    return steps.plan(spec, corpus, out)

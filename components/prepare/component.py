@@ -1,0 +1,12 @@
+"""KFP component: recordings into a corpus. The corpus travels as a URI, never as a copied artifact."""
+
+from components.image import IMAGE
+from kfp import dsl
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def prepare(spec: str, games: str, out: str) -> str:
+    """Returns the URI of the corpus."""
+    from playscale import steps
+
+    return steps.prepare(spec, games, out)

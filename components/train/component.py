@@ -1,0 +1,12 @@
+"""KFP component: train one model through all its budgets."""
+
+from components.image import IMAGE
+from kfp import dsl
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train(spec: str, run: str, corpus: str, out: str, tracking_uri: str) -> str:
+    """Returns the directory of the run's checkpoints."""
+    from playscale import steps
+
+    return steps.train(spec, run, corpus, out, tracking_uri)

@@ -1,0 +1,35 @@
+"""The study pipeline: collect, prepare, plan, then train and evaluate every size side by side, then fit."""
+
+from components.collect.component import collect
+from components.evaluate.component import evaluate
+from components.fit.component import fit
+from components.plan.component import plan
+from components.prepare.component import prepare
+from components.train.component import train
+from kfp import dsl
+
+
+@dsl.pipeline(name="playscale-study", description="A whole isoFLOP study: from expert games to laws, forecasts and a report.")
+def study(spec: str, out: str, tracking_uri: str = "") -> str:
+    """A study's spec (YAML text), the directory it may fill, and the MLflow server it logs to ("": SQLite in `out`).
+
+    No task is cached: each finds out by itself what is already done, and logging to MLflow must happen.
+    """
+    games = collect(spec=spec, out=out).set_caching_options(False)
+    corpus = prepare(spec=spec, games=games.output, out=out).set_caching_options(False)
+    grid = plan(spec=spec, corpus=corpus.output, out=out).set_caching_options(False)
+    references = evaluate(
+        spec=spec, run="references", checkpoints="", corpus=corpus.output, out=out, tracking_uri=tracking_uri
+    ).set_caching_options(False)
+    with dsl.ParallelFor(grid.output) as run:
+        trained = train(
+            spec=spec, run=run, corpus=corpus.output, out=out, tracking_uri=tracking_uri
+        ).set_caching_options(False)
+        played = evaluate(
+            spec=spec, run=run, checkpoints=trained.output, corpus=corpus.output, out=out, tracking_uri=tracking_uri
+        ).set_caching_options(False)
+    fitted = fit(
+        spec=spec, corpus=corpus.output, evaluated=dsl.Collected(played.output), out=out, tracking_uri=tracking_uri
+    ).set_caching_options(False)
+    fitted.after(references)
+    return fitted.outputs["Output"]

@@ -1,0 +1,281 @@
+"""The verbs. The one place where everything is wired together; nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train agents: one run through its budgets.")
+study_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Whole studies, as pipelines.")
+app.add_typer(train_app, name="train")
+app.add_typer(study_app, name="study")
+
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+Out = Annotated[Path, typer.Option(help="Directory to write.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")]
+Tracking = Annotated[str | None, typer.Option(help=f"MLflow server or sqlite:/// file (default: ${TRACKING_URI}).")]
+Experiment = Annotated[str | None, typer.Option(help="Also log to this MLflow experiment.")]
+
+
+class Core(str, Enum):
+    lstm = "lstm"
+    transformer = "transformer"
+
+
+class Runner(str, Enum):
+    subprocess = "subprocess"
+
+
+@app.callback()
+def playscale() -> None:
+    """Playscale: scaling laws for game-playing agents.
+
+    The way of the data: collect, prepare, train, evaluate, fit; `study run` does all of it.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+@app.command()
+def collect(
+    out: Out,
+    game: Annotated[str, typer.Option(help="The game.")] = "nethack",
+    games: Annotated[int, typer.Option(min=1, help="How many games the expert plays.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Game i is played with seed SEED + i.")] = 0,
+    max_steps: Annotated[int, typer.Option(min=1, help="A game is cut after this many actions.")] = 5000,
+    workers: Workers = None,
+) -> None:
+    """Let the game's expert play, and leave the games as NLD-AA has them.
+
+    \b
+    Example:
+      playscale collect --game nethack --games 4 --max-steps 400 --out games
+    """
+    from playscale.console import progress
+    from playscale.rollout.collect import collect as run
+
+    with progress("collect") as report:
+        run(game, games, out, seed=seed, workers=workers or _cores(), max_steps=max_steps, progress=report)
+    typer.echo(f"{games} games of {game} in {out}")
+
+
+@app.command()
+def prepare(
+    source: Annotated[str, typer.Argument(help="A directory of recordings in NLD-AA layout.")],
+    out: Out,
+    game: Annotated[str, typer.Option(help="The game that was recorded.")] = "nethack",
+    workers: Workers = None,
+) -> None:
+    """Turn recorded games into a corpus: shards to stream from, split by game into train and dev.
+
+    \b
+    Example:
+      playscale prepare games --out corpus
+    """
+    from playscale.console import progress
+    from playscale.corpus.prepare import prepare as run
+
+    with progress("prepare") as report:
+        corpus = run(source, out, game=game, workers=workers or _cores(), progress=report)
+    typer.echo(corpus.summary())
+
+
+@train_app.command("bc")
+def train_bc(
+    corpus: Annotated[str, typer.Option(help="The corpus to imitate.")],
+    size: Annotated[str, typer.Option(help="Model size: 10k ... 500M parameters.")],
+    budgets: Annotated[str, typer.Option(help="Compute budgets in training FLOPs, comma-separated.")],
+    out: Out,
+    core: Annotated[Core, typer.Option(help="The recurrent core.")] = Core.lstm,
+    seed: Annotated[int, typer.Option(help="Of the initial weights and the order of games.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Games side by side in a batch.")] = 8,
+    unroll: Annotated[int, typer.Option(min=1, help="Transitions of each game in a batch.")] = 32,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: by model size.")] = None,
+    cooldown: Annotated[float, typer.Option(help="Share of each budget spent on a linear cooldown branch.")] = 0.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    experiment: Experiment = None,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Behavioural cloning: one model, a checkpoint and a row of OUT/points.csv at each budget.
+
+    \b
+    Example:
+      playscale train bc --corpus corpus --size 10k --budgets 5e9,1e10 --out train-10k
+    """
+    from playscale.console import points_table, progress, show
+    from playscale.training.config import TrainConfig
+    from playscale.training.bc import train_bc as run
+
+    config = TrainConfig(
+        size=size,
+        budgets=tuple(sorted(_numbers(budgets, "--budgets"))),
+        core=core.value,
+        seed=seed,
+        batch=batch,
+        unroll=unroll,
+        learning_rate=learning_rate,
+        cooldown=cooldown,
+        device=device,
+    )
+    with progress("train") as report:
+        if experiment:
+            from playscale.steps import train_tracked
+
+            points = train_tracked(_experiment(experiment, tracking_uri), corpus, out, config, report)
+        else:
+            points = run(corpus, out, config, progress=report)
+    show(points_table(points))
+
+
+@app.command()
+def evaluate(
+    checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoint directories.")],
+    out: Out,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes for each checkpoint, seeds SEED ... SEED+N-1.")] = 100,
+    max_steps: Annotated[int, typer.Option(min=1, help="An episode is cut after this many actions.")] = 100_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode.")] = 0,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the action distribution; 0 takes the best.")] = 1.0,
+    corpus: Annotated[str | None, typer.Option(help="Also show the expert's return in this corpus.")] = None,
+    workers: Workers = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    experiment: Experiment = None,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Play trained agents, beside a random policy (and the corpus's expert); returns go to OUT/points.csv.
+
+    \b
+    Example:
+      playscale evaluate train-10k/checkpoints/* --episodes 4 --max-steps 200 --corpus corpus --out play
+    """
+    from playscale.console import evaluations_table, progress, show
+    from playscale.steps import evaluate_checkpoints
+
+    with progress("evaluate") as report:
+        evaluations = evaluate_checkpoints(
+            checkpoints,
+            out,
+            episodes=episodes,
+            max_steps=max_steps,
+            seed=seed,
+            temperature=temperature,
+            workers=workers,
+            device=device,
+            experiment=_experiment(experiment, tracking_uri) if experiment else None,
+            progress=report,
+        )
+    show(evaluations_table(evaluations))
+
+
+@app.command()
+def fit(
+    points: Annotated[str, typer.Argument(help="A points CSV, or mlflow:EXPERIMENT.")],
+    out: Out,
+    forecast: Annotated[str, typer.Option(help="Budgets to forecast for, in FLOPs, comma-separated.")] = "",
+    forecast_at: Annotated[list[str] | None, typer.Option(help="params=N,samples=D; may be given again.")] = None,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Fit the scaling laws of a points table: OUT/fit.json, OUT/report.html and OUT/figures.
+
+    \b
+    Example:
+      playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14
+    """
+    from playscale.console import fit_tables, show
+    from playscale.points import read_points
+    from playscale.report.report import write_figures, write_report
+    from playscale.scaling.fit import fit as run, write_fit
+
+    name = points.removeprefix("mlflow:")
+    table = _experiment(name, tracking_uri, create=False).points() if points.startswith("mlflow:") else read_points(points)
+    result = run(table, _numbers(forecast, "--forecast"), [_pair(text) for text in forecast_at or []])
+    out.mkdir(parents=True, exist_ok=True)
+    write_fit(result, out / "fit.json")
+    write_figures(out / "figures", result.to_dict(), table, ())
+    write_report(out / "report.html", result.to_dict(), table, title=f"Scaling laws of {name}")
+    show(*fit_tables(result.to_dict()))
+    typer.echo(f"report: {out / 'report.html'}")
+
+
+@study_app.command("run")
+def study_run(
+    spec: Annotated[Path, typer.Argument(help="The study's spec, YAML; see studies/.")],
+    out: Annotated[Path | None, typer.Option(help="Directory of the study (default: out/NAME).")] = None,
+    runner: Annotated[Runner, typer.Option(help="How kfp.local runs the components.")] = Runner.subprocess,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Run a whole study on this machine, as the very pipeline a cluster runs; run it again to go on after a stop.
+
+    \b
+    Example:
+      playscale study run studies/smoke.yaml --out out/smoke
+    """
+    from playscale.local_study import run_study
+
+    del runner  # one so far
+    run_study(spec, out, tracking_uri)
+
+
+@app.command("compile")
+def compile_pipelines(
+    out: Annotated[Path, typer.Option(help="Directory for the YAML.")] = Path("pipelines/compiled"),
+    image: Annotated[str | None, typer.Option(help="Image the components run in.")] = None,
+) -> None:
+    """Write the pipelines as YAML for Kubeflow Pipelines.
+
+    \b
+    Example:
+      playscale compile --out compiled --image registry.example.org/playscale:0.1.0
+    """
+    if image:
+        os.environ["PLAYSCALE_IMAGE"] = image
+    from pipelines.compile import compile_study
+
+    typer.echo(compile_study(out))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if os.environ.get("PLAYSCALE_TRACEBACK"):
+            traceback.print_exc()
+        sys.stderr.write(f"playscale: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part]
+    except ValueError as error:
+        raise ValueError(f"{option}: {text!r} is not a comma-separated list of numbers such as 1e11,3e11") from error
+
+
+def _pair(text: str) -> tuple[float, float]:
+    values = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    if set(values) != {"params", "samples"}:
+        raise ValueError(f"--forecast-at: {text!r} is not of the form params=N,samples=D")
+    (params,), (samples,) = (_numbers(values[name], "--forecast-at") for name in ("params", "samples"))
+    return params, samples
+
+
+def _experiment(name, tracking_uri, *, create=True):  # type: ignore[no-untyped-def]
+    from playscale.tracking.mlflow_tracker import MlflowExperiment
+
+    return MlflowExperiment(name, tracking_uri or os.environ.get(TRACKING_URI) or "sqlite:///mlflow.db", create=create)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""A study on this machine: the pipeline runs in a process of its own, this one shows how far it is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from playscale.console import fit_tables, points_table, show
+from playscale.points import read_points
+from playscale.progress import TaskProgress, read_progress
+from playscale.steps import SUPERVISOR, default_tracking_uri
+from playscale.storage import read_json
+from playscale.study import StudySpec, read_spec
+
+LINE_SECONDS = 15.0
+
+
+def run_study(spec_path: Path, out: Path | None, tracking_uri: str | None) -> None:
+    """Run the study pipeline through kfp.local and print its outcome.
+
+    Raises ValueError for a bad spec, a directory in use, or a step that found bad input; RuntimeError when a step failed.
+    A rerun in the same directory goes on where the last one stopped.
+    """
+    spec = read_spec(spec_path)
+    place = (out or Path("out") / spec.name).resolve()
+    place.mkdir(parents=True, exist_ok=True)
+    tracking = tracking_uri or default_tracking_uri(place)
+    started = time.time()
+    with _locked(place), (place / "pipeline.log").open("a") as log:
+        for stale in (place / "progress").glob("*.json"):
+            stale.unlink()
+        threads = str(max(1, (os.cpu_count() or 1) // 2))  # kfp.local runs two tasks at once
+        environment = {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"} | os.environ | {SUPERVISOR: str(os.getpid())}
+        command = [sys.executable, "-m", "pipelines.local", str(spec_path.resolve()), str(place), tracking]
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment)
+        try:
+            _watch(process, place, spec, started)
+        finally:
+            process.kill()
+            process.wait()
+    _check(process.returncode, place)
+    _summary(place, tracking, started)
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    with (place / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{place}: another study is running in this directory; wait for it or give another --out") from error
+        yield
+
+
+def _watch(process: subprocess.Popen[bytes], place: Path, spec: StudySpec, started: float) -> None:
+    """Show progress until the pipeline ends: a live table on a terminal, lines elsewhere."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=2) as live:
+            while process.poll() is None:
+                live.update(_picture(read_progress(place / "progress"), spec, started))
+                time.sleep(0.5)
+            live.update(_picture(read_progress(place / "progress"), spec, started))
+        return
+    spoken = time.time()
+    done: set[str] = set()
+    while process.poll() is None:
+        time.sleep(0.2)
+        tasks = read_progress(place / "progress")
+        for task in tasks:
+            if task.state == "done" and task.task not in done:
+                done.add(task.task)
+                console.print(f"{_clock(time.time() - started)} done {task.task} in {task.seconds:.0f} s: {task.what}", soft_wrap=True)
+        running = [f"{task.task}: {task.what} ({100 * task.fraction:.0f} %)" for task in tasks if task.state == "running"]
+        if running and time.time() - spoken > LINE_SECONDS:
+            spoken = time.time()
+            console.print(f"{_clock(time.time() - started)} {_left(tasks, spec, started)}; " + "; ".join(running), soft_wrap=True)
+
+
+def _picture(tasks: list[TaskProgress], spec: StudySpec, started: float) -> Table:
+    table = Table(box=None, show_header=False, title=f"{spec.name}: {_clock(time.time() - started)}, {_left(tasks, spec, started)}")
+    for task in tasks:
+        bar = "━" * round(20 * task.fraction)
+        colour = {"done": "green", "failed": "red"}.get(task.state, "cyan")
+        seconds = task.seconds if task.state != "running" else time.time() - task.started
+        table.add_row(task.task, f"[{colour}]{bar:<20}[/]", f"{100 * task.fraction:3.0f} %", f"{seconds:4.0f} s", task.what)
+    return table
+
+
+def _left(tasks: list[TaskProgress], spec: StudySpec, started: float) -> str:
+    """The time left, from the work done so far: training and playing are nearly all of it, alike for every size."""
+    runs = max(1, len(spec.sizes) * len(spec.seeds))
+    weights = {"collect": 0.5, "prepare": 0.1, "plan": 0.1, "train": 2.0, "evaluate": 1.0, "fit": 0.2}
+    total = 0.8 + runs * 3.0 + weights["fit"]
+    done = sum(weights[task.task.split("-")[0]] * task.fraction for task in tasks if task.task != "evaluate-references")
+    if done < 0.3:
+        return "estimating the time left"
+    left = (time.time() - started) * max(total - done, 0) / done
+    return f"about {max(1, round(left / 60))} min left"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _check(returncode: int, place: Path) -> None:
+    failed = [task for task in read_progress(place / "progress") if task.state == "failed"]
+    if failed:
+        text = f"{failed[0].task}: {failed[0].what}"
+        raise ValueError(text) if failed[0].user_error else RuntimeError(f"{text} (log: {place / 'pipeline.log'})")
+    if returncode:
+        raise RuntimeError(f"the pipeline ended with code {returncode}; its log is {place / 'pipeline.log'}")
+
+
+def _summary(place: Path, tracking: str, started: float) -> None:
+    """Points, laws, forecast against truth, the time each step took, and where to look next."""
+    show(points_table(read_points(place / "points.csv")), *fit_tables(read_json(place / "fit.json")))
+    times = Table(title="Wall time", title_justify="left", header_style="bold")
+    times.add_column("step")
+    times.add_column("seconds", justify="right")
+    for task in read_progress(place / "progress"):
+        times.add_row(task.task, f"{task.seconds:.1f}")
+    times.add_row("whole study", f"{time.time() - started:.1f}")
+    show(times)
+    show(f"report:  {place / 'report.html'}", f"MLflow:  mlflow ui --backend-store-uri {tracking}", f"points:  {place / 'points.csv'}")

@@ -1,0 +1,72 @@
+"""What the steps of a study are doing, as small files that another process can watch."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from playscale.storage import atomic_file
+
+
+@dataclass(frozen=True)
+class TaskProgress:
+    """One task: the last thing said, the fraction done (0..1), unix times, and how it failed if it did."""
+
+    task: str
+    what: str
+    fraction: float
+    started: float
+    updated: float
+    state: str = "running"  # running | done | failed
+    user_error: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return self.updated - self.started
+
+
+class ProgressFile:
+    """A progress callback (what, fraction) that keeps one JSON file current, written at most twice a second."""
+
+    def __init__(self, folder: Path, task: str) -> None:
+        now = time.time()
+        self.path = folder / f"{task}.json"
+        self.current = TaskProgress(task, "starting", 0.0, now, now)
+        self._write(self.current)
+
+    def __call__(self, what: str, fraction: float) -> None:
+        now = time.time()
+        if now - self.current.updated >= 0.5:
+            self._write(replace(self.current, what=what, fraction=min(max(fraction, 0.0), 1.0), updated=now))
+
+    def end(self, state: str, what: str, *, user_error: bool = False) -> None:
+        fraction = 1.0 if state == "done" else self.current.fraction
+        self._write(replace(self.current, what=what, fraction=fraction, updated=time.time(), state=state, user_error=user_error))
+
+    def _write(self, progress: TaskProgress) -> None:
+        self.current = progress
+        with atomic_file(self.path, "w") as file:
+            json.dump(asdict(progress), file)
+
+
+@contextmanager
+def reporting(folder: Path, task: str) -> Iterator[ProgressFile]:
+    """Report a task from its start to its end, its failure included."""
+    progress = ProgressFile(folder, task)
+    try:
+        yield progress
+    except BaseException as error:
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        progress.end("failed", first_line, user_error=isinstance(error, ValueError | OSError))
+        raise
+    progress.end("done", progress.current.what if progress.current.what != "starting" else "done")
+
+
+def read_progress(folder: Path) -> list[TaskProgress]:
+    """Every task reported so far, in the order they started."""
+    tasks = [TaskProgress(**json.loads(path.read_text())) for path in folder.glob("*.json")]
+    return sorted(tasks, key=lambda task: task.started)

@@ -1,0 +1,173 @@
+"""What is to be run: the spec of a study, read from YAML, and the grid of training runs it stands for."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from playscale.games.game import GAMES
+from playscale.training.config import TrainConfig
+
+
+def _size(text: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)?[kM]", text):
+        raise ValueError(f"{text!r} is not a model size: write it like 10k, 300k or 3M")
+    return text
+
+
+Size = Annotated[str, AfterValidator(_size)]
+Budget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Collect(Frozen):
+    """Games for the game's own expert to play: how many, from which seed on, cut at how many actions."""
+
+    games: int = Field(ge=2)
+    max_steps: int = Field(default=5000, ge=1)
+    seed: int = Field(default=1_000_000, ge=0)
+
+
+class Source(Frozen):
+    """Where the expert play comes from: exactly one of the three.
+
+    collect: the expert plays; games: a directory of recordings (NLD-AA layout); corpus: a prepared corpus.
+    """
+
+    collect: Collect | None = None
+    games: str | None = None
+    corpus: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Source:
+        if sum(value is not None for value in (self.collect, self.games, self.corpus)) != 1:
+            raise ValueError("give exactly one of collect, games, corpus")
+        return self
+
+
+class Evaluate(Frozen):
+    """The episodes played by each trained agent. The same seeds for every agent."""
+
+    episodes: int = Field(default=100, ge=1)
+    max_steps: int = Field(default=100_000, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+    seed: int = Field(default=0, ge=0)
+
+
+class Training(Frozen):
+    """The part of TrainConfig that a study may set; the rest is the grid's."""
+
+    batch: int = Field(default=8, ge=1)
+    unroll: int = Field(default=32, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    warmup_steps: int = Field(default=20, ge=0)
+    clip_norm: float = Field(default=1.0, gt=0)
+    cooldown: float = Field(default=0.0, ge=0, lt=1)
+    device: str = "auto"
+    dev_samples: int = Field(default=8192, ge=1)
+    save_seconds: float = Field(default=60.0, gt=0)
+
+
+class StudySpec(Frozen):
+    """A whole study. Budgets are in training FLOPs; `held_out` budgets are trained, never fitted."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    game: str = "nethack"
+    method: Literal["bc"] = "bc"
+    source: Source
+    sizes: tuple[Size, ...] = Field(min_length=1)
+    budgets: tuple[Budget, ...] = Field(min_length=2)
+    held_out: tuple[Budget, ...] = ()
+    core: Literal["lstm", "transformer"] = "lstm"
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    training: Training = Training()
+    evaluate: Evaluate = Evaluate()
+    forecast: tuple[Budget, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StudySpec:
+        if self.game not in GAMES:
+            raise ValueError(f"unknown game {self.game!r}: known are {', '.join(GAMES)}")
+        for name, values in (("sizes", self.sizes), ("budgets", self.budgets + self.held_out), ("seeds", self.seeds)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name}: a value is given twice")
+        if self.held_out and min(self.held_out) < min(self.budgets):
+            raise ValueError("held_out: a held-out budget below the smallest fitted budget tests no forecast")
+        return self
+
+    def runs(self) -> dict[str, TrainConfig]:
+        """Every training run of the grid by name: one per (size, seed), each through all budgets, largest size first."""
+        sizes = sorted(self.sizes, key=lambda size: float(size[:-1]) * (1e3 if size[-1] == "k" else 1e6), reverse=True)
+        return {
+            f"{self.method}-{self.core}-{size}-s{seed}": TrainConfig(
+                size=size,
+                core=self.core,
+                budgets=tuple(sorted(self.budgets + self.held_out)),
+                held_out=self.held_out,
+                seed=seed,
+                **self.training.model_dump(),
+            )
+            for size in sizes
+            for seed in self.seeds
+        }
+
+
+def parse_spec(text: str, where: str = "spec") -> StudySpec:
+    """A spec from YAML text; ValueError of one line, naming the nearest known key for an unknown one."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        raise ValueError(f"{where}: not valid YAML{f' (line {place.line + 1})' if place else ''}") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{where}: a study spec is a mapping of keys such as name, source, sizes, budgets")
+    try:
+        return StudySpec.model_validate(_numbers(data))
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_explain(error)}") from error
+
+
+def read_spec(path: Path) -> StudySpec:
+    """A spec from a YAML file; ValueError when it is missing or wrong."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such study spec; see studies/ for examples")
+    return parse_spec(path.read_text(), str(path))
+
+
+def _numbers(value: Any) -> Any:
+    """YAML 1.1 reads 3e10 as text; every such text becomes a number."""
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+def _explain(error: ValidationError) -> str:
+    """The first of a spec's errors in one line."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.0)
+        return f"unknown key {place!r}; did you mean {near[0]!r}? known keys: {', '.join(known)}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
+
+
+def _keys_at(place: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = StudySpec
+    for part in place:
+        annotation = model.model_fields[str(part)].annotation
+        model = next(kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,131 @@
+"""A study in MLflow: one experiment; a run per model; under it a run per budget that carries a row of the points table.
+
+Every run is found again by its tags, so that logging the same thing twice (a rerun after a kill) leaves one run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlflow.data.artifact_dataset_sources import LocalArtifactDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+
+from playscale.points import Point, from_row, to_row
+
+KIND = "playscale.kind"  # run | point | reference | fit
+NAME = "playscale.name"
+METRICS = ("flops", "params", "samples", "dev_loss", "dev_loss_se", "return_mean", "return_se", "episodes")
+TAGS = ("split",)
+
+
+class MlflowExperiment:
+    """One study's experiment, made when it is not there.
+
+    Artifacts go to `artifacts` (a directory or URI) when given, else wherever the tracking server puts them.
+    Raises ValueError when `create` is false and there is no such experiment.
+    """
+
+    def __init__(self, name: str, tracking_uri: str, *, artifacts: str | None = None, create: bool = True) -> None:
+        self.client = MlflowClient(tracking_uri)
+        found = self.client.get_experiment_by_name(name)
+        if found is None and not create:
+            raise ValueError(f"no MLflow experiment {name!r} at {tracking_uri}; set MLFLOW_TRACKING_URI or --tracking-uri")
+        self.id = found.experiment_id if found else self.client.create_experiment(name, artifact_location=artifacts)
+
+    def runs(self, kind: str) -> list[Run]:
+        """Every run of a kind, oldest first."""
+        found: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.id], f"tags.`{KIND}` = '{kind}'", order_by=["attributes.start_time ASC"], page_token=token
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def start(self, kind: str, name: str, *, parent: str | None = None) -> MlflowRun:
+        """The run of that kind and name, made when it is not there, now running."""
+        quoted = name.replace("'", "\\'")
+        found = self.client.search_runs([self.id], f"tags.`{KIND}` = '{kind}' AND tags.`{NAME}` = '{quoted}'")
+        if found:
+            self.client.update_run(found[0].info.run_id, status="RUNNING")
+            return MlflowRun(self.client, found[0].info.run_id)
+        tags = {KIND: kind, NAME: name} | ({MLFLOW_PARENT_RUN_ID: parent} if parent else {})
+        return MlflowRun(self.client, self.client.create_run(self.id, run_name=name, tags=tags).info.run_id)
+
+    def log_point(self, point: Point) -> MlflowRun:
+        """Write a row of the points table as a finished run under the run of its model; call again to add its return."""
+        parent = self.start("run", point.run)
+        run = self.start("point", f"{point.run} @ {point.flops:.3g} FLOPs", parent=parent.id)
+        run.log_row(to_row(point))
+        run.finish()
+        return run
+
+    def points(self) -> list[Point]:
+        """The points table as MLflow holds it, by whomever it was logged."""
+        return [from_row(_row(run)) for run in self.runs("point")]
+
+
+class MlflowRun:
+    """One run of the experiment; a Tracker for the training loop."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.client = client
+        self.id = run_id
+        history = client.get_metric_history(run_id, "train_loss")
+        self._logged = max((metric.step for metric in history), default=-1)
+
+    def log_metrics(self, metrics: Mapping[str, float], samples: int) -> None:
+        """Log curves against samples. What was logged before a kill is not logged again."""
+        if samples <= self._logged and "train_loss" in metrics:
+            return
+        now = int(time.time() * 1000)
+        self.client.log_batch(self.id, metrics=[Metric(key, float(value), now, samples) for key, value in metrics.items()])
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Log parameters; those already there keep their value (MLflow's params never change)."""
+        known = self.client.get_run(self.id).data.params
+        new = [Param(key, str(value)) for key, value in params.items() if key not in known]
+        self.client.log_batch(self.id, params=new)
+
+    def log_values(self, values: Mapping[str, float | None]) -> None:
+        """Log single figures, the missing ones left out."""
+        now = int(time.time() * 1000)
+        self.client.log_batch(self.id, metrics=[Metric(k, float(v), now, 0) for k, v in values.items() if v is not None])
+
+    def log_row(self, row: Mapping[str, str]) -> None:
+        """Log a row of the points table: figures as metrics, the split as a tag, everything else as params."""
+        filled = {key: value for key, value in row.items() if value != ""}
+        self.log_values({key: float(filled[key]) for key in METRICS if key in filled})
+        self.log_params({key: value for key, value in filled.items() if key not in (*METRICS, *TAGS)})
+        self.client.log_batch(self.id, tags=[RunTag(key, filled[key]) for key in TAGS if key in filled])
+
+    def log_dataset(self, name: str, uri: str, digest: str, context: str) -> None:
+        """Log a corpus as an input of the run."""
+        dataset = MetaDataset(LocalArtifactDatasetSource(uri), name=name, digest=digest[:36])
+        entry = DatasetInput(dataset._to_mlflow_entity(), [InputTag(MLFLOW_DATASET_CONTEXT, context)])  # noqa: SLF001
+        self.client.log_inputs(self.id, datasets=[entry])
+
+    def log_artifacts(self, path: Path, folder: str) -> None:
+        """Store a file, or every file of a directory, under `folder` of the run's artifacts."""
+        if path.is_dir():
+            self.client.log_artifacts(self.id, str(path), folder)
+        else:
+            self.client.log_artifact(self.id, str(path), folder or None)
+
+    def finish(self, status: str = "FINISHED") -> None:
+        self.client.set_terminated(self.id, status)
+
+
+def _row(run: Run) -> dict[str, str]:
+    """A run's params, metrics and tags as one row; whole numbers without a fraction, as in the CSV."""
+    figures = {key: repr(int(value)) if float(value).is_integer() else repr(value) for key, value in run.data.metrics.items()}
+    own = {key: value for key, value in run.data.tags.items() if "." not in key}
+    return {**own, **run.data.params, **figures}
