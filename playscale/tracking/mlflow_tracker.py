@@ -5,13 +5,12 @@ Every run is found again by its tags, so that logging the same thing twice (a re
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlflow.data.artifact_dataset_sources import LocalArtifactDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 
@@ -109,8 +108,8 @@ class MlflowRun:
 
     def log_dataset(self, name: str, uri: str, digest: str, context: str) -> None:
         """Log a corpus as an input of the run."""
-        dataset = MetaDataset(LocalArtifactDatasetSource(uri), name=name, digest=digest[:36])
-        entry = DatasetInput(dataset._to_mlflow_entity(), [InputTag(MLFLOW_DATASET_CONTEXT, context)])  # noqa: SLF001
+        dataset = Dataset(name, digest[:36], source_type="local", source=json.dumps({"uri": uri}))
+        entry = DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
         self.client.log_inputs(self.id, datasets=[entry])
 
     def log_artifacts(self, path: Path, folder: str) -> None:

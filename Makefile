@@ -1,0 +1,47 @@
+# Every target makes the virtual environment it needs. `make` alone lists them.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+OUT := out/quickstart
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format ui compile clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run ## A whole small study: expert games, 20 agents, played, fitted, forecast (about 10 minutes)
+	$(VENV)/bin/playscale study run studies/quickstart.yaml --out $(OUT)
+
+test: $(VENV)/.dev ## All tests
+	$(VENV)/bin/pytest
+
+lint: $(VENV)/.dev ## Ruff, mypy and the import contracts
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.dev ## Format the code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+ui: $(VENV)/.run ## MLflow's pages of the demo study, on http://127.0.0.1:5000
+	$(VENV)/bin/mlflow ui --backend-store-uri sqlite:///$(OUT)/mlflow.db
+
+compile: $(VENV)/.run ## The pipelines as YAML for Kubeflow Pipelines
+	$(VENV)/bin/playscale compile
+
+clean: ## Remove the virtual environment and the demo's output
+	rm -rf $(VENV) $(OUT)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(VENV)/bin/pip install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,27 @@
+"""Progress files: what a watcher in another process reads."""
+
+import pytest
+
+from playscale.progress import read_progress, reporting
+
+
+def test_a_task_is_reported_from_start_to_end(tmp_path):
+    with reporting(tmp_path, "train"):
+        assert read_progress(tmp_path)[0].state == "running"
+    (task,) = read_progress(tmp_path)
+    assert (task.state, task.fraction) == ("done", 1.0)
+
+
+@pytest.mark.parametrize(("error", "user"), [(ValueError("no corpus\nhere"), True), (RuntimeError("broken"), False)])
+def test_a_failure_is_reported_with_its_first_line_and_raised(tmp_path, error, user):
+    with pytest.raises(type(error)), reporting(tmp_path, "train"):
+        raise error
+    (task,) = read_progress(tmp_path)
+    assert (task.state, task.what, task.user_error) == ("failed", str(error).splitlines()[0], user)
+
+
+def test_tasks_come_in_the_order_they_started(tmp_path):
+    for name in ("b", "a"):
+        with reporting(tmp_path, name):
+            pass
+    assert [task.task for task in read_progress(tmp_path)] == ["b", "a"]

@@ -1,0 +1,85 @@
+"""The spec: what is accepted, what is refused and how, and the grid it stands for."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from playscale.study import StudySpec, parse_spec, read_spec
+
+ROOT = Path(__file__).parents[2]
+GOOD = {"name": "q", "source": {"collect": {"games": 4}}, "sizes": ["10k", "3M"], "budgets": [1e10, 3e10]}
+
+
+def parse(**changes) -> StudySpec:
+    return parse_spec(yaml.safe_dump(GOOD | changes))
+
+
+def test_yaml_budgets_written_as_3e10_are_numbers():
+    spec = parse_spec("name: q\nsource: {games: here}\nsizes: [10k]\nbudgets: [3e10, 1e+11, 2.5e11]\n")
+    assert spec.budgets == (3e10, 1e11, 2.5e11)
+
+
+def test_grid_has_one_run_per_size_and_seed_largest_first_through_all_budgets():
+    runs = parse(held_out=[1e11], seeds=[0, 1]).runs()
+    assert list(runs) == ["bc-lstm-3M-s0", "bc-lstm-3M-s1", "bc-lstm-10k-s0", "bc-lstm-10k-s1"]
+    assert {run.budgets for run in runs.values()} == {(1e10, 3e10, 1e11)}
+    assert {run.held_out for run in runs.values()} == {(1e11,)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"sise": 1}, "unknown key 'sise'; did you mean 'sizes'?"),
+        ({"source": {"collect": {"games": 4, "max_step": 5}}}, "did you mean 'max_steps'?"),
+        ({"training": {"batches": 5}}, "did you mean 'batch'?"),
+        ({"source": {}}, "exactly one of collect, games, corpus"),
+        ({"source": {"games": "a", "corpus": "b"}}, "exactly one of collect, games, corpus"),
+        ({"sizes": ["10 k"]}, "not a model size"),
+        ({"sizes": []}, "sizes"),
+        ({"sizes": ["10k", "10k"]}, "given twice"),
+        ({"budgets": [1e10, -1e10]}, "budgets.1"),
+        ({"budgets": [1e10]}, "budgets"),
+        ({"budgets": "many"}, "budgets"),
+        ({"held_out": [1e9]}, "held_out"),
+        ({"game": "nethak"}, "nethack"),
+        ({"method": "ppo"}, "method"),
+        ({"name": "a/b"}, "name"),
+        ({"evaluate": {"episodes": 0}}, "evaluate.episodes"),
+    ],
+)
+def test_bad_spec_is_one_line_that_names_the_place(changes, says):
+    with pytest.raises(ValueError, match="^spec: ") as caught:
+        parse(**changes)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b", "just text", "a: [1", "{}", "\t"])
+def test_what_is_not_a_spec_is_refused_in_one_line(text):
+    with pytest.raises(ValueError, match="^spec: [^\n]*$"):
+        parse_spec(text)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
+                        ["name", "source", "sizes", "budgets", "collect", "games", "x"]), inner, max_size=4), max_leaves=12))  # fmt: skip
+def test_any_yaml_is_a_spec_or_one_clear_line(value):
+    try:
+        parse_spec(yaml.safe_dump(value))
+    except ValueError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_study_is_valid_and_holds_out_its_largest_budget(path):
+    spec = read_spec(path)
+    assert spec.name == path.stem
+    assert max(spec.held_out) > max(spec.budgets)
+
+
+def test_missing_spec(tmp_path):
+    with pytest.raises(ValueError, match="no such study spec"):
+        read_spec(tmp_path / "none.yaml")

@@ -1,0 +1,69 @@
+"""The points table through a real MLflow store: what is logged is what is read, however often it is logged."""
+
+import pytest
+
+from playscale.points import Point
+from playscale.tracking.mlflow_tracker import MlflowExperiment
+
+POINT = Point(
+    game="nethack", method="bc", run="bc-lstm-10k-s0", seed=0, size="10k", flops=3e10, params=10_013, samples=9_216,
+    dev_loss=1.75, dev_loss_se=0.03, split="held-out", extra={"flops_6nd": "553678848"},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mlflow")
+    return MlflowExperiment("study", f"sqlite:///{folder}/m.db", artifacts=(folder / "artifacts").as_uri())
+
+
+def test_a_point_logged_twice_is_one_row_and_gains_its_return(experiment):
+    experiment.log_point(POINT)
+    assert experiment.points() == [POINT]
+    played = Point(**{**vars(POINT), "return_mean": 12.5, "return_se": 1.5, "episodes": 32})
+    experiment.log_point(played)
+    assert experiment.points() == [played]
+
+
+def test_a_points_run_lies_under_its_models_run(experiment):
+    run = experiment.runs("point")[0]
+    parent = experiment.client.get_run(run.data.tags["mlflow.parentRunId"])
+    assert parent.info.run_name == "bc-lstm-10k-s0"
+
+
+def test_curves_logged_again_after_a_kill_appear_once(experiment):
+    for _ in range(2):
+        run = experiment.start("run", "curves")
+        for samples in (256, 512):
+            run.log_metrics({"train_loss": 1.0 / samples}, samples)
+    history = experiment.client.get_metric_history(run.id, "train_loss")
+    assert [metric.step for metric in history] == [256, 512]
+
+
+def test_params_can_be_logged_again(experiment):
+    run = experiment.start("run", "params")
+    run.log_params({"batch": 8})
+    run.log_params({"batch": 8, "unroll": 32})
+    assert experiment.client.get_run(run.id).data.params == {"batch": "8", "unroll": "32"}
+
+
+def test_corpus_is_an_input_of_the_run(experiment, tmp_path):
+    run = experiment.start("run", "data")
+    run.log_dataset("games", str(tmp_path), "ab" * 32, "training")
+    (used,) = experiment.client.get_run(run.id).inputs.dataset_inputs
+    assert used.dataset.name == "games"
+    assert str(tmp_path) in used.dataset.source
+
+
+def test_artifacts_of_files_and_folders(experiment, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.json").write_text("{}")
+    run = experiment.start("run", "artifacts")
+    run.log_artifacts(tmp_path / "a", "checkpoint")
+    run.log_artifacts(tmp_path / "a" / "x.json", "")
+    assert [item.path for item in experiment.client.list_artifacts(run.id)] == ["checkpoint", "x.json"]
+
+
+def test_an_experiment_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no MLflow experiment 'nothing'"):
+        MlflowExperiment("nothing", f"sqlite:///{tmp_path}/m.db", create=False)
