@@ -1,0 +1,132 @@
+"""What the figures and tables are made from: the fit, the points and what became of each, one view of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from playscale.points import Point
+from playscale.report import numbers
+
+TARGETS = ("dev_loss", "return_mean")
+NAMES = {
+    "dev_loss": "dev loss",
+    "return_mean": "return",
+    "params": "parameters",
+    "samples": "samples",
+    "flops": "compute",
+}
+SAME_BUDGET = 1.05  # checkpoints are taken within a batch of their budget; budgets are at least a tenth apart
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Someone who plays the game and is not one of the trained agents: a random policy, the expert."""
+
+    name: str
+    return_mean: float | None = None
+    return_se: float | None = None
+    episodes: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    fit: Mapping[str, Any]
+    points: Sequence[Point]
+    references: Sequence[Reference] = ()
+
+    @cached_property
+    def budgets(self) -> list[float]:
+        """The compute budgets, small to large; points within 5 % of each other share one."""
+        budgets: list[float] = []
+        for flops in sorted(point.flops for point in self.points):
+            if not budgets or flops > budgets[-1] * SAME_BUDGET:
+                budgets.append(flops)
+        return budgets
+
+    @cached_property
+    def held_out_budgets(self) -> list[float]:
+        """The budgets of which every point is held out."""
+        kept = {self.budget_index(point.flops) for point in self.points if not point.held_out}
+        return [budget for i, budget in enumerate(self.budgets) if i not in kept]
+
+    def budget_index(self, flops: float) -> int:
+        """Which of `budgets` is nearest."""
+        return min(range(len(self.budgets)), key=lambda i: abs(self.budgets[i] / flops - 1))
+
+    def rows(self, key: str, **wanted: str) -> list[Mapping[str, Any]]:
+        """The rows of a list in the fit with the wanted values; [] where the fit has none."""
+        found: list[Mapping[str, Any]] = self.fit.get(key) or []
+        return [row for row in found if all(row.get(name) == value for name, value in wanted.items())]
+
+    def reason_excluded(self, point: Point, target: str) -> str | None:
+        """Why the fits of `target` left this point out; None if they did not. (A row without params is about a whole curve.)"""
+        for row in self.rows("excluded"):
+            if (
+                row.get("target") in (None, target)
+                and _close(row.get("flops"), point.flops)
+                and _close(row.get("params"), point.params)
+            ):
+                return str(row.get("reason") or "no reason given")
+        return None
+
+    def measured(self, target: str, *, held_out: bool | None = None) -> list[tuple[Point, float]]:
+        """The points of which `target` was measured, with its value; values of 0 or less cannot be drawn on a log axis."""
+        found = [(point, getattr(point, target)) for point in self.points if held_out in (None, point.held_out)]
+        return [(point, value) for point, value in found if numbers.known(value) and value > 0]
+
+    def best(self, target: str, *, held_out: bool) -> list[tuple[Point, float]]:
+        """The best point at each budget, small budgets first, excluded points aside."""
+        best: dict[int, tuple[Point, float]] = {}
+        for point, value in self.measured(target, held_out=held_out):
+            if self.reason_excluded(point, target) is None:
+                i = self.budget_index(point.flops)
+                if i not in best or better(target, value, best[i][1]):
+                    best[i] = (point, value)
+        return [best[i] for i in sorted(best)]
+
+    def power_law(self, target: str, quantity: str) -> Mapping[str, Any] | None:
+        """The law of the best `quantity` against compute, from the vertices of the parabolas where there is one."""
+        laws = self.rows("power_laws", target=target, quantity=quantity)
+        laws = [law for law in laws if numbers.known(law.get("exponent")) and law.get("of", "flops") == "flops"]
+        return min(laws, key=lambda law: law.get("at") != "vertex", default=None)
+
+    def return_of_loss(self) -> Mapping[str, Any] | None:
+        """The law of the return as a power of the dev loss, return = coefficient * loss^exponent."""
+        laws = [law for law in self.rows("power_laws", quantity="return_mean") if law.get("of") == "dev_loss"]
+        laws = [law for law in laws if numbers.known(law.get("exponent")) and numbers.known(law.get("coefficient"))]
+        return laws[0] if laws else None
+
+    def last_fitted_budget(self) -> float | None:
+        """The largest budget that was fitted."""
+        return max((point.flops for point in self.points if not point.held_out), default=None)
+
+
+def better(target: str, value: float, than: float) -> bool:
+    """A loss is better when lower, a return when higher."""
+    return value < than if target == "dev_loss" else value > than
+
+
+def _close(value: float | None, other: float) -> bool:
+    """The same budget or size, up to the few per cent by which runs of one budget differ."""
+    return value is not None and abs(value / other - 1) < SAME_BUDGET - 1
+
+
+def describe(point: Point, reason: str | None = None) -> str:
+    """One line about a point, shown when it is hovered over."""
+    parts = [
+        f"{point.size + ': ' if point.size else ''}{numbers.count(point.params)} parameters",
+        f"{numbers.power_of_ten(point.flops)} FLOPs",
+        f"{numbers.count(point.samples)} samples",
+        f"dev loss {numbers.with_error(point.dev_loss, point.dev_loss_se)}",
+        f"return {numbers.with_error(point.return_mean, point.return_se)}"
+        + (f" over {point.episodes} games" if point.episodes else ""),
+    ]
+    if point.held_out:
+        parts.append("held out")
+    if reason:
+        parts.append(f"left out: {reason}")
+    return "\n".join(parts)

@@ -1,0 +1,51 @@
+"""The figures of a study, in the order of the report; as PNG files or for the page."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from playscale.points import Point
+from playscale.report.drawing import Plot
+from playscale.report.evidence import Evidence, Reference
+from playscale.report.isoflop import isoflop, optimum
+from playscale.report.palette import INK
+from playscale.report.performance import against_compute, return_against_loss
+from playscale.storage import atomic_file
+
+DPI = 150
+
+
+def make_plots(evidence: Evidence) -> list[Plot]:
+    """Every figure that there is something to draw for."""
+    plots = (
+        isoflop(evidence, "dev_loss"),
+        isoflop(evidence, "return_mean"),
+        optimum(evidence, "params"),
+        optimum(evidence, "samples"),
+        against_compute(evidence, "dev_loss"),
+        against_compute(evidence, "return_mean"),
+        return_against_loss(evidence),
+    )
+    return [plot for plot in plots if plot is not None]
+
+
+def write_figures(
+    folder: Path, fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()
+) -> list[Path]:
+    """The report's figures as PNG (150 dpi, on white) under `folder`, which is made if need be; the paths written."""
+    paths = []
+    for plot in make_plots(Evidence(fit, points, references)):
+        path = folder / f"{plot.name}.png"
+        title = textwrap.fill(plot.title, 58)
+        title = re.sub(r"\^([−-]?[\d.]*\d)", r"$^{\1}$", title)
+        plot.figure.suptitle(title, fontsize=11.5, color=INK, x=0.02, ha="left")
+        with atomic_file(path) as file:
+            FigureCanvasAgg(plot.figure).figure.savefig(file, dpi=DPI, facecolor="white", format="png")
+        paths.append(path)
+    return paths

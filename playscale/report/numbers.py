@@ -1,0 +1,70 @@
+"""Numbers as a reader wants them. Whatever is missing or not finite is "not measured", never nan."""
+
+from __future__ import annotations
+
+import math
+
+MISSING = "not measured"
+_SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def known(value: float | None) -> bool:
+    """Whether there is a finite number."""
+    return value is not None and math.isfinite(value)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`digits` significant digits: 0.0321, 1.05, 82.4, 1,230, 2×10⁷."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if magnitude >= 6 or magnitude < -4:
+        return power_of_ten(value)
+    decimals = digits - 1 - magnitude
+    rounded = round(value, decimals)
+    return f"{rounded:,.{max(decimals, 0)}f}".replace("-", "−")
+
+
+def count(value: float | None) -> str:
+    """Parameters or samples: 350, 10k, 1.25M, 3B."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    for unit, letter in _UNITS:
+        if abs(value) >= unit * 0.9995:
+            return f"{value / unit:.3g}{letter}" if abs(value) < 999.5 * unit else f"{value / unit:.0f}{letter}"
+    return f"{value:.3g}"
+
+
+def power_of_ten(value: float | None) -> str:
+    """FLOPs: 10¹², 3×10¹¹, 1.26×10¹⁰."""
+    if value is None or not math.isfinite(value) or value <= 0:
+        return MISSING if value is None or not math.isfinite(value) else f"{value:.3g}"
+    exponent = math.floor(math.log10(value))
+    mantissa = f"{value / 10**exponent:.3g}"
+    if mantissa == "10":
+        mantissa, exponent = "1", exponent + 1
+    power = "10" + str(exponent).translate(_SUPERSCRIPTS)
+    return power if mantissa == "1" else f"{mantissa}×{power}"
+
+
+def between(low: float | None, high: float | None, digits: int = 3) -> str:
+    """An interval, "0.41 to 0.63"; "" when either end is missing."""
+    if not known(low) or not known(high):
+        return ""
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def with_interval(value: float | None, low: float | None, high: float | None, digits: int = 3) -> str:
+    """ "0.52 (0.41 to 0.63)", without the brackets when the interval is missing."""
+    span = between(low, high, digits)
+    return f"{number(value, digits)} ({span})" if span and known(value) else number(value, digits)
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """ "82.4 ± 3.1": a mean and its standard error."""
+    if known(value) and known(error):
+        return f"{number(value)} ± {number(error, 2)}"
+    return number(value)

@@ -1,0 +1,50 @@
+"""The colours of the figures: one set for PNG, and CSS variables with a light and a dark value for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+# name: (light, dark). Every light value is used once: it is how a colour is found again in a drawn SVG.
+# loss and return are Okabe-Ito's blue and vermilion (dark: lightened), told apart with any colour vision.
+ROLES: dict[str, tuple[str, str]] = {
+    "ink": ("#1d2129", "#e8eaee"),
+    "soft": ("#5b6472", "#a3adbb"),
+    "grid": ("#e3e6eb", "#2c333d"),
+    "faint": ("#9aa3af", "#6b7685"),
+    "loss": ("#0067a5", "#5db7f0"),
+    "return": ("#c2500a", "#ff9d5c"),
+    "held": ("#8a1f7d", "#f092e4"),
+}
+INK, SOFT, GRID, FAINT, LOSS, RETURN, HELD = (light for light, _ in ROLES.values())
+TARGET_COLOUR = {"dev_loss": LOSS, "return_mean": RETURN}
+
+
+def budget_colours(count: int) -> list[tuple[str, str]]:
+    """(light, dark) for `count` budgets, small to large: viridis, without the end that would vanish on the ground.
+
+    Large budgets have the most contrast: dark on white, bright on black.
+    """
+    steps = [i / max(count - 1, 1) for i in range(count)]
+    return [(_shade(0.78 * (1 - step)), _shade(0.28 + 0.70 * step)) for step in steps]
+
+
+def _shade(position: float) -> str:
+    return to_hex(colormaps["viridis"](position))
+
+
+def css_variables(budgets: int) -> dict[str, tuple[str, str]]:
+    """Every colour a figure can have, as {CSS name: (light, dark)}."""
+    shades = {f"--budget-{i}": pair for i, pair in enumerate(budget_colours(budgets))}
+    return {f"--{name}": pair for name, pair in ROLES.items()} | shades
+
+
+def css_declarations(variables: dict[str, tuple[str, str]]) -> str:
+    """`--ink: light-dark(#111, #eee);` and so on: the page's color-scheme says which holds."""
+    return " ".join(f"{name}: light-dark({light}, {dark});" for name, (light, dark) in variables.items())
+
+
+def unique(colours: Sequence[str]) -> bool:
+    return len(set(colours)) == len(colours)

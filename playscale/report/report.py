@@ -1,0 +1,147 @@
+"""One HTML file that holds a whole study: nothing in it is loaded from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from playscale.points import Point
+from playscale.report import numbers, tables
+from playscale.report.drawing import Plot
+from playscale.report.evidence import Evidence, Reference
+from playscale.report.figures import make_plots
+from playscale.report.headline import headline
+from playscale.report.markup import Html, escaped, join, tag, with_powers
+from playscale.report.palette import css_declarations, css_variables
+from playscale.report.replay import Replay, encode
+from playscale.report.svg import inline_svg
+from playscale.storage import atomic_file
+
+SPEEDS = (1, 2, 5, 10, 20, 50, 100)
+
+
+def write_report(
+    path: Path,
+    fit: Mapping[str, Any],
+    points: Sequence[Point],
+    *,
+    title: str,
+    replays: Sequence[Replay] = (),
+    references: Sequence[Reference] = (),
+    details: Mapping[str, str] | None = None,
+) -> None:
+    """Write the report of a study as one self-contained HTML file, atomically.
+
+    fit: the content of fit.json, with `profiles` and `curves` for the figures; missing parts are left out of the page.
+    replays: games to watch, the best first. details: what else to keep of the study, name and text.
+    """
+    evidence = Evidence(fit, points, references)
+    variables = css_variables(len(evidence.budgets))
+    page = Template(_asset("template.html")).substitute(
+        title=escaped(title),
+        style=f":root {{ {css_declarations(variables)} }}\n{_asset('style.css')}",
+        script=_asset("replay.js"),
+        subtitle=escaped(_subtitle(evidence)),
+        headline=headline(evidence),
+        figures=_figures(make_plots(evidence), variables),
+        laws=join(
+            [
+                tables.power_laws(evidence),
+                tables.forecasting_laws(evidence),
+                tables.backtest(evidence),
+                tables.left_out(evidence),
+            ]
+        ),
+        points=join([tables.points(evidence), tables.references(evidence)]),
+        replays=_replays(replays),
+        details=tables.details(details or {}),
+    )
+    with atomic_file(path) as file:
+        file.write(page.encode())
+
+
+def _asset(name: str) -> str:
+    return files("playscale.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _subtitle(evidence: Evidence) -> str:
+    """What was measured, in one line."""
+    sizes = len({point.size or point.params for point in evidence.points})
+    games = sum(point.episodes or 0 for point in evidence.points)
+    parts = [f"{len(evidence.points)} points", f"{sizes} model sizes", f"{len(evidence.budgets)} compute budgets"]
+    if evidence.budgets:
+        parts.append(
+            f"{numbers.power_of_ten(evidence.budgets[0])} to {numbers.power_of_ten(evidence.budgets[-1])} FLOPs"
+        )
+    if games:
+        parts.append(f"{games:,} games played")
+    return " · ".join(parts)
+
+
+def _figures(plots: Sequence[Plot], variables: Mapping[str, tuple[str, str]]) -> Html:
+    if not plots:
+        return tag("p", "There is nothing to draw: no point was measured.", class_="note")
+    return tag("div", *(_figure(plot, variables) for plot in plots), _reading_guide(), class_="figures")
+
+
+def _figure(plot: Plot, variables: Mapping[str, tuple[str, str]]) -> Html:
+    drawing = inline_svg(plot.figure, name=plot.name, alt=plot.alt, tips=plot.tips, variables=variables)
+    return tag(
+        "figure",
+        tag("h3", with_powers(plot.title)),
+        drawing,
+        tag("figcaption", with_powers(plot.caption)),
+        id=plot.name,
+    )
+
+
+def _reading_guide() -> Html:
+    lines = (
+        ("Filled points", "were fitted. Hover over any point for its numbers."),
+        ("Diamonds", "are the held-out budget: measured, never fitted, so they test the forecast."),
+        ("Hollow grey points", "were left out of the fits; the reasons are listed below."),
+        ("Hollow triangles", "are forecasts, their bars the 95 % interval."),
+        ("Crosses", "are the best size of a budget, the lowest (for returns the highest) place of its parabola."),
+        ("All axes are logarithmic", "so that a power law is a straight line and its exponent the slope."),
+    )
+    items = [tag("li", tag("b", name), " ", text) for name, text in lines]
+    return tag("aside", tag("h3", "How to read the figures"), tag("ul", *items), class_="guide")
+
+
+def _replays(replays: Sequence[Replay]) -> Html:
+    if not replays:
+        return tag("p", "No game was recorded for this report.", class_="note")
+    first, *others = (_replay(replay) for replay in replays)
+    folded = [
+        tag("details", tag("summary", replay.title), player) for replay, player in zip(replays[1:], others, strict=True)
+    ]
+    return join([first, *folded])
+
+
+def _replay(replay: Replay) -> Html:
+    speeds = [tag("option", f"{speed}×", value=str(speed), selected="" if speed == 1 else None) for speed in SPEEDS]
+    button = {"type": "button", "disabled": ""}
+    controls = tag(
+        "div",
+        tag("button", "Play", class_="play", title="space", **button),
+        tag("button", "⏮", class_="start", aria_label="To the start", title="Home", **button),
+        tag("button", "◀", class_="back", aria_label="One step back", title="left arrow; with shift 100", **button),
+        tag("button", "▶", class_="forward", aria_label="One step on", title="right arrow; with shift 100", **button),
+        Html('<input type="range" class="seek" min="0" value="0" aria-label="Step" disabled>'),
+        tag("label", "speed ", tag("select", *speeds, class_="speed", disabled="", title="up and down arrows")),
+        tag("output", "loading the game…", class_="counter"),
+        class_="controls",
+    )
+    return tag(
+        "figure",
+        tag("h3", replay.title),
+        tag("div", tag("pre", class_="terminal", aria_label="NetHack terminal"), class_="stage"),
+        controls,
+        tag("figcaption", replay.caption),
+        tag("script", Html(encode(replay)), type="text/plain", class_="frames"),
+        class_="replay",
+        tabindex="0",
+    )
