@@ -74,8 +74,9 @@ def main() -> None:
     steps = sum(game.steps for game in games)
     seconds = sum(game.seconds for game in games)
     error = scores.std(ddof=1) / len(scores) ** 0.5 if len(scores) > 1 else float("nan")
-    print(f"{'random' if options.random else 'expert'}: {len(games)} games, seeds {options.seeds}, at most {options.max_steps} steps")
-    print(f"score {scores.mean():.1f} +- {error:.1f} (standard error), median {np.median(scores):.0f}, best {scores.max():.0f}")
+    name = "random" if options.random else "expert"
+    print(f"{name}: {len(games)} games, seeds {options.seeds}, at most {options.max_steps} steps")
+    print(f"score: mean {scores.mean():.1f}, standard error {error:.1f}, median {np.median(scores):.0f}")
     marks = ", ".join(f"{np.mean([game.at[i] for game in games]):.0f} at {mark}" for i, mark in enumerate(MARKS))
     print(f"mean score so far: {marks} steps; {steps / len(games):.0f} steps a game; {steps / seconds:.0f} steps/s")
 

@@ -8,7 +8,6 @@ A seed fixes everything, the phase of the moon included (nle takes it from the c
 from __future__ import annotations
 
 import itertools
-import os
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +32,7 @@ class NetHackEnv:
         if max_steps < 1:
             raise ValueError(f"max_steps is {max_steps}: it must be at least 1")
         self._max_steps = max_steps
-        self._prefix = None if record_dir is None else f"{record_dir.resolve()}/nle.{os.getpid()}."
-        if record_dir is not None:
-            record_dir.mkdir(parents=True, exist_ok=True)
+        self._record_dir = None if record_dir is None else record_dir.resolve()
         self._game: nethack.Nethack | None = None
 
     def reset(self, seed: int) -> Observation:
@@ -43,7 +40,7 @@ class NetHackEnv:
         if seed < 0:
             raise ValueError(f"seed is {seed}: it must not be negative")
         self.close()
-        self._start()
+        self._start(seed)
         assert self._game is not None
         self._game.set_initial_seeds(seed, seed, False)
         self._observed = self._game.reset(self._ttyrec)
@@ -83,22 +80,23 @@ class NetHackEnv:
             self._game.close()
             self._game = None
 
-    def _start(self) -> None:
-        recorded = self._prefix is not None
-        self._ttyrec = self._unused_name() if recorded else None
+    def _start(self, seed: int) -> None:
+        self._ttyrec = prefix = None
+        if self._record_dir is not None:
+            self._record_dir.mkdir(parents=True, exist_ok=True)
+            # nle puts its process id into these names; the seed makes them the same in every run
+            prefix = f"{self._record_dir}/nle.{seed}."
+            names = (f"{prefix}{n}.ttyrec{nethack.TTYREC_VERSION}.bz2" for n in itertools.count())
+            self._ttyrec = next(name for name in names if not Path(name).exists())
         self._game = nethack.Nethack(
             observation_keys=_OBSERVED,
             playername="Agent-@",
             ttyrec=self._ttyrec,
-            scoreprefix=self._prefix,
+            scoreprefix=prefix,
             fix_moon_phase=True,
         )
-        # nle keeps the log of a game that is not recorded in the folder of the instance
-        self._xlogfile = Path(f"{self._prefix}xlogfile" if recorded else f"{self._game._vardir}/xlogfile")  # noqa: SLF001
-
-    def _unused_name(self) -> str:
-        names = (f"{self._prefix}{n}.ttyrec{nethack.TTYREC_VERSION}.bz2" for n in itertools.count())
-        return next(name for name in names if not Path(name).exists())
+        # the log of a game that is not recorded stays in the folder of its instance
+        self._xlogfile = Path(f"{prefix or self._game._vardir + '/'}xlogfile")  # noqa: SLF001
 
     def _press(self, key: int) -> bool:
         assert self._game is not None
