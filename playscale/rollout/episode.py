@@ -1,0 +1,52 @@
+"""One episode: what is to be played, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playscale.games.game import Metadata, Outcome
+
+
+@dataclass(frozen=True)
+class Task:
+    """An episode to be played: its number among the episodes of one evaluation, its seed, where its recording goes."""
+
+    index: int
+    seed: int
+    record_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A played episode. `score` is the game's final score, which is the episode's return; `length` counts actions.
+
+    `terminated`: the game itself ended; otherwise the episode was truncated at the step limit.
+    """
+
+    index: int
+    seed: int
+    score: float
+    length: int
+    terminated: bool
+    metadata: Metadata
+
+    @classmethod
+    def of(cls, task: Task, outcome: Outcome) -> Episode:
+        return cls(task.index, task.seed, outcome.score, outcome.steps, outcome.terminated, dict(outcome.metadata))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "episode": self.index,
+            "seed": self.seed,
+            "return": self.score,
+            "length": self.length,
+            "terminated": self.terminated,
+            "truncated": not self.terminated,
+            "metadata": dict(self.metadata),
+        }
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Episode:
+        return cls(row["episode"], row["seed"], row["return"], row["length"], row["terminated"], row["metadata"])

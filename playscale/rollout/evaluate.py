@@ -1,0 +1,226 @@
+"""Evaluation: an agent plays seeded episodes, every started one to its end.
+
+OUT/<name>/evaluation.json              everything about the agent's episodes
+OUT/<name>/recordings/episode-NNNNN/    the best, the median and the worst game, as the game records them
+OUT/points.csv                          the checkpoints' rows of the points table, returns filled in
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from playscale.agents.checkpoint import Checkpoint, load_checkpoint, load_policy
+from playscale.games.game import Game, get_game
+from playscale.points import Point, from_row, write_points
+from playscale.rollout.agent import Agent, find_device
+from playscale.rollout.episode import Episode
+from playscale.rollout.evaluation import Evaluation, Settings, read_evaluation
+from playscale.rollout.lanes import Entrant, Tally, play_entrants, recording_name
+from playscale.storage import write_json
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Somebody to be evaluated. `load` None is the game's expert; digest and point belong to a checkpoint."""
+
+    name: str
+    load: Callable[[torch.device], Agent] | None
+    checkpoint: str | None = None
+    digest: str | None = None
+    point: dict[str, Any] | None = None
+
+
+def evaluate(
+    checkpoints: Sequence[Path],
+    episodes: int,
+    out: Path,
+    *,
+    max_steps: int,
+    workers: int,
+    seed: int = 0,
+    device: str = "auto",
+    temperature: float = 1.0,
+    progress: Progress | None = None,
+) -> list[Evaluation]:
+    """Evaluate checkpoints of one game, each on the same episodes, seeds `seed` ... `seed` + `episodes` - 1.
+
+    An evaluation that `out` already holds, of the same weights with the same settings, is taken as it is. ValueError
+    for what is not a checkpoint, for checkpoints of different games, and for an agent whose logits are not finite.
+    """
+    if not checkpoints:
+        raise ValueError("no checkpoint to evaluate: give at least one checkpoint directory")
+    settings = Settings(episodes, max_steps, seed, temperature)
+    loaded = [load_checkpoint(Path(path)) for path in checkpoints]
+    first, name = loaded[0].path, loaded[0].config.game
+    for other in loaded[1:]:
+        if other.config.game != name:
+            raise ValueError(f"{other.path}: plays {other.config.game}, but {first} plays {name}: evaluate them apart")
+    candidates = _candidates(loaded)
+    evaluations = evaluate_candidates(
+        get_game(name), candidates, settings, out, workers=workers, device=device, progress=progress
+    )
+    points = [point for evaluation in evaluations if (point := point_of(evaluation)) is not None]
+    if points:
+        write_points(points, out / "points.csv")
+    return evaluations
+
+
+def point_of(evaluation: Evaluation) -> Point | None:
+    """The row of the points table with its returns; None for an agent that belongs to none."""
+    if evaluation.point is None:
+        return None
+    return replace(
+        from_row(evaluation.point),
+        return_mean=evaluation.return_mean,
+        return_se=evaluation.return_se,
+        episodes=evaluation.episode_count,
+    )
+
+
+def evaluate_candidates(
+    game: Game,
+    candidates: Sequence[Candidate],
+    settings: Settings,
+    out: Path,
+    *,
+    workers: int,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> list[Evaluation]:
+    """Evaluate agents, or the expert; what `out` holds already is not played again."""
+    if workers < 1:
+        raise ValueError(f"workers is {workers}: it must be at least 1")
+    _check(settings)
+    done = {c.name: found for c in candidates if (found := _finished(out / c.name, game, c, settings)) is not None}
+    waiting = {c.name: c for c in candidates if c.name not in done}
+    out.mkdir(parents=True, exist_ok=True)
+    entrants = [Entrant(name, c.load, _scratch(out, name) / "recordings") for name, c in waiting.items()]
+
+    def say(entrant: Entrant, tally: Tally) -> None:
+        if progress is not None:
+            fraction = (len(done) + tally.fraction * len(waiting)) / len(candidates)
+            progress(_describe(entrant, settings.episodes, tally), fraction)
+
+    try:
+        for name in waiting:
+            shutil.rmtree(_scratch(out, name), ignore_errors=True)  # of a run that was killed
+        played = play_entrants(game, entrants, settings, workers=workers, device=find_device(device), on_report=say)
+        with closing(played):
+            for entrant in played:
+                done[entrant.name] = _keep(game, waiting[entrant.name], entrant, settings, out)
+    finally:
+        for name in waiting:
+            shutil.rmtree(_scratch(out, name), ignore_errors=True)
+    return [done[candidate.name] for candidate in candidates]
+
+
+def _check(settings: Settings) -> None:
+    for name, low in (("episodes", 1), ("max_steps", 1), ("seed", 0), ("temperature", 0)):
+        value = getattr(settings, name)
+        if not low <= value < float("inf"):
+            raise ValueError(f"{name} is {value}: it must be at least {low}")
+
+
+def _candidates(checkpoints: Sequence[Checkpoint]) -> list[Candidate]:
+    """Candidates with distinct names: run-budget, or the directory's name; where two share it, with the digest."""
+    digests = [_digest(checkpoint.path) for checkpoint in checkpoints]
+    names = []
+    for checkpoint in checkpoints:
+        point = checkpoint.meta.get("point") or {}
+        owner = point.get("run") or point.get("size")
+        path = checkpoint.path.resolve()
+        names.append(f"{owner}-{path.name}" if owner else path.name)
+    distinct: dict[str, Candidate] = {}
+    for checkpoint, name, digest in zip(checkpoints, names, digests, strict=True):
+        full = name if names.count(name) == 1 else f"{name}-{digest[:8]}"
+        if full in distinct:
+            raise ValueError(
+                f"{checkpoint.path}: the same checkpoint as {distinct[full].checkpoint}: give each one once"
+            )
+        path = checkpoint.path
+        distinct[full] = Candidate(full, _loader(path), str(path), digest, checkpoint.meta.get("point"))
+    return list(distinct.values())
+
+
+def _loader(path: Path) -> Callable[[torch.device], Agent]:
+    return lambda device: load_policy(path, device)[0].eval()
+
+
+def _digest(checkpoint: Path) -> str:
+    """sha256 of what plays: weights and configuration, not the training state beside them."""
+    digest = hashlib.sha256()
+    for name in ("checkpoint.json", "policy.safetensors"):
+        with (checkpoint / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _finished(folder: Path, game: Game, candidate: Candidate, settings: Settings) -> Evaluation | None:
+    """The evaluation in `folder`, if it is this candidate's with these settings."""
+    path = folder / "evaluation.json"
+    if not path.is_file():
+        return None
+    try:
+        found = read_evaluation(path)
+    except ValueError:
+        return None
+    same = (found.game, found.digest, found.settings) == (game.name, candidate.digest, settings)
+    return found if same else None
+
+
+def _keep(game: Game, candidate: Candidate, entrant: Entrant, settings: Settings, out: Path) -> Evaluation:
+    """Write the entrant's evaluation into its place, whole or not at all."""
+    scratch, folder = _scratch(out, entrant.name), out / entrant.name
+    scratch.mkdir(parents=True, exist_ok=True)
+    kept = {role: recording_name(episode.index) for role, episode in _notable(entrant.episodes)}
+    for recording in _folders(scratch / "recordings"):
+        if recording.name not in kept.values():
+            shutil.rmtree(recording)
+    there = {recording.name for recording in _folders(scratch / "recordings")}
+    evaluation = Evaluation(
+        name=entrant.name,
+        game=game.name,
+        settings=settings,
+        episodes=tuple(entrant.episodes),
+        seconds=entrant.seconds,
+        digest=candidate.digest,
+        checkpoint=candidate.checkpoint,
+        point=candidate.point,
+        recordings={role: f"recordings/{name}" for role, name in kept.items() if name in there},
+    )
+    write_json(scratch / "evaluation.json", evaluation.to_dict())
+    if folder.exists():
+        shutil.rmtree(folder)
+    scratch.rename(folder)
+    return evaluation
+
+
+def _notable(episodes: Sequence[Episode]) -> Iterator[tuple[str, Episode]]:
+    ranked = sorted(episodes, key=lambda episode: (episode.score, -episode.index))
+    yield "best", ranked[-1]
+    yield "median", ranked[(len(ranked) - 1) // 2]
+    yield "worst", ranked[0]
+
+
+def _folders(parent: Path) -> list[Path]:
+    return [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+
+
+def _scratch(out: Path, name: str) -> Path:
+    return out / f".{name}.playing"
+
+
+def _describe(entrant: Entrant, episodes: int, tally: Tally) -> str:
+    scores = [episode.score for episode in entrant.episodes]
+    mean = f", mean return {sum(scores) / len(scores):.1f}" if scores else ""
+    return f"evaluate {entrant.name}: {len(scores)}/{episodes} episodes{mean}, {tally.steps_per_second:,.0f} steps/s"

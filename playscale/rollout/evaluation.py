@@ -1,0 +1,125 @@
+"""What came of an agent's episodes: every one of them, their mean, and where the recordings lie."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from playscale.rollout.episode import Episode
+from playscale.storage import read_json
+
+SCHEMA = 1
+
+
+class Settings(NamedTuple):
+    """What, beside the agent, fixes an evaluation. Episode i has seed `seed` + i."""
+
+    episodes: int
+    max_steps: int
+    seed: int
+    temperature: float
+
+
+class Reference(NamedTuple):
+    """Somebody's mean return, for comparison."""
+
+    name: str
+    return_mean: float
+    return_se: float | None
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An agent's episodes, every started one counted to its end.
+
+    digest: of the checkpoint's content, None for an agent that is no checkpoint
+    point: the row of the points table that belongs to the checkpoint, returns not yet filled in
+    recordings: best, median, worst -> the recording's directory, relative to the evaluation's own
+    seconds: wall time that its batches of episodes took, summed over the batches (several may run at once)
+    """
+
+    name: str
+    game: str
+    settings: Settings
+    episodes: tuple[Episode, ...]
+    seconds: float
+    digest: str | None = None
+    checkpoint: str | None = None
+    point: Mapping[str, Any] | None = None
+    recordings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def returns(self) -> list[float]:
+        return [episode.score for episode in self.episodes]
+
+    @property
+    def return_mean(self) -> float:
+        return statistics.fmean(self.returns)
+
+    @property
+    def return_se(self) -> float | None:
+        """Standard error of the mean; None with a single episode."""
+        return standard_error(self.returns)
+
+    @property
+    def return_median(self) -> float:
+        return statistics.median(self.returns)
+
+    @property
+    def episode_count(self) -> int:
+        return len(self.episodes)
+
+    @property
+    def steps(self) -> int:
+        return sum(episode.length for episode in self.episodes)
+
+    def reference(self) -> Reference:
+        return Reference(self.name, self.return_mean, self.return_se, len(self.episodes))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "game": self.game,
+            "checkpoint": self.checkpoint,
+            "digest": self.digest,
+            "settings": self.settings._asdict(),
+            "return_mean": self.return_mean,
+            "return_se": self.return_se,
+            "return_median": self.return_median,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "point": None if self.point is None else dict(self.point),
+            "recordings": dict(self.recordings),
+            "episodes": [episode.to_dict() for episode in self.episodes],
+        }
+
+
+def standard_error(values: list[float]) -> float | None:
+    """Standard error of the mean of independent values; None with fewer than two."""
+    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """An evaluation.json; ValueError when it is none."""
+    data = read_json(path)
+    try:
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"{path}: schema {data['schema']}, not {SCHEMA}: evaluate again")
+        return Evaluation(
+            name=data["name"],
+            game=data["game"],
+            settings=Settings(**data["settings"]),
+            episodes=tuple(Episode.from_dict(row) for row in data["episodes"]),
+            seconds=data["seconds"],
+            digest=data["digest"],
+            checkpoint=data["checkpoint"],
+            point=data["point"],
+            recordings=data["recordings"],
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not an evaluation ({error})") from error

@@ -1,0 +1,81 @@
+"""Whom agents are compared with: a uniformly random policy, and the expert, in the corpus or on the same seeds."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from playscale.corpus.corpus import Corpus
+from playscale.games.game import Game
+from playscale.rollout.evaluate import Candidate, Progress, evaluate_candidates
+from playscale.rollout.evaluation import Evaluation, Reference, Settings, standard_error
+
+
+class UniformOutput(NamedTuple):
+    logits: Tensor  # [T, B, A]
+    state: dict[str, Tensor]
+
+
+class UniformAgent:
+    """Every action is as likely as any other."""
+
+    def __init__(self, num_actions: int) -> None:
+        self._num_actions = num_actions
+
+    def initial_state(self, batch: int, device: torch.device | None = None) -> dict[str, Tensor]:
+        del batch, device
+        return {}
+
+    def __call__(self, batch: dict[str, Tensor], state: dict[str, Tensor]) -> UniformOutput:
+        done = batch["done"]
+        return UniformOutput(torch.zeros(*done.shape, self._num_actions, device=done.device), state)
+
+
+def evaluate_random(
+    game: Game,
+    episodes: int,
+    out: Path,
+    *,
+    max_steps: int,
+    workers: int,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """A uniformly random policy on the episodes that agents play; kept in OUT/random."""
+    random = Candidate("random", lambda _: UniformAgent(game.num_actions))
+    return _evaluate(game, random, Settings(episodes, max_steps, seed, 1.0), out, workers, progress)
+
+
+def evaluate_expert(
+    game: Game,
+    episodes: int,
+    out: Path,
+    *,
+    max_steps: int,
+    workers: int,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """The game's scripted expert on the episodes that agents play; kept in OUT/expert."""
+    return _evaluate(game, Candidate("expert", None), Settings(episodes, max_steps, seed, 0.0), out, workers, progress)
+
+
+def expert_reference(corpus: Corpus) -> Reference:
+    """The mean final score of the corpus's games, all of them. ValueError when it has none."""
+    scores = [float(game.score) for game in corpus.games]
+    if not scores:
+        raise ValueError(f"{corpus.uri}: holds no games")
+    return Reference("expert", statistics.fmean(scores), standard_error(scores), len(scores))
+
+
+def _evaluate(
+    game: Game, candidate: Candidate, settings: Settings, out: Path, workers: int, progress: Progress | None
+) -> Evaluation:
+    [evaluation] = evaluate_candidates(
+        game, [candidate], settings, out, workers=workers, device="cpu", progress=progress
+    )
+    return evaluation

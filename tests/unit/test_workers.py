@@ -1,0 +1,115 @@
+"""Environment workers: what they answer, how they fail, and that none is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted_game import length_of, planted
+
+from playscale.games.game import Column
+from playscale.rollout.episode import Task
+from playscale.rollout.slab import Slab
+from playscale.rollout.workers import Workers
+
+
+def gone(pid: int, seconds: float = 10.0) -> bool:
+    """Whether the process ends within that time; a zombie that nobody waits for has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_slab_is_seen_through_its_descriptor():
+    columns = {"a": Column((2, 3), "uint8"), "b": Column((), "int64")}
+    ours = Slab(columns, 5)
+    theirs = Slab(columns, 5, os.dup(ours.fd))
+    ours.arrays["a"][4] = 7
+    theirs.arrays["b"][:] = np.arange(5)
+    assert (theirs.arrays["a"][4] == 7).all()
+    assert (theirs.arrays["a"][:4] == 0).all()
+    assert ours.arrays["b"].tolist() == [0, 1, 2, 3, 4]
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_every_episode_is_played_to_its_own_end(processes):
+    tasks = [Task(i, seed=i) for i in range(7)]
+    ends = {}
+    with Workers(planted(), processes, slots=8, max_steps=20) as workers:
+        for _ in range(2):  # the same slots can be used again
+            workers.begin(tasks)
+            running, step = set(range(7)), 0
+            while running:
+                for slot in running:
+                    assert workers.arrays["where"][slot].tolist() == [slot, step]
+                    workers.arrays["action"][slot] = slot % 5
+                step += 1
+                for slot, outcome in workers.step():
+                    running.remove(slot)
+                    ends[slot] = outcome
+        pids = workers.pids
+    for seed, outcome in ends.items():
+        steps = min(20, length_of(seed))
+        assert (outcome.steps, outcome.score) == (steps, steps * (seed % 5))
+        assert outcome.terminated == (length_of(seed) <= 20)
+    assert len(ends) == 7
+    assert len(pids) == processes
+    assert all(gone(pid, 0.1) for pid in pids)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "text"),
+    [
+        ("bug", RuntimeError, r"ZeroDivisionError: planted in episode 1 \(seed 41\) after 0 steps"),
+        ("disk", OSError, "No space left on device"),
+        ("killed", RuntimeError, "killed by SIGKILL"),
+    ],
+)
+def test_a_failing_worker_says_why(kind, error, text):
+    with Workers(planted({41: kind}), 2, slots=2, max_steps=20) as workers:
+        workers.begin([Task(0, 40), Task(1, 41)])
+        with pytest.raises(error, match=text):
+            workers.step()
+        pids = workers.pids
+    assert all(gone(pid, 0.1) for pid in pids)
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    code = """
+import sys, time
+from planted_game import planted
+from playscale.rollout.workers import Workers
+from playscale.rollout.episode import Task
+workers = Workers(planted(), 2, slots=2, max_steps=20)
+workers.begin([Task(0, 0), Task(1, 1)])
+print(*workers.pids, flush=True)
+time.sleep(60)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    assert not any(gone(pid, 0) for pid in pids)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    assert all(gone(pid) for pid in pids)
+
+
+def test_a_worker_imports_no_torch():
+    code = "import sys, playscale.rollout.worker; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
