@@ -52,9 +52,22 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def write_json(path: Path, value: Any) -> None:
+def read_range(path: Path, offset: int, size: int) -> bytes:
+    """Exactly `size` bytes at `offset`; ValueError when the file is missing or too short."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            data = file.read(size)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: missing") from error
+    if len(data) != size:
+        raise ValueError(f"{path}: ends too early ({len(data)} of {size} bytes at {offset})")
+    return data
+
+
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
     """Write JSON atomically. NaN and infinities are refused (ValueError): a missing number is null."""
-    text = json.dumps(value, indent=1, allow_nan=False)
+    text = json.dumps(value, indent=indent, allow_nan=False)
     with atomic_file(path, "w") as file:
         file.write(text + "\n")
 

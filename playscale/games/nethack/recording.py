@@ -8,8 +8,8 @@ from pathlib import Path
 
 from playscale.storage import atomic_file
 
-_HEADER = struct.Struct("<iiiB")  # seconds, microseconds, length of what follows, channel
-_ACTION = 1  # channels of a ttyrec3: 0 terminal output, 1 keypress, 2 score
+RECORD = struct.Struct("<iiiB")  # seconds, microseconds, length of what follows, channel
+KEYPRESS = 1  # channels of a ttyrec3: 0 terminal output, 1 keypress, 2 score
 
 
 def cut_after(path: Path, keys: int) -> None:
@@ -17,12 +17,12 @@ def cut_after(path: Path, keys: int) -> None:
     data = bz2.decompress(path.read_bytes())
     offset = seen = 0
     while offset < len(data):
-        _, _, length, channel = _HEADER.unpack_from(data, offset)
-        if channel == _ACTION:
+        _, _, length, channel = RECORD.unpack_from(data, offset)
+        if channel == KEYPRESS:
             if seen == keys:
                 break
             seen += 1
-        offset += _HEADER.size + length
+        offset += RECORD.size + length
     with atomic_file(path) as file:
         file.write(bz2.compress(data[:offset]))
 

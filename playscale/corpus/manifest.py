@@ -1,0 +1,147 @@
+"""corpus.json: what a corpus holds, one row a game."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from playscale.corpus.layout import BLOCK
+from playscale.games.game import Column, Metadata, Rejected
+from playscale.storage import read_json, write_json
+
+NAME = "corpus.json"
+FORMAT, SCHEMA = "playscale-corpus", 1
+SPLITS = ("train", "dev")
+FIXED = ("key", "split", "shard", "offset", "size", "transitions", "score", "checksum")
+
+Split = Literal["train", "dev"]
+
+
+@dataclass(frozen=True, slots=True)
+class GameRecord:
+    """One game of a corpus. `score` is its final one, in points; its section is `size` bytes at `offset` of
+    shard number `shard`.
+    """
+
+    key: str
+    split: Split
+    shard: int
+    offset: int
+    size: int
+    transitions: int
+    score: float
+    checksum: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of sections, and its length in bytes."""
+
+    file: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything corpus.json says. `fingerprint` identifies the recordings and settings the corpus was made from."""
+
+    game: str
+    num_actions: int
+    columns: Mapping[str, Column]
+    shards: tuple[Shard, ...]
+    games: tuple[GameRecord, ...]
+    rejected: tuple[Rejected, ...]
+    source: str
+    fingerprint: str
+
+    @property
+    def digest(self) -> str:
+        """Identifies the content: games, split, every column's every value; not the shards, the compressor or
+        the source's place.
+        """
+        rows = [(g.key, g.split, g.transitions, g.score, g.checksum, dict(g.metadata)) for g in self.games]
+        columns = {name: (list(c.shape), c.dtype) for name, c in self.columns.items()}
+        text = json.dumps([SCHEMA, self.game, self.num_actions, columns, BLOCK, rows], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Games, transitions and stored bytes of each split."""
+        return {
+            split: {
+                "games": sum(g.split == split for g in self.games),
+                "transitions": sum(g.transitions for g in self.games if g.split == split),
+                "bytes": sum(g.size for g in self.games if g.split == split),
+            }
+            for split in SPLITS
+        }
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write corpus.json, compactly: the games as rows under one list of fields (about 200 bytes a NetHack game)."""
+    names = sorted({name for g in manifest.games for name in g.metadata})
+    rows = [[getattr(g, name) for name in FIXED] + [g.metadata.get(name) for name in names] for g in manifest.games]
+    value = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "game": manifest.game,
+        "num_actions": manifest.num_actions,
+        "columns": {name: {"shape": list(c.shape), "dtype": c.dtype} for name, c in manifest.columns.items()},
+        "block": BLOCK,
+        "digest": manifest.digest,
+        "source": manifest.source,
+        "fingerprint": manifest.fingerprint,
+        "counts": manifest.counts(),
+        "shards": [asdict(shard) for shard in manifest.shards],
+        "rejected": [asdict(rejected) for rejected in manifest.rejected],
+        "games": {"fields": [*FIXED, *names], "rows": rows},
+    }
+    write_json(folder / NAME, value, indent=None)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read corpus.json. ValueError: missing, not a corpus, another schema, damaged."""
+    path = folder / NAME
+    if not folder.exists():
+        raise ValueError(f"{folder}: no such corpus")
+    if not path.is_file():
+        raise ValueError(f"{folder}: not a corpus (it has no {NAME})")
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise ValueError(f"{path}: not the manifest of a corpus")
+    if value.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{path}: schema {value.get('schema')!r}; this version reads {SCHEMA}: prepare the corpus again"
+        )
+    try:
+        manifest = _parse(value)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: damaged ({type(error).__name__}: {error}); prepare the corpus again") from error
+    if manifest.digest != value.get("digest") or value.get("block") != BLOCK:
+        raise ValueError(f"{path}: damaged (what it lists does not give its digest); prepare the corpus again")
+    return manifest
+
+
+def _parse(value: Mapping[str, Any]) -> Manifest:
+    fields = value["games"]["fields"]
+    if tuple(fields[: len(FIXED)]) != FIXED:
+        raise ValueError("unexpected fields of games")
+    return Manifest(
+        game=value["game"],
+        num_actions=value["num_actions"],
+        columns={name: Column(tuple(c["shape"]), c["dtype"]) for name, c in value["columns"].items()},
+        shards=tuple(Shard(**shard) for shard in value["shards"]),
+        games=tuple(_record(fields, row) for row in value["games"]["rows"]),
+        rejected=tuple(Rejected(**rejected) for rejected in value["rejected"]),
+        source=value["source"],
+        fingerprint=value["fingerprint"],
+    )
+
+
+def _record(fields: Sequence[str], row: Sequence[Any]) -> GameRecord:
+    known = len(FIXED)
+    return GameRecord(*row[:known], dict(zip(fields[known:], row[known:], strict=True)))

@@ -1,0 +1,211 @@
+"""Recordings to corpus."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from playscale.corpus.corpus import Corpus
+from playscale.corpus.layout import BLOCK, Layout
+from playscale.corpus.manifest import SCHEMA, GameRecord, Manifest, Shard, write_manifest
+from playscale.corpus.pool import Failed, unordered
+from playscale.corpus.section import Section, write_section
+from playscale.games.game import Game, Recording, Rejected, get_game
+from playscale.storage import atomic_dir, local_path
+
+SHARD_BYTES = 128 * 2**20  # a shard is closed when it has grown to this; a game is never cut
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class _Task:
+    game: Game
+    recording: Recording
+    path: Path
+
+
+def prepare(
+    source: str | Path,
+    out: str | Path,
+    *,
+    game: str = "nethack",
+    workers: int | None = None,
+    dev_fraction: float = 0.1,
+    progress: Progress | None = None,
+) -> Corpus:
+    """Turn the recordings of `source` into a corpus at `out`, with `workers` processes (default: one a CPU).
+
+    The corpus does not depend on the number of workers. Damaged recordings are left out and listed with their
+    reasons (`Corpus.rejected`). `out` appears whole or not at all; when it is already the corpus of these
+    recordings and settings, it is returned as it is.
+
+    ValueError: no such source, no recording or no readable one in it, `out` is something else, a nonsense
+    setting. OSError: `out` cannot be written.
+    """
+    if not 0 < dev_fraction < 1:
+        raise ValueError(f"dev_fraction must lie between 0 and 1, not {dev_fraction}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    played, folder = get_game(game), local_path(out)
+    recordings, rejected = played.find_recordings(local_path(source))
+    _require(recordings, rejected, source)
+    fingerprint = _fingerprint(game, recordings, dev_fraction)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        return _existing(folder, fingerprint)
+    report = progress or _silent
+    with atomic_dir(folder) as aside:
+        sections = _decode(played, recordings, aside, workers or os.cpu_count() or 1, report)
+        games, shards, damaged = _merge(recordings, sections, aside, local_path(source))
+        rejected = sorted(rejected + damaged, key=lambda r: r.path)
+        _require(games, rejected, source)
+        manifest = Manifest(
+            game=game,
+            num_actions=played.num_actions,
+            columns=played.columns,
+            shards=shards,
+            games=_split(games, dev_fraction),
+            rejected=tuple(rejected),
+            source=str(local_path(source).resolve()),
+            fingerprint=fingerprint,
+        )
+        write_manifest(aside, manifest)
+    report("corpus written", 1.0)
+    return Corpus.open(out)
+
+
+def _silent(text: str, fraction: float) -> None:
+    """Progress that nobody watches."""
+    del text, fraction
+
+
+def _require(games: Sequence[object], rejected: Sequence[Rejected], source: str | Path) -> None:
+    if not games:
+        first = rejected[0]
+        raise ValueError(f"{source}: none of its {len(rejected)} recordings can be used; {first.path}: {first.reason}")
+
+
+def _existing(folder: Path, fingerprint: str) -> Corpus:
+    try:
+        corpus = Corpus.open(folder)
+    except ValueError as error:
+        raise ValueError(
+            f"{folder}: already there, and no whole corpus: remove it or choose another place ({error})"
+        ) from error
+    if corpus.fingerprint != fingerprint:
+        raise ValueError(f"{folder}: a corpus of other recordings or settings: remove it or choose another place")
+    return corpus
+
+
+def _fingerprint(game: str, recordings: Sequence[Recording], dev_fraction: float) -> str:
+    """Identifies recordings (by name, size and time of change) and settings: the same ones give the same corpus."""
+    stats = [
+        (r.key, [(s.st_size, s.st_mtime_ns) for s in (p.stat() for p in r.paths)], dict(r.metadata)) for r in recordings
+    ]
+    text = json.dumps([SCHEMA, game, BLOCK, SHARD_BYTES, dev_fraction, stats], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _decode(
+    game: Game, recordings: Sequence[Recording], aside: Path, workers: int, report: Progress
+) -> Iterator[Section | Failed]:
+    """The recordings' sections in order, each left in a file of its own in `aside` by the process that decoded it."""
+    tasks = [_Task(game, recording, _piece(aside, i)) for i, recording in enumerate(recordings)]
+    sizes = [sum(path.stat().st_size for path in recording.paths) for recording in recordings]
+    done: dict[int, Section | Failed] = {}
+    next_one = count = size = 0
+    for index, result in unordered(_write, tasks, min(workers, len(tasks))):
+        done[index] = result
+        count, size = count + 1, size + sizes[index]
+        report(f"{count} of {len(tasks)} games decoded", size / max(1, sum(sizes)))
+        while next_one in done:
+            yield done.pop(next_one)
+            next_one += 1
+
+
+def _piece(aside: Path, index: int) -> Path:
+    return aside / f"game-{index}"
+
+
+def _write(task: _Task) -> Section:
+    """In a worker: decode one recording into a file beside the shards. Frames never go through a pipe."""
+    game = task.game
+    blocks = game.decode(task.recording, BLOCK)
+    return write_section(task.path, blocks, Layout(game.columns), game.num_actions)
+
+
+def _merge(
+    recordings: Sequence[Recording], sections: Iterator[Section | Failed], aside: Path, source: Path
+) -> tuple[list[GameRecord], tuple[Shard, ...], list[Rejected]]:
+    """Append the sections to shards as they come; the games are without their split yet."""
+    games: list[GameRecord] = []
+    shards: list[Shard] = []
+    damaged: list[Rejected] = []
+    file: IO[bytes] | None = None
+    try:
+        for index, (recording, section) in enumerate(zip(recordings, sections, strict=True)):
+            piece = _piece(aside, index)
+            if isinstance(section, Failed):
+                damaged.append(Rejected(recording.paths[0].relative_to(source).as_posix(), section.reason))
+                piece.unlink(missing_ok=True)
+                continue
+            if file is None:
+                shards.append(Shard(f"shard-{len(shards):05d}", 0))
+                file = (aside / shards[-1].file).open("wb")
+            games.append(_record(recording, section, len(shards) - 1, file.tell()))
+            with piece.open("rb") as written:
+                shutil.copyfileobj(written, file, 2**20)
+            piece.unlink()
+            shards[-1] = Shard(shards[-1].file, file.tell())
+            if file.tell() >= SHARD_BYTES:
+                _close(file)
+                file = None
+    finally:
+        if file is not None:
+            _close(file)
+    return games, tuple(shards), damaged
+
+
+def _close(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+
+
+def _record(recording: Recording, section: Section, shard: int, offset: int) -> GameRecord:
+    """The final score is what the source says of the game, else the last frame's."""
+    score = recording.metadata.get("score")
+    return GameRecord(
+        key=recording.key,
+        split="train",
+        shard=shard,
+        offset=offset,
+        size=section.size,
+        transitions=section.transitions,
+        score=score if isinstance(score, int | float) else section.last_score,
+        checksum=section.checksum,
+        metadata={name: value for name, value in recording.metadata.items() if name != "score"},
+    )
+
+
+def _split(games: Sequence[GameRecord], dev_fraction: float) -> tuple[GameRecord, ...]:
+    """Give each game its split by a hash of its key, so that it keeps it when other games are added to the source.
+
+    Of two or more games at least one is dev and one train; a single one is train.
+    """
+    places = [_place(game.key) for game in games]
+    lowest, highest = places.index(min(places)), places.index(max(places))
+    dev = {i for i, place in enumerate(places) if place < dev_fraction} | {lowest}
+    dev.discard(highest)
+    return tuple(replace(game, split="dev" if i in dev else "train") for i, game in enumerate(games))
+
+
+def _place(key: str) -> float:
+    """A number in [0, 1) that depends on the key alone."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64

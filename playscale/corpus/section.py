@@ -1,0 +1,110 @@
+"""One game's section of a shard: its blocks, then the index of them.
+
+A section is the game's stored blocks one after the other, every one but the last of BLOCK transitions; then the
+blocks' stored sizes, u32 little-endian each; then the CRC-32 of those sizes, u32. The manifest knows where a
+section begins and ends, and the number of transitions gives the number of blocks, so any block is reached with
+two reads, and no index of a whole shard is ever loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import zstandard
+
+from playscale.corpus.layout import BLOCK, Arrays, Layout, make_compressor
+from playscale.storage import read_range
+
+SIZE = np.dtype("<u4")
+
+
+@dataclass(frozen=True)
+class Section:
+    """What was written of one game: transitions, last score (points), stored bytes, checksum of the content (hex)."""
+
+    transitions: int
+    last_score: int
+    size: int
+    checksum: str
+
+
+def write_section(path: Path, blocks: Iterable[Mapping[str, np.ndarray]], columns: Layout, num_actions: int) -> Section:
+    """Write a game's blocks (as a Game's decode yields them) as one section; ValueError when there is no transition.
+
+    The checksum is over the blocks' own content checksums, thus independent of the compressor's version.
+    """
+    compressor, digest = make_compressor(), hashlib.blake2b(digest_size=16)
+    sizes: list[int] = []
+    transitions, before, last_score = 0, num_actions, 0
+    with path.open("wb") as file:
+        for arrays in rebatch(blocks):
+            stored = columns.encode(arrays, before, compressor)
+            file.write(stored)
+            sizes.append(len(stored))
+            digest.update(stored[-4:])  # a zstd frame ends with its content checksum
+            transitions += len(arrays["action"])
+            before, last_score = int(arrays["action"][-1]), int(arrays["score"][-1])
+        if not transitions:
+            raise ValueError("no transition in it")
+        index = np.array(sizes, SIZE).tobytes()
+        file.write(index + np.array(zlib.crc32(index), SIZE).tobytes())
+        size = file.tell()
+    return Section(transitions, last_score, size, digest.hexdigest())
+
+
+def rebatch(blocks: Iterable[Mapping[str, np.ndarray]]) -> Iterator[Mapping[str, np.ndarray]]:
+    """The same transitions in blocks of exactly BLOCK, but for the last. Blocks that already are so pass unchanged."""
+    held: list[Mapping[str, np.ndarray]] = []
+    count = 0
+    for arrays in blocks:
+        held.append(arrays)
+        count += len(arrays["action"])
+        if count < BLOCK:
+            continue
+        whole = held[0] if len(held) == 1 else {k: np.concatenate([h[k] for h in held]) for k in held[0]}
+        cut = count - count % BLOCK
+        for start in range(0, cut, BLOCK):
+            yield whole if count == BLOCK else {k: v[start : start + BLOCK] for k, v in whole.items()}
+        count -= cut
+        held = [{k: v[cut:] for k, v in whole.items()}] if count else []
+    if count:
+        yield {k: np.concatenate([h[k] for h in held]) for k in held[0]}
+
+
+class GameReader:
+    """Reads one game's blocks in any order into one buffer: what it returned before is overwritten by the next read."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._buffer = bytearray(layout.block_bytes(BLOCK))
+        self._decompressor = zstandard.ZstdDecompressor()
+
+    def open(self, shard: Path, key: str, offset: int, size: int, transitions: int) -> None:
+        """Turn to the section of game `key`, `size` bytes at `offset` of a shard; ValueError when its index is
+        damaged.
+        """
+        self._shard, self._key, self._transitions = shard, key, transitions
+        count = -(-transitions // BLOCK)
+        tail = (count + 1) * SIZE.itemsize
+        stored = read_range(shard, offset + size - tail, tail)
+        sizes = np.frombuffer(stored, SIZE)
+        if zlib.crc32(stored[: -SIZE.itemsize]) != sizes[-1] or int(sizes[:-1].sum()) + tail != size:
+            raise ValueError(f"{shard}: game {key}: damaged index of blocks; prepare the corpus again")
+        self._starts = offset + np.concatenate(([0], np.cumsum(sizes[:-1], dtype=np.int64)))
+
+    def read(self, block: int) -> Arrays:
+        """The arrays of a block: views [t, ...] of the columns, `score` [t], `actions` [t + 1] (first: the one
+        before).
+        """
+        start, end = int(self._starts[block]), int(self._starts[block + 1])
+        t = min(BLOCK, self._transitions - block * BLOCK)
+        try:
+            return self._layout.decode(read_range(self._shard, start, end - start), t, self._buffer, self._decompressor)
+        except ValueError as error:
+            where = f"{self._shard}: game {self._key}, transitions from {block * BLOCK}"
+            raise ValueError(f"{where}: {error}; prepare the corpus again") from error

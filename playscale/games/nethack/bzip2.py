@@ -1,0 +1,81 @@
+"""The end of a bzip2 file without decompressing what comes before it.
+
+A bzip2 stream is "BZh" and a level; blocks of at most 900 kB, each at any bit: a 48-bit mark, its CRC-32, its
+data; then a 48-bit end mark, the CRCs combined (rotated left by one, then XOR), and zero bits up to a whole
+byte. Blocks do not depend on one another.
+"""
+
+from __future__ import annotations
+
+import bz2
+
+BLOCK_MARK, END_MARK = 0x314159265359, 0x177245385090
+MARK_BITS, CRC_BITS = 48, 32
+LONGEST = 1_000_000  # bytes a stored block of 900 kB can take (it grows by 1 % at worst)
+
+
+def last_blocks(data: bytes, count: int) -> bytes:
+    """The decompressed last `count` blocks of a bzip2 file (all of them when it has fewer).
+
+    Raises ValueError when the file is not bzip2, does not end where a stream ends, or these blocks are damaged.
+    """
+    if not data:
+        raise ValueError("empty file")
+    if data[:3] != b"BZh":
+        raise ValueError("not a bzip2 file")
+    end = _end_mark(data)
+    starts: list[int] = []
+    for _ in range(count):
+        start = _find_block(data, starts[-1] if starts else end)
+        if start is None:
+            break
+        starts.append(start)
+    if not starts:
+        raise ValueError("damaged: no bzip2 block in it")
+    try:
+        return bz2.decompress(_stream(data, starts[::-1], end))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"damaged at its end ({error})") from error
+
+
+def _end_mark(data: bytes) -> int:
+    """Where the end mark lies, in bits."""
+    tail = int.from_bytes(data[-11:], "big")
+    for padding in range(8):
+        if tail >> (padding + CRC_BITS) & (1 << MARK_BITS) - 1 == END_MARK:
+            return len(data) * 8 - padding - CRC_BITS - MARK_BITS
+    raise ValueError("truncated: the file ends before its bzip2 stream does")
+
+
+def _find_block(data: bytes, end: int) -> int | None:
+    """Where the last block mark before bit `end` lies, in bits; None when there is none."""
+    best = None
+    low = max(0, end // 8 - LONGEST)
+    for shift in range(8):
+        # A mark that starts `shift` bits into a byte covers the five bytes after that one whole.
+        inner = (BLOCK_MARK << 8 - shift).to_bytes(7, "big")[1:6]
+        at = data.rfind(inner, low, -(-end // 8))
+        while at > 0:
+            start = (at - 1) * 8 + shift
+            if start < end and _bits(data, start, MARK_BITS) == BLOCK_MARK:
+                best = max(best or 0, start)
+                break
+            at = data.rfind(inner, low, at)
+    return best
+
+
+def _bits(data: bytes, start: int, count: int) -> int:
+    last = -(-(start + count) // 8)
+    return int.from_bytes(data[start // 8 : last], "big") >> last * 8 - start - count & (1 << count) - 1
+
+
+def _stream(data: bytes, starts: list[int], end: int) -> bytes:
+    """A bzip2 file of the blocks that begin at the bits `starts`, the last of them ending at bit `end`."""
+    crc = 0
+    for start in starts:
+        crc = (crc << 1 | crc >> 31) & 0xFFFFFFFF ^ _bits(data, start + MARK_BITS, CRC_BITS)
+    blocks = _bits(data, starts[0], end - starts[0])
+    bits = (blocks << MARK_BITS | END_MARK) << CRC_BITS | crc
+    count = end - starts[0] + MARK_BITS + CRC_BITS
+    padding = -count % 8
+    return data[:4] + (bits << padding).to_bytes((count + padding) // 8, "big")

@@ -1,0 +1,154 @@
+"""NetHack recordings in NLD-AA layout (ttyrec3.bz2 files beside an xlogfile) as blocks of transitions.
+
+Legend: T transitions of a block, H = 24 rows, W = 80 columns.
+
+The decoding is nle's own converter, so that frames and keys pair exactly as in nle.dataset.TtyrecDataset: one
+transition a keypress, the screen as it stood when the key was pressed. What the game drew after the last key
+has no key and is no transition.
+
+The converter does not say when it gives up: at damaged data it stops as if the game were over, or goes on with
+garbage. So a recording is believed only when its last keypress, found independently at the end of the file, is
+the one the converter came to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from playscale.games.game import Metadata, Recording, Rejected
+from playscale.games.nethack.actions import key_to_action
+from playscale.games.nethack.bzip2 import last_blocks
+from playscale.games.nethack.recording import KEYPRESS, RECORD, read_xlogfile
+
+HEIGHT, WIDTH = 24, 80
+SUFFIX = ".ttyrec3.bz2"
+NUMBERS = {
+    "points": "score",
+    "turns": "turns",
+    "maxlvl": "deepest_level",
+    "deathlev": "death_level",
+    "hp": "hp",
+    "maxhp": "max_hp",
+}
+TEXTS = {
+    "role": "role",
+    "race": "race",
+    "gender": "gender",
+    "align": "alignment",
+    "death": "death",
+    "version": "version",
+}
+
+
+def find_recordings(source: Path) -> tuple[list[Recording], list[Rejected]]:
+    """The finished games in `source` or up to two folders below it, sorted by key (the path without its
+    suffix).
+
+    As in nle.dataset, a recording counts when an xlogfile beside it has a line for it: NetHack writes that line
+    when the game ends. Raises ValueError when there is no recording at all.
+    """
+    if not source.is_dir():
+        raise ValueError(f"{source}: no such directory")
+    paths = sorted({path for depth in ("", "*/", "*/*/") for path in source.glob(f"{depth}*.ttyrec*.bz2")})
+    if not paths:
+        raise ValueError(f"{source}: no recordings (nle.*{SUFFIX}) in it or its folders")
+    found, rejected = [], []
+    games: dict[str, dict[str, str]] = {}
+    folder = None
+    for path in paths:
+        if path.parent != folder:
+            folder = path.parent
+            games = {
+                game["ttyrecname"]: game
+                for xlogfile in sorted(folder.glob("*xlogfile*"))
+                for game in read_xlogfile(xlogfile)
+                if "ttyrecname" in game
+            }
+        name = path.relative_to(source).as_posix()
+        try:
+            if not name.endswith(SUFFIX):
+                raise ValueError(f"not a {SUFFIX} file: other versions lack keys or scores")
+            if path.name not in games:
+                raise ValueError("no line for it in an xlogfile: the game was cut before its end")
+            found.append(Recording(name.removesuffix(SUFFIX), (path,), describe(games[path.name])))
+        except ValueError as error:
+            rejected.append(Rejected(name, str(error)))
+    return sorted(found, key=lambda recording: recording.key), rejected
+
+
+def describe(game: dict[str, str]) -> Metadata:
+    """What an xlogfile line says of a game; ValueError when a number is missing from it."""
+    try:
+        numbers = {ours: int(game[theirs]) for theirs, ours in NUMBERS.items()}
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"its line in the xlogfile is damaged ({error})") from error
+    texts = {ours: game.get(theirs) for theirs, ours in TEXTS.items()}
+    if texts["death"] and "while" in game:
+        texts["death"] += f" while {game['while']}"
+    return texts | numbers
+
+
+def decode(recording: Recording, block: int) -> Iterator[dict[str, np.ndarray]]:
+    """Blocks of at most `block` transitions: tty_chars u8 [T, H, W], tty_colors i8 [T, H, W], tty_cursor i16
+    [T, 2] (row, column), action i64 [T], score i32 [T] (in-game points as the screen stood).
+
+    Raises ValueError, possibly after some blocks, when the recording is damaged. The converter may then have
+    harmed the process: one that decodes unknown files should be one that can be spared.
+    """
+    from nle import _pyconverter
+
+    (path,) = recording.paths
+    data = path.read_bytes()
+    tail = last_blocks(data, 1)
+    converter = _pyconverter.Converter(HEIGHT, WIDTH, 3)
+    last = (0, 0)
+    remaining, done = 0, 0
+    try:
+        converter.load_ttyrec(str(path), 1, 0)
+        while not remaining:
+            chars, colors = np.empty((block, HEIGHT, WIDTH), np.uint8), np.empty((block, HEIGHT, WIDTH), np.int8)
+            cursor, score = np.empty((block, 2), np.int16), np.empty(block, np.int32)
+            times, keys = np.empty(block, np.int64), np.empty(block, np.uint8)
+            remaining = converter.convert(chars, colors, cursor, times, keys, score)
+            t = block - remaining
+            if t:
+                last = (int(times[t - 1]), int(keys[t - 1]))
+                yield {
+                    "tty_chars": chars[:t],
+                    "tty_colors": colors[:t],
+                    "tty_cursor": cursor[:t],
+                    "action": _actions(keys[:t], done),
+                    "score": score[:t],
+                }
+            done += t
+    except (RuntimeError, MemoryError) as error:
+        raise ValueError(f"damaged after transition {done} ({error})") from error
+    if not _is_last(tail, *last) and not _is_last(last_blocks(data, 2), *last):
+        raise ValueError(f"damaged after transition {done}: the rest cannot be decoded")
+
+
+def _actions(keys: np.ndarray, done: int) -> np.ndarray:
+    actions = key_to_action[keys]
+    if (actions < 0).any():
+        t = int(np.argmax(actions < 0))
+        raise ValueError(f"key {int(keys[t])} at transition {done + t} is none of the game's actions")
+    return actions
+
+
+def _is_last(tail: bytes, time: int, key: int) -> bool:
+    """Whether the keypress at `time` (microseconds since 1970) is in `tail`, the end of a ttyrec3, and none
+    comes after it.
+    """
+    at = tail.rfind(RECORD.pack(*divmod(time, 1_000_000), 1, KEYPRESS) + bytes([key]))
+    if at < 0:
+        return False
+    at += RECORD.size + 1
+    while at + RECORD.size <= len(tail):
+        _, _, length, channel = RECORD.unpack_from(tail, at)
+        if channel == KEYPRESS or length < 0:
+            return False
+        at += RECORD.size + length
+    return at == len(tail)
