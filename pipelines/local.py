@@ -1,4 +1,4 @@
-"""Run the study pipeline on this machine: python -m pipelines.local SPEC OUT TRACKING_URI. Called by `playscale study run`."""
+"""Run the study pipeline on this machine; `playscale study run` starts it: -m pipelines.local SPEC OUT TRACKING_URI."""
 
 import os
 import sys

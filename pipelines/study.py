@@ -1,15 +1,18 @@
 """The study pipeline: collect, prepare, plan, then train and evaluate every size side by side, then fit."""
 
+from kfp import dsl
+
 from components.collect.component import collect
 from components.evaluate.component import evaluate
 from components.fit.component import fit
 from components.plan.component import plan
 from components.prepare.component import prepare
 from components.train.component import train
-from kfp import dsl
 
 
-@dsl.pipeline(name="playscale-study", description="A whole isoFLOP study: from expert games to laws, forecasts and a report.")
+@dsl.pipeline(
+    name="playscale-study", description="An isoFLOP study: from expert games to laws, forecasts and a report."
+)
 def study(spec: str, out: str, tracking_uri: str = "") -> str:
     """A study's spec (YAML text), the directory it may fill, and the MLflow server it logs to ("": SQLite in `out`).
 

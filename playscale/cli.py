@@ -6,11 +6,12 @@ import logging
 import os
 import sys
 import traceback
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train agents: one run through its budgets.")
@@ -25,12 +26,12 @@ Tracking = Annotated[str | None, typer.Option(help=f"MLflow server or sqlite:///
 Experiment = Annotated[str | None, typer.Option(help="Also log to this MLflow experiment.")]
 
 
-class Core(str, Enum):
+class Core(StrEnum):
     lstm = "lstm"
     transformer = "transformer"
 
 
-class Runner(str, Enum):
+class Runner(StrEnum):
     subprocess = "subprocess"
 
 
@@ -111,8 +112,8 @@ def train_bc(
       playscale train bc --corpus corpus --size 10k --budgets 5e9,1e10 --out train-10k
     """
     from playscale.console import points_table, progress, show
-    from playscale.training.config import TrainConfig
     from playscale.training.bc import train_bc as run
+    from playscale.training.config import TrainConfig
 
     config = TrainConfig(
         size=size,
@@ -129,7 +130,8 @@ def train_bc(
         if experiment:
             from playscale.steps import train_tracked
 
-            points = train_tracked(_experiment(experiment, tracking_uri), corpus, out, config, report)
+            name = f"bc-{core.value}-{size}-s{seed}"
+            points = train_tracked(_experiment(experiment, tracking_uri), name, corpus, out, config, report)
         else:
             points = run(corpus, out, config, progress=report)
     show(points_table(points))
@@ -156,22 +158,27 @@ def evaluate(
       playscale evaluate train-10k/checkpoints/* --episodes 4 --max-steps 200 --corpus corpus --out play
     """
     from playscale.console import evaluations_table, progress, show
-    from playscale.steps import evaluate_checkpoints
+    from playscale.corpus.corpus import Corpus
+    from playscale.rollout.evaluate import evaluate as run
+    from playscale.rollout.references import expert_reference
+    from playscale.steps import log_evaluations
 
     with progress("evaluate") as report:
-        evaluations = evaluate_checkpoints(
+        evaluations = run(
             checkpoints,
+            episodes,
             out,
-            episodes=episodes,
             max_steps=max_steps,
+            workers=workers or _cores(),
             seed=seed,
-            temperature=temperature,
-            workers=workers,
             device=device,
-            experiment=_experiment(experiment, tracking_uri) if experiment else None,
+            temperature=temperature,
             progress=report,
         )
-    show(evaluations_table(evaluations))
+    if experiment:
+        log_evaluations(_experiment(experiment, tracking_uri), evaluations, out)
+    expert = [expert_reference(Corpus.open(corpus))] if corpus else []
+    show(evaluations_table([evaluation.reference() for evaluation in evaluations] + expert))
 
 
 @app.command()
@@ -191,10 +198,13 @@ def fit(
     from playscale.console import fit_tables, show
     from playscale.points import read_points
     from playscale.report.report import write_figures, write_report
-    from playscale.scaling.fit import fit as run, write_fit
+    from playscale.scaling.fit import fit as run
+    from playscale.scaling.fit import write_fit
 
     name = points.removeprefix("mlflow:")
-    table = _experiment(name, tracking_uri, create=False).points() if points.startswith("mlflow:") else read_points(points)
+    table = (
+        _experiment(name, tracking_uri, create=False).points() if points.startswith("mlflow:") else read_points(points)
+    )
     result = run(table, _numbers(forecast, "--forecast"), [_pair(text) for text in forecast_at or []])
     out.mkdir(parents=True, exist_ok=True)
     write_fit(result, out / "fit.json")
@@ -246,10 +256,18 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError) as error:
-        if os.environ.get("PLAYSCALE_TRACEBACK"):
-            traceback.print_exc()
-        sys.stderr.write(f"playscale: {' '.join(str(error).split())}\n")
-        sys.exit(2)
+        _fail(error, 2)
+    except RuntimeError as error:
+        _fail(error, 1)
+
+
+def _fail(error: Exception, code: int) -> None:
+    if os.environ.get("PLAYSCALE_TRACEBACK"):
+        traceback.print_exc()
+    first = error.errors()[0] if isinstance(error, ValidationError) else None
+    text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
+    sys.stderr.write(f"playscale: {' '.join(text.split())}\n")
+    sys.exit(code)
 
 
 def _cores() -> int:

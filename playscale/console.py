@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,6 +15,9 @@ from rich.table import Table
 from playscale.points import Point
 
 log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from playscale.rollout.evaluation import Reference
+
 LINE_SECONDS = 10.0
 
 
@@ -66,34 +69,39 @@ def points_table(points: Sequence[Point]) -> Table:
     return table
 
 
-def evaluations_table(rows: Sequence[tuple[str, Any]]) -> Table:
-    """Name and evaluation, one line each."""
-    table = _table("Returns", "agent", "mean", "median", "episodes")
-    for name, evaluation in rows:
-        mean = plus_minus(evaluation.return_mean, evaluation.return_se, ".1f")
-        median = "" if evaluation.return_median is None else f"{evaluation.return_median:.1f}"
-        table.add_row(name, mean, median, str(evaluation.episode_count))
+def evaluations_table(references: Sequence[Reference]) -> Table:
+    """Who played, and the mean return, one line each."""
+    table = _table("Returns", "agent", "mean", "episodes")
+    for row in references:
+        table.add_row(row.name, plus_minus(row.return_mean, row.return_se, ".1f"), str(row.episodes))
     return table
 
 
 def fit_tables(fit: Mapping[str, Any]) -> list[Table | str]:
     """The laws, the forecasts, forecast against held-out truth, and the warnings of a fit.json."""
     laws = _table("Power laws", "best by", "law", "at", "exponent (95 %)", "R²", "n")
-    for law in fit["power_laws"]:
-        of = "dev_loss" if law["quantity"] == "return_mean" and law["at"] == "dev_loss" else "FLOPs"
-        exponent = f"{law['exponent']:+.3f} {interval(law['low'], law['high'], '.3f')}"
-        laws.add_row(law["target"], f"{law['quantity']} ~ {of}^a", law["at"], exponent, _number(law["r2"], ".3f"), str(law["n"]))
-    forecasts = _table("Forecasts", "FLOPs", "params", "samples", "target", "value (95 %)")
+    for row in fit["power_laws"]:
+        law = f"{row['quantity']} ~ {'dev_loss' if row['at'] == 'dev_loss' else 'FLOPs'}^a"
+        exponent = f"{row['exponent']:+.3f} {interval(row['low'], row['high'], '.3f')}"
+        laws.add_row(row["target"], law, row["at"], exponent, _number(row["r2"], ".3f"), str(row["n"]))
+    columns = ("FLOPs", "params", "samples", "target")
+    forecasts = _table("Forecasts", *columns, "value (95 %)")
     for row in fit["forecasts"]:
-        value = f"{_number(row['value'], '.4g')} {interval(row['low'], row['high'], '.4g')}"
-        forecasts.add_row(_number(row["flops"], ".3g"), _number(row["params"], ",.0f"), _number(row["samples"], ",.0f"), row["target"], value)
-    held = _table("Held-out: forecast against measured", "FLOPs", "params", "target", "measured", "forecast (95 %)", "inside")
+        forecasts.add_row(*_cell(row), _value(row))
+    held = _table("Held-out: forecast against measured", *columns, "measured", "forecast (95 %)", "inside")
     for row in fit["held_out"]:
-        value = f"{_number(row['value'], '.4g')} {interval(row['low'], row['high'], '.4g')}"
-        inside = "" if row["inside"] is None else ("yes" if row["inside"] else "NO")
-        held.add_row(_number(row["flops"], ".3g"), _number(row["params"], ",.0f"), row["target"], _number(row["measured"], ".4g"), value, inside)
+        inside = {None: "", True: "yes", False: "NO"}[row["inside"]]
+        held.add_row(*_cell(row), _number(row["measured"], ".4g"), _value(row), inside)
     warnings = [f"[yellow]warning[/] {warning['text']}" for warning in fit["warnings"]]
     return [table for table in (laws, forecasts, held) if table.row_count] + warnings
+
+
+def _cell(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return _number(row["flops"], ".3g"), _number(row["params"], ",.0f"), _number(row["samples"], ",.0f"), row["target"]
+
+
+def _value(row: Mapping[str, Any]) -> str:
+    return f"{_number(row['value'], '.4g')} {interval(row['low'], row['high'], '.4g')}"
 
 
 def plus_minus(value: float | None, error: float | None, form: str) -> str:
@@ -114,5 +122,7 @@ def _number(value: float | None, form: str) -> str:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
-        table.add_column(column, justify="left" if column in {"run", "agent", "split", "law"} else "right", no_wrap=True)
+        table.add_column(
+            column, justify="left" if column in {"run", "agent", "split", "law"} else "right", no_wrap=True
+        )
     return table

@@ -28,7 +28,7 @@ LINE_SECONDS = 15.0
 def run_study(spec_path: Path, out: Path | None, tracking_uri: str | None) -> None:
     """Run the study pipeline through kfp.local and print its outcome.
 
-    Raises ValueError for a bad spec, a directory in use, or a step that found bad input; RuntimeError when a step failed.
+    ValueError: a bad spec, a directory in use, or bad input found by a step. RuntimeError: a step failed.
     A rerun in the same directory goes on where the last one stopped.
     """
     spec = read_spec(spec_path)
@@ -40,9 +40,13 @@ def run_study(spec_path: Path, out: Path | None, tracking_uri: str | None) -> No
         for stale in (place / "progress").glob("*.json"):
             stale.unlink()
         threads = str(max(1, (os.cpu_count() or 1) // 2))  # kfp.local runs two tasks at once
-        environment = {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"} | os.environ | {SUPERVISOR: str(os.getpid())}
+        environment = (
+            {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"} | os.environ | {SUPERVISOR: str(os.getpid())}
+        )
         command = [sys.executable, "-m", "pipelines.local", str(spec_path.resolve()), str(place), tracking]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+        )
         try:
             _watch(process, place, spec, started)
         finally:
@@ -58,7 +62,9 @@ def _locked(place: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(f"{place}: another study is running in this directory; wait for it or give another --out") from error
+            raise ValueError(
+                f"{place}: another study is running in this directory; wait for it or give another --out"
+            ) from error
         yield
 
 
@@ -80,20 +86,33 @@ def _watch(process: subprocess.Popen[bytes], place: Path, spec: StudySpec, start
         for task in tasks:
             if task.state == "done" and task.task not in done:
                 done.add(task.task)
-                console.print(f"{_clock(time.time() - started)} done {task.task} in {task.seconds:.0f} s: {task.what}", soft_wrap=True)
-        running = [f"{task.task}: {task.what} ({100 * task.fraction:.0f} %)" for task in tasks if task.state == "running"]
+                console.print(
+                    f"{_clock(time.time() - started)} done {task.task} in {task.seconds:.0f} s: {task.what}",
+                    soft_wrap=True,
+                )
+        running = [
+            f"{task.task}: {task.what} ({100 * task.fraction:.0f} %)" for task in tasks if task.state == "running"
+        ]
         if running and time.time() - spoken > LINE_SECONDS:
             spoken = time.time()
-            console.print(f"{_clock(time.time() - started)} {_left(tasks, spec, started)}; " + "; ".join(running), soft_wrap=True)
+            console.print(
+                f"{_clock(time.time() - started)} {_left(tasks, spec, started)}; " + "; ".join(running), soft_wrap=True
+            )
 
 
 def _picture(tasks: list[TaskProgress], spec: StudySpec, started: float) -> Table:
-    table = Table(box=None, show_header=False, title=f"{spec.name}: {_clock(time.time() - started)}, {_left(tasks, spec, started)}")
+    table = Table(
+        box=None,
+        show_header=False,
+        title=f"{spec.name}: {_clock(time.time() - started)}, {_left(tasks, spec, started)}",
+    )
     for task in tasks:
         bar = "━" * round(20 * task.fraction)
         colour = {"done": "green", "failed": "red"}.get(task.state, "cyan")
         seconds = task.seconds if task.state != "running" else time.time() - task.started
-        table.add_row(task.task, f"[{colour}]{bar:<20}[/]", f"{100 * task.fraction:3.0f} %", f"{seconds:4.0f} s", task.what)
+        table.add_row(
+            task.task, f"[{colour}]{bar:<20}[/]", f"{100 * task.fraction:3.0f} %", f"{seconds:4.0f} s", task.what
+        )
     return table
 
 
@@ -132,4 +151,8 @@ def _summary(place: Path, tracking: str, started: float) -> None:
         times.add_row(task.task, f"{task.seconds:.1f}")
     times.add_row("whole study", f"{time.time() - started:.1f}")
     show(times)
-    show(f"report:  {place / 'report.html'}", f"MLflow:  mlflow ui --backend-store-uri {tracking}", f"points:  {place / 'points.csv'}")
+    show(
+        f"report:  {place / 'report.html'}",
+        f"MLflow:  mlflow ui --backend-store-uri {tracking}",
+        f"points:  {place / 'points.csv'}",
+    )

@@ -45,7 +45,9 @@ class ProgressFile:
 
     def end(self, state: str, what: str, *, user_error: bool = False) -> None:
         fraction = 1.0 if state == "done" else self.current.fraction
-        self._write(replace(self.current, what=what, fraction=fraction, updated=time.time(), state=state, user_error=user_error))
+        self._write(
+            replace(self.current, what=what, fraction=fraction, updated=time.time(), state=state, user_error=user_error)
+        )
 
     def _write(self, progress: TaskProgress) -> None:
         self.current = progress

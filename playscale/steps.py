@@ -9,11 +9,11 @@ Every function takes and returns plain text, as a pipeline passes it, and can be
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from playscale.lifeline import follow
 from playscale.progress import ProgressFile, reporting
@@ -21,8 +21,12 @@ from playscale.storage import local_path, read_json, write_json
 from playscale.study import StudySpec, parse_spec
 
 if TYPE_CHECKING:
+    from playscale.points import Point
+    from playscale.rollout.evaluation import Evaluation
     from playscale.tracking.mlflow_tracker import MlflowExperiment
+    from playscale.training.config import TrainConfig
 
+Progress = Callable[[str, float], None]
 SUPERVISOR = "PLAYSCALE_SUPERVISOR"  # the process whose end ends the study's steps
 REFERENCES = "references"
 
@@ -58,7 +62,7 @@ def _step(task: str, spec: str, out: str, tracking_uri: str = "") -> Iterator[tu
 
 
 def collect(spec: str, out: str) -> str:
-    """Let the expert play, if the study's source says so. Returns the directory of recordings ("" for a ready corpus)."""
+    """Let the expert play, if the study asks for it. Returns the directory of recordings ("" for a ready corpus)."""
     from playscale.rollout.collect import collect as collect_games
 
     with _step("collect", spec, out) as (work, progress):
@@ -105,31 +109,137 @@ def plan(spec: str, corpus: str, out: str) -> list[str]:
 
 def train(spec: str, run: str, corpus: str, out: str, tracking_uri: str) -> str:
     """Train one model through its budgets. Returns the directory of its checkpoints."""
-    from playscale.corpus.corpus import Corpus
-    from playscale.training.bc import train_bc
     from playscale.training.config import TrainConfig
 
     with _step(f"train-{run}", spec, out, tracking_uri) as (work, progress):
         config = TrainConfig.model_validate(read_json(work.out / "plan.json")["runs"][run])
-        experiment = work.experiment()
-        tracker = experiment.start("run", run)
-        tracker.log_params(config.model_dump() | {"method": work.spec.method, "game": work.spec.game})
-        data = Corpus.open(corpus)
-        tracker.log_dataset(work.spec.name, str(data.uri), data.digest, "training")
         folder = work.out / "train" / run
-        for point in train_bc(corpus, folder, config, tracker, progress):
-            cell = experiment.log_point(point)
-            cell.log_artifacts(folder / "checkpoints" / budget_name(point.flops), "checkpoint")
-        tracker.finish()
+        train_tracked(work.experiment(), run, corpus, folder, config, progress)
         return str(folder / "checkpoints")
 
 
-def evaluate(spec: str, run: str, corpus: str, out: str, tracking_uri: str) -> str:
-    """Play every checkpoint of a run, or the references (random policy, expert). Returns the directory of the results."""
+def train_tracked(
+    experiment: MlflowExperiment, run: str, corpus: str, folder: Path, config: TrainConfig, progress: Progress
+) -> list[Point]:
+    """Behavioural cloning with its curves, corpus, points and checkpoints in MLflow."""
+    from playscale.corpus.corpus import Corpus
+    from playscale.training.bc import train_bc
+    from playscale.training.config import budget_name
+
+    data = Corpus.open(corpus)
+    tracker = experiment.start("run", run)
+    tracker.log_params(config.model_dump() | {"method": "bc", "game": data.game})
+    tracker.log_dataset(f"{data.game} games", str(data.uri), data.digest, "training")
+    points = train_bc(corpus, folder, config, tracker, progress)
+    for point in points:
+        cell = experiment.log_point(point)
+        cell.log_artifacts(folder / "checkpoints" / budget_name(point.flops), "checkpoint")
+    tracker.finish()
+    return points
+
+
+def evaluate(spec: str, run: str, checkpoints: str, corpus: str, out: str, tracking_uri: str) -> str:
+    """Play every checkpoint of a run, or the references (random policy, expert). Returns the results' directory."""
+    from playscale.rollout.evaluate import evaluate as play
+
     with _step(f"evaluate-{run}", spec, out, tracking_uri) as (work, progress):
         folder = work.out / "evaluate" / run
+        asked = work.spec.evaluate
         if run == REFERENCES:
-            _evaluate_references(work, corpus, folder, progress)
-        else:
-            _evaluate_run(work, run, folder, progress)
+            _references(work, corpus, folder, progress)
+            return str(folder)
+        budgets = sorted(local_path(checkpoints).iterdir(), key=lambda path: float(path.name))
+        evaluations = play(
+            budgets,
+            asked.episodes,
+            folder,
+            max_steps=asked.max_steps,
+            workers=1,
+            seed=asked.seed,
+            device=work.spec.training.device,
+            temperature=asked.temperature,
+            progress=progress,
+        )
+        log_evaluations(work.experiment(), evaluations, folder)
+        progress(f"mean return {evaluations[-1].return_mean:.1f} at the largest budget", 1.0)
         return str(folder)
+
+
+def log_evaluations(experiment: MlflowExperiment, evaluations: Sequence[Evaluation], folder: Path) -> None:
+    """Add the returns to the points in MLflow, and the episodes and kept recordings to their artifacts."""
+    for evaluation in evaluations:
+        if evaluation.point is not None:
+            run = experiment.log_point(evaluation.to_point())
+            run.log_artifacts(folder / evaluation.name, "evaluation")
+
+
+def _references(work: Workplace, corpus: str, folder: Path, progress: ProgressFile) -> None:
+    """How a uniformly random policy and the expert do, beside the agents."""
+    from playscale.corpus.corpus import Corpus
+    from playscale.rollout.references import evaluate_random, expert_reference
+
+    asked = work.spec.evaluate
+    random = evaluate_random(
+        work.spec.game,
+        asked.episodes,
+        folder,
+        max_steps=asked.max_steps,
+        workers=os.cpu_count() or 1,
+        seed=asked.seed,
+        progress=progress,
+    )
+    references = [random.reference(), expert_reference(Corpus.open(corpus))]
+    write_json(folder / "references.json", [reference._asdict() for reference in references])
+    experiment = work.experiment()
+    for reference in references:
+        run = experiment.start("reference", reference.name)
+        run.log_values({k: v for k, v in reference._asdict().items() if k != "name"})
+        run.finish()
+
+
+class Fitted(NamedTuple):
+    """What the last step leaves: single figures for a metrics page, and the report."""
+
+    metrics: dict[str, float]
+    report: Path
+
+
+def fit(spec: str, corpus: str, out: str, tracking_uri: str) -> Fitted:
+    """Fit the laws to all points that the study's experiment holds; write points.csv, fit.json and the report."""
+    from playscale.points import write_points
+    from playscale.report.report import Reference, write_figures, write_report
+    from playscale.scaling.fit import fit as fit_laws
+    from playscale.scaling.fit import write_fit
+    from playscale.study_report import best_replays, headline, study_details
+
+    with _step("fit", spec, out, tracking_uri) as (work, progress):
+        experiment = work.experiment()
+        points = experiment.points()
+        write_points(points, work.out / "points.csv")
+        progress(f"fitting {len(points)} points", 0.1)
+        fitted = fit_laws(points, work.spec.forecast)
+        write_fit(fitted, work.out / "fit.json")
+        result = fitted.to_dict()
+        references = [
+            Reference(note="", **row) for row in read_json(work.out / "evaluate" / REFERENCES / "references.json")
+        ]
+        progress("drawing the figures", 0.5)
+        write_figures(work.out / "figures", result, points, references)
+        report = work.out / "report.html"
+        write_report(
+            report,
+            result,
+            points,
+            title=f"Study {work.spec.name}: {work.spec.method} in {work.spec.game}",
+            replays=best_replays(work.spec.game, work.out / "evaluate"),
+            references=references,
+            details=study_details(work.spec, corpus, work.out),
+        )
+        metrics = headline(result)
+        run = experiment.start("fit", f"fit of {work.spec.name}")
+        run.log_values(metrics)
+        for path in ("points.csv", "fit.json", "report.html", "figures"):
+            run.log_artifacts(work.out / path, "figures" if path == "figures" else "")
+        run.finish()
+        progress(f"{len(points)} points, {len(result['power_laws'])} laws", 1.0)
+        return Fitted(metrics, report)

@@ -104,7 +104,7 @@ class StudySpec(Frozen):
         return self
 
     def runs(self) -> dict[str, TrainConfig]:
-        """Every training run of the grid by name: one per (size, seed), each through all budgets, largest size first."""
+        """Every training run by name: one per (size, seed), each through all budgets, largest size first."""
         sizes = sorted(self.sizes, key=lambda size: float(size[:-1]) * (1e3 if size[-1] == "k" else 1e6), reverse=True)
         return {
             f"{self.method}-{self.core}-{size}-s{seed}": TrainConfig(
@@ -169,5 +169,9 @@ def _keys_at(place: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = StudySpec
     for part in place:
         annotation = model.model_fields[str(part)].annotation
-        model = next(kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type) and issubclass(kind, BaseModel))
+        model = next(
+            kind
+            for kind in (annotation, *get_args(annotation))
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        )
     return list(model.model_fields)

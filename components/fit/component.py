@@ -1,7 +1,8 @@
 """KFP component: fit the laws to everything the study's experiment holds, and write the report."""
 
-from components.image import IMAGE
 from kfp import dsl
+
+from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

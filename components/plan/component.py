@@ -1,7 +1,8 @@
 """KFP component: which runs of the grid are trained."""
 
-from components.image import IMAGE
 from kfp import dsl
+
+from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -1,7 +1,8 @@
 """KFP component: recordings into a corpus. The corpus travels as a URI, never as a copied artifact."""
 
-from components.image import IMAGE
 from kfp import dsl
+
+from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

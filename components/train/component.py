@@ -1,7 +1,8 @@
 """KFP component: train one model through all its budgets."""
 
-from components.image import IMAGE
 from kfp import dsl
+
+from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

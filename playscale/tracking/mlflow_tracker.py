@@ -33,7 +33,9 @@ class MlflowExperiment:
         self.client = MlflowClient(tracking_uri)
         found = self.client.get_experiment_by_name(name)
         if found is None and not create:
-            raise ValueError(f"no MLflow experiment {name!r} at {tracking_uri}; set MLFLOW_TRACKING_URI or --tracking-uri")
+            raise ValueError(
+                f"no MLflow experiment {name!r} at {tracking_uri}; set MLFLOW_TRACKING_URI or --tracking-uri"
+            )
         self.id = found.experiment_id if found else self.client.create_experiment(name, artifact_location=artifacts)
 
     def runs(self, kind: str) -> list[Run]:
@@ -60,7 +62,7 @@ class MlflowExperiment:
         return MlflowRun(self.client, self.client.create_run(self.id, run_name=name, tags=tags).info.run_id)
 
     def log_point(self, point: Point) -> MlflowRun:
-        """Write a row of the points table as a finished run under the run of its model; call again to add its return."""
+        """Write a row of the points table as a finished run under its model's run; call again to add its return."""
         parent = self.start("run", point.run)
         run = self.start("point", f"{point.run} @ {point.flops:.3g} FLOPs", parent=parent.id)
         run.log_row(to_row(point))
@@ -86,7 +88,9 @@ class MlflowRun:
         if samples <= self._logged and "train_loss" in metrics:
             return
         now = int(time.time() * 1000)
-        self.client.log_batch(self.id, metrics=[Metric(key, float(value), now, samples) for key, value in metrics.items()])
+        self.client.log_batch(
+            self.id, metrics=[Metric(key, float(value), now, samples) for key, value in metrics.items()]
+        )
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters; those already there keep their value (MLflow's params never change)."""
@@ -97,7 +101,9 @@ class MlflowRun:
     def log_values(self, values: Mapping[str, float | None]) -> None:
         """Log single figures, the missing ones left out."""
         now = int(time.time() * 1000)
-        self.client.log_batch(self.id, metrics=[Metric(k, float(v), now, 0) for k, v in values.items() if v is not None])
+        self.client.log_batch(
+            self.id, metrics=[Metric(k, float(v), now, 0) for k, v in values.items() if v is not None]
+        )
 
     def log_row(self, row: Mapping[str, str]) -> None:
         """Log a row of the points table: figures as metrics, the split as a tag, everything else as params."""
@@ -125,6 +131,8 @@ class MlflowRun:
 
 def _row(run: Run) -> dict[str, str]:
     """A run's params, metrics and tags as one row; whole numbers without a fraction, as in the CSV."""
-    figures = {key: repr(int(value)) if float(value).is_integer() else repr(value) for key, value in run.data.metrics.items()}
+    figures = {
+        key: repr(int(value)) if float(value).is_integer() else repr(value) for key, value in run.data.metrics.items()
+    }
     own = {key: value for key, value in run.data.tags.items() if "." not in key}
     return {**own, **run.data.params, **figures}

@@ -9,9 +9,9 @@ import time
 
 def test_follower_ends_when_the_followed_is_killed():
     followed = subprocess.Popen(["sleep", "60"])
-    code = f"from playscale.lifeline import follow; import time; follow({followed.pid}); print('up', flush=True); time.sleep(60)"
+    code = f"import time; from playscale.lifeline import follow as f; f({followed.pid}); print(1, flush=True); time.sleep(60)"
     follower = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert follower.stdout.readline() == b"up\n"
+    assert follower.stdout.readline() == b"1\n"
     assert follower.poll() is None
     os.kill(followed.pid, signal.SIGKILL)
     followed.wait()

@@ -63,9 +63,15 @@ def test_what_is_not_a_spec_is_refused_in_one_line(text):
         parse_spec(text)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
-                        ["name", "source", "sizes", "budgets", "collect", "games", "x"]), inner, max_size=4), max_leaves=12))  # fmt: skip
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+KEYS = st.sampled_from(["name", "source", "sizes", "budgets", "collect", "games", "x"])
+
+
+def grown(inner):
+    return st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4)
+
+
+@given(st.recursive(SCALARS, grown, max_leaves=12))
 def test_any_yaml_is_a_spec_or_one_clear_line(value):
     try:
         parse_spec(yaml.safe_dump(value))

@@ -1,0 +1,101 @@
+"""Every example in --help runs as it stands, and every bad input is one line and exit code 2."""
+
+import itertools
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from playscale.cli import app
+
+ROOT = Path(__file__).parents[2]
+
+
+def commands(group, path=()):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+CHAIN = [("collect",), ("prepare",), ("train", "bc"), ("evaluate",), ("fit",), ("compile",)]  # each feeds the next
+
+
+def example(path):
+    lines = COMMANDS[path].help.split("Example:\n")[1].splitlines()
+    return lines[0].strip()
+
+
+def test_every_command_has_an_example_that_a_test_runs():
+    assert set(COMMANDS) == {*CHAIN, ("study", "run")}  # test_study_run.py runs the last one's study
+    assert example(("study", "run")) == "playscale study run studies/smoke.yaml --out out/smoke"
+
+
+def test_examples_run_one_after_the_other(tmp_path):
+    shutil.copytree(ROOT / "studies", tmp_path / "studies")
+    program = f"{sys.executable} -m playscale.cli"
+    for path in CHAIN:
+        command = example(path).replace("playscale", program, 1)
+        result = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, f"{command}\n{result.stderr}"
+    for made in ("games", "corpus/corpus.json", "train-10k/points.csv", "play/points.csv", "laws/report.html", "compiled/study.yaml"):
+        assert (tmp_path / made).exists(), made
+
+
+GOOD_HEADER = "flops,params,samples,dev_loss\n"
+BAD = {
+    "spec": (["study", "run", "spec.yaml", "--out", "o"], {"spec.yaml": "name: q\nsizs: [10k]\n"}, "did you mean 'sizes'?"),
+    "no spec": (["study", "run", "none.yaml"], {}, "no such study spec"),
+    "no corpus": (["train", "bc", "--corpus", "none", "--size", "10k", "--budgets", "1e9", "--out", "o"], {}, "none"),
+    "empty corpus": (["train", "bc", "--corpus", "c", "--size", "10k", "--budgets", "1e9", "--out", "o"], {"c/x": ""}, "c"),
+    "damaged corpus": (
+        ["train", "bc", "--corpus", "c", "--size", "10k", "--budgets", "1e9", "--out", "o"],
+        {"c/corpus.json": '{"schema'},
+        "c/corpus.json",
+    ),
+    "no games": (["prepare", "none", "--out", "o"], {}, "none"),
+    "empty games": (["prepare", "g", "--out", "o"], {"g/readme": "x"}, "g"),
+    "s3": (["prepare", "s3://bucket/games", "--out", "o"], {}, "s3://bucket/games"),
+    "unknown game": (["collect", "--game", "nethak", "--games", "1", "--out", "o"], {}, "did you mean 'nethack'?"),
+    "no checkpoint": (["evaluate", "none", "--out", "o"], {}, "none"),
+    "not a checkpoint": (["evaluate", "k", "--out", "o"], {"k/checkpoint.json": "{}"}, "k"),
+    "no points": (["fit", "none.csv", "--out", "o"], {}, "none.csv"),
+    "missing column": (["fit", "p.csv", "--out", "o"], {"p.csv": "flops,params\n1,2\n"}, "samples, dev_loss"),
+    "negative loss": (["fit", "p.csv", "--out", "o"], {"p.csv": GOOD_HEADER + "1e9,1e4,1e4,-1\n"}, "line 2"),
+    "one budget": (["fit", "p.csv", "--out", "o"], {"p.csv": GOOD_HEADER + "1e9,1e4,1e4,1\n1e9,2e4,5e3,2\n"}, "budget"),
+    "forecast": (["fit", "p.csv", "--out", "o", "--forecast", "much"], {"p.csv": GOOD_HEADER + "1e9,1,1,1\n"}, "--forecast"),
+    "forecast-at": (["fit", "p.csv", "--out", "o", "--forecast-at", "a=1"], {"p.csv": GOOD_HEADER + "1e9,1,1,1\n"}, "params=N"),
+    "experiment": (["fit", "mlflow:none", "--out", "o", "--tracking-uri", "sqlite:///m.db"], {}, "no MLflow experiment"),
+    "option": (["fit"], {}, "Missing argument"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_exit_code_2(case, cli, tmp_path):
+    arguments, files, says = BAD[case]
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    result = cli(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    if case != "option":
+        said = [line for line in result.stderr.splitlines() if line.startswith("playscale: ")]
+        assert len(said) == 1
+    assert not [path for path in (tmp_path / "o").rglob("*") if path.is_file()]
+
+
+def test_an_unwritable_output_is_one_line(cli, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    rows = "".join(f"{c},{n},{c / n},{1 + 1 / n}\n" for c, n in itertools.product((1e9, 2e9, 4e9), (1e3, 2e3, 4e3)))
+    (tmp_path / "p.csv").write_text(GOOD_HEADER + rows)
+    result = cli("fit", "p.csv", "--out", "file/o", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "file/o" in result.stderr

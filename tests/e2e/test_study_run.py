@@ -1,0 +1,147 @@
+"""A tiny study through kfp.local with real NetHack, MLflow, the report in a browser; killed half-way, and run again."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from playscale.points import read_points
+from playscale.tracking.mlflow_tracker import MlflowExperiment
+
+ROOT = Path(__file__).parents[2]
+SPEC = ROOT / "studies" / "smoke.yaml"
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A study killed with -9 when its first training run has a checkpoint; its directory."""
+    out = tmp_path_factory.mktemp("study") / "out"
+    command = [sys.executable, "-m", "playscale.cli", "study", "run", str(SPEC), "--out", str(out)]
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    deadline = time.time() + 240
+    while not list(out.glob("train/*/points.csv")):
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.time() < deadline, "no run got to its first budget"
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    return out, alive
+
+
+@pytest.fixture(scope="module")
+def study(killed, cli):
+    """The same command again, to its end."""
+    out, _ = killed
+    before = {path: path.stat().st_mtime for path in [*out.glob("games/**/*.bz2"), out / "corpus" / "corpus.json"]}
+    result = cli("study", "run", SPEC, "--out", out, cwd=out.parent)
+    assert result.returncode == 0, result.stderr + (out / "pipeline.log").read_text()[-3000:]
+    return out, result, before
+
+
+def test_nothing_outlives_a_killed_study(killed):
+    assert killed[1] == []
+
+
+def test_a_rerun_keeps_what_was_done(study):
+    _, _, before = study
+    assert len(before) > 1
+    assert all(path.stat().st_mtime == then for path, then in before.items())
+
+
+def test_every_planned_cell_has_its_point_and_return(study):
+    out, result, _ = study
+    plan = json.loads((out / "plan.json").read_text())
+    planned = {(cell["run"], cell["flops"]) for cell in plan["cells"] if cell["reason"] is None}
+    points = read_points(out / "points.csv")
+    assert {(p.run, p.flops) for p in points} == planned
+    assert len(points) == len(planned)
+    assert all(p.episodes == 4 and p.return_mean is not None and p.dev_loss > 0 for p in points)
+    assert {p.split for p in points} == {"fit", "held-out"}
+    assert "held-out" in result.stdout
+    assert "Wall time" in result.stdout
+
+
+def test_mlflow_holds_one_run_per_model_and_one_under_it_per_point(study):
+    out, _, _ = study
+    experiment = MlflowExperiment("smoke", f"sqlite:///{out}/mlflow.db", create=False)
+    rows = read_points(out / "points.csv")
+    assert sorted(map(repr, experiment.points())) == sorted(map(repr, rows))
+    models = {run.info.run_id: run for run in experiment.runs("run")}
+    assert {run.info.run_name for run in models.values()} == {p.run for p in rows}
+    for run in models.values():
+        steps = [metric.step for metric in experiment.client.get_metric_history(run.info.run_id, "train_loss")]
+        assert steps == sorted(set(steps))
+        assert len(steps) > 1
+        assert run.inputs.dataset_inputs
+    for run in experiment.runs("point"):
+        assert run.data.tags["mlflow.parentRunId"] in models
+        assert {item.path for item in experiment.client.list_artifacts(run.info.run_id)} == {"checkpoint", "evaluation"}
+    (fit,) = experiment.runs("fit")
+    assert {item.path for item in experiment.client.list_artifacts(fit.info.run_id)} >= {"report.html", "fit.json", "figures"}
+
+
+def test_fit_from_mlflow_equals_fit_from_the_csv(study, cli, tmp_path):
+    out, _, _ = study
+    for source, folder in (("mlflow:smoke", "a"), (out / "points.csv", "b")):
+        result = cli("fit", source, "--out", folder, "--tracking-uri", f"sqlite:///{out}/mlflow.db", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    first, second = (json.loads((tmp_path / folder / "fit.json").read_text()) for folder in "ab")
+    assert first["power_laws"] == second["power_laws"]
+
+
+def test_a_run_added_by_hand_counts_in_the_fit(study, cli, tmp_path):
+    out, _, _ = study
+    store = f"sqlite:///{out}/mlflow.db"
+    arguments = ["--corpus", out / "corpus", "--size", "14k", "--budgets", "4e9", "--batch", 4, "--unroll", 16]
+    result = cli(
+        "train", "bc", *arguments, "--out", tmp_path / "t", "--experiment", "smoke", "--tracking-uri", store, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    assert cli("fit", "mlflow:smoke", "--out", "laws", "--tracking-uri", store, cwd=tmp_path).returncode == 0
+    assert json.loads((tmp_path / "laws" / "fit.json").read_text())["points"] == len(read_points(out / "points.csv")) + 1
+
+
+@pytest.mark.browser
+def test_the_report_opens_without_an_error(study, browser):
+    out, _, _ = study
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: errors.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None)
+    page.goto((out / "report.html").as_uri())
+    page.wait_for_load_state("networkidle")
+    assert "smoke" in page.title()
+    assert page.locator("svg").count() >= 5
+    assert page.get_by_role("button", name="Play").count() >= 1
+    assert errors == []
+
+
+def test_the_directory_is_locked_while_a_study_runs(study, cli):
+    out, _, _ = study
+    holder = subprocess.Popen(["flock", str(out / ".lock"), "sleep", "30"])
+    time.sleep(0.5)
+    try:
+        result = cli("study", "run", SPEC, "--out", out, cwd=out.parent)
+    finally:
+        holder.kill()
+    assert result.returncode == 2
+    assert "another study is running" in result.stderr
+
+
+def test_points_csv_opens_with_the_fixed_header(study):
+    with (study[0] / "points.csv").open() as file:
+        header = next(csv.reader(file))
+    assert header[:14] == (
+        "game method run seed size flops params samples dev_loss dev_loss_se return_mean return_se episodes split".split()
+    )
