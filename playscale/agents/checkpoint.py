@@ -1,0 +1,123 @@
+"""A checkpoint: a directory of policy.safetensors, extra.safetensors (when something was given), checkpoint.json.
+
+Loading one never unpickles. checkpoint.json holds the SHA-256 of the tensor files, so that damage is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from playscale.agents.policy import Policy, PolicyConfig, build_policy
+from playscale.storage import atomic_dir, read_json, write_json
+
+SCHEMA = 1
+JSON, WEIGHTS, EXTRA = "checkpoint.json", "policy.safetensors", "extra.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint says of itself; its tensors are read (on the CPU) when they are first asked for."""
+
+    path: Path
+    config: PolicyConfig
+    meta: dict[str, Any]
+    digests: Mapping[str, str]
+
+    @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        """The policy's state dict; ValueError when the file is missing or damaged."""
+        return read_tensors(self.path, WEIGHTS, self.digests)
+
+    @cached_property
+    def extra(self) -> dict[str, Tensor]:
+        """What was saved beside the policy; empty when nothing was. ValueError when the file is missing or damaged."""
+        return read_tensors(self.path, EXTRA, self.digests) if EXTRA in self.digests else {}
+
+
+def save_checkpoint(
+    path: Path, policy: Policy, meta: Mapping[str, Any], extra: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write `path` whole or not at all, in the place of what was there."""
+    with atomic_dir(path) as aside:
+        digests = {WEIGHTS: write_tensors(aside / WEIGHTS, policy.state_dict())}
+        if extra:
+            digests[EXTRA] = write_tensors(aside / EXTRA, extra)
+        config = policy.config
+        write_json(
+            aside / JSON,
+            {
+                "schema": SCHEMA,
+                "game": config.game,
+                "policy": config.to_dict(),
+                "meta": dict(meta),
+                "sha256": digests,
+            },
+        )
+
+
+def load_checkpoint(path: Path, expect_game: str | None = None) -> Checkpoint:
+    """ValueError, one line, when `path` is no checkpoint, is damaged, of another schema, or not of `expect_game`."""
+    path = Path(path)
+    if not (path / JSON).is_file():
+        raise ValueError(f"{path}: not a checkpoint (it has no {JSON})")
+    record = read_json(path / JSON)
+    if not isinstance(record, dict) or "schema" not in record:
+        raise ValueError(f"{path}: not a checkpoint ({JSON} names no schema)")
+    if record["schema"] != SCHEMA:
+        raise ValueError(f"{path}: checkpoint schema {record['schema']}, but this version reads {SCHEMA}")
+    try:
+        config = PolicyConfig.from_dict(record["policy"])
+        meta, digests = dict(record["meta"]), dict(record["sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged checkpoint ({JSON}: {error})") from error
+    if expect_game is not None and config.game != expect_game:
+        raise ValueError(f"{path}: a checkpoint of {config.game}, but {expect_game} is played here")
+    return Checkpoint(path, config, meta, digests)
+
+
+def load_policy(
+    path: Path, device: torch.device | str = "cpu", expect_game: str | None = None
+) -> tuple[Policy, Checkpoint]:
+    """The policy on `device`, in eval mode, and its checkpoint. ValueError as load_checkpoint's, and for damaged weights."""
+    checkpoint = load_checkpoint(path, expect_game)
+    with torch.random.fork_rng(devices=[]):  # building draws weights that are then replaced: no trace of it may remain
+        policy = build_policy(checkpoint.config)
+    try:
+        policy.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {WEIGHTS} does not fit the policy in {JSON}") from error
+    return policy.to(device).eval(), checkpoint
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write a safetensors file; its SHA-256."""
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    safetensors.torch.save_file(whole, path)
+    return digest(path)
+
+
+def read_tensors(folder: Path, name: str, digests: Mapping[str, str]) -> dict[str, Tensor]:
+    path = folder / name
+    if not path.is_file():
+        raise ValueError(f"{folder}: damaged checkpoint ({name} is missing)")
+    if digest(path) != digests.get(name):
+        raise ValueError(f"{folder}: damaged checkpoint ({name} is not what was written)")
+    try:
+        return safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{folder}: damaged checkpoint ({name}: {error})") from error
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,51 @@
+"""The LSTM core. T unroll, B batch, h width."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+
+class LstmCore(nn.Module):
+    """An LSTM whose state starts anew with each game."""
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(width, width, layers)
+
+    def initial_state(self, batch: int, device: torch.device | str | None = None) -> State:
+        shape = (batch, self.lstm.num_layers, self.lstm.hidden_size)
+        return {"hidden": torch.zeros(shape, device=device), "cell": torch.zeros(shape, device=device)}
+
+    def forward(self, x: Tensor, done: Tensor, state: State) -> tuple[Tensor, State]:
+        """Inputs x [T, B, h], done [T, B], state [B, layers, h] each: outputs [T, B, h], detached state.
+
+        Games are long, so an unroll is run as the few segments between resets, each in one fused call.
+        """
+        hidden, cell = (state[key].to(x.dtype).transpose(0, 1).contiguous() for key in ("hidden", "cell"))
+        resets = done.any(1).nonzero().flatten().tolist()  # the one wait for the device
+        edges = sorted({0, *resets, len(x)})
+        outputs = []
+        for start, end in itertools.pairwise(edges):
+            if start in resets:
+                keep = ~done[start, :, None]
+                hidden, cell = hidden * keep, cell * keep
+            y, (hidden, cell) = self.lstm(x[start:end], (hidden, cell))
+            outputs.append(y)
+        after = {"hidden": hidden, "cell": cell}
+        joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return joined, {key: value.detach().transpose(0, 1).float() for key, value in after.items()}
+
+
+def lstm_params(width: int, layers: int) -> int:
+    """Two matrices and, in torch, two biases for each of the four gates."""
+    return layers * (8 * width * width + 8 * width)
+
+
+def lstm_flops(width: int, layers: int) -> int:
+    """Forward FLOPs of one step of one sample."""
+    return layers * 16 * width * width

@@ -1,0 +1,98 @@
+"""From an asked parameter count to widths.
+
+One scale sets the encoder's widths; the core's width takes what is left of the count. Candidate widths are counted by
+formula (the encoder's once, on the meta device), so a size takes milliseconds however large.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+
+import torch
+
+from playscale.agents.lstm import lstm_params
+from playscale.agents.policy import CORES, PolicyConfig
+from playscale.agents.transformer import transformer_params
+from playscale.games.game import Game
+
+TOLERANCE = 0.03
+CLOSE_ENOUGH = 0.015  # a rounder width is preferred as long as the count is this near
+STEPS = (64, 32, 16, 8, 4, 2)
+CONTEXT = 128  # steps the transformer sees
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+SMALLEST, LARGEST = 8_000, 1_000_000_000
+
+
+def parse_size(size: str) -> int:
+    """The count "250k" means, 250_000; ValueError for anything that is not a count between the smallest and the largest."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmb]?)", size.strip().lower())
+    if match is None:
+        raise ValueError(f"size {size!r} is not a parameter count: write it like 30k, 1.5M or 500M")
+    count = round(float(match[1]) * UNITS[match[2]])
+    if not SMALLEST <= count <= LARGEST:
+        raise ValueError(f"size {size!r} is out of range: the smallest is {SMALLEST // 1000}k, the largest 1000M")
+    return count
+
+
+def config_for_size(game: Game, size: str, core: str) -> PolicyConfig:
+    """The policy of that size, within 3 % of the asked count; ValueError for a bad size or core."""
+    if core not in CORES:
+        raise ValueError(f"unknown core {core!r}: known are {', '.join(CORES)}")
+    asked = parse_size(size)
+    widths = game.encoder_widths(math.sqrt(asked / 1e6))
+    with torch.device("meta"):
+        encoder = game.make_encoder(widths)
+    fixed = sum(encoder.params().values())  # type: ignore[operator]
+    features = int(encoder.out_features)  # type: ignore[arg-type]
+
+    def off(shape: tuple[int, int]) -> float:
+        width, layers = shape
+        return abs(fixed + rest_params(core, features, game.num_actions, width, layers) - asked) / asked
+
+    width, layers = choose_shape(asked, core, off)
+    if off((width, layers)) > TOLERANCE:
+        raise ValueError(f"size {size!r}: no {core} policy for {game.name} has that count within 3 %")
+    heads, context = (heads_for(width), CONTEXT) if core == "transformer" else (1, 1)
+    return PolicyConfig(game.name, size, core, game.num_actions, width, layers, asdict(widths), heads, context)
+
+
+def rest_params(core: str, features: int, num_actions: int, width: int, layers: int) -> int:
+    """Parameters of everything behind the encoder: fc layers, core, policy head."""
+    core_params = lstm_params(width, layers) if core == "lstm" else transformer_params(width, layers)
+    return (features + 1 + width + 1) * width + core_params + (width + 1) * num_actions
+
+
+def choose_shape(asked: int, core: str, off: Callable[[tuple[int, int]], float]) -> tuple[int, int]:
+    """Width and layers: the roundest width that comes close enough, at the meant depth if it can; else the closest."""
+    depth = 1 if core == "lstm" else max(1, round((asked / 1e4) ** 0.25))
+    depths = [depth] if core == "lstm" else [d for d in (depth, depth - 1, depth + 1) if d > 0]
+    best = (STEPS[-1], depth)
+    for step in STEPS:
+        for layers in depths:
+            shape = (nearest_width(step, layers, off), layers)
+            if off(shape) <= CLOSE_ENOUGH:
+                return shape
+            best = min(best, shape, key=off)
+    return best
+
+
+def nearest_width(step: int, layers: int, off: Callable[[tuple[int, int]], float]) -> int:
+    """The multiple of `step` whose count is nearest. `off` falls to one minimum and rises again: walk down to it."""
+    width, stride = step, step
+    while off((width + stride, layers)) < off((width, layers)):
+        width += stride
+        stride *= 2
+    while stride >= step:
+        width = min((width - stride, width, width + stride), key=lambda w: off((w, layers)) if w > 0 else math.inf)
+        stride //= 2
+    return width
+
+
+def heads_for(width: int) -> int:
+    """Heads of 64 in wide cores, fewer in narrow ones: the divisor with an even head nearest to that."""
+    target = 64 if width >= 512 else 32 if width >= 128 else 16
+    divisors = [n for n in range(1, width // 2 + 1) if width % (2 * n) == 0]
+    return min(divisors, key=lambda n: abs(math.log(width / n / target)))

@@ -1,0 +1,233 @@
+"""NetHack's terminal to a feature vector: message, status lines, map, crop around the cursor, previous action.
+
+Shapes: N samples. The terminal is 24 rows x 80 columns: row 0 the message, rows 1..21 the map, rows 22 and 23 the status.
+The map is cut into 7 x 20 patches of 3 x 4 cells. See docs/agents.md for what departs from the paper's released policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from playscale.layers import ResidualBlock, conv_flops, count_parameters, he_init, linear_flops, lookup
+
+CHARS = 96  # the terminal emits codes 32..126; all else is clamped into 32..127
+COLORS = 16
+BLANK = 0  # index of (space, colour 0)
+PARTS = ("message", "status", "map", "crop", "previous action")
+
+
+@dataclass(frozen=True)
+class NetHackWidths:
+    """Embedding sizes (text: of lines; char, color: of the map's cells), channels and features by part."""
+
+    text: int
+    text_channels: int
+    message: int
+    status: int
+    char: int
+    color: int
+    map_channels: tuple[int, int, int]
+    map: int
+    crop_channels: int
+    crop: int
+    action: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "map_channels", tuple(self.map_channels))  # JSON has lists
+
+
+def encoder_widths(scale: float) -> NetHackWidths:
+    """The widths at a scale; 1 is what a policy of a million parameters has.
+
+    Channels grow more slowly than features, for a weight of a map channel costs 140 multiply-adds, one of a feature 1.
+    """
+
+    def wide(at_one: float, power: float, least: int = 2) -> int:
+        return friendly(max(at_one * scale**power, least))
+
+    return NetHackWidths(
+        text=wide(10, 0.4, 4),
+        text_channels=wide(40, 0.65, 6),
+        message=wide(64, 0.9, 6),
+        status=wide(48, 0.9, 6),
+        char=wide(12, 0.4, 4),
+        color=wide(4, 0.3),
+        map_channels=(wide(32, 0.72, 4), wide(40, 0.78, 4), wide(48, 0.84, 4)),
+        map=wide(96, 1.0, 6),
+        crop_channels=wide(40, 0.75, 6),
+        crop=wide(80, 0.9, 6),
+        action=wide(16, 0.55, 2),
+    )
+
+
+def friendly(width: float) -> int:
+    """The nearest multiple of 2 below 16, of 4 below 48, of 8 below 192, of 32 above: tiles of the hardware at hand."""
+    step = 2 if width < 16 else 4 if width < 48 else 8 if width < 192 else 32
+    return max(step, round(width / step) * step)
+
+
+class TextEncoder(nn.Module):
+    """Lines of 80 characters: windows of 8 every 4 columns, the strongest of each 4 windows, then one linear layer.
+
+    A window sees a word ("[yn]", "--More--") wherever it stands; five segments of 20 columns say roughly where.
+    """
+
+    def __init__(self, rows: int, embedding: int, channels: int, out: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.windows = nn.Conv2d(embedding, channels, (1, 8), stride=(1, 4), padding=(0, 2))
+        self.out = nn.Linear(channels * rows * 5, out)
+        he_init(self.windows)
+        he_init(self.out)
+
+    def forward(self, text: Tensor) -> Tensor:
+        """Embedded characters [N, rows, 80, C] to [N, out]."""
+        x = self.windows(text.permute(0, 3, 1, 2))  # [N, C, rows, 20]
+        return F.relu(self.out(F.max_pool2d(F.relu(x), (1, 4)).flatten(1)))
+
+    def flops(self) -> int:
+        return conv_flops(self.windows, self.rows * 20) + linear_flops(self.out)
+
+
+class MapEncoder(nn.Module):
+    """The 21 x 80 map: one linear layer on each patch of 3 x 4 cells, then convolutions down to 2 x 5."""
+
+    def __init__(self, cell: int, channels: tuple[int, int, int], out: int) -> None:
+        super().__init__()
+        first, second, third = channels
+        self.patches = nn.Conv2d(12 * cell, first, 1)  # a 1x1 convolution: four times as fast as a matmul so thin
+        self.stages = nn.Sequential(
+            ResidualBlock(first),
+            nn.ReLU(),
+            nn.Conv2d(first, second, 3, stride=2, padding=1),
+            ResidualBlock(second),
+            nn.ReLU(),
+            nn.Conv2d(second, third, 3, stride=2, padding=1),
+            nn.ReLU(),
+        )
+        self.out = nn.Linear(third * 10, out)
+        he_init(self.patches)
+        he_init(self.out)
+        for layer in self.stages:
+            if isinstance(layer, nn.Conv2d):
+                he_init(layer)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """Embedded cells in the order of their patches [N, 7, 20, 12 * cell] to [N, out]."""
+        x = self.stages(self.patches(cells.permute(0, 3, 1, 2)))  # [N, third, 2, 5]
+        return F.relu(self.out(x.flatten(1)))
+
+    def flops(self) -> int:
+        total = conv_flops(self.patches, 140) + linear_flops(self.out)
+        positions = 140
+        for layer in self.stages:
+            if isinstance(layer, nn.Conv2d):
+                positions = {140: 40, 40: 10}[positions]
+                total += conv_flops(layer, positions)
+            elif isinstance(layer, ResidualBlock):
+                total += layer.flops(positions)
+        return total
+
+
+class CropEncoder(nn.Module):
+    """The 9 x 9 cells around the cursor as 3 x 3 patches, the middle one being the cell and its eight neighbours."""
+
+    def __init__(self, cell: int, channels: int, out: int) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(9 * cell, channels, 1)
+        self.out = nn.Linear(9 * channels + 2, out)
+        he_init(self.patches)
+        he_init(self.out)
+
+    def forward(self, cells: Tensor, cursor: Tensor) -> Tensor:
+        """Embedded cells in the order of their patches [N, 3, 3, 9 * cell], cursor [N, 2] in 0..1: [N, out]."""
+        x = F.relu(self.patches(cells.permute(0, 3, 1, 2))).flatten(1)
+        return F.relu(self.out(torch.cat((x, cursor.to(x.dtype)), 1)))
+
+    def flops(self) -> int:
+        return conv_flops(self.patches, 9) + linear_flops(self.out)
+
+
+class NetHackEncoder(nn.Module):
+    """The five parts side by side. `out_features` is the length of the feature vector."""
+
+    def __init__(self, widths: NetHackWidths, num_actions: int) -> None:
+        super().__init__()
+        cell = widths.char + widths.color
+        self.text_table = nn.Parameter(torch.randn(CHARS, widths.text))
+        self.char_table = nn.Parameter(torch.randn(CHARS, widths.char))
+        self.color_table = nn.Parameter(torch.randn(COLORS, widths.color))
+        self.action_table = nn.Parameter(torch.randn(num_actions + 1, widths.action))  # the last row: no action yet
+        self.message = TextEncoder(1, widths.text, widths.text_channels, widths.message)
+        self.status = TextEncoder(2, widths.text, widths.text_channels, widths.status)
+        self.map = MapEncoder(cell, widths.map_channels, widths.map)
+        self.crop = CropEncoder(cell, widths.crop_channels, widths.crop)
+        self.out_features = widths.message + widths.status + widths.map + widths.crop + widths.action
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, obs: dict[str, Tensor], prev_action: Tensor) -> Tensor:
+        """The columns tty_chars, tty_colors [N, 24, 80], tty_cursor [N, 2] and prev_action [N] to [N, out_features]."""
+        chars = (obs["tty_chars"].clamp(32, 127) - 32).int()
+        cursor = obs["tty_cursor"].long()
+        cells = chars[:, 1:22] * COLORS + (obs["tty_colors"][:, 1:22] & (COLORS - 1))  # [N, 21, 80]
+        text = lookup(self.text_table, chars[:, (0, 22, 23)])  # [N, 3, 80, text]
+        table = self.cell_table()
+        return torch.cat(
+            (
+                self.message(text[:, :1]),
+                self.status(text[:, 1:]),
+                self.map(lookup(table, patches_of_map(cells)).flatten(3)),
+                self.crop(
+                    lookup(table, patches_around(cells, cursor)).flatten(3), cursor / cursor.new_tensor([24, 80])
+                ),
+                lookup(self.action_table, prev_action),
+            ),
+            1,
+        )
+
+    def cell_table(self) -> Tensor:
+        """[CHARS * COLORS, char + color]: one lookup a cell instead of two."""
+        chars = self.char_table.repeat_interleave(COLORS, 0)
+        return torch.cat((chars, self.color_table.repeat(CHARS, 1)), 1)
+
+    def params(self) -> dict[str, int]:
+        """Parameters by part; the table that both texts use counts with the message, that of the cells with the map."""
+        return {
+            "message": self.text_table.numel() + count_parameters(self.message),
+            "status": count_parameters(self.status),
+            "map": self.char_table.numel() + self.color_table.numel() + count_parameters(self.map),
+            "crop": count_parameters(self.crop),
+            "previous action": self.action_table.numel(),
+        }
+
+    def flops(self) -> dict[str, int]:
+        """Forward FLOPs of one sample by part."""
+        return {
+            "message": self.message.flops(),
+            "status": self.status.flops(),
+            "map": self.map.flops(),
+            "crop": self.crop.flops(),
+            "previous action": 0,
+        }
+
+
+def patches_of_map(cells: Tensor) -> Tensor:
+    """[N, 21, 80] to [N, 7, 20, 12]: the cells of each patch of 3 rows x 4 columns."""
+    return cells.view(-1, 7, 3, 20, 4).transpose(2, 3).reshape(-1, 7, 20, 12)
+
+
+def patches_around(cells: Tensor, cursor: Tensor) -> Tensor:
+    """The 9 x 9 cells of the map [N, 21, 80] around the cursor (terminal row, column) [N, 2], in patches: [N, 3, 3, 9].
+
+    Beyond the map's edge is blank; a cursor outside the map (on the message) is taken to the nearest row.
+    """
+    padded = F.pad(cells, (4, 4, 4, 4), value=BLANK).flatten(1)  # 29 x 88
+    corner = (cursor[:, 0] - 1).clamp(0, 20) * 88 + cursor[:, 1].clamp(0, 79)
+    three = torch.arange(3, device=cells.device)
+    inside = (three[:, None] * 88 + three).flatten()  # [9]
+    offsets = (inside[:, None] * 3 + inside).flatten()  # [81], patch by patch
+    return padded.gather(1, corner[:, None] + offsets).view(-1, 3, 3, 9)
