@@ -197,7 +197,8 @@ def fit(
     """
     from playscale.console import fit_tables, show
     from playscale.points import read_points
-    from playscale.report.report import write_figures, write_report
+    from playscale.report.figures import write_figures
+    from playscale.report.report import write_report
     from playscale.scaling.fit import fit as run
     from playscale.scaling.fit import write_fit
 

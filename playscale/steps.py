@@ -167,20 +167,23 @@ def evaluate(spec: str, run: str, checkpoints: str, corpus: str, out: str, track
 
 def log_evaluations(experiment: MlflowExperiment, evaluations: Sequence[Evaluation], folder: Path) -> None:
     """Add the returns to the points in MLflow, and the episodes and kept recordings to their artifacts."""
+    from playscale.rollout.evaluate import point_of
+
     for evaluation in evaluations:
-        if evaluation.point is not None:
-            run = experiment.log_point(evaluation.to_point())
+        if point := point_of(evaluation):
+            run = experiment.log_point(point)
             run.log_artifacts(folder / evaluation.name, "evaluation")
 
 
 def _references(work: Workplace, corpus: str, folder: Path, progress: ProgressFile) -> None:
     """How a uniformly random policy and the expert do, beside the agents."""
     from playscale.corpus.corpus import Corpus
+    from playscale.games.game import get_game
     from playscale.rollout.references import evaluate_random, expert_reference
 
     asked = work.spec.evaluate
     random = evaluate_random(
-        work.spec.game,
+        get_game(work.spec.game),
         asked.episodes,
         folder,
         max_steps=asked.max_steps,
@@ -207,7 +210,9 @@ class Fitted(NamedTuple):
 def fit(spec: str, corpus: str, out: str, tracking_uri: str) -> Fitted:
     """Fit the laws to all points that the study's experiment holds; write points.csv, fit.json and the report."""
     from playscale.points import write_points
-    from playscale.report.report import Reference, write_figures, write_report
+    from playscale.report.evidence import Reference
+    from playscale.report.figures import write_figures
+    from playscale.report.report import write_report
     from playscale.scaling.fit import fit as fit_laws
     from playscale.scaling.fit import write_fit
     from playscale.study_report import best_replays, headline, study_details

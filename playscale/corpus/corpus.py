@@ -47,6 +47,14 @@ class Corpus:
         """How many transitions a split holds."""
         return sum(game.transitions for game in self.games if game.split == split)
 
+    def summary(self) -> str:
+        """What it holds, in one line."""
+        parts = [
+            f"{sum(game.split == split for game in self.games)} {split} games ({self.transitions(split):,} transitions)"
+            for split in ("train", "dev")
+        ]
+        return f"{self.game}: {parts[0]}, {parts[1]}, {len(self.rejected)} recordings left out"
+
     def stream(
         self, *, batch: int, unroll: int, split: str = "train", seed: int = 0, start: int = 0
     ) -> Iterator[Batch]:
