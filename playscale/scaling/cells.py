@@ -1,0 +1,131 @@
+"""Points as cells: repeats of one (flops, params) averaged, one noise estimate, one direction in which less is better.
+
+Everything downstream works on the cost of a cell, log dev loss or minus log return, so that a best cell is always a
+minimum and a power law always a line. Legend: n cells, B budgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from playscale.points import Point
+from playscale.scaling.exclusion import Excluded, FitError, Reason
+
+Target = Literal["dev_loss", "return_mean"]
+TARGETS: tuple[Target, ...] = ("dev_loss", "return_mean")
+SIGN: dict[str, float] = {"dev_loss": 1.0, "return_mean": -1.0}
+
+# A run stops at the first step past its budget, so the same budget is a few per cent apart between sizes.
+SAME_BUDGET = 1.05
+SAME_SIZE = 1.01
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The cells of one target, sorted by budget and then size.
+
+    flops, params, samples, cost [n] (samples NaN where unknown); error [n]: standard error of the cost, NaN where the
+    table has none; repeats [n]: how many points were averaged; budget [n]: index into budgets [B] (FLOPs, rising).
+    repeat_sd: standard deviation of one run's cost about its cell's mean, pooled over the cells with repeats; NaN
+    without repeats.
+    """
+
+    target: Target
+    flops: np.ndarray
+    params: np.ndarray
+    samples: np.ndarray
+    cost: np.ndarray
+    error: np.ndarray
+    repeats: np.ndarray
+    budget: np.ndarray
+    budgets: np.ndarray
+    repeat_sd: float
+
+    def value(self, cost: np.ndarray) -> np.ndarray:
+        return value_of(self.target, cost)
+
+    def noise(self) -> np.ndarray:
+        """Standard deviation [n] of a cell's cost if the whole cell were measured again; 0 where nothing is known.
+
+        From repeats where there are any. The standard error of a return counts too; that of a dev loss does not, since
+        every cell is measured on the same games: its error is shared by all of them and moves no comparison.
+        """
+        among = np.nan_to_num(self.repeat_sd / np.sqrt(self.repeats))
+        within = np.nan_to_num(self.error) if self.target == "return_mean" else np.zeros(len(self.cost))
+        return np.maximum(among, within)
+
+
+def value_of(target: str, cost: np.ndarray | float) -> np.ndarray:
+    """Dev loss or return of a cost; inf where it would overflow."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.exp(SIGN[target] * np.asarray(cost, dtype=float))
+
+
+def make_cells(points: Sequence[Point], target: Target) -> tuple[Cells, list[Excluded]]:
+    """The cells of `target`, and the points that have none.
+
+    A cell's value is the mean of its repeats; a return whose mean is not positive has no logarithm and is excluded.
+    Raises FitError when no cell is left.
+    """
+    excluded: list[Excluded] = []
+    missing = Reason.NO_LOSS if target == "dev_loss" else Reason.NO_RETURN
+    measured = [point for point in points if getattr(point, target) is not None]
+    excluded += [Excluded(target, p.flops, p.params, missing) for p in points if getattr(p, target) is None]
+    if not measured:
+        raise FitError(f"no point to fit has a {target}")
+    flops, params, samples, values, errors = _columns(measured, target)
+    budget, budgets = _group(flops, SAME_BUDGET)
+    size, _ = _group(params, SAME_SIZE)
+    _, cell, repeats = np.unique(np.stack([budget, size]), axis=1, return_inverse=True, return_counts=True)
+    cell = cell.ravel()
+    mean = _mean(values, cell, repeats)
+    centre = mean[cell]
+    params, samples = np.exp(_mean(np.log(params), cell, repeats)), np.exp(_mean(np.log(samples), cell, repeats))
+    error = np.sqrt(_mean(errors**2, cell, repeats) / repeats) / np.abs(np.where(mean == 0, np.nan, mean))
+    first = np.zeros(len(mean), dtype=int)
+    first[cell] = budget
+    good = mean > 0
+    excluded += [
+        Excluded(target, float(budgets[b]), float(n), Reason.RETURN_NOT_POSITIVE)
+        for b, n in zip(first[~good], params[~good], strict=True)
+    ]
+    if not good.any():
+        raise FitError(f"no cell has a positive {target}; laws on logarithms need at least 2 budgets with one")
+    spread = (values - centre) / np.where(centre > 0, centre, np.nan)
+    degrees = int(np.sum(repeats[good] - 1))
+    repeat_sd = float(np.sqrt(np.nansum(spread**2) / degrees)) if degrees else float("nan")
+    kept, index = np.unique(first[good], return_inverse=True)
+    cells = Cells(
+        target, budgets[first][good], params[good], samples[good], SIGN[target] * np.log(mean[good]),
+        np.where(error[good] > 0, error[good], np.nan), repeats[good], index.ravel(), budgets[kept], repeat_sd,
+    )  # fmt: skip
+    return cells, excluded
+
+
+def _columns(points: Sequence[Point], target: str) -> tuple[np.ndarray, ...]:
+    error = "dev_loss_se" if target == "dev_loss" else "return_se"
+    names = ("flops", "params", "samples", target, error)
+    return tuple(np.array([np.nan if (v := getattr(p, name)) is None else v for p in points], float) for name in names)
+
+
+def _group(values: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """Index [n] of the group each value is in, and each group's geometric mean: a group spans at most `ratio`."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = [0]
+    while (end := int(np.searchsorted(ordered, ordered[starts[-1]] * ratio, side="right"))) < len(values):
+        starts.append(end)
+    index = np.empty(len(values), dtype=int)
+    index[order] = np.searchsorted(starts, np.arange(len(values)), side="right") - 1
+    low, high = np.minimum.reduceat(ordered, starts), np.maximum.reduceat(ordered, starts)
+    logs = np.exp(np.add.reduceat(np.log(ordered), starts) / np.diff([*starts, len(values)]))
+    return index, np.where(low == high, low, logs)
+
+
+def _mean(values: np.ndarray, cell: np.ndarray, repeats: np.ndarray) -> np.ndarray:
+    """Mean of each cell's values; NaN when one of them is."""
+    return np.bincount(cell, weights=values, minlength=len(repeats)) / repeats

@@ -1,0 +1,208 @@
+"""The whole analysis of a table of points: profiles, power laws, the law that forecasts, forecasts, held-out scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from playscale.points import Point
+from playscale.scaling.backtest import BacktestRow, Frontier, backtest_rows
+from playscale.scaling.cells import TARGETS, Cells, Target, make_cells
+from playscale.scaling.choice import Choice, choose
+from playscale.scaling.exclusion import Excluded, FitError
+from playscale.scaling.exponents import Exponent, fit_exponents, fit_return_of_loss
+from playscale.scaling.forecast import Forecast, Forecaster, HeldOut, compare_held_out, make_forecaster
+from playscale.scaling.isoflop import Profile, excluded_budgets, fit_profiles
+from playscale.scaling.parametric import Parametric, fit_parametric
+from playscale.scaling.warning import (
+    Code,
+    Warned,
+    bend_warning,
+    cell_warnings,
+    expert_warning,
+    extrapolation_warning,
+    profile_warnings,
+    return_warning,
+)  # fmt: skip
+from playscale.storage import write_json
+
+REPLICATES = 1000
+PARAMETRIC_REPLICATES = 300
+# Bootstrap memory: replicates x cells stay below this.
+LARGEST = 4e6
+
+
+@dataclass(frozen=True, eq=False)
+class TargetFit:
+    """Everything fitted for one target."""
+
+    cells: Cells
+    profiles: list[Profile]
+    choice: Choice
+    parametric: Parametric | None
+    exponents: list[Exponent]
+    forecaster: Forecaster
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The result of `fit`; to_dict() is fit.json."""
+
+    points: tuple[Point, ...]
+    excluded: tuple[Excluded, ...]
+    warnings: tuple[Warned, ...]
+    targets: dict[Target, TargetFit]
+    power_laws: tuple[Exponent, ...]
+    backtest: tuple[BacktestRow, ...]
+    forecasts: tuple[Forecast, ...]
+    held_out: tuple[HeldOut, ...]
+    held_out_cells: tuple[HeldOut, ...]
+    curves: dict[Target, list[Forecast]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """fit.json: plain JSON types, and null for every number that does not exist."""
+        from playscale.scaling.document import document
+
+        return document(self)
+
+
+def fit(
+    points: Sequence[Point],
+    forecast_flops: Sequence[float] = (),
+    forecast_at: Sequence[tuple[float, float]] = (),
+    seed: int = 0,
+    *,
+    expert_return: float | None = None,
+    replicates: int = REPLICATES,
+) -> Fit:
+    """Fit everything to the points with split "fit" and compare the "held-out" ones with their forecast.
+
+    forecast_flops: budgets; forecast_at: (params, samples) pairs; expert_return: of whom the agents imitate, for the
+    warning that they do not approach it. The same seed gives the same result.
+    Raises FitError, one line, when nothing can be fitted.
+    """
+    _check(forecast_flops, forecast_at)
+    seen = [point for point in points if not point.held_out]
+    if not seen:
+        raise FitError('no point to fit: every row of the table is "held-out", or there are none')
+    excluded: list[Excluded] = []
+    warnings: list[Warned] = []
+    targets: dict[Target, TargetFit] = {}
+    for target in TARGETS:
+        try:
+            cells, left_out = make_cells(seen, target)
+            result = _fit_target(cells, np.random.default_rng([seed, len(target)]), replicates)
+        except FitError as error:
+            warnings.append(Warned(Code.TARGET_ABSENT, f"{target} is not fitted: {error}"))
+            continue
+        targets[target] = result
+        excluded += [*left_out, *excluded_budgets(result.profiles)]
+        warnings += [*profile_warnings(cells, result.profiles), *cell_warnings(cells)]
+        frontier_cost = np.array([p.argmin_cost for p in result.profiles])
+        warnings += bend_warning(target, np.log(cells.budgets), frontier_cost)
+    if not targets:
+        raise FitError("; ".join(dict.fromkeys(w.text for w in warnings)))
+    power_laws = [row for result in targets.values() for row in result.exponents]
+    if len(targets) == len(TARGETS):
+        loss, ret = (targets[target] for target in TARGETS)
+        rng = np.random.default_rng([seed, 3])
+        power_laws += fit_return_of_loss((loss.cells, loss.profiles), (ret.cells, ret.profiles), rng, replicates)
+        warnings += return_warning(seen)
+    forecasts, more = _forecasts(targets, forecast_flops, forecast_at, seed)
+    held_out, held_out_cells = _held_out(targets, [p for p in points if p.held_out], seed)
+    curves = _curves(targets, [*forecast_flops, *(h.flops for h in held_out)], seed)
+    last = max(float(result.cells.budgets[-1]) for result in targets.values())
+    warnings += [*more, *extrapolation_warning(last, sorted({f.flops for f in forecasts}))]
+    if expert_return is not None and "return_mean" in targets:
+        warnings += _expert(targets["return_mean"], curves["return_mean"][-1], expert_return)
+    rows = [row for t, result in targets.items() for row in backtest_rows(t, result.choice.predictions)]
+    return Fit(
+        tuple(points), tuple(excluded), tuple(warnings), targets, tuple(power_laws), tuple(rows),
+        tuple(forecasts), tuple(held_out), tuple(held_out_cells), curves,
+    )  # fmt: skip
+
+
+def write_fit(result: Fit, path: str | Path) -> None:
+    """Write fit.json atomically."""
+    write_json(Path(path), result.to_dict())
+
+
+def _check(flops: Sequence[float], pairs: Sequence[tuple[float, float]]) -> None:
+    for value in [*flops, *(v for pair in pairs for v in pair)]:
+        if not (np.isfinite(value) and value > 0):
+            raise FitError(f"cannot forecast at {value:g}: budgets, params and samples must be positive numbers")
+
+
+def _fit_target(cells: Cells, rng: np.random.Generator, replicates: int) -> TargetFit:
+    if len(cells.budgets) < 2:
+        raise FitError(
+            f"all {len(cells.cost)} cells with a {cells.target} are at one budget, {cells.budgets[0]:.3g} FLOPs;"
+            " a law needs at least 2 budgets to fit"
+        )
+    fewer = int(np.clip(LARGEST / len(cells.cost), 20, replicates))
+    profiles = fit_profiles(cells)
+    frontier = Frontier(
+        cells.target, cells.budgets, np.array([p.argmin_cost for p in profiles]), np.array([p.noise for p in profiles])
+    )
+    about = (sum(p.rss for p in profiles), sum(p.degrees for p in profiles))
+    choice = choose(frontier, rng, replicates, about)
+    exponents = fit_exponents(cells, profiles, rng, fewer)
+    try:
+        parametric = fit_parametric(cells, rng, min(PARAMETRIC_REPLICATES, max(20, fewer // 5)))
+    except FitError:
+        parametric = None
+    forecaster = make_forecaster(choice, exponents, parametric, cells)
+    return TargetFit(cells, profiles, choice, parametric, exponents, forecaster)
+
+
+def _forecasts(
+    targets: dict[Target, TargetFit], flops: Sequence[float], pairs: Sequence[tuple[float, float]], seed: int
+) -> tuple[list[Forecast], list[Warned]]:
+    forecasts: list[Forecast] = []
+    warnings: list[Warned] = []
+    for target, result in targets.items():
+        rng = np.random.default_rng([seed, 11, len(target)])
+        forecasts += result.forecaster.at_flops(flops, rng)
+        found = [result.forecaster.at_cell(n, d, rng) for n, d in pairs]
+        forecasts += [forecast for forecast in found if forecast is not None]
+        if pairs and None in found:
+            text = (
+                f"{target}: no forecast for given params and samples: it takes 7 cells, 3 sizes and 3 amounts of data"
+            )
+            warnings.append(Warned(Code.TOO_FEW, text))
+    return forecasts, warnings
+
+
+def _held_out(
+    targets: dict[Target, TargetFit], points: Sequence[Point], seed: int
+) -> tuple[list[HeldOut], list[HeldOut]]:
+    best: list[HeldOut] = []
+    every: list[HeldOut] = []
+    for target, result in targets.items():
+        try:
+            cells, _ = make_cells(points, target)
+        except FitError:
+            continue
+        of_budget, of_cell = compare_held_out(cells, result.forecaster, np.random.default_rng([seed, 12, len(target)]))
+        best += of_budget
+        every += of_cell
+    return best, every
+
+
+def _curves(targets: dict[Target, TargetFit], ahead: Sequence[float], seed: int) -> dict[Target, list[Forecast]]:
+    curves: dict[Target, list[Forecast]] = {}
+    for target, result in targets.items():
+        first, last = float(result.cells.budgets[0]), float(result.cells.budgets[-1])
+        beyond = [c for c in ahead if c > last]
+        rng = np.random.default_rng([seed, 13, len(target)])
+        curves[target] = result.forecaster.curve(first, max(beyond) if beyond else 10 * last, rng)
+    return curves
+
+
+def _expert(result: TargetFit, end: Forecast, expert: float) -> list[Warned]:
+    reached = float(result.cells.value(result.cells.cost).max())
+    return expert_warning(reached, end.high, end.flops, expert)

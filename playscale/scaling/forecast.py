@@ -1,0 +1,140 @@
+"""Forecasts with 95 % prediction intervals, and held-out points beside theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from playscale.scaling.cells import SIGN, Cells, Target, value_of
+from playscale.scaling.choice import Choice
+from playscale.scaling.exponents import Exponent, recommend
+from playscale.scaling.parametric import Parametric
+
+CURVE_POINTS = 60
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What `target` is forecast to be. params and samples: recommended for the budget, or as asked for."""
+
+    target: Target
+    flops: float
+    params: float | None
+    samples: float | None
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A measurement that no fit has seen, beside its forecast. inside is None without an interval."""
+
+    target: Target
+    flops: float
+    params: float
+    samples: float | None
+    measured: float
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def inside(self) -> bool | None:
+        return None if self.low is None or self.high is None else self.low <= self.measured <= self.high
+
+
+@dataclass(frozen=True, eq=False)
+class Forecaster:
+    """All that is needed to forecast one target: the frontier's law, the recommendations, the law of (N, D) or None."""
+
+    choice: Choice
+    params: Exponent | None
+    samples: Exponent | None
+    parametric: Parametric | None
+    noise: float
+
+    @property
+    def target(self) -> Target:
+        return self.choice.target
+
+    def at_flops(self, flops: Sequence[float], rng: np.random.Generator, noise: float | None = None) -> list[Forecast]:
+        """The best of each budget, with the size and the data recommended for it."""
+        at = np.asarray(flops, dtype=float)
+        if len(at) == 0:
+            return []
+        cost, low, high = self.choice.predict(at, rng, noise)
+        return [
+            Forecast(
+                self.target, float(c), self._recommended(self.params, c), self._recommended(self.samples, c),
+                *self._interval(cost[i], low if low is None else low[i], high if high is None else high[i]),
+            )
+            for i, c in enumerate(at)
+        ]  # fmt: skip
+
+    def at_cell(
+        self, params: float, samples: float, rng: np.random.Generator, noise: float | None = None
+    ) -> Forecast | None:
+        """A given size and amount of data; None where no law of (N, D) could be fitted."""
+        if self.parametric is None:
+            return None
+        ends = self.parametric.predict(
+            np.array([params]), np.array([samples]), rng, self.noise if noise is None else noise
+        )
+        flops = self.parametric.flops(params, samples)
+        return Forecast(self.target, flops, params, samples, *self._interval(*(float(e[0]) for e in ends)))
+
+    def curve(self, first: float, last: float, rng: np.random.Generator) -> list[Forecast]:
+        return self.at_flops(np.geomspace(first, last, CURVE_POINTS).tolist(), rng)
+
+    def _interval(self, cost: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
+        value = float(value_of(self.target, cost))
+        if low is None or high is None:
+            return value, None, None
+        ends = sorted((float(value_of(self.target, low)), float(value_of(self.target, high))))
+        return value, ends[0], ends[1]
+
+    @staticmethod
+    def _recommended(exponent: Exponent | None, flops: float) -> float | None:
+        return None if exponent is None else exponent.law.at(flops)
+
+
+def make_forecaster(
+    choice: Choice, exponents: list[Exponent], parametric: Parametric | None, cells: Cells
+) -> Forecaster:
+    own = [row for row in exponents if row.target == cells.target]
+    params, samples = (recommend(own, name, len(cells.budgets)) for name in ("params", "samples"))
+    if params is not None and samples is not None and params.at != samples.at:
+        params = next(row for row in own if row.quantity == "params" and row.at == samples.at)
+    return Forecaster(choice, params, samples, parametric, float(np.median(cells.noise())))
+
+
+def compare_held_out(
+    cells: Cells, forecaster: Forecaster, rng: np.random.Generator
+) -> tuple[list[HeldOut], list[HeldOut]]:
+    """Each held-out budget's best cell beside the frontier's forecast; every held-out cell beside the law of (N, D)."""
+    noise = cells.noise()
+    best, every = [], []
+    for index, flops in enumerate(cells.budgets):
+        rows = np.flatnonzero(cells.budget == index)
+        top = rows[np.argmin(cells.cost[rows])]
+        error = max(forecaster.noise, float(noise[top]))
+        best.append(_beside(cells, int(top), forecaster.at_flops([float(flops)], rng, error)[0]))
+        for row in rows:
+            if np.isfinite(cells.samples[row]):
+                error = max(forecaster.noise, float(noise[row]))
+                forecast = forecaster.at_cell(float(cells.params[row]), float(cells.samples[row]), rng, error)
+                if forecast is not None:
+                    every.append(_beside(cells, int(row), replace(forecast, flops=float(flops))))
+    return best, every
+
+
+def _beside(cells: Cells, row: int, forecast: Forecast) -> HeldOut:
+    samples = float(cells.samples[row]) if np.isfinite(cells.samples[row]) else None
+    measured = float(np.exp(SIGN[cells.target] * cells.cost[row]))
+    return HeldOut(
+        cells.target, forecast.flops, float(cells.params[row]), samples, measured,
+        forecast.value, forecast.low, forecast.high,
+    )  # fmt: skip

@@ -1,0 +1,219 @@
+"""Laws along the frontier: the best cost at a budget as a function of compute.
+
+A cost is log dev loss or minus log return, so three forms serve both. With x = ln(C / C_ref):
+  power       cost = a - g x                        L = A C^-g;      R = A C^g
+  saturating  cost = ln(e^f + e^(a - g x))          L = E + A C^-g;  R = 1 / (1/R_max + 1/(A C^g)), bounded by R_max
+  broken      cost = a - g x - d w softplus((x - b)/w), w = ln 10 / 4: exponent g before the break, g + d after it
+              (Caballero et al., arXiv 2210.14891, one break of fixed sharpness)
+Legend: B budgets, R draws, P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from playscale.scaling.exclusion import FitError
+from playscale.scaling.levenberg import minimise
+from playscale.scaling.powerlaw import LEVEL
+
+BREAK_WIDTH = np.log(10.0) / 4
+
+Curve = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One shape of law. curve: (theta [R, P], x [n]) -> (cost [R, n], d cost / d theta [R, n, P])."""
+
+    name: str
+    size: int
+    budgets: int  # how many budgets it takes at least
+    curve: Curve
+    starts: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def _power(theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a, g = theta[:, :1], theta[:, 1:2]
+    return a - g * x, np.stack(np.broadcast_arrays(np.ones_like(a), -x[None, :] + 0 * a), axis=2)
+
+
+def _saturating(theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    floor, a, g = theta[:, :1], theta[:, 1:2], np.exp(np.clip(theta[:, 2:3], -12, 3))
+    falling = a - g * x
+    cost = np.logaddexp(floor, falling)
+    share = np.exp(np.minimum(falling - cost, 0))
+    return cost, np.stack([1 - share, share, -share * g * x], axis=2)
+
+
+def _broken(theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a, g, d, b = (theta[:, i : i + 1] for i in range(4))
+    u = (x - b) / BREAK_WIDTH
+    soft = np.logaddexp(0, u)
+    on = np.exp(u - soft)
+    cost = a - g * x - d * BREAK_WIDTH * soft
+    return cost, np.stack([np.ones_like(u), np.broadcast_to(-x, u.shape), -BREAK_WIDTH * soft, d * on], axis=2)
+
+
+def _line(x: np.ndarray, cost: np.ndarray) -> tuple[float, float]:
+    sxx = float(np.sum((x - x.mean()) ** 2))
+    slope = float(np.sum((x - x.mean()) * (cost - cost.mean()))) / sxx
+    return float(cost.mean() - slope * x.mean()), -slope
+
+
+def _power_starts(x: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    return np.array([_line(x, cost)])
+
+
+def _saturating_starts(x: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    starts = []
+    for share in (0.01, 0.3, 0.6, 0.9, 0.99):
+        floor = cost.min() + np.log(share)
+        a, g = _line(x, cost + np.log1p(-np.exp(np.minimum(floor - cost, -1e-3))))
+        starts.append([floor, a, np.log(max(g, 1e-3))])
+    return np.array(starts)
+
+
+def _broken_starts(x: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    a, g = _line(x, cost)
+    return np.array([[a, g, change * g, at] for change in (-0.6, 0.6) for at in np.quantile(x, (0.25, 0.5, 0.75))])
+
+
+POWER = Form("power", 2, 2, _power, _power_starts)
+SATURATING = Form("saturating", 3, 4, _saturating, _saturating_starts)
+BROKEN = Form("broken", 4, 8, _broken, _broken_starts)
+FORMS = (POWER, SATURATING, BROKEN)
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """One form fitted to a frontier, and draws of what else it could be.
+
+    theta [P]; draws [R, P] and scatter [R] (standard deviation of one budget's cost about the law) or None where no
+    degrees of freedom are left; noise: measurement error of a typical best cell; reference: FLOPs at x = 0.
+    """
+
+    form: Form
+    theta: np.ndarray
+    reference: float
+    residuals: np.ndarray
+    sd: float
+    degrees: int
+    noise: float
+    draws: np.ndarray | None
+    scatter: np.ndarray | None
+    first: float
+    last: float
+
+    def cost(self, flops: np.ndarray | float) -> np.ndarray:
+        """Cost at each budget [m]."""
+        return self.form.curve(self.theta[None], np.log(np.atleast_1d(flops) / self.reference))[0][0]
+
+    def predict(self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None) -> np.ndarray | None:
+        """Draws [R, m] of what would be measured at each budget: the law's uncertainty, its scatter, the measurement.
+
+        One draw has one error at all budgets, so that bands are smooth; each budget's interval is the same for it.
+        """
+        if self.draws is None or self.scatter is None:
+            return None
+        mean = self.form.curve(self.draws, np.log(np.atleast_1d(flops) / self.reference))[0]
+        sd = np.maximum(self.scatter, self.noise if noise is None else noise)
+        return mean + (sd * rng.standard_normal(len(sd)))[:, None]
+
+
+def fit_law(
+    form: Form, flops: np.ndarray, cost: np.ndarray, noise: np.ndarray, rng: np.random.Generator, replicates: int,
+    extra: tuple[float, int] = (0.0, 0),
+) -> Law:  # fmt: skip
+    """Least squares of a form to the frontier (flops, cost, noise [B]: measurement error of each best cell).
+
+    Draws: the scatter s about the law has RSS / s^2 ~ chi^2(B - P); each draw takes s from it, adds noise of
+    max(s, measurement) to the fitted costs and fits again. For a line this gives exactly the t-based intervals; for the
+    other forms it is the same idea. extra: RSS and degrees of freedom of the cells about their parabolas, pooled in
+    unless the law scatters significantly more (F test, 5 %). Raises FitError with fewer budgets than the form takes.
+    """
+    if len(flops) < form.budgets:
+        raise FitError(f"the {form.name} law needs at least {form.budgets} budgets; there are {len(flops)}")
+    reference = float(np.exp(np.mean(np.log(flops))))
+    x = np.log(flops / reference)
+    starts = form.starts(x, cost)
+    thetas, values = _solve(form, x, np.broadcast_to(cost, (len(starts), len(cost))), starts)
+    theta = thetas[int(np.argmin(values))]
+    residuals = cost - form.curve(theta[None], x)[0][0]
+    rss, degrees = _pooled(float(np.sum(residuals**2)), len(x) - form.size, extra)
+    typical = float(np.median(noise))
+    sd = float(np.sqrt(rss / degrees)) if degrees > 0 else 0.0
+    draws = scatter = None
+    if degrees > 0 and replicates > 0:
+        scatter = sd * np.sqrt(degrees / np.maximum(rng.chisquare(degrees, replicates), 1e-12))
+        spread = np.maximum(scatter[:, None], noise)
+        again = cost - residuals + spread * rng.standard_normal((replicates, len(x)))
+        draws = _refit(form, x, again, theta)
+    return Law(
+        form, theta, reference, residuals, sd, degrees, typical, draws, scatter, float(flops[0]), float(flops[-1])
+    )
+
+
+def _pooled(rss: float, degrees: int, extra: tuple[float, int]) -> tuple[float, int]:
+    if degrees <= 0 or extra[1] <= 0 or extra[0] <= 0:
+        return rss, degrees
+    ratio = (rss / degrees) / (extra[0] / extra[1])
+    if ratio > stats.f.ppf(0.95, degrees, extra[1]):
+        return rss, degrees
+    return rss + extra[0], degrees + extra[1]
+
+
+def _refit(form: Form, x: np.ndarray, cost: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """Solutions [R, P] for each cost [R, B], from `theta` and from a floor that can be felt."""
+    found, value = _solve(form, x, cost, np.tile(theta, (len(cost), 1)))
+    if form is SATURATING:
+        felt = theta.copy()
+        felt[0] = cost.mean(axis=0).min() + np.log(0.5)
+        other, other_value = _solve(form, x, cost, np.tile(felt, (len(cost), 1)))
+        found = np.where((other_value < value)[:, None], other, found)
+    return found
+
+
+def _solve(form: Form, x: np.ndarray, cost: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def residuals(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        fitted, jacobian = form.curve(theta, x)
+        return fitted - cost, jacobian
+
+    return minimise(residuals, start)
+
+
+# A floor below a millionth of what was measured, or a ceiling above a million times it, is none.
+NO_BOUND = np.log(1e6)
+
+
+def parameters(law: Law, target: str) -> dict[str, tuple[float, float | None, float | None]]:
+    """Named parameters (value, low, high) in the target's units; C in FLOPs.
+
+    dev_loss: A, gamma (and E, 0 where no floor shows); return_mean: A, gamma (and R_max, inf where no ceiling shows);
+    broken: also gamma_after and C_break. What does not fit a float is inf.
+    """
+    every = law.theta[None] if law.draws is None else np.concatenate([law.theta[None], law.draws])
+    shift = np.log(law.reference)
+    sign = 1.0 if target == "dev_loss" else -1.0
+    with np.errstate(over="ignore", under="ignore"):
+        g = np.exp(np.clip(every[:, 2], -12, 3)) if law.form is SATURATING else every[:, 1]
+        a = every[:, 1] if law.form is SATURATING else every[:, 0]
+        named = {"A": np.exp(sign * (a + g * shift)), "gamma": g}
+        if law.form is SATURATING:
+            seen = float(np.min(law.cost(np.array([law.first, law.last]))))
+            floor = np.where(every[:, 0] < seen - NO_BOUND, -np.inf, every[:, 0])
+            named["E" if sign > 0 else "R_max"] = np.exp(sign * floor)
+        if law.form is BROKEN:
+            named |= {"gamma_after": g + every[:, 2], "C_break": np.exp(every[:, 3] + shift)}
+    return {name: (float(v[0]), *_ends(v[1:])) for name, v in named.items()}
+
+
+def _ends(draws: np.ndarray) -> tuple[float | None, float | None]:
+    """The central 95 % of the draws; an end that is infinite stays so."""
+    if len(draws) == 0:
+        return None, None
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
+    return float(low), float(high)

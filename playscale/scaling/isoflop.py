@@ -1,0 +1,118 @@
+"""IsoFLOP profiles: at one budget, a parabola of log cost in log size around the best cell.
+
+Hoffmann et al. (arXiv 2203.15556), approach 2. Coefficients are in log10: log10(value) = a x^2 + b x + c with
+x = log10(params).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from playscale.scaling.cells import SIGN, Cells
+from playscale.scaling.exclusion import Excluded, Reason
+
+# The window: cells within this factor of the best cell's size. A parabola is the second-order picture of a minimum;
+# on published grids (NetHack, Atari) profiles a decade away from it are no longer symmetric.
+WINDOW = 10.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One budget: its best cell (argmin) and, where there is one, its parabola and the vertex.
+
+    low, high: the window's smallest and largest size; value is in the target's unit; rss and degrees: of the cost about
+    the parabola (natural logarithm). `excluded` says why there is no vertex.
+    """
+
+    target: str
+    flops: float
+    argmin_params: float
+    argmin_samples: float
+    argmin_cost: float
+    noise: float
+    cells: int
+    low: float
+    high: float
+    coefficients: tuple[float, float, float] | None = None
+    vertex_params: float | None = None
+    vertex_samples: float | None = None
+    vertex_cost: float | None = None
+    rss: float = 0.0
+    degrees: int = 0
+    excluded: Reason | None = None
+
+
+def weights_of(error: np.ndarray) -> np.ndarray:
+    """Weights [n] from standard errors: 1/(se^2 + median se^2), equal when any is unknown.
+
+    The median is added so that no cell counts more than twice the typical one: what is left over about a parabola is
+    mostly not measurement error.
+    """
+    if not np.all(np.isfinite(error)) or len(error) == 0:
+        return np.ones(len(error))
+    weights = 1.0 / (error**2 + np.median(error) ** 2)
+    return weights / weights.mean()
+
+
+def fit_profiles(cells: Cells) -> list[Profile]:
+    """One profile per budget, in rising order."""
+    return [_fit_profile(cells, np.flatnonzero(cells.budget == index)) for index in range(len(cells.budgets))]
+
+
+def window(log_params: np.ndarray, best: int) -> np.ndarray:
+    """Mask [k] of the cells within a factor WINDOW of the best one's size."""
+    return np.abs(log_params - log_params[best]) <= np.log(WINDOW) * (1 + 1e-9)
+
+
+def _fit_profile(cells: Cells, index: np.ndarray) -> Profile:
+    log_params, cost = np.log(cells.params[index]), cells.cost[index]
+    best = int(np.argmin(cost))
+    inside = window(log_params, best)
+    sizes = cells.params[index]
+    base = Profile(
+        cells.target, float(cells.flops[index[0]]), float(sizes[best]), float(cells.samples[index][best]),
+        float(cost[best]), float(cells.noise()[index][best]), len(index),
+        float(sizes[inside].min()), float(sizes[inside].max()),
+    )  # fmt: skip
+    if inside.sum() < 3:
+        return replace(base, excluded=Reason.FEW_CELLS)
+    x, y = log_params[inside] - log_params[best], cost[inside]
+    root = np.sqrt(weights_of(cells.error[index][inside]))
+    design = np.stack([x**2, x, np.ones_like(x)], axis=1)
+    (a, b, c), *_ = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)
+    rss = float(np.sum((root * (y - design @ np.array([a, b, c]))) ** 2))
+    profile = replace(base, coefficients=_log10_coefficients(cells.target, a, b, c, float(log_params[best])))
+    if not a > 0:
+        return replace(profile, excluded=Reason.WRONG_CURVATURE)
+    vertex = log_params[best] - b / (2 * a)
+    if not log_params.min() <= vertex <= log_params.max():
+        reason = Reason.BELOW_SIZES if vertex < log_params.min() else Reason.ABOVE_SIZES
+        return replace(profile, excluded=reason)
+    return replace(
+        profile, vertex_params=float(np.exp(vertex)), vertex_cost=float(c - b * b / (4 * a)),
+        vertex_samples=float(samples_at(log_params, cells.samples[index], vertex)), rss=rss, degrees=len(x) - 3,
+    )  # fmt: skip
+
+
+def samples_at(log_params: np.ndarray, samples: np.ndarray, log_size: np.ndarray | float) -> np.ndarray:
+    """Samples a size sees at this budget, by interpolation in logarithms; FLOPs need not be 6 x params x samples."""
+    known = np.isfinite(samples)
+    if not known.any():
+        return np.full(np.shape(log_size), np.nan)
+    return np.exp(np.interp(log_size, log_params[known], np.log(samples[known])))
+
+
+def _log10_coefficients(target: str, a: float, b: float, c: float, centre: float) -> tuple[float, float, float]:
+    """From cost = a (ln N - centre)^2 + b (ln N - centre) + c to log10(value) in x = log10 N."""
+    ln10 = np.log(10.0)
+    sign = SIGN[target]
+    a10 = a * ln10
+    b10 = b - 2 * a * centre
+    c10 = (a * centre**2 - b * centre + c) / ln10
+    return float(sign * a10), float(sign * b10), float(sign * c10)
+
+
+def excluded_budgets(profiles: list[Profile]) -> list[Excluded]:
+    return [Excluded(p.target, p.flops, None, p.excluded) for p in profiles if p.excluded is not None]

@@ -1,0 +1,159 @@
+"""The parametric law over all cells, L(N, D) = E + A / N^alpha + B / D^beta.
+
+Hoffmann et al. (arXiv 2203.15556), approach 3: the Huber loss (delta = 1e-3) of log L, from many starts. A return is
+fitted as its inverse: 1/R = 1/R_max + A / N^alpha + B / D^beta. Legend: n cells, R problems, P = 5 parameters
+(ln E, ln A, ln alpha, ln B, ln beta), the latter four about the mean of log N and log D.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from playscale.scaling.cells import Cells
+from playscale.scaling.exclusion import FitError
+from playscale.scaling.levenberg import minimise
+from playscale.scaling.powerlaw import LEVEL
+
+DELTA = 1e-3
+SIZE = 5
+EXPONENT_RANGE = (-7.0, 1.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Parametric:
+    """The fitted law and its draws. theta [5]; draws [R, 5]; residuals [n] of the cost; sd: their robust scatter.
+
+    compute [3]: ln C = k0 + k1 ln N + k2 ln D over the cells (6 N D has k1 = k2 = 1).
+    """
+
+    target: str
+    theta: np.ndarray
+    draws: np.ndarray
+    centre: tuple[float, float]
+    residuals: np.ndarray
+    degrees: int
+    compute: tuple[float, float, float]
+
+    def cost(self, params: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        return self._cost(self.theta[None], params, samples)[0]
+
+    def _cost(self, theta: np.ndarray, params: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        x, y = np.log(np.atleast_1d(params)) - self.centre[0], np.log(np.atleast_1d(samples)) - self.centre[1]
+        return curve(theta, x, y)[0]
+
+    def predict(
+        self, params: np.ndarray, samples: np.ndarray, rng: np.random.Generator, noise: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cost [m] and its 95 % interval: the law's uncertainty, the cells' residuals and measurement error `noise`."""
+        cost = self.cost(params, samples)
+        mean = self._cost(self.draws, params, samples)
+        scatter = self.residuals * np.sqrt(len(self.residuals) / self.degrees)
+        chi = np.sqrt(self.degrees / np.maximum(rng.chisquare(self.degrees, len(self.draws)), 1e-12))
+        error = chi * rng.choice(scatter, len(self.draws))
+        spread = float(np.sqrt(np.mean(scatter**2)))
+        extra = np.sqrt(max(noise**2 - spread**2, 0.0)) * rng.standard_normal(len(self.draws))
+        low, high = np.quantile(mean + (error + extra)[:, None], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        return cost, np.minimum(low, cost), np.maximum(high, cost)
+
+    def flops(self, params: float, samples: float) -> float:
+        k0, k1, k2 = self.compute
+        return float(np.exp(k0 + k1 * np.log(params) + k2 * np.log(samples)))
+
+    def optimum(self, flops: float) -> tuple[float, float]:
+        """(params, samples) of least cost on ln C = k0 + k1 ln N + k2 ln D, where the two terms' slopes balance."""
+        k0, k1, k2 = self.compute
+        _, a, log_alpha, b, log_beta = self.theta
+        alpha, beta = np.exp(np.clip((log_alpha, log_beta), *EXPONENT_RANGE))
+        # d/dlnN: alpha e^(a - alpha x) = (beta k1 / k2) e^(b - beta y), and y = (ln C - k0 - k1 ln N) / k2
+        budget = (np.log(flops) - k0 - k1 * self.centre[0] - k2 * self.centre[1]) / k2
+        ratio = k1 / k2
+        x = (np.log(alpha) + a - np.log(beta * ratio) - b + beta * budget) / (alpha + beta * ratio)
+        with np.errstate(over="ignore", under="ignore"):
+            return float(np.exp(x + self.centre[0])), float(np.exp(budget - ratio * x + self.centre[1]))
+
+    def parameters(self) -> dict[str, tuple[float, float, float]]:
+        """E (or R_max), A, alpha, B, beta in the target's units, each (value, low, high)."""
+        every = np.concatenate([self.theta[None], self.draws])
+        alpha, beta = (np.exp(np.clip(every[:, i], *EXPONENT_RANGE)) for i in (2, 4))
+        with np.errstate(over="ignore", under="ignore"):
+            named = {
+                "E" if self.target == "dev_loss" else "R_max": np.exp(
+                    every[:, 0] if self.target == "dev_loss" else -every[:, 0]
+                ),
+                "A": np.exp(every[:, 1] + alpha * self.centre[0]), "alpha": alpha,
+                "B": np.exp(every[:, 3] + beta * self.centre[1]), "beta": beta,
+            }  # fmt: skip
+        ends = {
+            name: np.quantile(v[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest") for name, v in named.items()
+        }
+        return {name: (float(v[0]), float(ends[name][0]), float(ends[name][1])) for name, v in named.items()}
+
+
+def curve(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cost [R, n] = ln(e^f + e^(a - alpha x) + e^(b - beta y)) and its derivatives [R, n, 5] by theta [R, 5]."""
+    floor, a, log_alpha, b, log_beta = (theta[:, i : i + 1] for i in range(SIZE))
+    alpha, beta = np.exp(np.clip(log_alpha, *EXPONENT_RANGE)), np.exp(np.clip(log_beta, *EXPONENT_RANGE))
+    in_size, in_data = a - alpha * x, b - beta * y
+    cost = np.logaddexp(np.logaddexp(floor, in_size), in_data)
+    by_floor, by_size, by_data = (np.exp(np.minimum(term - cost, 0)) for term in (floor, in_size, in_data))
+    return cost, np.stack([by_floor, by_size, -by_size * alpha * x, by_data, -by_data * beta * y], axis=2)
+
+
+def fit_parametric(cells: Cells, rng: np.random.Generator, replicates: int) -> Parametric:
+    """Huber fit from a grid of starts; draws by refitting to the fitted costs plus resampled residuals.
+
+    Raises FitError with fewer than 7 cells, 3 sizes or 3 amounts of data: five parameters need them.
+    """
+    use = np.isfinite(cells.samples)
+    log_params, log_samples = np.log(cells.params[use]), np.log(cells.samples[use])
+    cost, n = cells.cost[use], int(use.sum())
+    sizes, amounts = len(np.unique(np.round(log_params, 2))), len(np.unique(np.round(log_samples, 2)))
+    if n < SIZE + 2 or sizes < 3 or amounts < 3:
+        raise FitError(
+            f"the law of params and samples needs at least 7 cells, 3 sizes and 3 amounts of data; there are {n},"
+            f" {sizes} and {amounts}"
+        )
+    centre = float(log_params.mean()), float(log_samples.mean())
+    x, y = log_params - centre[0], log_samples - centre[1]
+    starts = _starts(cost)
+    thetas, values = _solve(x, y, np.broadcast_to(cost, (len(starts), n)), starts, 200)
+    theta = thetas[int(np.argmin(values))]
+    fitted = curve(theta[None], x, y)[0][0]
+    residuals, degrees = cost - fitted, n - SIZE
+    scatter = residuals * np.sqrt(n / degrees)
+    chi = np.sqrt(degrees / np.maximum(rng.chisquare(degrees, replicates), 1e-12))
+    noise = chi[:, None] * rng.choice(scatter, (replicates, n))
+    draws = _refit(x, y, fitted + noise, theta)
+    design = np.stack([np.ones(n), log_params, log_samples], axis=1)
+    k0, k1, k2 = np.linalg.lstsq(design, np.log(cells.flops[use]), rcond=None)[0]
+    return Parametric(cells.target, theta, draws, centre, residuals, degrees, (float(k0), float(k1), float(k2)))
+
+
+def _starts(cost: np.ndarray) -> np.ndarray:
+    """54 starts: floors, levels of the two terms, and their exponents."""
+    grid = product((-3.0, -0.7, -0.1), (-1.0, -3.0), (0.2, 0.5, 1.0), (0.2, 0.5, 1.0))
+    return np.array(
+        [[cost.min() + f, cost.mean() + level, np.log(a), cost.mean() + level, np.log(b)] for f, level, a, b in grid]
+    )
+
+
+def _refit(x: np.ndarray, y: np.ndarray, cost: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """Solutions [R, 5] for each cost [R, n], from `theta` and from a floor that can be felt."""
+    felt = theta.copy()
+    felt[0] = max(theta[0], cost.mean(axis=0).min() + np.log(0.5))
+    first, value = _solve(x, y, cost, np.tile(theta, (len(cost), 1)), 40)
+    second, other = _solve(x, y, cost, np.tile(felt, (len(cost), 1)), 40)
+    return np.where((other < value)[:, None], second, first)
+
+
+def _solve(
+    x: np.ndarray, y: np.ndarray, cost: np.ndarray, start: np.ndarray, iterations: int
+) -> tuple[np.ndarray, np.ndarray]:
+    def residuals(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        fitted, jacobian = curve(theta, x, y)
+        return fitted - cost, jacobian
+
+    return minimise(residuals, start, delta=DELTA, iterations=iterations)

@@ -1,0 +1,154 @@
+"""What a reader must know before trusting a fit: warnings from a closed list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from scipy import stats
+
+from playscale.points import Point
+from playscale.scaling.cells import Cells
+from playscale.scaling.exclusion import Reason
+from playscale.scaling.isoflop import Profile
+from playscale.scaling.powerlaw import LEVEL
+
+# Run-to-run scatter above which a single run per cell says little: of dev loss, of return.
+HIGH_VARIANCE = {"dev_loss": 0.05, "return_mean": 0.25}
+FAR = 10.0
+
+
+class Code(StrEnum):
+    """The closed list."""
+
+    MINIMUM_OUTSIDE = "minimum-outside-range"
+    NOT_PARABOLIC = "profile-not-parabolic"
+    LAW_BENDS = "law-bends"
+    HIGH_VARIANCE = "high-variance"
+    RETURN_NOT_RISING = "return-not-rising"
+    EXTRAPOLATION = "extrapolation"
+    EXPERT_FAR = "not-approaching-expert"
+    TOO_FEW = "too-few"
+    TARGET_ABSENT = "target-absent"
+
+
+@dataclass(frozen=True)
+class Warned:
+    code: Code
+    text: str
+
+
+def number(value: float) -> str:
+    """Three digits, as people write sizes and budgets: 3e+11, 120k, 1.5M."""
+    for bound, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if bound <= value < bound * 1000:
+            return f"{value / bound:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def profile_warnings(cells: Cells, profiles: Sequence[Profile]) -> list[Warned]:
+    """Budgets without a usable vertex, each with the sizes or runs that would give it one."""
+    target, found = cells.target, []
+    sizes = {p.flops: cells.params[cells.flops == p.flops] for p in profiles}
+    for reason, side in ((Reason.ABOVE_SIZES, "above"), (Reason.BELOW_SIZES, "below")):
+        at = [p for p in profiles if p.excluded is reason]
+        if at:
+            edge = max(sizes[p.flops].max() for p in at) if side == "above" else min(sizes[p.flops].min() for p in at)
+            more = " and ".join(number(edge * f) for f in ((2.0, 4.0) if side == "above" else (0.5, 0.25)))
+            text = (
+                f"{target}: the best size lies {side} the trained ones at {_budgets(at)};"
+                f" train sizes {side} {number(edge)}, such as {more}, at these budgets"
+            )
+            found.append(Warned(Code.MINIMUM_OUTSIDE, text))
+    wrong = [p for p in profiles if p.excluded is Reason.WRONG_CURVATURE]
+    if wrong:
+        text = f"{target}: the profile has no minimum (it curves the wrong way) at {_budgets(wrong)};"
+        found.append(Warned(Code.NOT_PARABOLIC, text + " more sizes, repeats or episodes there would show one"))
+    few = [p for p in profiles if p.excluded is Reason.FEW_CELLS]
+    if few:
+        text = f"{target}: fewer than 3 sizes within a factor 10 of the best at {_budgets(few)};"
+        found.append(Warned(Code.NOT_PARABOLIC, text + " train at least 3 sizes around it at these budgets"))
+    return found
+
+
+def _budgets(profiles: Sequence[Profile]) -> str:
+    shown = ", ".join(f"{p.flops:.3g}" for p in profiles[:6])
+    more = f" and {len(profiles) - 6} more" if len(profiles) > 6 else ""
+    return f"budget{'s' if len(profiles) > 1 else ''} {shown}{more} FLOPs"
+
+
+def cell_warnings(cells: Cells) -> list[Warned]:
+    """Repeats that scatter widely, and too few budgets for intervals."""
+    found = []
+    limit = HIGH_VARIANCE[cells.target]
+    if cells.repeat_sd > limit:
+        text = (
+            f"{cells.target}: repeats of a cell scatter by {100 * cells.repeat_sd:.0f} %"
+            f" (more than {100 * limit:.0f} %); differences between single runs of that size mean nothing; add seeds"
+        )
+        found.append(Warned(Code.HIGH_VARIANCE, text))
+    if len(cells.budgets) == 2:
+        text = f"{cells.target}: 2 budgets give a power law without an interval; add a third budget"
+        found.append(Warned(Code.TOO_FEW, text))
+    return found
+
+
+def bend_warning(target: str, log_flops: np.ndarray, cost: np.ndarray) -> list[Warned]:
+    """Whether the exponent of the lower half of the budgets differs from that of the upper half (t test, 5 %)."""
+    if len(cost) < 6:
+        return []
+    half = len(cost) // 2
+    lower, upper = (stats.linregress(log_flops[part], cost[part]) for part in (slice(0, half), slice(half, None)))
+    gap, error = abs(lower.slope - upper.slope), float(np.hypot(lower.stderr, upper.stderr))
+    if not gap > stats.t.ppf((1 + LEVEL) / 2, len(cost) - 4) * error or gap < 0.01:
+        return []
+    text = (
+        f"{target}: the power law bends: exponent {abs(lower.slope):.3f} over the lower half of the budgets,"
+        f" {abs(upper.slope):.3f} over the upper half; do not extrapolate the plain power law"
+    )
+    return [Warned(Code.LAW_BENDS, text)]
+
+
+def return_warning(points: Sequence[Point]) -> list[Warned]:
+    """Whether better dev loss goes with better return over the points that have both (Spearman, one-sided 5 %)."""
+    both = [(p.dev_loss, p.return_mean) for p in points if p.dev_loss is not None and p.return_mean is not None]
+    if len(both) < 4:
+        return []
+    loss, ret = (np.array(column, dtype=float) for column in zip(*both, strict=True))
+    if np.ptp(loss) == 0 or np.ptp(ret) == 0:
+        rank, p = 0.0, 1.0
+    else:
+        rank, p = stats.spearmanr(-loss, ret, alternative="greater")
+    if p <= 0.05:
+        return []
+    text = (
+        f"return_mean does not rise as dev_loss falls (rank correlation {rank:.2f} over {len(both)} points);"
+        " play more episodes or train at larger budgets before trusting a forecast of the return"
+    )
+    return [Warned(Code.RETURN_NOT_RISING, text)]
+
+
+def extrapolation_warning(last: float, flops: Sequence[float]) -> list[Warned]:
+    """Forecasts to more than FAR times the largest fitted budget."""
+    far = [c for c in flops if c > FAR * last * (1 + 1e-9)]
+    if not far:
+        return []
+    listed = ", ".join(dict.fromkeys(f"{c:.3g}" for c in far))
+    text = (
+        f"forecasts to {listed} FLOPs reach up to {max(far) / last:.3g} times beyond the largest"
+        f" fitted budget ({last:.3g}); beyond {FAR:g} times, the form of the law decides more than the data"
+    )
+    return [Warned(Code.EXTRAPOLATION, text)]
+
+
+def expert_warning(reached: float, high: float | None, flops: float, expert: float) -> list[Warned]:
+    """The best return is below half of the expert's, and the law does not reach the expert's by `flops`."""
+    if reached >= expert / 2 or high is None or high >= expert:
+        return []
+    text = (
+        f"agents are not approaching the expert: the best return is {reached:.3g} of its {expert:.3g}, and by"
+        f" {flops:.3g} FLOPs the law gives at most {high:.3g}"
+    )
+    return [Warned(Code.EXPERT_FAR, text)]
