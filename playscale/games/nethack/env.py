@@ -71,7 +71,7 @@ class NetHackEnv:
         return Step(observation, self._score, self._terminated, self._truncated)
 
     def outcome(self) -> Outcome:
-        """The game so far; role, race, gender and alignment are known once it is over."""
+        """The game so far; its character and how it died are known once it is over."""
         metadata = {**self._character, "turns": self._turns, "deepest_level": self._deepest}
         return Outcome(float(self._score), self._steps, self._terminated, metadata)
 
@@ -129,7 +129,7 @@ class NetHackEnv:
                 pass
         games = read_xlogfile(self._xlogfile)
         game = games[-1] if games else {}
-        names = {"role": "role", "race": "race", "gender": "gender", "alignment": "align"}
+        names = {"role": "role", "race": "race", "gender": "gender", "alignment": "align", "death": "death"}
         self._character = {name: game.get(field) for name, field in names.items()}
         self._deepest = max(self._deepest, int(game.get("maxlvl", 0)))
         self.close()

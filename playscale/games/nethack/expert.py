@@ -1,4 +1,9 @@
-"""The expert: a scripted player that sees the terminal only."""
+"""The expert: a scripted player of NetHack that sees the terminal and nothing else.
+
+It explores, fights what stands beside it, rests, eats and prays when it must, and goes down. What it does follows from the
+screen as far as possible, so that it can be imitated: the nearest thing first, directions in a fixed order, one key for
+every --More-- and list.
+"""
 
 from __future__ import annotations
 
@@ -6,176 +11,227 @@ import random
 import re
 
 from playscale.games.game import Observation, Player
+from playscale.games.nethack import search
 from playscale.games.nethack.actions import action_of
-from playscale.games.nethack.level import DIRECTIONS, KEY_OF_STEP, Level
-from playscale.games.nethack.screen import Screen
+from playscale.games.nethack.combat import Monsters
+from playscale.games.nethack.level import DIRECTIONS, KEY_OF_STEP, STRAIGHT, YELLOW, Level, code, squares
+from playscale.games.nethack.screen import Screen, plane
 
-VERSION = 1
+VERSION = "2"
 
-_ESC, _MORE, _PRAY, _KICK = "\x1b", "\r", "\xf0", "\x04"
-_PETS = {ord("d") << 4 | 15, ord("f") << 4 | 15, ord("u") << 4 | 3}
-_NEVER_TOUCHED = (
-    {ord("e") << 4 | 4, ord("j") << 4 | 4, ord("c") << 4 | 11}
-    | {ord("F") << 4 | color for color in range(16) if color not in (10, 5)}
-)
-_LETTERS = re.compile(r"\[(?:[$-] or )?([a-zA-Z])")
-FIRST_PRAYER, NEXT_PRAYER = 150, 700
+ESC, PRAY, KICK, APPLY = "\x1b", "\xf0", "\x04", "a"
+FIRST_PRAYER, NEXT_PRAYER = 200, 800  # turns until the first prayer is safe, and from one to the next
+PATIENCE = 12  # keys without a turn passing before something else is tried
+THROWERS = {"Rambler", "Tenderfoot", "Footpad"}  # Tourists, Rangers and Rogues begin with missiles at hand
+KICKS = 25  # at one door
+_GOLD = code("$", YELLOW)
+_LETTER = re.compile(r"\[(?:[$-] or )?([a-zA-Z])")
 
 
 class Expert:
     """Decides one key at a time."""
+
+    version = VERSION
 
     def __init__(self) -> None:
         self.screen = Screen()
 
     def reset(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.level = Level()
+        self.items: dict[str, str] | None = None
         self.depth = 0
+        self.level, self.monsters = Level(), Monsters()
+        self.queue = ""
+        self.last, self.last_square, self.last_turn = "", -1, -1
+        self.still = 0
         self.direction = "."
-        self.prayed = -1000
-        self.asked: tuple[int, int] | None = None
-        self.peaceful: dict[int, int] = {}
-        self.stuck = 0
-        self.turn = -1
-        self.last = ("", -1, -1)
+        self.prayed = FIRST_PRAYER - NEXT_PRAYER
         self.food = True
-        self.travelled = 0
+        self.throws = False
+        self.pick = ""
+        self.walk_until = 0
 
     def act(self, observation: Observation) -> int:
         screen = self.screen
         screen.read(observation)
+        self.still = self.still + 1 if screen.turn == self.last_turn else 0
         key = self.choose()
-        self.last = (key, screen.square, screen.turn)
+        self.last, self.last_square, self.last_turn = key, screen.square, screen.turn
         return action_of(key)
 
     def choose(self) -> str:
         screen = self.screen
-        if screen.turn != self.turn:
-            self.turn, self.stuck = screen.turn, 0
-        else:
-            self.stuck += 1
-        if screen.more or screen.menu:
-            return _MORE
-        if screen.positioning:
-            return ">" if self.last[0] == "_" else "."
-        if self.last[0] == ">" and screen.row and self.travelled == -1:
-            self.travelled = 0
+        if screen.more:
+            return ESC
+        if screen.menu:
+            return self.read_menu()
+        if self.last == "_":
+            return ">"
+        if self.last == ">" and self.walk_until == screen.turn + 1:
             return "."
+        if self.queue and (not screen.prompt or screen.message.startswith("Count:")):
+            key, self.queue = self.queue[0], self.queue[1:]
+            return key
+        self.queue = ""
         if screen.prompt:
             return self.answer()
-        if self.stuck > 12:
-            return _ESC if self.stuck % 2 else self.random.choice("hjklyubns")
+        if self.still > PATIENCE:
+            return ESC if self.still % 2 else self.random.choice("hjklyubn")
         return self.decide()
 
+    def read_menu(self) -> str:
+        if self.last == "i":
+            self.items = self.screen.items()
+            self.pick = next((letter for letter, text in self.items.items() if "pick-axe" in text), "")
+        return ESC
+
     def answer(self) -> str:
+        """The reply to what the game asks in the top line."""
         message = self.screen.message
         if message.startswith("In what direction"):
             return self.direction
         if message.startswith("Are you sure you want to pray"):
             return "y"
         if message.startswith("Really attack"):
-            if self.asked:
-                self.peaceful[self.asked[0]] = self.screen.turn
-            return _ESC
-        if message.startswith("What do you want to eat"):
-            letter = _LETTERS.search(message)
+            self.monsters.spare(self.level, self.screen.turn)
+        elif message.startswith("What do you want to use or apply") and self.pick:
+            return self.pick
+        elif message.startswith("What do you want to eat"):
+            letter = _LETTER.search(message)
             if letter:
                 return letter.group(1)
-            self.food = False
-        return _ESC
+        elif message.startswith("What do you want to fire"):
+            self.throws = False
+        return ESC
 
     def decide(self) -> str:
         screen = self.screen
+        if self.items is None:
+            self.throws = screen.title in THROWERS
+            self.items = {}
+            return "i"
         if screen.level != self.depth:
-            self.level, self.depth = Level(), screen.level
-            self.peaceful = {}
-        level = self.level
+            self.depth = screen.level
+            self.level, self.monsters = Level(), Monsters()
         self.learn()
-        level.look(screen.chars, screen.colors, screen.square)
-        hero = level.hero
-        low = screen.hp < 6 or screen.hp * 7 < screen.max_hp
-        weak = b"Weak" in screen.condition or b"Faint" in screen.condition
-        if (low or weak) and screen.turn > FIRST_PRAYER and screen.turn - self.prayed > NEXT_PRAYER:
-            self.prayed = screen.turn
-            return _PRAY
-        for step, key in zip(DIRECTIONS.values(), DIRECTIONS, strict=True):
-            if level.monsters >> (hero + step) & 1 and self.hostile(hero + step):
-                self.asked = (hero + step, screen.turn)
-                return key
-        if b"Hungry" in screen.condition and self.food:
-            return "e"
-        if level.downstairs >> hero & 1:
-            return ">"
-        return self.explore()
-
-    def hostile(self, square: int) -> bool:
-        code = int(self.level.codes[square])
-        if code in _PETS or code in _NEVER_TOUCHED:
-            return False
-        return self.screen.turn - self.peaceful.get(square, -100) > 10
+        self.level.look(screen.chars, screen.colors, screen.square)
+        self.level.locked &= self.level.closed
+        self.monsters.look(self.level, screen.turn)
+        return self.survive() or self.fight() or self.descend() or self.recover() or self.explore()
 
     def learn(self) -> None:
-        key, square, turn = self.last
+        """What the last key brought to light."""
         screen, level = self.screen, self.level
-        if key in DIRECTIONS and square == screen.square:
-            target = square + DIRECTIONS[key]
+        step = DIRECTIONS.get(self.last.lower(), 0)
+        target = 1 << max(self.last_square + step, 0)
+        if step and self.last_square == screen.square:
             if "locked" in screen.message:
-                level.locked |= 1 << target
-            elif turn == screen.turn:
-                level.blocked |= 1 << target
+                level.locked |= target
+            elif "diagonally" in screen.message:
+                level.cornered |= target if "into" in screen.message else 1 << screen.square
+            elif self.still or level.boulders & target:
+                level.blocked |= target
         if "don't have anything to eat" in screen.message:
             self.food = False
+        if "too hard to" in screen.message or "cannot dig" in screen.message or "can't dig" in screen.message:
+            level.undiggable |= 1 << screen.square
+
+    def survive(self) -> str:
+        screen = self.screen
+        dying = screen.hp < 6 or screen.hp * 7 < screen.max_hp
+        starving = b"Weak" in screen.condition or b"Faint" in screen.condition
+        if (dying or starving) and screen.turn - self.prayed >= NEXT_PRAYER:
+            self.prayed = screen.turn
+            return PRAY
+        if self.food and (starving or b"Hungry" in screen.condition) and not self.monsters.adjacent(self.level.hero):
+            return "e"
+        return ""
+
+    def fight(self) -> str:
+        near = self.monsters.adjacent(self.level.hero)
+        if near:
+            self.monsters.asked = self.level.hero + DIRECTIONS[near[0]]
+            return near[0]
+        if self.throws:
+            self.direction = self.monsters.in_line(self.level)
+            if self.direction:
+                return "f"
+        return ""
+
+    def descend(self) -> str:
+        level = self.level
+        here = 1 << level.hero
+        if (level.downstairs | level.tried) & here:
+            level.tried |= here
+            return ">"
+        if self.pick and not (level.undiggable | level.upstairs) & here:
+            self.direction = ">"
+            return APPLY
+        return ""
+
+    def recover(self) -> str:
+        """Rest, where nothing hostile is in sight."""
+        if self.screen.hp < 0.6 * self.screen.max_hp and not self.monsters.hostile:
+            return self.wait()
+        return ""
+
+    def wait(self) -> str:
+        """Search for 20 turns, which is also how to rest."""
+        search.note_round(self.level)
+        self.queue = "0s"
+        return "2"
 
     def explore(self) -> str:
         level = self.level
-        passable = (level.floor | level.closed) & ~level.locked
-        for targets, ways in (
-            (level.downstairs, passable),
-            (level.frontier() | level.closed, passable),
-            (level.downstairs | level.frontier(), passable | level.traps),
-        ):
-            path = level.path(targets, ways)
-            if path:
-                return KEY_OF_STEP[path[0] - level.hero]
-        for step in (-80, 1, 80, -1):
-            if level.locked >> (level.hero + step) & 1:
-                self.direction = KEY_OF_STEP[step]
-                level.locked &= ~(1 << level.hero + step) if not level.closed >> (level.hero + step) & 1 else -1
-                return _KICK
-        path = level.path(level.locked, passable | level.locked)
+        free = level.floor & ~self.monsters.barred
+        safe = free & ~level.traps
+        path = level.path(level.downstairs | level.shafts, safe)
+        if len(path) == 1:
+            level.tried |= level.shafts & 1 << path[0]
+        if not level.shafts and len(path) > 3 and self.screen.turn >= self.walk_until:
+            self.walk_until = self.screen.turn + 1
+            return "_"
+        path = (
+            path
+            or level.path(plane(level.codes == _GOLD) & ~self.monsters.barred, safe)
+            or level.path(level.frontier() & safe, safe)
+            or level.path((level.frontier() | level.downstairs) & free, free | level.traps)
+        )
         if path:
-            return KEY_OF_STEP[path[0] - level.hero]
-        return self.search()
+            return self.walk(path)
+        return self.force() or self.look_for_doors()
 
-    def search(self) -> str:
+    def walk(self, path: list[int]) -> str:
+        """The first key of a path: a run where the run ends by itself before the path turns, else one step."""
         level = self.level
-        here = level.searched.get(level.hero, 0)
-        if here % 15:
-            level.searched[level.hero] = here + 1
-            return "s"
-        choices = [
-            square for square in _squares(level.reachable(level.floor)) if not level.searched.get(square)
-        ]
-        if not choices:
-            level.searched = {}
+        step = path[0] - level.hero
+        key = KEY_OF_STEP[step]
+        straight = 1
+        while straight < len(path) and path[straight] - path[straight - 1] == step:
+            straight += 1
+        beyond = path[straight - 1] + step
+        if straight > 2 and not (level.floor | level.boulders | level.traps) >> beyond & 1:
+            return key.upper()
+        return key
+
+    def force(self) -> str:
+        """Kick locked doors, push boulders."""
+        level = self.level
+        for key, step in STRAIGHT.items():
+            if level.locked >> (level.hero + step) & 1:
+                self.direction = key
+                return KICK
+        path = level.path(level.locked, level.floor) or level.path(level.boulders & ~level.blocked, level.floor)
+        return self.walk(path) if path else ""
+
+    def look_for_doors(self) -> str:
+        level = self.level
+        spot = search.best_spot(level)
+        if spot == level.hero:
             level.blocked = 0
-            return "s"
-        target = self.random.choice(choices)
-        if target == level.hero:
-            level.searched[target] = 1
-            return "s"
-        path = level.path(1 << target, level.floor)
-        if not path:
-            level.searched[target] = 1
-            return "s"
-        return KEY_OF_STEP[path[0] - level.hero]
-
-
-def _squares(plane: int) -> list[int]:
-    from playscale.games.nethack.level import squares
-
-    return list(squares(plane))
+            return self.wait()
+        path = level.path(1 << spot, level.floor & ~level.traps)
+        return self.walk(path) if path else self.wait()
 
 
 def make_expert() -> Player:

@@ -10,65 +10,62 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from playscale.games.nethack.screen import COLUMNS
+from playscale.games.nethack.screen import COLUMNS, plane
 
 SQUARES = 24 * COLUMNS
-DIRECTIONS = {"k": -80, "l": 1, "j": 80, "h": -1, "u": -79, "n": 81, "b": 79, "y": -81}
-"""The step of each direction key, the straight ones first."""
+STRAIGHT = {"k": -80, "l": 1, "j": 80, "h": -1}
+DIAGONAL = {"u": -79, "n": 81, "b": 79, "y": -81}
+DIRECTIONS = {**STRAIGHT, **DIAGONAL}
+"""The step of each direction key."""
 KEY_OF_STEP = {step: key for key, step in DIRECTIONS.items()}
-STRAIGHT = (-80, 1, 80, -1)
-DIAGONAL = (-79, 81, 79, -81)
-MAP = ((1 << SQUARES) - 1) ^ ((1 << COLUMNS) - 1) ^ (((1 << 2 * COLUMNS) - 1) << 22 * COLUMNS)
+MAP = (1 << 22 * COLUMNS) - (1 << COLUMNS)
+"""The squares of the map: rows 1 to 21. Its column 79 is never used, so that shifted rows do not run together."""
 
-# What a square shows, as flags of one byte
-FLOOR, DOOR, CLOSED, WALL, BLANK, MONSTER, ITEM, TRAP = (1 << bit for bit in range(8))
-YELLOW, BROWN, GREEN, CYAN, BLUE, WHITE, GRAY = 11, 3, 2, 6, 4, 15, 7
+FLOOR, DOOR, CLOSED, WALL, BLANK, MONSTER, BOULDER, TRAP = (1 << bit for bit in range(8))
+"""What a square shows, as flags of one byte. Monsters and things stand on FLOOR."""
+
+BLACK, RED, GREEN, BROWN, BLUE, MAGENTA, CYAN, GRAY, _, ORANGE, LIME, YELLOW, _, _, _, WHITE = range(16)
+"""NetHack's colours."""
+
+
+def code(char: str, color: int) -> int:
+    """A character in a colour as one number, as in Level.codes."""
+    return ord(char) << 4 | color
 
 
 def _kinds() -> np.ndarray:
-    """u8 [128 * 16]: what a character in a colour is, indexed by character * 16 + colour."""
-    kinds = np.zeros((128, 16), dtype=np.uint8)
-    for char in range(33, 127):
-        kinds[char] = ITEM | FLOOR
+    """u8 [128 * 16]: what a character in a colour is, by code()."""
+    kinds = np.full((128, 16), FLOOR, dtype=np.uint8)
+    kinds[:33] = BLANK
     for char in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ@&';:~":
         kinds[ord(char)] = MONSTER | FLOOR
-    kinds[ord(" ")] = BLANK
-    for char in ".#<>{_\\":
-        kinds[ord(char)] = FLOOR
+    kinds[ord("I")] = FLOOR  # something unseen was here: walking there attacks it
     for char in "|-":
-        kinds[ord(char)] = WALL
+        kinds[ord(char), [GRAY, GREEN, RED, WHITE, BLUE, YELLOW]] = WALL
         kinds[ord(char), BROWN] = FLOOR | DOOR
-        kinds[ord(char), CYAN] = ITEM | FLOOR  # an iron chain or a wand
     kinds[ord("+"), BROWN] = CLOSED
     kinds[ord("#"), [GREEN, CYAN]] = WALL  # trees and iron bars
-    kinds[ord("}")] = WALL  # water, lava
-    for char in "0`":
-        kinds[ord(char)] = WALL  # boulders: pushed only when nothing else is left
+    kinds[ord("}")] = kinds[ord("]")] = WALL  # water and lava; a mimic
+    kinds[ord("0")] = kinds[ord("`")] = BOULDER
     kinds[ord("^")] = TRAP
-    kinds[ord("]")] = WALL  # a mimic
-    kinds[ord("I")] = FLOOR  # something unseen was here: walking there attacks it
+    kinds[ord("^"), MAGENTA] = TRAP | FLOOR  # trap doors and teleporters help
     return kinds.ravel()
 
 
 KINDS = _kinds()
-_NOT_WEST_EDGE = MAP & ~sum(1 << (row * COLUMNS) for row in range(24))
 
 
-def squares(plane: int) -> Iterator[int]:
+def squares(bits: int) -> Iterator[int]:
     """The squares of a plane in reading order."""
-    while plane:
-        low = plane & -plane
+    while bits:
+        low = bits & -bits
         yield low.bit_length() - 1
-        plane ^= low
+        bits ^= low
 
 
-def straight_spread(plane: int) -> int:
-    return plane << 1 | plane >> 1 | plane << 80 | plane >> 80
-
-
-def spread(plane: int) -> int:
-    """The plane and its eight neighbourhoods. Column 79 of the map is never used, so that rows do not run together."""
-    wide = plane | plane << 1 | plane >> 1
+def spread(bits: int) -> int:
+    """A plane and its eight neighbourhoods."""
+    wide = bits | bits << 1 | bits >> 1
     return wide | wide << 80 | wide >> 80
 
 
@@ -79,88 +76,80 @@ class Level:
         self.visited = 0
         self.downstairs = 0
         self.upstairs = 0
-        self.locked = 0
+        self.cornered = 0  # doors, which are entered and left straight on
+        self.tried = 0  # trap doors and teleporters that were stepped upon
+        self.locked = 0  # closed doors that do not open
         self.blocked = 0  # squares that turned out not to be enterable
-        self.searched: dict[int, int] = {}
+        self.undiggable = 0
+        self.searches = np.zeros(SQUARES, dtype=np.float32)  # how often each square has been searched from beside it
 
     def look(self, chars: np.ndarray, colors: np.ndarray, hero: int) -> None:
         """Read the map of one frame (flat u8 and i8 arrays of the terminal) with the hero standing on `hero`."""
-        codes = (chars & 127).astype(np.int16) << 4 | (colors & 15)
-        kinds = KINDS[codes]
+        self.codes = (chars & 127).astype(np.int16) << 4 | (colors & 15)
+        kinds = KINDS[self.codes]
         bits = np.packbits(np.unpackbits(kinds[None, :], axis=0, bitorder="little"), axis=1, bitorder="little")
         planes = [int.from_bytes(row.tobytes(), "little") & MAP for row in bits]
-        floor, self.doors, self.closed, self.walls, self.blank, self.monsters, self.items, self.traps = planes
+        floor, doors, self.closed, self.walls, self.blank, monsters, self.boulders, self.traps = planes
         here = 1 << hero
-        self.monsters &= ~here
-        self.visited |= here
-        self.floor = (floor | here) & ~self.blocked
         self.hero = hero
-        self.codes = codes
-        stairs = chars == 62
-        if stairs.any():
-            self.downstairs = (self.downstairs | _plane(stairs)) & MAP
-        if not self.upstairs:
-            self.upstairs = _plane(chars == 60) & MAP
+        self.monsters = monsters & ~here
+        self.visited |= here
+        floors = plane(self.codes >> 4 == ord("."))
+        self.cornered = (self.cornered & ~floors) | doors | self.closed
+        self.floor = (floor | self.closed | here) & ~self.blocked & ~self.locked
+        self.upstairs = (self.upstairs | plane(chars == ord("<")) & MAP) & ~self.closed
+        self.downstairs |= plane(chars == ord(">")) & MAP
+        self.shafts = plane(self.codes == code("^", MAGENTA)) & MAP & ~self.tried
 
     def frontier(self) -> int:
-        """Squares from which something new may be seen: not yet stood upon, beside the unknown."""
-        return self.floor & ~self.visited & spread(self.blank)
+        """Squares from which something new may be seen: not yet stood upon, beside the unknown, or closed doors."""
+        return self.floor & ~self.visited & (spread(self.blank) | self.closed)
 
     def path(self, targets: int, passable: int) -> list[int]:
         """The squares of a shortest path from the hero to the nearest target, without the first; [] when there is none.
 
-        `passable` are the squares that may be entered; closed and open doors are entered and left straight on.
-        Of targets equally near, the first in reading order is taken.
+        `passable` are the squares that may be entered. Of targets equally near, the first in reading order is taken, of
+        ways equally short, the one that ends straight.
         """
-        cornered = self.doors | self.closed
-        layers = self._flood(targets, passable, cornered)
+        targets &= ~(1 << self.hero)
+        layers = self._flood(targets, passable | targets) if targets else []
         if not layers:
             return []
         square = next(squares(layers[-1] & targets))
         path = [square]
         for layer in reversed(layers[1:-1]):
-            square = next(before for before in self._neighbours(square, cornered) if layer >> before & 1)
+            square = next(before for before in self._neighbours(square) if layer >> before & 1)
             path.append(square)
         return path[::-1]
 
-    def reachable(self, passable: int) -> int:
-        """Every square that the hero can walk to."""
-        cornered = self.doors | self.closed
-        seen = front = 1 << self.hero
-        while front:
-            front = self._step(front, cornered) & passable & ~seen
-            seen |= front
-        return seen
+    def layers(self, passable: int) -> list[int]:
+        """What the hero can walk to, by distance."""
+        return self._flood(0, passable)
 
-    def _flood(self, targets: int, passable: int, cornered: int) -> list[int]:
+    def _flood(self, targets: int, passable: int) -> list[int]:
+        """Layers of equal distance until one holds a target ([] if none does); all of them when there are no targets."""
         front = 1 << self.hero
         rest = passable & ~front
         layers = [front]
-        if not targets & rest:
+        if targets and not targets & rest:
             return []
-        while front:
-            front = self._step(front, cornered) & rest
+        while True:
+            free = front & ~self.cornered
+            sides = free << 1 | free >> 1
+            front = (
+                front << 1 | front >> 1 | front << 80 | front >> 80 | (sides << 80 | sides >> 80) & ~self.cornered
+            ) & rest
+            if not front:
+                return [] if targets else layers
             rest ^= front
             layers.append(front)
             if front & targets:
                 return layers
-        return []
 
-    @staticmethod
-    def _step(front: int, cornered: int) -> int:
-        free = front & ~cornered
-        sides = free << 1 | free >> 1
-        return front << 1 | front >> 1 | front << 80 | front >> 80 | (sides << 80 | sides >> 80) & ~cornered
-
-    @staticmethod
-    def _neighbours(square: int, cornered: int) -> Iterator[int]:
-        for step in STRAIGHT:
+    def _neighbours(self, square: int) -> Iterator[int]:
+        for step in STRAIGHT.values():
             yield square + step
-        if not cornered >> square & 1:
-            for step in DIAGONAL:
-                if not cornered >> (square + step) & 1:
+        if not self.cornered >> square & 1:
+            for step in DIAGONAL.values():
+                if not self.cornered >> (square + step) & 1:
                     yield square + step
-
-
-def _plane(bits: np.ndarray) -> int:
-    return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")

@@ -1,4 +1,4 @@
-"""What a player reads off the terminal: the message, what the game waits for, and the status line."""
+"""What a player reads off the terminal: the message, what the game waits for, and the status lines."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import numpy as np
 from playscale.games.game import Observation
 
 COLUMNS = 80
-_STATUS = re.compile(rb"(?:Dlvl|Home|Fort|End)\D*(-?\d+) .*?HP:(-?\d+)\((\d+)\).*?Xp?:?(\d+)[^T]*T:(\d+)(.*)")
+_STATUS = re.compile(rb"(?:Dlvl|Home|Fort|End)\D*(-?\d+) .*?HP:(-?\d+)\((\d+)\) Pw:(\d+)\S* .*?Xp:(\d+)\S* T:(\d+)(.*)")
 _PAGE = re.compile(rb"\(end\)|\(\d+ of \d+\)")
+_ITEM = re.compile(r"(?:^|  )([a-zA-Z]) - (.*?)(?:  |$)")
 
 
 class Screen:
     """One observation, read. Squares are flat indices into the 24x80 terminal: row * 80 + column."""
 
     def __init__(self) -> None:
-        self.level = self.hp = self.max_hp = self.experience = self.turn = 0
+        self.level = self.hp = self.max_hp = self.power = self.experience = self.turn = 0
         self.condition = b""  # "Hungry", "Weak", "Blind", ... as they stand behind the turn counter
-        self.update_marks: tuple[str, ...] = ()
 
     def read(self, observation: Observation) -> None:
         chars = observation["tty_chars"]
-        row, column = observation["tty_cursor"].tolist()
+        self.row, column = observation["tty_cursor"].tolist()
+        self.square = self.row * COLUMNS + column
         self.chars = chars.ravel()
         self.colors = observation["tty_colors"].ravel()
         self.raw = chars.tobytes()
-        self.row = row
-        self.square = row * COLUMNS + column
         self.message = self.raw[:COLUMNS].rstrip().decode("latin-1")
         status = _STATUS.search(self.raw, 23 * COLUMNS)
         if status:
-            self.level, self.hp, self.max_hp, self.experience, self.turn = (int(group) for group in status.groups()[:5])
-            self.condition = status.group(6)
+            numbers = map(int, status.groups()[:6])
+            self.level, self.hp, self.max_hp, self.power, self.experience, self.turn = numbers
+            self.condition = status.group(7)
 
     @property
     def more(self) -> bool:
@@ -51,9 +51,14 @@ class Screen:
         return self.row == 0
 
     @property
-    def positioning(self) -> bool:
-        """The game wants a place on the map."""
-        return "(For instructions type a ?)" in self.message or self.message.startswith("Where do you want to travel")
+    def title(self) -> str:
+        """The rank of the character: "Digger", "Hatamoto", ..."""
+        return self.raw[22 * COLUMNS : 22 * COLUMNS + 31].decode("latin-1").partition(" the ")[2].strip()
+
+    def items(self) -> dict[str, str]:
+        """The lines "letter - description" of the list on the screen."""
+        lines = (self.raw[row * COLUMNS : (row + 1) * COLUMNS].decode("latin-1") for row in range(24))
+        return {letter: text for line in lines for letter, text in _ITEM.findall(line)}
 
 
 def plane(bits: np.ndarray) -> int:

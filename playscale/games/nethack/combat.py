@@ -1,0 +1,69 @@
+"""Whom to fight, whom to leave alone."""
+
+from __future__ import annotations
+
+from playscale.games.nethack.level import BLUE, BROWN, DIRECTIONS, LIME, MAGENTA, WHITE, YELLOW, Level, code, squares
+
+PETS = {code("d", WHITE), code("f", WHITE), code("u", BROWN)}
+"""Dogs, cats and ponies: nearly always one's own."""
+UNTOUCHABLE = {code("e", BLUE), code("j", BLUE), code("c", YELLOW)} | {
+    code("F", color) for color in range(16) if color not in (LIME, MAGENTA)
+}
+"""Floating eyes, blue jellies, cockatrices and moulds hurt whoever hits them, and hardly anybody else."""
+TRUCE = 20  # turns for which a peaceful monster that is out of sight is remembered
+RANGE = 7  # squares that a missile is thrown over
+
+
+class Monsters:
+    """The monsters of one level: which of them asked not to be attacked, and whom to fight now."""
+
+    def __init__(self) -> None:
+        self._peaceful: dict[int, tuple[int, int]] = {}  # square: (code, turn when last seen there)
+        self.asked = 0  # the square attacked last
+
+    def spare(self, level: Level, turn: int) -> None:
+        """The monster attacked last is peaceful."""
+        self._peaceful[self.asked] = int(level.codes[self.asked]), turn
+
+    def look(self, level: Level, turn: int) -> None:
+        """Sort the monsters in sight into `hostile` and `barred` (squares not to be entered)."""
+        if self._peaceful:
+            self._follow(level, turn)
+        self.hostile = level.monsters
+        self.barred = 0
+        for square in squares(level.monsters):
+            kind = int(level.codes[square])
+            if square in self._peaceful or kind in UNTOUCHABLE:
+                self.hostile &= ~(1 << square)
+                self.barred |= 1 << square
+            elif kind in PETS:
+                self.hostile &= ~(1 << square)
+
+    def adjacent(self, hero: int) -> list[str]:
+        """The directions in which a hostile monster stands beside the hero."""
+        return [key for key, step in DIRECTIONS.items() if self.hostile >> (hero + step) & 1]
+
+    def in_line(self, level: Level) -> str:
+        """The direction in which a missile would hit a hostile monster first; "" when there is none."""
+        for key, step in DIRECTIONS.items():
+            square = level.hero + step
+            for distance in range(1, RANGE):
+                if not level.floor >> square & 1:
+                    break
+                if level.monsters >> square & 1:
+                    if self.hostile >> square & 1 and distance > 1:
+                        return key
+                    break
+                square += step
+        return ""
+
+    def _follow(self, level: Level, turn: int) -> None:
+        followed = {}
+        for square, (kind, seen) in self._peaceful.items():
+            near = (square, *(square + step for step in DIRECTIONS.values()))
+            now = next((place for place in near if level.monsters >> place & 1 and level.codes[place] == kind), None)
+            if now is not None:
+                followed[now] = kind, turn
+            elif turn - seen < TRUCE:
+                followed[square] = kind, seen
+        self._peaceful = followed
