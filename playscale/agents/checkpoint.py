@@ -88,7 +88,7 @@ def load_checkpoint(path: Path, expect_game: str | None = None) -> Checkpoint:
 def load_policy(
     path: Path, device: torch.device | str = "cpu", expect_game: str | None = None
 ) -> tuple[Policy, Checkpoint]:
-    """The policy on `device`, in eval mode, and its checkpoint. ValueError as load_checkpoint's, and for damaged weights."""
+    """The policy on `device`, in eval mode, and its checkpoint. ValueError as load_checkpoint's, or for bad weights."""
     checkpoint = load_checkpoint(path, expect_game)
     with torch.random.fork_rng(devices=[]):  # building draws weights that are then replaced: no trace of it may remain
         policy = build_policy(checkpoint.config)

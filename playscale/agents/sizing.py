@@ -1,7 +1,7 @@
 """From an asked parameter count to widths.
 
 One scale sets the encoder's widths; the core's width takes what is left of the count. Candidate widths are counted by
-formula (the encoder's once, on the meta device), so a size takes milliseconds however large.
+formula (the encoder's on the meta device), so a size takes milliseconds however large.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from playscale.games.game import Game
 TOLERANCE = 0.03
 CLOSE_ENOUGH = 0.015  # a rounder width is preferred as long as the count is this near
 STEPS = (64, 32, 16, 8, 4, 2)
+NUDGES = (1.0, 0.97, 1.03, 0.94, 1.06, 0.91, 1.09)
 CONTEXT = 128  # steps the transformer sees
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 SMALLEST, LARGEST = 8_000, 1_000_000_000
 
 
 def parse_size(size: str) -> int:
-    """The count "250k" means, 250_000; ValueError for anything that is not a count between the smallest and the largest."""
+    """250_000 of "250k"; ValueError for what is not a count, or not between the smallest and the largest."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmb]?)", size.strip().lower())
     if match is None:
         raise ValueError(f"size {size!r} is not a parameter count: write it like 30k, 1.5M or 500M")
@@ -42,21 +43,22 @@ def config_for_size(game: Game, size: str, core: str) -> PolicyConfig:
     if core not in CORES:
         raise ValueError(f"unknown core {core!r}: known are {', '.join(CORES)}")
     asked = parse_size(size)
-    widths = game.encoder_widths(math.sqrt(asked / 1e6))
-    with torch.device("meta"):
-        encoder = game.make_encoder(widths)
-    fixed = sum(encoder.params().values())  # type: ignore[operator]
-    features = int(encoder.out_features)  # type: ignore[arg-type]
-
-    def off(shape: tuple[int, int]) -> float:
-        width, layers = shape
-        return abs(fixed + rest_params(core, features, game.num_actions, width, layers) - asked) / asked
-
-    width, layers = choose_shape(asked, core, off)
-    if off((width, layers)) > TOLERANCE:
+    best, best_off = None, math.inf
+    for nudge in NUDGES:  # of small policies no width may come close: then the encoder gives or takes a little
+        widths = game.encoder_widths(nudge * math.sqrt(asked / 1e6))
+        width, layers, count = choose_shape(asked, core, game, widths)
+        off = abs(count - asked) / asked
+        if off < best_off:
+            heads, context = (heads_for(width), CONTEXT) if core == "transformer" else (1, 1)
+            best = PolicyConfig(
+                game.name, size, core, game.num_actions, width, layers, asdict(widths), heads=heads, context=context
+            )
+            best_off = off
+        if off <= CLOSE_ENOUGH:
+            break
+    if best is None or best_off > TOLERANCE:
         raise ValueError(f"size {size!r}: no {core} policy for {game.name} has that count within 3 %")
-    heads, context = (heads_for(width), CONTEXT) if core == "transformer" else (1, 1)
-    return PolicyConfig(game.name, size, core, game.num_actions, width, layers, asdict(widths), heads, context)
+    return best
 
 
 def rest_params(core: str, features: int, num_actions: int, width: int, layers: int) -> int:
@@ -65,18 +67,28 @@ def rest_params(core: str, features: int, num_actions: int, width: int, layers: 
     return (features + 1 + width + 1) * width + core_params + (width + 1) * num_actions
 
 
-def choose_shape(asked: int, core: str, off: Callable[[tuple[int, int]], float]) -> tuple[int, int]:
-    """Width and layers: the roundest width that comes close enough, at the meant depth if it can; else the closest."""
+def choose_shape(asked: int, core: str, game: Game, widths: object) -> tuple[int, int, int]:
+    """Width, layers and count: the roundest width that comes close enough, at the meant depth if possible."""
+    with torch.device("meta"):
+        encoder = game.make_encoder(widths)
+    fixed = sum(encoder.params().values())  # type: ignore[operator]
+    features = int(encoder.out_features)  # type: ignore[arg-type]
+
+    def count(shape: tuple[int, int]) -> int:
+        return fixed + rest_params(core, features, game.num_actions, *shape)
+
+    def off(shape: tuple[int, int]) -> float:
+        return abs(count(shape) - asked) / asked
+
     depth = 1 if core == "lstm" else max(1, round((asked / 1e4) ** 0.25))
     depths = [depth] if core == "lstm" else [d for d in (depth, depth - 1, depth + 1) if d > 0]
     best = (STEPS[-1], depth)
     for step in STEPS:
         for layers in depths:
-            shape = (nearest_width(step, layers, off), layers)
-            if off(shape) <= CLOSE_ENOUGH:
-                return shape
-            best = min(best, shape, key=off)
-    return best
+            best = min(best, (nearest_width(step, layers, off), layers), key=off)
+            if off(best) <= CLOSE_ENOUGH:
+                return *best, count(best)
+    return *best, count(best)
 
 
 def nearest_width(step: int, layers: int, off: Callable[[tuple[int, int]], float]) -> int:

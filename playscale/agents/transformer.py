@@ -79,7 +79,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, past_key: Tensor, past_value: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Steps x [B, T, h], keys and values before them [B, W - 1, heads, d]: x after the block, keys and values with theirs."""
+        """Steps x [B, T, h], keys and values before [B, W - 1, heads, d]: x after the block, all keys and values."""
         q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).unbind(2)  # [B, T, heads, d]
         k, v = torch.cat((past_key.to(k.dtype), k), 1), torch.cat((past_value.to(v.dtype), v), 1)
         cos, sin = angles
