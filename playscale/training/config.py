@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainConfig(BaseModel):
     """One behavioural-cloning run: one model size, a checkpoint at each compute budget.
 
     Budgets are in training FLOPs (3 x the analytic forward count x samples). A sample is one transition.
+    `held_out` budgets are trained like the others (whether or not `budgets` names them too) and marked in the points.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -19,13 +21,42 @@ class TrainConfig(BaseModel):
     budgets: tuple[float, ...]
     held_out: tuple[float, ...] = ()
     core: Literal["lstm", "transformer"] = "lstm"
-    batch: int = Field(default=8, ge=1)
-    unroll: int = Field(default=32, ge=1)
-    learning_rate: float | None = Field(default=None, gt=0)
-    warmup_steps: int = Field(default=20, ge=0)
-    clip_norm: float = Field(default=1.0, gt=0)
-    cooldown: float = Field(default=0.0, ge=0, lt=1)
-    seed: int = 0
+    batch: int = Field(default=8, ge=1, description="columns: games played side by side")
+    unroll: int = Field(default=32, ge=1, description="transitions a column between two optimizer steps")
+    learning_rate: float | None = Field(default=None, gt=0, description="None: the recipe of training/schedule.py")
+    warmup_steps: int = Field(default=20, ge=0, description="optimizer steps of linear warm-up")
+    clip_norm: float = Field(default=1.0, gt=0, description="largest global norm of a gradient")
+    cooldown: float = Field(default=0.0, ge=0, lt=1, description="fraction of a budget's steps spent decaying to zero")
+    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on CUDA, else fp32")
+    seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "auto"
-    dev_samples: int = Field(default=8192, ge=1)
-    save_seconds: float = Field(default=60.0, gt=0)
+    dev_samples: int = Field(default=8192, ge=1, description="transitions of the dev games that dev loss is taken on")
+    save_seconds: float = Field(default=60.0, gt=0, description="longest time between two saves of the resume state")
+
+    @model_validator(mode="after")
+    def _budgets_are_budgets(self) -> Self:
+        cells = (*self.budgets, *self.held_out)
+        if not cells:
+            raise ValueError("budgets: at least one compute budget is needed, for example 1e11,3e11")
+        for budget in cells:
+            if not (math.isfinite(budget) and budget > 0):
+                raise ValueError(f"budgets: {budget:g} is not a compute budget; give positive FLOPs such as 3e11")
+        return self
+
+    @property
+    def cells(self) -> tuple[float, ...]:
+        """Every budget that gets a checkpoint, ascending, each once."""
+        return tuple(sorted({*self.budgets, *self.held_out}))
+
+    @property
+    def samples_per_step(self) -> int:
+        return self.batch * self.unroll
+
+    def split(self, budget: float) -> Literal["fit", "held-out"]:
+        return "held-out" if budget in self.held_out else "fit"
+
+
+def budget_name(budget: float) -> str:
+    """A budget as people write it (3e+11), in full where that would lose digits: the name of its checkpoint folder."""
+    short = f"{budget:g}"
+    return short if float(short) == budget else repr(budget)

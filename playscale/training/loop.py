@@ -1,0 +1,147 @@
+"""The training loop: optimizer steps on a stream of unrolls, with reports, dev losses in between, and saves.
+
+T unroll, B batch (columns), A actions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from playscale.corpus.corpus import Corpus
+from playscale.tracking.tracker import Tracker
+from playscale.training.batches import Batch, batches
+from playscale.training.config import TrainConfig
+from playscale.training.dev_loss import DevLoss, dev_loss
+from playscale.training.device import autocast
+from playscale.training.meter import NonFiniteError
+from playscale.training.optimizer import set_rate
+from playscale.training.run_state import RunState, save_state
+
+REPORT_SECONDS = 30.0
+SETTLE_STEPS = 50
+"""Steps between two looks at the losses on an accelerator, where a look waits for the device. A CPU looks at each."""
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run needs beside its state. `flops_per_sample`: training FLOPs; `dev_steps`: looks between the cells."""
+
+    config: TrainConfig
+    corpus: Corpus
+    device: torch.device
+    precision: str
+    flops_per_sample: int
+    report_steps: int
+    dev_steps: frozenset[int]
+    loss: Loss
+    tracker: Tracker
+    progress: Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a run: to step `until` at `rate(step)`, saved in `folder`; `done(step)` is the share of the whole run.
+
+    `branch` marks a cooldown: its curves get names of their own.
+    """
+
+    until: int
+    rate: Callable[[int], float]
+    folder: Path
+    done: Callable[[int], float]
+    branch: bool = False
+
+
+def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
+    """Train `state` up to step `stretch.until`, in place, and save it. NonFiniteError: the last save is a good one."""
+    config, watch = setting.config, state.watch
+    settle_every = 1 if setting.device.type == "cpu" else min(SETTLE_STEPS, setting.report_steps)
+    saved = reported = time.monotonic()
+    clock, samples = watch.training, 0
+    stream = setting.corpus.stream(
+        batch=config.batch, unroll=config.unroll, split="train", seed=config.seed, start=state.step
+    )
+    with closing(batches(stream, setting.device)) as unrolls:
+        while state.step < stretch.until:
+            with watch.spent("data"):
+                batch = next(unrolls)
+            with watch.spent("step"):
+                train_step(setting, state, batch, stretch.rate(state.step))
+                if state.meter.pending >= settle_every:
+                    settle(setting, state)
+            samples += config.samples_per_step
+            now = time.monotonic()
+            if state.step % setting.report_steps == 0 or now - reported > REPORT_SECONDS:
+                with watch.spent("step"):
+                    settle(setting, state)
+                report(setting, state, stretch, samples / (watch.training - clock))
+                clock, samples, reported = watch.training, 0, now
+            if state.step in setting.dev_steps and not stretch.branch:
+                measure(setting, state)
+            if now - saved > config.save_seconds:
+                save(setting, state, stretch.folder)
+                saved = now
+    save(setting, state, stretch.folder)
+
+
+def train_step(setting: Setting, state: RunState, batch: Batch, rate: float) -> None:
+    """One optimizer step on one unroll [T, B]; the recurrent state goes on into the next."""
+    with autocast(setting.device, setting.precision):
+        logits, _, recurrent = state.policy(batch.tensors, state.recurrent)
+    loss = setting.loss(logits.float(), batch.tensors["action"], batch.tensors["valid"])
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    grad_norm = torch.nn.utils.clip_grad_norm_(state.policy.parameters(), setting.config.clip_norm)
+    set_rate(state.optimizer, rate)
+    state.optimizer.step()
+    state.recurrent = recurrent
+    state.step += 1
+    state.meter.add(state.step, loss, grad_norm, batch.game_ids)
+
+
+def settle(setting: Setting, state: RunState) -> None:
+    """Look at the losses since the last look; NonFiniteError when one is not a number to go on with."""
+    state.meter.settle(setting.config.samples_per_step, lambda index: setting.corpus.games[index].key)
+
+
+def report(setting: Setting, state: RunState, stretch: Stretch, samples_per_second: float) -> None:
+    """Log the means since the last report, and tell the progress. The gradient norm is the one before clipping."""
+    samples = state.step * setting.config.samples_per_step
+    metrics = state.meter.report() | {
+        "learning_rate": stretch.rate(state.step - 1),
+        "samples_per_second": samples_per_second,
+        "flops": float(setting.flops_per_sample * samples),
+    }
+    ending = "_cooldown" if stretch.branch else ""
+    setting.tracker.log_metrics({name + ending: value for name, value in metrics.items()}, samples)
+    what = f"train {setting.config.size}{' cooldown' if stretch.branch else ''}"
+    setting.progress(
+        f"{what}: loss {metrics['train_loss']:.3f}, {samples_per_second:,.0f} samples/s", stretch.done(state.step)
+    )
+
+
+def measure(setting: Setting, state: RunState, name: str = "dev_loss") -> DevLoss:
+    """The dev loss of the policy as it is now, logged; NonFiniteError when it is not finite."""
+    with state.watch.spent("dev"):
+        found = dev_loss(state.policy, setting.corpus, setting.config.dev_samples, setting.device, setting.precision)
+    samples = state.step * setting.config.samples_per_step
+    if not found.finite:
+        raise NonFiniteError("dev loss", found.loss, state.step, samples, ["of the dev split"])
+    setting.tracker.log_metrics({name: found.loss}, samples)
+    return found
+
+
+def save(setting: Setting, state: RunState, folder: Path) -> None:
+    """Save the state to go on from, after a look at its losses: a save is always a good one."""
+    settle(setting, state)
+    with state.watch.spent("save"):
+        save_state(folder, state)

@@ -1,0 +1,92 @@
+"""The state of a run between two optimizer steps, and its saves: everything needed to go on as if never stopped."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from playscale.agents.checkpoint import load_checkpoint, load_policy, save_checkpoint
+from playscale.agents.policy import Policy
+from playscale.training.meter import Meter
+from playscale.training.optimizer import adam_from_tensors, adam_to_tensors, make_adam
+from playscale.training.stopwatch import Stopwatch
+
+STATE = "state."
+RNG = "rng."
+
+
+@dataclass
+class RunState:
+    """A policy in training after `step` optimizer steps. The next batch is number `step` of the train stream.
+
+    `recurrent` is the core's state [B, ...] by name, carried from unroll to unroll.
+    """
+
+    policy: Policy
+    optimizer: torch.optim.Adam
+    recurrent: dict[str, Tensor]
+    step: int
+    meter: Meter
+    watch: Stopwatch
+
+
+def new_state(policy: Policy, batch: int) -> RunState:
+    """Before the first step."""
+    return RunState(policy, make_adam(policy), policy.initial_state(batch), 0, Meter(), Stopwatch())
+
+
+def save_state(folder: Path, state: RunState) -> None:
+    """Save as `folder`/<step>, then drop the older saves: there always is a whole one. Nothing may be pending."""
+    assert not state.meter.pending
+    extra = adam_to_tensors(state.policy, state.optimizer)
+    extra |= {STATE + name: tensor for name, tensor in state.recurrent.items()}
+    extra |= {RNG + name: tensor for name, tensor in _rng_tensors(state.policy.head.weight.device).items()}
+    meter = {"loss": state.meter.loss, "grad_norm": state.meter.grad_norm, "steps": state.meter.steps}
+    meta = {"kind": "resume", "step": state.step, "meter": meter, "seconds": state.watch.seconds}
+    path = folder / f"{state.step:09d}"
+    # Another save of the same step is of the same state: to replace it would leave a moment without a whole one.
+    if not path.is_dir():
+        save_checkpoint(path, state.policy, meta, {name: value.contiguous() for name, value in extra.items()})
+    for other in folder.iterdir():
+        if other != path:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest save below `folder`, None when there is none."""
+    saves = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+    return max(saves, default=None, key=lambda path: int(path.name))
+
+
+def load_state(path: Path, device: torch.device) -> RunState:
+    """The state saved at `path`, on `device`; the global random generators as they were. ValueError: damaged."""
+    policy, checkpoint = load_policy(path, device)
+    policy.train()
+    meta, extra = checkpoint.meta, checkpoint.extra
+    optimizer = make_adam(policy)
+    adam_from_tensors(policy, optimizer, extra)
+    recurrent = {
+        name.removeprefix(STATE): tensor.to(device) for name, tensor in extra.items() if name.startswith(STATE)
+    }
+    _set_rng({name.removeprefix(RNG): tensor for name, tensor in extra.items() if name.startswith(RNG)}, device)
+    return RunState(policy, optimizer, recurrent, int(meta["step"]), Meter(**meta["meter"]), Stopwatch(meta["seconds"]))
+
+
+def saved_step(path: Path) -> int:
+    """The step a save was taken at, without reading its tensors."""
+    return int(load_checkpoint(path).meta["step"])
+
+
+def _rng_tensors(device: torch.device) -> dict[str, Tensor]:
+    cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state(), **cuda}
+
+
+def _set_rng(tensors: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(tensors["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["cuda"].cpu(), device)

@@ -1,0 +1,94 @@
+"""When what happens in a run: the learning rate of each step, the step of each budget's cell.
+
+One constant-rate run per model size: the checkpoint at the step nearest to a budget is that budget's cell (Tuyls et
+al., arXiv 2307.09423). With a cooldown, a branch leaves the run at (1 - cooldown) of the budget's steps, decays
+linearly to zero, and ends at the budget: the cell is the end of the branch, and the run goes on as if nothing had been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from playscale.training.config import TrainConfig
+
+MIN_STEPS = 5
+"""A cell of fewer optimizer steps says nothing of its model: Adam has hardly left the initial weights."""
+
+DEV_LOOKS = 20
+DEV_SHARE = 0.02
+
+ADAM_BETAS = (0.9, 0.999)
+ADAM_EPS = 1e-8
+
+
+def recipe_learning_rate(params: int) -> float:
+    """The constant learning rate for a model of that many trained parameters."""
+    return min(5e-3, max(2e-4, 5e-3 * (params / 1e4) ** -0.45))
+
+
+def constant_rate(step: int, peak: float, warmup_steps: int) -> float:
+    """The rate of step `step` (from 0): linear up to `peak` over `warmup_steps`, then constant."""
+    return peak * min(1.0, (step + 1) / (warmup_steps + 1))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One budget of a run. Steps count optimizer steps from the start of the run.
+
+    `step` is where the budget is reached, `branch_step` where its cooldown leaves the run (`step`: no cooldown).
+    """
+
+    budget: float
+    branch_step: int
+    step: int
+
+    def cooled(self, step: int, rate: float) -> float:
+        """`rate` decayed linearly over the branch: whole just before it, zero just after its last step."""
+        return rate * min(1.0, (self.step - step) / (self.step - self.branch_step + 1))
+
+
+def plan_cells(config: TrainConfig, flops_per_sample: int) -> list[Cell]:
+    """The cells of a run in the order of its steps; ValueError for a budget of fewer than MIN_STEPS optimizer steps."""
+    cells = []
+    for budget in config.cells:
+        samples = budget / flops_per_sample
+        step = round(samples / config.samples_per_step)
+        if step < MIN_STEPS:
+            least = MIN_STEPS * config.samples_per_step * flops_per_sample
+            raise ValueError(
+                f"budget {budget:g} pays for {samples:,.0f} samples at size {config.size}, fewer than {MIN_STEPS} "
+                f"optimizer steps of {config.batch} x {config.unroll}: raise it to at least {least:.2g}, "
+                "or choose a smaller size, batch or unroll"
+            )
+        cells.append(Cell(budget, step - round(config.cooldown * step), step))
+    return sorted(cells, key=lambda cell: (cell.branch_step, cell.step))
+
+
+class Work:
+    """How much of a run is done, counted in the optimizer steps of the run and of all its branches."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._cells = cells
+        self.total = cells[-1].branch_step + sum(cell.step - cell.branch_step for cell in cells)
+
+    def of_run(self, step: int) -> float:
+        """The fraction done when the constant run is at `step`: the branches that left it before are done too."""
+        branches = sum(cell.step - cell.branch_step for cell in self._cells if cell.branch_step < step)
+        return (step + branches) / self.total
+
+    def of_branch(self, branch: Cell) -> Callable[[int], float]:
+        """The fraction done as a function of the step a branch is at."""
+        before = sum(cell.step - cell.branch_step for cell in self._cells[: self._cells.index(branch)])
+        return lambda step: (step + before) / self.total
+
+
+def dev_looks(steps: int, samples_per_step: int, dev_samples: int) -> frozenset[int]:
+    """Steps between the cells at which dev loss is looked at too, for its curve: evenly spread, at most DEV_LOOKS.
+
+    A sample of dev loss costs a forward pass, a third of a training sample. There are no more looks than cost DEV_SHARE
+    of the training.
+    """
+    affordable = int(DEV_SHARE * 3 * steps * samples_per_step / dev_samples)
+    looks = min(DEV_LOOKS, affordable)
+    return frozenset(round(steps * i / (looks + 1)) for i in range(1, looks + 1))
