@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -38,10 +39,15 @@ def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 @contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
-    """Yield an empty directory beside `path`; on success it replaces `path`, on any exception it is removed."""
+    """Yield an empty directory beside `path`; on success it replaces `path`, on any exception it is removed.
+
+    What killed processes of this machine left beside `path` is removed first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        if not _alive(leftover.name.split(".")[-2]):
+            shutil.rmtree(leftover, ignore_errors=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
         yield aside
@@ -50,6 +56,19 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         aside.rename(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _alive(pid: str) -> bool:
+    """Whether another process of that number is running."""
+    if not pid.isdecimal() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def read_range(path: Path, offset: int, size: int) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from playscale.corpus.layout import BLOCK, Layout
+from playscale.corpus.layout import Layout
 from playscale.corpus.manifest import GameRecord, Manifest, read_manifest
 from playscale.corpus.section import GameReader
 from playscale.corpus.stream import Batch, stream
@@ -82,7 +82,7 @@ class Corpus:
         self.turn(reader, index)
         T = self.games[index].transitions
         blocks = []
-        for block in range(-(-T // BLOCK)):
+        for block in range(reader.blocks):
             arrays = {name: array.copy() for name, array in reader.read(block).items()}
             actions = arrays.pop("actions").astype(np.int64)
             blocks.append(arrays | {"action": actions[1:], "prev_action": actions[:-1]})

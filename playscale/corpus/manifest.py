@@ -64,7 +64,11 @@ class Manifest:
         """Identifies the content: games, split, every column's every value; not the shards, the compressor or
         the source's place.
         """
-        rows = [(g.key, g.split, g.transitions, g.score, g.checksum, dict(g.metadata)) for g in self.games]
+        known = [{name: value for name, value in g.metadata.items() if value is not None} for g in self.games]
+        rows = [
+            (g.key, g.split, g.transitions, g.score, g.checksum, metadata)
+            for g, metadata in zip(self.games, known, strict=True)
+        ]
         columns = {name: (list(c.shape), c.dtype) for name, c in self.columns.items()}
         text = json.dumps([SCHEMA, self.game, self.num_actions, columns, BLOCK, rows], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -143,5 +147,6 @@ def _parse(value: Mapping[str, Any]) -> Manifest:
 
 
 def _record(fields: Sequence[str], row: Sequence[Any]) -> GameRecord:
-    known = len(FIXED)
-    return GameRecord(*row[:known], dict(zip(fields[known:], row[known:], strict=True)))
+    values = dict(zip(fields, row, strict=True))
+    fixed = {name: values.pop(name) for name in FIXED}
+    return GameRecord(**fixed, metadata=values)

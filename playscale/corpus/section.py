@@ -1,9 +1,9 @@
 """One game's section of a shard: its blocks, then the index of them.
 
-A section is the game's stored blocks one after the other, every one but the last of BLOCK transitions; then the
-blocks' stored sizes, u32 little-endian each; then the CRC-32 of those sizes, u32. The manifest knows where a
-section begins and ends, and the number of transitions gives the number of blocks, so any block is reached with
-two reads, and no index of a whole shard is ever loaded.
+A section is the game's stored blocks one after the other, every one but the last of BLOCK transitions; then for
+each block its stored size and the CRC-32 of its stored bytes; then the CRC-32 of that list: all u32 little-endian. The
+manifest knows where a section begins and ends, and the number of transitions gives the number of blocks, so any
+block is reached with two reads, and no index of a whole shard is ever loaded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import zstandard
 from playscale.corpus.layout import BLOCK, Arrays, Layout, make_compressor
 from playscale.storage import read_range
 
-SIZE = np.dtype("<u4")
+WORD = np.dtype("<u4")
 
 
 @dataclass(frozen=True)
@@ -34,25 +34,22 @@ class Section:
 
 
 def write_section(path: Path, blocks: Iterable[Mapping[str, np.ndarray]], columns: Layout, num_actions: int) -> Section:
-    """Write a game's blocks (as a Game's decode yields them) as one section; ValueError when there is no transition.
-
-    The checksum is over the blocks' own content checksums, thus independent of the compressor's version.
-    """
+    """Write a game's blocks (as a Game's decode yields them) as one section; ValueError when there is no transition."""
     compressor, digest = make_compressor(), hashlib.blake2b(digest_size=16)
-    sizes: list[int] = []
+    words: list[int] = []
     transitions, before, last_score = 0, num_actions, 0
     with path.open("wb") as file:
         for arrays in rebatch(blocks):
             stored = columns.encode(arrays, before, compressor)
             file.write(stored)
-            sizes.append(len(stored))
-            digest.update(stored[-4:])  # a zstd frame ends with its content checksum
+            words += [len(stored), zlib.crc32(stored)]
+            digest.update(stored)
             transitions += len(arrays["action"])
             before, last_score = int(arrays["action"][-1]), int(arrays["score"][-1])
         if not transitions:
             raise ValueError("no transition in it")
-        index = np.array(sizes, SIZE).tobytes()
-        file.write(index + np.array(zlib.crc32(index), SIZE).tobytes())
+        index = np.array(words, WORD).tobytes()
+        file.write(index + np.array(zlib.crc32(index), WORD).tobytes())
         size = file.tell()
     return Section(transitions, last_score, size, digest.hexdigest())
 
@@ -90,12 +87,18 @@ class GameReader:
         """
         self._shard, self._key, self._transitions = shard, key, transitions
         count = -(-transitions // BLOCK)
-        tail = (count + 1) * SIZE.itemsize
+        tail = (2 * count + 1) * WORD.itemsize
         stored = read_range(shard, offset + size - tail, tail)
-        sizes = np.frombuffer(stored, SIZE)
-        if zlib.crc32(stored[: -SIZE.itemsize]) != sizes[-1] or int(sizes[:-1].sum()) + tail != size:
+        words = np.frombuffer(stored, WORD)
+        sizes, self._crcs = words[:-1:2], words[1::2]
+        if zlib.crc32(stored[: -WORD.itemsize]) != words[-1] or int(sizes.sum()) + tail != size:
             raise ValueError(f"{shard}: game {key}: damaged index of blocks; prepare the corpus again")
-        self._starts = offset + np.concatenate(([0], np.cumsum(sizes[:-1], dtype=np.int64)))
+        self._starts = offset + np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks the game has."""
+        return len(self._crcs)
 
     def read(self, block: int) -> Arrays:
         """The arrays of a block: views [t, ...] of the columns, `score` [t], `actions` [t + 1] (first: the one
@@ -103,8 +106,11 @@ class GameReader:
         """
         start, end = int(self._starts[block]), int(self._starts[block + 1])
         t = min(BLOCK, self._transitions - block * BLOCK)
+        stored = read_range(self._shard, start, end - start)
         try:
-            return self._layout.decode(read_range(self._shard, start, end - start), t, self._buffer, self._decompressor)
+            if zlib.crc32(stored) != self._crcs[block]:
+                raise ValueError("damaged block (its checksum does not match)")
+            return self._layout.decode(stored, t, self._buffer, self._decompressor)
         except ValueError as error:
             where = f"{self._shard}: game {self._key}, transitions from {block * BLOCK}"
             raise ValueError(f"{where}: {error}; prepare the corpus again") from error

@@ -50,19 +50,26 @@ def _batches(corpus: Corpus, schedule: Schedule, B: int, T: int, start: int) -> 
         for b, (column, plays) in enumerate(zip(columns, playing, strict=True)):
             for play in plays:
                 column.fill(out, b, play, k * T)
+        _pad(out, corpus)
         yield out
 
 
 def _empty(corpus: Corpus, T: int, B: int) -> Batch:
-    """A batch of padding."""
-    out = {name: np.zeros((T, B, *column.shape), column.dtype) for name, column in corpus.columns.items()}
-    out["action"] = np.zeros((T, B), np.int64)
-    out["prev_action"] = np.full((T, B), corpus.num_actions, np.int64)
-    out["done"] = np.zeros((T, B), np.bool_)
-    out["score"] = np.zeros((T, B), np.int32)
-    out["game_id"] = np.full((T, B), -1, np.int64)
-    out["valid"] = np.zeros((T, B), np.bool_)
+    """A batch without a transition yet. Its arrays are not cleared: that would cost a quarter of the speed."""
+    out = {name: np.empty((T, B, *column.shape), column.dtype) for name, column in corpus.columns.items()}
+    out["action"], out["prev_action"] = np.empty((T, B), np.int64), np.empty((T, B), np.int64)
+    out["score"], out["game_id"] = np.empty((T, B), np.int32), np.empty((T, B), np.int64)
+    out["done"], out["valid"] = np.zeros((T, B), np.bool_), np.zeros((T, B), np.bool_)
     return out
+
+
+def _pad(out: Batch, corpus: Corpus) -> None:
+    """Fill what holds no transition: zeros, no previous action, game_id -1."""
+    empty = ~out["valid"]
+    if empty.any():
+        fill = {"prev_action": corpus.num_actions, "game_id": -1}
+        for name, array in out.items():
+            array[empty] = fill.get(name, 0)
 
 
 class _Column:
