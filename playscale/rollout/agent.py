@@ -9,13 +9,13 @@ same episodes always share their forwards, in the same rows, and each draws from
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from playscale.rollout.episode import Episode, Task
+from playscale.rollout.episode import Advance, Episode, Task
 from playscale.rollout.evaluation import Settings
 from playscale.rollout.workers import Workers
 
@@ -34,15 +34,8 @@ class Output(Protocol):
 class Agent(Protocol):
     """What plays: agents.Policy does. See there for shapes."""
 
-    def initial_state(self, batch: int, device: torch.device | None = None) -> State: ...
+    def initial_state(self, batch: int, device: str | None = None) -> State: ...
     def __call__(self, batch: dict[str, Tensor], state: State) -> Output: ...
-
-
-class Advance(NamedTuple):
-    """Some steps in every running episode, all together `steps`, and the episodes that ended with them."""
-
-    steps: int
-    ended: list[Episode]
 
 
 def sample_actions(logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
@@ -71,13 +64,14 @@ class Dice:
         return self._drawn[rows, step % _DRAWN]
 
 
+@torch.inference_mode()
 def play(
     agent: Agent,
     workers: Workers,
     tasks: Sequence[Task],
     num_actions: int,
     settings: Settings,
-    device: torch.device,
+    device: str,
 ) -> Iterator[Advance]:
     """Play the episodes of `tasks` in the workers' slots to their ends. As they end, the batch shrinks.
 
@@ -111,25 +105,14 @@ def play(
         step += 1
 
 
-def play_scripted(workers: Workers, tasks: Sequence[Task], *, steps: int = 64) -> Iterator[Advance]:
-    """The same with the game's expert, who acts in the workers, `steps` steps at a time."""
-    workers.begin(tasks)
-    running = len(tasks)
-    while running:
-        outcomes = workers.step(steps)
-        yield Advance(running * steps, [Episode.of(tasks[slot], outcome) for slot, outcome in outcomes])
-        running -= len(outcomes)
-
-
-def find_device(name: str) -> torch.device:
+def find_device(name: str) -> str:
     """The device of that name; "auto" is CUDA where there is one. ValueError when it is none, or not there."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"device {name!r}: not available ({str(error).splitlines()[0]}); use auto, cpu or cuda"
         ) from error
-    return device
+    return name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from playscale.games.game import Metadata, Outcome
 
@@ -50,3 +50,10 @@ class Episode:
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Episode:
         return cls(row["episode"], row["seed"], row["return"], row["length"], row["terminated"], row["metadata"])
+
+
+class Advance(NamedTuple):
+    """Some steps in every running episode, all together `steps`, and the episodes that ended with them."""
+
+    steps: int
+    ended: list[Episode]

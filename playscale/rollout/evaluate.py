@@ -8,21 +8,22 @@ OUT/points.csv                          the checkpoints' rows of the points tabl
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from playscale.agents.checkpoint import Checkpoint, load_checkpoint, load_policy
+from playscale.agents.checkpoint import WEIGHTS, load_policy
 from playscale.games.game import Game, get_game
 from playscale.points import Point, from_row, write_points
 from playscale.rollout.agent import Agent, find_device
 from playscale.rollout.episode import Episode
 from playscale.rollout.evaluation import Evaluation, Settings, read_evaluation
+from playscale.rollout.lane import Load
 from playscale.rollout.lanes import Entrant, Tally, play_entrants, recording_name
 from playscale.storage import write_json
 
@@ -31,12 +32,16 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Candidate:
-    """Somebody to be evaluated. `load` None is the game's expert; digest and point belong to a checkpoint."""
+    """Somebody to be evaluated.
+
+    load: makes the agent from a device's name, in another process (it is pickled); None is the game's expert
+    """
 
     name: str
-    load: Callable[[torch.device], Agent] | None
-    checkpoint: str | None = None
-    digest: str | None = None
+    load: Load | None
+    game: str
+    checkpoint: str = ""
+    digest: str = ""
     point: dict[str, Any] | None = None
 
 
@@ -60,14 +65,10 @@ def evaluate(
     if not checkpoints:
         raise ValueError("no checkpoint to evaluate: give at least one checkpoint directory")
     settings = Settings(episodes, max_steps, seed, temperature)
-    loaded = [load_checkpoint(Path(path)) for path in checkpoints]
-    first, name = loaded[0].path, loaded[0].config.game
-    for other in loaded[1:]:
-        if other.config.game != name:
-            raise ValueError(f"{other.path}: plays {other.config.game}, but {first} plays {name}: evaluate them apart")
-    candidates = _candidates(loaded)
+    candidates = checkpoint_candidates([Path(path) for path in checkpoints])
+    game = get_game(candidates[0].game)
     evaluations = evaluate_candidates(
-        get_game(name), candidates, settings, out, workers=workers, device=device, progress=progress
+        game, candidates, settings, out, workers=workers, device=device, progress=progress
     )
     points = [point for evaluation in evaluations if (point := point_of(evaluation)) is not None]
     if points:
@@ -131,38 +132,34 @@ def _check(settings: Settings) -> None:
             raise ValueError(f"{name} is {value}: it must be at least {low}")
 
 
-def _candidates(checkpoints: Sequence[Checkpoint]) -> list[Candidate]:
-    """Candidates with distinct names: run-budget, or the directory's name; where two share it, with the digest."""
-    digests = [_digest(checkpoint.path) for checkpoint in checkpoints]
-    names = []
-    for checkpoint in checkpoints:
-        point = checkpoint.meta.get("point") or {}
-        owner = point.get("run") or point.get("size")
-        path = checkpoint.path.resolve()
-        names.append(f"{owner}-{path.name}" if owner else path.name)
+def checkpoint_candidates(paths: Sequence[Path]) -> list[Candidate]:
+    """Candidates with distinct names: run-budget, or the directory's name; where two share it, with the digest.
+
+    Every checkpoint is read whole, so that a damaged one is found before anything is played: ValueError.
+    """
+    found: list[Candidate] = []
+    for path in paths:
+        _, checkpoint = load_policy(path, "cpu", found[0].game if found else None)
+        point = checkpoint.meta.get("point")
+        owner = (point or {}).get("run") or (point or {}).get("size")
+        name = f"{owner}-{path.resolve().name}" if owner else path.resolve().name
+        plays = json.dumps([checkpoint.config.to_dict(), checkpoint.digests[WEIGHTS]], sort_keys=True)
+        digest = hashlib.sha256(plays.encode()).hexdigest()
+        found.append(Candidate(name, partial(_load, path), checkpoint.config.game, str(path), digest, point))
+    names = [candidate.name for candidate in found]
     distinct: dict[str, Candidate] = {}
-    for checkpoint, name, digest in zip(checkpoints, names, digests, strict=True):
-        full = name if names.count(name) == 1 else f"{name}-{digest[:8]}"
-        if full in distinct:
+    for candidate in found:
+        name = candidate.name if names.count(candidate.name) == 1 else f"{candidate.name}-{candidate.digest[:8]}"
+        if name in distinct:
             raise ValueError(
-                f"{checkpoint.path}: the same checkpoint as {distinct[full].checkpoint}: give each one once"
+                f"{candidate.checkpoint}: the same as {distinct[name].checkpoint}: give each checkpoint once"
             )
-        path = checkpoint.path
-        distinct[full] = Candidate(full, _loader(path), str(path), digest, checkpoint.meta.get("point"))
+        distinct[name] = replace(candidate, name=name)
     return list(distinct.values())
 
 
-def _loader(path: Path) -> Callable[[torch.device], Agent]:
-    return lambda device: load_policy(path, device)[0].eval()
-
-
-def _digest(checkpoint: Path) -> str:
-    """sha256 of what plays: weights and configuration, not the training state beside them."""
-    digest = hashlib.sha256()
-    for name in ("checkpoint.json", "policy.safetensors"):
-        with (checkpoint / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+def _load(path: Path, device: str) -> Agent:
+    return load_policy(path, device)[0]
 
 
 def _finished(folder: Path, game: Game, candidate: Candidate, settings: Settings) -> Evaluation | None:
@@ -175,7 +172,7 @@ def _finished(folder: Path, game: Game, candidate: Candidate, settings: Settings
     except ValueError:
         return None
     same = (found.game, found.digest, found.settings) == (game.name, candidate.digest, settings)
-    return found if same else None
+    return replace(found, point=candidate.point) if same else None
 
 
 def _keep(game: Game, candidate: Candidate, entrant: Entrant, settings: Settings, out: Path) -> Evaluation:

@@ -36,7 +36,7 @@ class Reference(NamedTuple):
 class Evaluation:
     """An agent's episodes, every started one counted to its end.
 
-    digest: of the checkpoint's content, None for an agent that is no checkpoint
+    checkpoint, digest: where its agent came from, and of what it is made; empty when it is no checkpoint
     point: the row of the points table that belongs to the checkpoint, returns not yet filled in
     recordings: best, median, worst -> the recording's directory, relative to the evaluation's own
     seconds: wall time that its batches of episodes took, summed over the batches (several may run at once)
@@ -47,8 +47,8 @@ class Evaluation:
     settings: Settings
     episodes: tuple[Episode, ...]
     seconds: float
-    digest: str | None = None
-    checkpoint: str | None = None
+    checkpoint: str = ""
+    digest: str = ""
     point: Mapping[str, Any] | None = None
     recordings: Mapping[str, str] = field(default_factory=dict)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,13 +27,18 @@ class UniformAgent:
     def __init__(self, num_actions: int) -> None:
         self._num_actions = num_actions
 
-    def initial_state(self, batch: int, device: torch.device | None = None) -> dict[str, Tensor]:
+    def initial_state(self, batch: int, device: str | None = None) -> dict[str, Tensor]:
         del batch, device
         return {}
 
     def __call__(self, batch: dict[str, Tensor], state: dict[str, Tensor]) -> UniformOutput:
         done = batch["done"]
         return UniformOutput(torch.zeros(*done.shape, self._num_actions, device=done.device), state)
+
+
+def _uniform(num_actions: int, device: str) -> UniformAgent:
+    del device
+    return UniformAgent(num_actions)
 
 
 def evaluate_random(
@@ -46,7 +52,7 @@ def evaluate_random(
     progress: Progress | None = None,
 ) -> Evaluation:
     """A uniformly random policy on the episodes that agents play; kept in OUT/random."""
-    random = Candidate("random", lambda _: UniformAgent(game.num_actions))
+    random = Candidate("random", partial(_uniform, game.num_actions), game.name)
     return _evaluate(game, random, Settings(episodes, max_steps, seed, 1.0), out, workers, progress)
 
 
@@ -61,7 +67,9 @@ def evaluate_expert(
     progress: Progress | None = None,
 ) -> Evaluation:
     """The game's scripted expert on the episodes that agents play; kept in OUT/expert."""
-    return _evaluate(game, Candidate("expert", None), Settings(episodes, max_steps, seed, 0.0), out, workers, progress)
+    return _evaluate(
+        game, Candidate("expert", None, game.name), Settings(episodes, max_steps, seed, 0.0), out, workers, progress
+    )
 
 
 def expert_reference(corpus: Corpus) -> Reference:

@@ -1,15 +1,17 @@
 """Evaluation: planted returns, the same whatever the workers, whole files, and what happens when it is interrupted."""
 
 import json
-from typing import NamedTuple
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from planted_agents import always, broken, network
 from planted_game import length_of, planted
-from torch import nn
 
 from playscale.rollout.agent import Dice, sample_actions
+from playscale.rollout.child import ChildError
 from playscale.rollout.episode import Task
 from playscale.rollout.evaluate import Candidate, evaluate_candidates
 from playscale.rollout.evaluation import Settings, read_evaluation
@@ -17,56 +19,16 @@ from playscale.rollout.evaluation import Settings, read_evaluation
 EPISODES = 40
 
 
-class Output(NamedTuple):
-    logits: torch.Tensor
-    state: dict[str, torch.Tensor]
-
-
-class Always:
-    """Always the same action. It checks what it is shown."""
-
-    def __init__(self, action: int) -> None:
-        self.action = action
-
-    def initial_state(self, batch, device=None):
-        return {"steps": torch.zeros(batch, dtype=torch.int64)}
-
-    def __call__(self, batch, state):
-        where = batch["where"][0]
-        assert torch.equal(where[:, 1].long(), state["steps"])  # a row of the state stays with its episode
-        assert torch.equal(batch["done"][0], state["steps"] == 0)
-        assert torch.equal(batch["prev_action"][0] == 5, state["steps"] == 0)
-        logits = torch.full((1, len(where), 5), -torch.inf)
-        logits[..., self.action] = 0
-        return Output(logits.nan_to_num(neginf=-1e9), {"steps": state["steps"] + 1})
-
-
-class Random(nn.Module):
-    """A recurrent network with random weights, wide enough for its matrix products to be split up by a BLAS."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.enter, self.core, self.leave = nn.Linear(2, 96), nn.GRUCell(96, 96), nn.Linear(96, 5)
-
-    def initial_state(self, batch, device=None):
-        return {"h": torch.zeros(batch, 96)}
-
-    def forward(self, batch, state):
-        h = self.core(self.enter(batch["where"][0].float()).sin(), state["h"])
-        return Output(self.leave(h)[None], {"h": h})
-
-
-def run(out, make, workers=2, trouble=None, episodes=EPISODES, max_steps=20, temperature=1.0, digest="d", **more):
+def run(out, agent, workers=2, trouble=None, episodes=EPISODES, max_steps=20, temperature=1.0, digest="d", **more):
     settings = Settings(episodes, max_steps, 0, temperature)
-    candidate = Candidate("agent", lambda device: make(), digest=digest)
+    candidate = Candidate("agent", agent, "planted", digest=digest)
     [evaluation] = evaluate_candidates(planted(trouble), [candidate], settings, out, workers=workers, **more)
     return evaluation
 
 
 def test_planted_returns(tmp_path):
     said = []
-    evaluation = run(tmp_path, lambda: Always(3), progress=lambda what, fraction: said.append((what, fraction)))
+    evaluation = run(tmp_path, partial(always, 3), progress=lambda what, fraction: said.append((what, fraction)))
     lengths = [min(20, length_of(seed)) for seed in range(EPISODES)]
     assert [episode.length for episode in evaluation.episodes] == lengths
     assert evaluation.returns == [3.0 * length for length in lengths]
@@ -84,7 +46,7 @@ def test_planted_returns(tmp_path):
 
 
 def test_best_median_and_worst_are_kept(tmp_path):
-    evaluation = run(tmp_path, lambda: Always(1), episodes=9, max_steps=100)
+    evaluation = run(tmp_path, partial(always, 1), episodes=9, max_steps=100)
     by_role = {
         role: json.loads((tmp_path / "agent" / path / "actions.json").read_text())
         for role, path in evaluation.recordings.items()
@@ -103,7 +65,7 @@ def test_the_same_actions_with_any_number_of_workers(tmp_path, monkeypatch):
     monkeypatch.setattr("playscale.rollout.evaluate._notable", lambda episodes: [(str(e.index), e) for e in episodes])
     played = {}
     for workers in (1, 2, 4, 7):
-        evaluation = run(tmp_path / str(workers), Random, workers=workers)
+        evaluation = run(tmp_path / str(workers), network, workers=workers)
         folder = tmp_path / str(workers) / "agent"
         actions = [json.loads((folder / path / "actions.json").read_text()) for path in evaluation.recordings.values()]
         assert len(actions) == EPISODES
@@ -114,44 +76,31 @@ def test_the_same_actions_with_any_number_of_workers(tmp_path, monkeypatch):
 
 
 def test_an_evaluation_that_is_there_is_not_played_again(tmp_path):
-    def never():
-        raise AssertionError("played again")
-
-    first = run(tmp_path, Random)
-    assert run(tmp_path, never) == first
-    with pytest.raises(AssertionError):
-        run(tmp_path, never, digest="other weights")
-    with pytest.raises(AssertionError):
-        run(tmp_path, never, max_steps=21)
+    first = run(tmp_path, network)
+    assert run(tmp_path, broken) == first
+    for other in ({"digest": "other weights"}, {"max_steps": 21}):
+        with pytest.raises(ValueError, match="not finite"):
+            run(tmp_path, broken, **other)
     assert read_evaluation(tmp_path / "agent" / "evaluation.json") == first
     (tmp_path / "agent" / "evaluation.json").write_text("{")
-    assert run(tmp_path, Random).episodes == first.episodes
+    assert run(tmp_path, network).episodes == first.episodes
 
 
 def test_after_a_kill_the_finished_ones_stay(tmp_path):
     settings = Settings(4, 20, 0, 1.0)
-    good, bad = Candidate("good", lambda _: Always(2)), Candidate("bad", lambda _: Broken())
+    good, bad = Candidate("good", partial(always, 2), "planted"), Candidate("bad", broken, "planted")
     (tmp_path / ".bad.playing" / "recordings" / "episode-00000").mkdir(parents=True)  # left by a kill -9
     with pytest.raises(ValueError, match="bad: the agent's logits are not finite at step 0"):
         evaluate_candidates(planted(), [good, bad], settings, tmp_path, workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["good"]
-    both = evaluate_candidates(planted(), [good, Candidate("bad", lambda _: Always(1))], settings, tmp_path, workers=1)
+    both = evaluate_candidates(planted(), [good, replace(bad, load=partial(always, 1))], settings, tmp_path, workers=1)
     assert [evaluation.name for evaluation in both] == ["good", "bad"]
 
 
-class Broken(Always):
-    def __init__(self) -> None:
-        super().__init__(0)
-
-    def __call__(self, batch, state):
-        output = super().__call__(batch, state)
-        return output._replace(logits=output.logits * torch.nan)
-
-
-@pytest.mark.parametrize(("kind", "error"), [("bug", RuntimeError), ("disk", OSError), ("killed", RuntimeError)])
+@pytest.mark.parametrize(("kind", "error"), [("bug", ChildError), ("disk", OSError), ("killed", ChildError)])
 def test_a_crash_ends_the_evaluation_with_its_cause(tmp_path, kind, error):
     with pytest.raises(error, match={"bug": "episode 33", "disk": "No space", "killed": "SIGKILL"}[kind]):
-        run(tmp_path, Random, trouble={33: kind})
+        run(tmp_path, network, trouble={33: kind})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -160,7 +109,7 @@ def test_a_crash_ends_the_evaluation_with_its_cause(tmp_path, kind, error):
 )
 def test_nonsense_is_refused(tmp_path, bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
-        run(tmp_path, Random, **bad)
+        run(tmp_path, network, **bad)
 
 
 def test_sampling_follows_the_softmax():

@@ -12,6 +12,7 @@ import pytest
 from planted_game import length_of, planted
 
 from playscale.games.game import Column
+from playscale.rollout.child import ChildError
 from playscale.rollout.episode import Task
 from playscale.rollout.slab import Slab
 from playscale.rollout.workers import Workers
@@ -73,9 +74,9 @@ def test_every_episode_is_played_to_its_own_end(processes):
 @pytest.mark.parametrize(
     ("kind", "error", "text"),
     [
-        ("bug", RuntimeError, r"ZeroDivisionError: planted in episode 1 \(seed 41\) after 0 steps"),
+        ("bug", ChildError, r"ZeroDivisionError: planted in episode 1 \(seed 41\) after 0 steps"),
         ("disk", OSError, "No space left on device"),
-        ("killed", RuntimeError, "killed by SIGKILL"),
+        ("killed", ChildError, "killed by SIGKILL"),
     ],
 )
 def test_a_failing_worker_says_why(kind, error, text):
@@ -92,6 +93,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
 import sys, time
 from planted_game import planted
 from playscale.rollout.workers import Workers
+from playscale.rollout.child import ChildError
 from playscale.rollout.episode import Task
 workers = Workers(planted(), 2, slots=2, max_steps=20)
 workers.begin([Task(0, 0), Task(1, 1)])
