@@ -15,7 +15,8 @@ from playscale.report.palette import GRID, INK, SOFT
 
 WIDTH, HEIGHT = 5.2, 4.3  # inches; at 72 points an inch, text of 9.5 points stays legible on a phone
 MANTISSAS: tuple[tuple[float, ...], ...] = (
-    (1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+    (1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7),
+    (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 8),
 )  # fmt: skip
 
 
@@ -32,8 +33,8 @@ def new_axes() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round values between low and high (both > 0), evenly enough in the logarithm: at least 3 where possible, at most `most`."""
+def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
+    """Round values from low to high (both > 0), nearly even in the logarithm: 3 or more if possible, at most `most`."""
     decades = math.log10(high / low)
     if decades > most - 1:
         step = math.ceil(decades / (most - 1))

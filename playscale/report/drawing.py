@@ -10,14 +10,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from playscale.points import Point
-from playscale.report.axes import new_axes
-from playscale.report.evidence import Evidence, describe
-from playscale.report.palette import FAINT, INK
+from playscale.report import numbers
+from playscale.report.axes import new_axes, quantity_axis
+from playscale.report.evidence import Evidence, describe, error_of
+from playscale.report.palette import FAINT, INK, budget_colours
+
+DASHED = (0, (4, 3))
+DOTTED = (0, (1, 2))
+MANY_POINTS = 80  # with more than this, markers are smaller
+FEW_BUDGETS = 9  # with more than this, the legend names every second or third
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A finished figure. title: what is to be learned; alt: the same for who cannot see it; tips: {artist's gid: text}."""
+    """A finished figure. title: what is to be learned; alt: the figure in words; tips: {artist's gid: text}."""
 
     name: str
     title: str
@@ -28,22 +34,23 @@ class Plot:
 
 
 class Drawing:
-    """Collects points with their tooltips and a legend below the axes."""
+    """Collects points with their tooltips, a legend below the axes, and how far the axes must reach."""
 
-    def __init__(self, name: str, evidence: Evidence, target: str) -> None:
+    def __init__(self, name: str, evidence: Evidence) -> None:
         self.name = name
-        self.target = target
         self.evidence = evidence
         self.figure, self.axes = new_axes()
         self.tips: dict[str, str] = {}
         self.entries: dict[str, Line2D] = {}
+        self.seen: list[tuple[float, float]] = []
 
     def mark(self, x: float, y: float, tip: str, *, label: str | None = None, **style: Any) -> None:
-        """One marker. The first with a label is what the legend shows for it."""
+        """One marker at (x, y), both > 0. The first with a label is what the legend shows for it."""
         gid = f"{self.name}-tip-{len(self.tips)}"
-        style = {"marker": "o", "markersize": 6, "markeredgewidth": 1.2, "linestyle": "none"} | style
-        (line,) = self.axes.plot([x], [y], gid=gid, **style)
+        look: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgewidth": 1.2, "linestyle": "none"}
+        (line,) = self.axes.plot([x], [y], gid=gid, **(look | style))
         self.tips[gid] = tip
+        self.see(x, y)
         if label:
             self.entries.setdefault(label, line)
 
@@ -52,46 +59,54 @@ class Drawing:
         if label:
             self.entries.setdefault(label, line)
 
-    def error(self, x: float, low: float, high: float, colour: str) -> None:
-        """A 95 % interval; its lower end may be below what a log axis can show."""
-        self.axes.plot([x, x], [max(low, high * 1e-6), high], color=colour, linewidth=1.1, zorder=1.5)
+    def interval(self, x: float, low: float, high: float, colour: str) -> None:
+        """A vertical bar; its lower end may be below what a log axis can show."""
+        if high > 0:
+            self.axes.plot([x, x], [max(low, high * 1e-6), high], color=colour, linewidth=1.1, zorder=1.5)
 
     def point(
-        self,
-        point: Point,
-        x: float,
-        y: float,
-        *,
-        error: float | None,
-        colour: str,
-        size: float = 6,
-        label: str | None = None,
+        self, point: Point, x: float, y: float, target: str, *, colour: str, size: float = 6, label: str | None = None
     ) -> None:
-        """A measured point with its 95 % interval: filled if fitted, a diamond if held out, hollow and grey if left out."""
-        reason = self.evidence.reason_excluded(point, self.target)
+        """A measured point with its 95% interval: filled if fitted, a diamond if held out, hollow grey if left out."""
+        size = size if len(self.evidence.points) < MANY_POINTS else 0.7 * size
+        style: dict[str, Any]
+        reason = self.evidence.reason_excluded(point, target)
+        tip = describe(point, reason)
         if reason is not None:
-            self.mark(
-                x,
-                y,
-                describe(point, reason),
-                color=FAINT,
-                markerfacecolor="none",
-                zorder=2,
-                label="left out of the fit",
-            )
+            style = {"color": FAINT, "markerfacecolor": "none", "markersize": size, "zorder": 2}
+            self.mark(x, y, tip, label="left out of the fit", **style)
             return
-        if error:
-            self.error(x, y - 1.96 * error, y + 1.96 * error, colour)
-        if point.held_out:
-            self.mark(x, y, describe(point), marker="D", color=colour, markersize=size, label=label or "held out")
-        else:
-            self.mark(x, y, describe(point), color=colour, markersize=size, label=label)
+        error = error_of(point, target)
+        if error and size >= 4:
+            self.interval(x, y - 1.96 * error, y + 1.96 * error, colour)
+        style = {"marker": "D", "zorder": 2.5} if point.held_out else {}
+        label = label or ("held out" if point.held_out else None)
+        self.mark(x, y, tip, color=colour, markersize=size, label=label, **style)
+
+    def budget_legend(self) -> list[str]:
+        """Name the colours of the budgets in the legend; the colours."""
+        budgets = self.evidence.budgets
+        colours = [light for light, _ in budget_colours(len(budgets))]
+        step = -(-len(budgets) // FEW_BUDGETS)
+        for i, budget in enumerate(budgets):
+            if (len(budgets) - 1 - i) % step == 0:
+                self.line([], [], color=colours[i], marker="o", markersize=5, label=numbers.budget(budget))
+        return colours
+
+    def see(self, x: float, y: float) -> None:
+        """Make the axes reach (x, y)."""
+        self.seen.append((x, y))
+
+    def scale(self, x: str, y: str) -> None:
+        """Logarithmic axes for two quantities, wide enough for all that was seen."""
+        quantity_axis("x", self.axes, x, [x for x, _ in self.seen])
+        quantity_axis("y", self.axes, y, [y for _, y in self.seen])
 
     def finish(self, title: str, caption: str, alt: str, columns: int = 3) -> Plot:
         """Put the legend below the axes and hand the figure out."""
         if self.entries:
             self.figure.legend(
                 list(self.entries.values()), list(self.entries), loc="outside lower center", ncols=columns,
-                frameon=False, fontsize=9, labelcolor=INK, handletextpad=0.5, columnspacing=1.4, handlelength=1.6,
+                frameon=False, fontsize=9.5, labelcolor=INK, handletextpad=0.5, columnspacing=1.3, handlelength=1.5,
             )  # fmt: skip
-        return Plot(self.name, title, caption, alt, self.figure, self.tips)
+        return Plot(self.name, title, caption, f"{title}. {alt}", self.figure, self.tips)

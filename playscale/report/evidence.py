@@ -10,6 +10,7 @@ from typing import Any
 from playscale.points import Point
 from playscale.report import numbers
 
+RETURN_OF_LOSS = "return_mean of dev_loss"
 TARGETS = ("dev_loss", "return_mean")
 NAMES = {
     "dev_loss": "dev loss",
@@ -53,6 +54,9 @@ class Evidence:
         kept = {self.budget_index(point.flops) for point in self.points if not point.held_out}
         return [budget for i, budget in enumerate(self.budgets) if i not in kept]
 
+    def same_budget(self, flops: float, budget: float) -> bool:
+        return _close(flops, budget)
+
     def budget_index(self, flops: float) -> int:
         """Which of `budgets` is nearest."""
         return min(range(len(self.budgets)), key=lambda i: abs(self.budgets[i] / flops - 1))
@@ -63,7 +67,7 @@ class Evidence:
         return [row for row in found if all(row.get(name) == value for name, value in wanted.items())]
 
     def reason_excluded(self, point: Point, target: str) -> str | None:
-        """Why the fits of `target` left this point out; None if they did not. (A row without params is about a whole curve.)"""
+        """Why the fits of `target` left this point out; None if they did not. A row without params is about a curve."""
         for row in self.rows("excluded"):
             if (
                 row.get("target") in (None, target)
@@ -74,9 +78,9 @@ class Evidence:
         return None
 
     def measured(self, target: str, *, held_out: bool | None = None) -> list[tuple[Point, float]]:
-        """The points of which `target` was measured, with its value; values of 0 or less cannot be drawn on a log axis."""
+        """The points of which `target` was measured, with its value; without values of 0 or less, which have no log."""
         found = [(point, getattr(point, target)) for point in self.points if held_out in (None, point.held_out)]
-        return [(point, value) for point, value in found if numbers.known(value) and value > 0]
+        return [(point, value) for point, value in found if numbers.positive(value)]
 
     def best(self, target: str, *, held_out: bool) -> list[tuple[Point, float]]:
         """The best point at each budget, small budgets first, excluded points aside."""
@@ -89,20 +93,33 @@ class Evidence:
         return [best[i] for i in sorted(best)]
 
     def power_law(self, target: str, quantity: str) -> Mapping[str, Any] | None:
-        """The law of the best `quantity` against compute, from the vertices of the parabolas where there is one."""
-        laws = self.rows("power_laws", target=target, quantity=quantity)
-        laws = [law for law in laws if numbers.known(law.get("exponent")) and law.get("of", "flops") == "flops"]
-        return min(laws, key=lambda law: law.get("at") != "vertex", default=None)
+        """The law of `quantity`: of the vertices where 3 budgets and half of all have one, else of the best cells.
 
-    def return_of_loss(self) -> Mapping[str, Any] | None:
-        """The law of the return as a power of the dev loss, return = coefficient * loss^exponent."""
-        laws = [law for law in self.rows("power_laws", quantity="return_mean") if law.get("of") == "dev_loss"]
-        laws = [law for law in laws if numbers.known(law.get("exponent")) and numbers.known(law.get("coefficient"))]
-        return laws[0] if laws else None
+        This is how the recommended sizes are chosen, so the line in a figure goes through the recommendations.
+        """
+        laws = self.rows("power_laws", target=target, quantity=quantity)
+        by_place = {law.get("at"): law for law in laws if numbers.known(law.get("exponent"))}
+        vertex, argmin = by_place.get("vertex"), by_place.get("argmin")
+        if vertex is None or argmin is None:
+            return vertex or argmin
+        enough = (vertex.get("n") or 0) >= max(3, (argmin.get("n") or 0) / 2)
+        return vertex if enough else argmin
 
     def last_fitted_budget(self) -> float | None:
         """The largest budget that was fitted."""
         return max((point.flops for point in self.points if not point.held_out), default=None)
+
+
+def error_of(point: Point, target: str) -> float | None:
+    """The standard error of a point's `target`."""
+    return point.dev_loss_se if target == "dev_loss" else point.return_se
+
+
+def law_at(law: Mapping[str, Any], x: float) -> float | None:
+    """The value of a power law at x; None without a coefficient."""
+    if not numbers.positive(law.get("coefficient")) or not numbers.known(law.get("exponent")):
+        return None
+    return float(law["coefficient"] * x ** law["exponent"])
 
 
 def better(target: str, value: float, than: float) -> bool:
@@ -119,7 +136,7 @@ def describe(point: Point, reason: str | None = None) -> str:
     """One line about a point, shown when it is hovered over."""
     parts = [
         f"{point.size + ': ' if point.size else ''}{numbers.count(point.params)} parameters",
-        f"{numbers.power_of_ten(point.flops)} FLOPs",
+        f"{numbers.budget(point.flops)} FLOPs",
         f"{numbers.count(point.samples)} samples",
         f"dev loss {numbers.with_error(point.dev_loss, point.dev_loss_se)}",
         f"return {numbers.with_error(point.return_mean, point.return_se)}"

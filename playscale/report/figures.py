@@ -13,7 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from playscale.points import Point
 from playscale.report.drawing import Plot
 from playscale.report.evidence import Evidence, Reference
-from playscale.report.isoflop import isoflop, optimum
+from playscale.report.isoflop import isoflop
+from playscale.report.optimum import optimum
 from playscale.report.palette import INK
 from playscale.report.performance import against_compute, return_against_loss
 from playscale.storage import atomic_file
@@ -43,7 +44,7 @@ def write_figures(
     for plot in make_plots(Evidence(fit, points, references)):
         path = folder / f"{plot.name}.png"
         title = textwrap.fill(plot.title, 58)
-        title = re.sub(r"\^([−-]?[\d.]*\d)", r"$^{\1}$", title)
+        title = re.sub(r"\^([\N{MINUS SIGN}-]?[\d.]*\d)", r"$^{\1}$", title)
         plot.figure.suptitle(title, fontsize=11.5, color=INK, x=0.02, ha="left")
         with atomic_file(path) as file:
             FigureCanvasAgg(plot.figure).figure.savefig(file, dpi=DPI, facecolor="white", format="png")

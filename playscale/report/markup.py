@@ -6,6 +6,8 @@ import html
 import re
 from collections.abc import Sequence
 
+from playscale.report.numbers import power_of_ten
+
 
 class Html(str):
     """Text that is HTML already."""
@@ -14,6 +16,10 @@ class Html(str):
 
 
 Content = str | None
+MANY_ROWS = 40
+_INDEX = re.compile(r"_(max|after|break)\b")
+_SCIENTIFIC = re.compile(r"\b\d(?:\.\d+)?e[+-]?\d+\b")
+_POWER = re.compile(r"\^([\N{MINUS SIGN}-]?(?:[\d.]*\d|gamma))")
 
 
 def escaped(content: Content) -> Html:
@@ -38,17 +44,32 @@ def join(parts: Sequence[Content]) -> Html:
 
 
 def with_powers(text: str) -> Html:
-    """Text in which C^0.52 is written with a real superscript."""
-    return Html(re.sub(r"\^(\(?[−-]?[\d.]*\d\)?)", r"<sup>\1</sup>", html.escape(text)))
+    """Text in which C^-0.52 and C^-gamma are written with a real superscript, R_max with a subscript."""
+    raised = _POWER.sub(lambda found: f"<sup>{symbol(found[1])}</sup>", html.escape(text))
+    return Html(_INDEX.sub(r"<sub>\1</sub>", raised))
+
+
+def readable(text: str) -> Html:
+    """A sentence of the fit for a page: names without underscores, 3e+11 as a power of ten, a capital first."""
+    for name, word in (("dev_loss", "dev loss"), ("return_mean", "return"), (" %", "%")):
+        text = text.replace(name, word)
+    text = _SCIENTIFIC.sub(lambda found: power_of_ten(float(found[0])), text)
+    return with_powers(text[:1].upper() + text[1:])
+
+
+def symbol(text: str) -> str:
+    """Greek for a name, a minus for a hyphen."""
+    return text.replace("gamma", "\N{GREEK SMALL LETTER GAMMA}").replace("-", "\N{MINUS SIGN}")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Content]], *, caption: str, text: Sequence[int] = ()) -> Html:
-    """A table that scrolls sideways on a narrow screen. `text`: columns of words; the others are numbers, at the right."""
+    """A table that scrolls by itself where it is too wide or long. `text`: columns of words; the others are numbers."""
 
     def cell(kind: str, column: int, content: Content) -> Html:
-        return tag(kind, content, class_=None if column in text else "number", scope="col" if kind == "th" else None)
+        return tag(kind, content, class_="words" if column in text else "number", scope="col" if kind == "th" else None)
 
     header = tag("tr", *(cell("th", i, name) for i, name in enumerate(head)))
     body = [tag("tr", *(cell("td", i, content) for i, content in enumerate(row))) for row in rows]
-    whole = tag("table", tag("caption", caption), tag("thead", header), tag("tbody", *body))
-    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    whole = tag("table", tag("thead", header), tag("tbody", *body), aria_label=caption)
+    size = "scroll long" if len(rows) > MANY_ROWS else "scroll"
+    return join([tag("h3", caption), tag("div", whole, class_=size, tabindex="0", role="region", aria_label=caption)])

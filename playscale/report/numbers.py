@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 MISSING = "not measured"
+TIMES, MINUS, NOTHING = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}", "\N{EN DASH}"
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
-def known(value: float | None) -> bool:
+def known(value: float | None) -> TypeGuard[float]:
     """Whether there is a finite number."""
     return value is not None and math.isfinite(value)
 
 
+def positive(value: float | None) -> TypeGuard[float]:
+    """Whether there is a finite number greater than zero, as a log axis needs."""
+    return value is not None and math.isfinite(value) and value > 0
+
+
 def number(value: float | None, digits: int = 3) -> str:
-    """`digits` significant digits: 0.0321, 1.05, 82.4, 1,230, 2×10⁷."""
+    """`digits` significant digits: 0.0321, 1.05, 82.4, 1,230, 2e7 as a power of ten."""
     if value is None or not math.isfinite(value):
         return MISSING
     if value == 0:
@@ -25,7 +32,7 @@ def number(value: float | None, digits: int = 3) -> str:
         return power_of_ten(value)
     decimals = digits - 1 - magnitude
     rounded = round(value, decimals)
-    return f"{rounded:,.{max(decimals, 0)}f}".replace("-", "−")
+    return f"{rounded:,.{max(decimals, 0)}f}".replace("-", MINUS)
 
 
 def count(value: float | None) -> str:
@@ -38,33 +45,47 @@ def count(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def power_of_ten(value: float | None) -> str:
-    """FLOPs: 10¹², 3×10¹¹, 1.26×10¹⁰."""
+def power_of_ten(value: float | None, digits: int = 3) -> str:
+    """FLOPs: 1e12 is 10¹², 3e11 is 3 times 10¹¹ with a multiplication sign."""
     if value is None or not math.isfinite(value) or value <= 0:
         return MISSING if value is None or not math.isfinite(value) else f"{value:.3g}"
     exponent = math.floor(math.log10(value))
-    mantissa = f"{value / 10**exponent:.3g}"
+    mantissa = f"{value / 10.0**exponent:.{digits}g}"
     if mantissa == "10":
         mantissa, exponent = "1", exponent + 1
     power = "10" + str(exponent).translate(_SUPERSCRIPTS)
-    return power if mantissa == "1" else f"{mantissa}×{power}"
+    return power if mantissa == "1" else f"{mantissa}{TIMES}{power}"
+
+
+def budget(value: float | None) -> str:
+    """The compute budget of a checkpoint, which is taken a little after it is crossed: 3.004e11 is 3e11."""
+    return power_of_ten(value, 2)
+
+
+def percent(value: float | None, form: str = ".0%") -> str:
+    """0.953 is 95%."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value:{form}}".replace("-", MINUS)
 
 
 def between(low: float | None, high: float | None, digits: int = 3) -> str:
-    """An interval, "0.41 to 0.63"; "" when either end is missing."""
-    if not known(low) or not known(high):
-        return ""
-    return f"{number(low, digits)} to {number(high, digits)}"
+    """An interval, "0.41 to 0.63"; one end alone is "above 0.41" or "below 0.63"; "" without either."""
+    if known(low) and known(high):
+        return f"{number(low, digits)} to {number(high, digits)}"
+    if known(low):
+        return f"above {number(low, digits)}"
+    return f"below {number(high, digits)}" if known(high) else ""
 
 
 def with_interval(value: float | None, low: float | None, high: float | None, digits: int = 3) -> str:
-    """ "0.52 (0.41 to 0.63)", without the brackets when the interval is missing."""
+    """A value and its interval, 0.52 (0.41 to 0.63); without the brackets when the interval is missing."""
     span = between(low, high, digits)
     return f"{number(value, digits)} ({span})" if span and known(value) else number(value, digits)
 
 
 def with_error(value: float | None, error: float | None) -> str:
-    """ "82.4 ± 3.1": a mean and its standard error."""
+    """A mean and its standard error, 82.4 ± 3.1."""
     if known(value) and known(error):
         return f"{number(value)} ± {number(error, 2)}"
     return number(value)

@@ -28,7 +28,7 @@ def budget_colours(count: int) -> list[tuple[str, str]]:
     Large budgets have the most contrast: dark on white, bright on black.
     """
     steps = [i / max(count - 1, 1) for i in range(count)]
-    return [(_shade(0.78 * (1 - step)), _shade(0.28 + 0.70 * step)) for step in steps]
+    return [(_shade(0.78 * (1 - step)), _shade(0.36 + 0.62 * step)) for step in steps]
 
 
 def _shade(position: float) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from playscale.report import numbers
-from playscale.report.axes import quantity_axis
-from playscale.report.drawing import Drawing, Plot
-from playscale.report.evidence import NAMES, Evidence, Reference
-from playscale.report.isoflop import exponent_text
-from playscale.report.palette import FAINT, HELD, INK, SOFT, TARGET_COLOUR, budget_colours
+from playscale.report.drawing import DASHED, Drawing, Plot
+from playscale.report.evidence import NAMES, RETURN_OF_LOSS, Evidence, Reference, law_at
+from playscale.report.optimum import exponent_text
+from playscale.report.palette import FAINT, HELD, INK, SOFT, TARGET_COLOUR
 
-NEAR = 30.0  # a reference further than this factor from everything measured is named at the edge, not drawn to scale
+NEAR = 30.0  # a reference further than this factor from all that was measured is named at the edge, not drawn to scale
+FAR = 10.0  # a band is not let widen the axis by more than this factor beyond its line
 
 
 def against_compute(evidence: Evidence, target: str) -> Plot | None:
@@ -20,117 +20,114 @@ def against_compute(evidence: Evidence, target: str) -> Plot | None:
     measured = evidence.measured(target)
     if not measured:
         return None
-    drawing = Drawing(f"{target}_against_compute", evidence, target)
+    drawing = Drawing(f"{target}_against_compute", evidence)
     colour = TARGET_COLOUR[target]
-    x, y = [point.flops for point, _ in measured], [value for _, value in measured]
-    _band(drawing, evidence, target, colour, x, y)
+    _law(drawing, target)
     chosen = {id(point) for held_out in (False, True) for point, _ in evidence.best(target, held_out=held_out)}
-    for point, value in measured:
-        error = getattr(point, target.replace("_mean", "") + "_se")
+    for point, value in sorted(measured, key=lambda pair: id(pair[0]) in chosen):
         if id(point) in chosen:
-            shade, label = (HELD, "held out, measured") if point.held_out else (colour, "best of its budget")
-            drawing.point(point, point.flops, value, error=error, colour=shade, size=7, label=label)
+            shade, label = (HELD, "held out") if point.held_out else (colour, "best of its budget")
+            drawing.point(point, point.flops, value, target, colour=shade, size=7, label=label)
         else:
-            drawing.point(point, point.flops, value, error=None, colour=FAINT, size=3.5, label="other sizes")
-    _forecasts(drawing, evidence, target, colour, x, y)
-    near = [reference for reference in evidence.references if target == "return_mean" and _is_near(reference, y)]
-    quantity_axis("x", drawing.axes, "flops", x)
-    quantity_axis("y", drawing.axes, target, y + [float(reference.return_mean or 0) for reference in near])
+            drawing.point(point, point.flops, value, target, colour=FAINT, size=3.5, label="other sizes")
+    for row in evidence.rows("forecasts", target=target):
+        _forecast(drawing, row, target)
+    near: list[Reference] = []
     if target == "return_mean":
-        _references(drawing, evidence.references, near, y)
-    title = _compute_title(evidence, target)
-    caption = "The line is the law used for forecasting, dashed beyond what it was fitted to; the band holds 95 %."
-    return drawing.finish(title, caption, f"{title}. {NAMES[target]} against training compute.", 3)
+        near = _near(evidence.references, [y for _, y in drawing.seen])
+    for reference in near:
+        drawing.see(drawing.seen[0][0], float(reference.return_mean or 0))
+    drawing.scale("flops", target)
+    if target == "return_mean":
+        _references(drawing, near, [value for _, value in measured])
+    caption = (
+        "The line is the law used for forecasting, dashed beyond what it was fitted to. Band and bars: 95% intervals."
+    )
+    return drawing.finish(_title(evidence, target), caption, f"{NAMES[target]} against training compute.", 3)
 
 
-def _band(drawing: Drawing, evidence: Evidence, target: str, colour: str, x: list[float], y: list[float]) -> None:
-    curve = [row for row in (evidence.fit.get("curves") or {}).get(target) or [] if _drawable(row, "flops", "value")]
+def _law(drawing: Drawing, target: str) -> None:
+    """The law used for forecasting and its 95% band."""
+    fit = drawing.evidence.fit
+    first = ((fit.get("laws") or {}).get(target) or {}).get("from_flops") or 0.0
+    curve = [row for row in (fit.get("curves") or {}).get(target) or [] if _positive(row, "flops", "value")]
+    curve = [row for row in curve if row["flops"] >= first * 0.999]
     curve.sort(key=lambda row: float(row["flops"]))
-    fitted = evidence.last_fitted_budget() or 0.0
-    inside = [row for row in curve if row["flops"] <= fitted * 1.001]
+    fitted = (drawing.evidence.last_fitted_budget() or 0.0) * 1.001
+    inside = [row for row in curve if row["flops"] <= fitted]
     beyond = curve[max(len(inside) - 1, 0) :]
-    for rows, style in ((inside, "-"), (beyond, (0, (4, 3)))):
-        label = "law" if style == "-" else None
-        drawing.line(
-            [r["flops"] for r in rows],
-            [r["value"] for r in rows],
-            color=colour,
-            linestyle=style,
-            label=label if rows else None,
-        )
-    banded = [row for row in curve if _drawable(row, "low", "high")]
+    colour = TARGET_COLOUR[target]
+    for rows, style, label in ((inside, "-", "law"), (beyond, DASHED, None)):
+        if rows:
+            x, y = [row["flops"] for row in rows], [row["value"] for row in rows]
+            drawing.line(x, y, color=colour, linestyle=style, label=label)
+    banded = [row for row in curve if _positive(row, "low", "high")]
     if banded:
         lows, highs = [row["low"] for row in banded], [row["high"] for row in banded]
-        drawing.axes.fill_between([row["flops"] for row in banded], lows, highs, color=colour, alpha=0.16, linewidth=0)
-    x.extend(row["flops"] for row in curve)
-    y.extend(row["value"] for row in curve)
+        x = [row["flops"] for row in banded]
+        drawing.axes.fill_between(x, lows, highs, color=colour, alpha=0.16, linewidth=0)
+    for row in curve:
+        _see_interval(drawing, row)
 
 
-def _forecasts(drawing: Drawing, evidence: Evidence, target: str, colour: str, x: list[float], y: list[float]) -> None:
-    for row in evidence.rows("forecasts", target=target):
-        if not _drawable(row, "flops", "value"):
-            continue
-        flops, value = float(row["flops"]), float(row["value"])
-        tip = (
-            f"forecast at {numbers.power_of_ten(flops)} FLOPs, {numbers.count(row.get('params'))} parameters:\n"
-            f"{NAMES[target]} {numbers.with_interval(value, row.get('low'), row.get('high'))}"
-        )
-        if _drawable(row, "low", "high"):
-            drawing.error(flops, row["low"], row["high"], colour)
-            y.extend([max(row["low"], value / 30), min(row["high"], value * 30)])
-        drawing.mark(
-            flops, value, tip, marker=">", markersize=7.5, color=colour, markerfacecolor="none", label="forecast"
-        )
-        x.append(flops)
-        y.append(value)
+def _see_interval(drawing: Drawing, row: Mapping[str, Any]) -> None:
+    drawing.see(row["flops"], row["value"])
+    if _positive(row, "low", "high"):
+        drawing.see(row["flops"], max(row["low"], row["value"] / FAR))
+        drawing.see(row["flops"], min(row["high"], row["value"] * FAR))
 
 
-def _drawable(row: Mapping[str, Any], *names: str) -> bool:
+def _forecast(drawing: Drawing, row: Mapping[str, Any], target: str) -> None:
+    if not _positive(row, "flops", "value"):
+        return
+    tip = (
+        f"forecast at {numbers.budget(row['flops'])} FLOPs, {numbers.count(row.get('params'))} parameters:\n"
+        f"{NAMES[target]} {numbers.with_interval(row['value'], row.get('low'), row.get('high'))}"
+    )
+    colour = TARGET_COLOUR[target]
+    if _positive(row, "low", "high"):
+        drawing.interval(row["flops"], row["low"], row["high"], colour)
+    style = {"marker": ">", "markersize": 7.5, "markerfacecolor": "none", "color": colour}
+    drawing.mark(row["flops"], row["value"], tip, label="forecast", **style)
+    _see_interval(drawing, row)
+
+
+def _positive(row: Mapping[str, Any], *names: str) -> bool:
     """Whether these numbers are there and can be drawn on a log axis."""
-    return all(numbers.known(row.get(name)) and row[name] > 0 for name in names)
+    return all(numbers.positive(row.get(name)) for name in names)
 
 
-def _is_near(reference: Reference, values: Sequence[float]) -> bool:
-    mean = reference.return_mean
-    return mean is not None and numbers.known(mean) and min(values) / NEAR <= mean <= max(values) * NEAR and mean > 0
+def _near(references: Sequence[Reference], values: Sequence[float]) -> list[Reference]:
+    low, high = min(values) / NEAR, max(values) * NEAR
+    return [one for one in references if one.return_mean is not None and low <= one.return_mean <= high]
 
 
-def _references(
-    drawing: Drawing, references: Sequence[Reference], near: Sequence[Reference], values: Sequence[float]
-) -> None:
-    """Labelled horizontal lines; one that is far off (or not above zero) is named at the edge with an arrow."""
+def _references(drawing: Drawing, near: Sequence[Reference], values: Sequence[float]) -> None:
+    """Labelled horizontal lines; one that is far off, or not above zero, is named at the edge with an arrow."""
     axes = drawing.axes
-    style: dict[str, Any] = {
-        "fontsize": 9,
-        "color": SOFT,
-        "ha": "left",
-        "xytext": (3, 3),
-        "textcoords": "offset points",
-    }
-    for reference in references:
-        if not numbers.known(reference.return_mean):
+    style: dict[str, Any] = {"fontsize": 9.5, "color": SOFT, "ha": "left", "textcoords": "offset points"}
+    edges = {"↑": [1.0, -12.0], "↓": [0.0, 4.0]}  # axes fraction, offset in points of the next label there
+    for reference in drawing.evidence.references:
+        if reference.return_mean is None or not numbers.known(reference.return_mean):
             continue
         text = f"{reference.name}: {numbers.number(reference.return_mean)}"
         if reference in near:
             axes.axhline(reference.return_mean, color=SOFT, linewidth=1, linestyle=(0, (5, 2, 1, 2)), zorder=1)
-            axes.annotate(text, (0, reference.return_mean), xycoords=("axes fraction", "data"), **style)
-        else:
-            above = (reference.return_mean or 0) > max(values)
-            place, arrow = (0.97, "↑") if above else (0.0, "↓")
-            axes.annotate(f"{arrow} {text}", (0, place), xycoords="axes fraction", **style)
+            axes.annotate(text, (0, reference.return_mean), xycoords=("axes fraction", "data"), xytext=(4, 3), **style)
+            continue
+        arrow = "↑" if reference.return_mean > max(values) else "↓"
+        place, offset = edges[arrow]
+        axes.annotate(f"{arrow} {text}", (0, place), xycoords="axes fraction", xytext=(4, offset), **style)
+        edges[arrow][1] += -12 if arrow == "↑" else 12
 
 
-def _compute_title(evidence: Evidence, target: str) -> str:
-    ahead = [
-        row
-        for row in evidence.rows("forecasts", target=target)
-        if numbers.known(row.get("flops")) and numbers.known(row.get("value"))
-    ]
+def _title(evidence: Evidence, target: str) -> str:
     name = NAMES[target].capitalize()
+    ahead = [row for row in evidence.rows("forecasts", target=target) if _positive(row, "flops", "value")]
     if ahead:
         row = max(ahead, key=lambda row: float(row["flops"]))
         reach = numbers.with_interval(row["value"], row.get("low"), row.get("high"))
-        return f"{name} is forecast to reach {reach} at {numbers.power_of_ten(row['flops'])} FLOPs"
+        return f"{name} forecast at {numbers.budget(row['flops'])} FLOPs: {reach}"
     law = evidence.power_law(target, target)
     if law is not None:
         return f"{name} {'grows' if law['exponent'] > 0 else 'falls'} as {exponent_text(law)}"
@@ -139,38 +136,34 @@ def _compute_title(evidence: Evidence, target: str) -> str:
 
 def return_against_loss(evidence: Evidence) -> Plot | None:
     """Mean return against dev loss, a point an agent, with the law between them."""
-    pairs = [(point, loss) for point, loss in evidence.measured("dev_loss") if (point.return_mean or 0) > 0]
+    pairs = [(point, value) for point, value in evidence.measured("return_mean") if point.dev_loss is not None]
     if not pairs:
         return None
-    drawing = Drawing("return_against_loss", evidence, "return_mean")
-    colours = [light for light, _ in budget_colours(len(evidence.budgets))]
-    losses, returns = [loss for _, loss in pairs], [float(point.return_mean or 0) for point, _ in pairs]
-    law = evidence.return_of_loss()
+    drawing = Drawing("return_against_loss", evidence)
+    colours = drawing.budget_legend()
+    for point, value in pairs:
+        colour = colours[evidence.budget_index(point.flops)]
+        drawing.point(point, float(point.dev_loss or 0), value, "return_mean", colour=colour)
+    law = evidence.power_law("return_mean", RETURN_OF_LOSS)
     if law is not None:
-        ends = [min(losses), max(losses)]
-        drawing.line(ends, [law["coefficient"] * loss ** law["exponent"] for loss in ends], color=INK, label="law")
-    for point, loss in pairs:
-        colour = HELD if point.held_out else colours[evidence.budget_index(point.flops)]
-        value = float(point.return_mean or 0)
-        drawing.point(
-            point,
-            loss,
-            value,
-            error=point.return_se,
-            colour=colour,
-            label=None if point.held_out else "fitted, darker with more compute",
-        )
-    quantity_axis("x", drawing.axes, "dev_loss", losses)
-    quantity_axis("y", drawing.axes, "return_mean", returns)
+        _return_line(drawing, law)
+    drawing.scale("dev_loss", "return_mean")
     drawing.axes.invert_xaxis()
-    title = _loss_title(law)
-    caption = "Each point is one agent. The loss axis runs from worse (left) to better (right). Bars: 95 % intervals."
-    return drawing.finish(title, caption, f"{title}. Return against dev loss.", 2)
+    caption = "Each point is one agent, its colour the budget (FLOPs). Loss runs from worse (left) to better (right)."
+    return drawing.finish(_loss_title(law), caption, "Return against dev loss, a point an agent.", 4)
+
+
+def _return_line(drawing: Drawing, law: Mapping[str, Any]) -> None:
+    """The law of the best of each budget, over the losses of those."""
+    best = [loss for _, loss in drawing.evidence.best("dev_loss", held_out=False)] or [loss for loss, _ in drawing.seen]
+    returns = [value for value in (law_at(law, min(best)), law_at(law, max(best))) if value is not None]
+    if len(returns) == 2:
+        drawing.line([min(best), max(best)], returns, color=INK, label="law of the best", linewidth=1.3, zorder=3)
 
 
 def _loss_title(law: Mapping[str, Any] | None) -> str:
     if law is None:
-        return "Return against dev loss: a better imitation plays better, if the points rise to the right"
+        return "Return against dev loss, one point for each agent"
     gain = 0.9 ** law["exponent"] - 1
-    words = f"{abs(gain):.0%} {'more' if gain > 0 else 'less'} return".replace("%", " %")
-    return f"A tenth less dev loss goes with {words}: return ∝ {exponent_text(law, 'L')}"
+    words = f"{numbers.percent(abs(gain))} {'more' if gain > 0 else 'less'} return"
+    return f"10% less dev loss goes with {words} (return ∝ L^{numbers.number(law['exponent'], 2)})"

@@ -1,7 +1,7 @@
 """A game to be watched in the page: what changed from screen to screen, compressed.
 
-T screens of 24 rows and 80 columns. A screen is given by the cells in which it differs from the one before (the first from
-a blank one), so that a browser shows screen k by applying changes up to k: some 5 M cells a second is fast enough for any game.
+T screens of 24 rows and 80 columns. A screen is given by the cells in which it differs from the one before (the first
+from a blank one), so that a browser shows screen k by applying the changes up to k.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Replay:
 def encode(replay: Replay) -> str:
     """The replay as base64 of deflated (zlib) little-endian arrays, one after the other.
 
-    u32 T, u32 n (changed cells), u32 1 if there is a score else 0; i32 score [T] (0 without); u16 changed [T], the number of
-    cells that change; u16 step [n], cell (row * 80 + column) minus the screen's previous changed cell; u8 chars [n];
+    u32 T, u32 n (changed cells), u32 1 if there is a score else 0; i32 score [T] (0 without); u16 changed [T], the
+    number of cells that change; u16 step [n], cell (row * 80 + column) minus the previous one changed; u8 chars [n];
     u8 colours [n]; u8 rows [T], u8 columns [T] of the cursor.
     """
     frames = len(replay)

@@ -9,18 +9,17 @@ from string import Template
 from typing import Any
 
 from playscale.points import Point
-from playscale.report import numbers, tables
+from playscale.report import laws, numbers, tables
 from playscale.report.drawing import Plot
 from playscale.report.evidence import Evidence, Reference
 from playscale.report.figures import make_plots
 from playscale.report.headline import headline
 from playscale.report.markup import Html, escaped, join, tag, with_powers
 from playscale.report.palette import css_declarations, css_variables
-from playscale.report.replay import Replay, encode
+from playscale.report.player import players
+from playscale.report.replay import Replay
 from playscale.report.svg import inline_svg
 from playscale.storage import atomic_file
-
-SPEEDS = (1, 2, 5, 10, 20, 50, 100)
 
 
 def write_report(
@@ -49,14 +48,14 @@ def write_report(
         figures=_figures(make_plots(evidence), variables),
         laws=join(
             [
-                tables.power_laws(evidence),
-                tables.forecasting_laws(evidence),
-                tables.backtest(evidence),
-                tables.left_out(evidence),
+                laws.power_laws(evidence),
+                laws.forecasting_laws(evidence),
+                laws.backtest(evidence),
+                laws.left_out(evidence),
             ]
         ),
         points=join([tables.points(evidence), tables.references(evidence)]),
-        replays=_replays(replays),
+        replays=players(replays),
         details=tables.details(details or {}),
     )
     with atomic_file(path) as file:
@@ -73,9 +72,7 @@ def _subtitle(evidence: Evidence) -> str:
     games = sum(point.episodes or 0 for point in evidence.points)
     parts = [f"{len(evidence.points)} points", f"{sizes} model sizes", f"{len(evidence.budgets)} compute budgets"]
     if evidence.budgets:
-        parts.append(
-            f"{numbers.power_of_ten(evidence.budgets[0])} to {numbers.power_of_ten(evidence.budgets[-1])} FLOPs"
-        )
+        parts.append(f"{numbers.budget(evidence.budgets[0])} to {numbers.budget(evidence.budgets[-1])} FLOPs")
     if games:
         parts.append(f"{games:,} games played")
     return " · ".join(parts)
@@ -103,45 +100,9 @@ def _reading_guide() -> Html:
         ("Filled points", "were fitted. Hover over any point for its numbers."),
         ("Diamonds", "are the held-out budget: measured, never fitted, so they test the forecast."),
         ("Hollow grey points", "were left out of the fits; the reasons are listed below."),
-        ("Hollow triangles", "are forecasts, their bars the 95 % interval."),
+        ("Hollow triangles", "are forecasts, their bars the 95% interval."),
         ("Crosses", "are the best size of a budget, the lowest (for returns the highest) place of its parabola."),
         ("All axes are logarithmic", "so that a power law is a straight line and its exponent the slope."),
     )
     items = [tag("li", tag("b", name), " ", text) for name, text in lines]
     return tag("aside", tag("h3", "How to read the figures"), tag("ul", *items), class_="guide")
-
-
-def _replays(replays: Sequence[Replay]) -> Html:
-    if not replays:
-        return tag("p", "No game was recorded for this report.", class_="note")
-    first, *others = (_replay(replay) for replay in replays)
-    folded = [
-        tag("details", tag("summary", replay.title), player) for replay, player in zip(replays[1:], others, strict=True)
-    ]
-    return join([first, *folded])
-
-
-def _replay(replay: Replay) -> Html:
-    speeds = [tag("option", f"{speed}×", value=str(speed), selected="" if speed == 1 else None) for speed in SPEEDS]
-    button = {"type": "button", "disabled": ""}
-    controls = tag(
-        "div",
-        tag("button", "Play", class_="play", title="space", **button),
-        tag("button", "⏮", class_="start", aria_label="To the start", title="Home", **button),
-        tag("button", "◀", class_="back", aria_label="One step back", title="left arrow; with shift 100", **button),
-        tag("button", "▶", class_="forward", aria_label="One step on", title="right arrow; with shift 100", **button),
-        Html('<input type="range" class="seek" min="0" value="0" aria-label="Step" disabled>'),
-        tag("label", "speed ", tag("select", *speeds, class_="speed", disabled="", title="up and down arrows")),
-        tag("output", "loading the game…", class_="counter"),
-        class_="controls",
-    )
-    return tag(
-        "figure",
-        tag("h3", replay.title),
-        tag("div", tag("pre", class_="terminal", aria_label="NetHack terminal"), class_="stage"),
-        controls,
-        tag("figcaption", replay.caption),
-        tag("script", Html(encode(replay)), type="text/plain", class_="frames"),
-        class_="replay",
-        tabindex="0",
-    )
