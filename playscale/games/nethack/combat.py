@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from playscale.games.nethack.level import BLUE, BROWN, DIRECTIONS, LIME, MAGENTA, WHITE, YELLOW, Level, code, squares
+import re
+
+from playscale.games.nethack.level import (
+    BLUE,
+    BROWN,
+    DIRECTIONS,
+    GRAY,
+    LIME,
+    MAGENTA,
+    WHITE,
+    YELLOW,
+    Level,
+    code,
+    squares,
+)
 
 PETS = {code("d", WHITE), code("f", WHITE), code("u", BROWN)}
-"""Dogs, cats and ponies: nearly always one's own."""
-UNTOUCHABLE = {code("e", BLUE), code("j", BLUE), code("c", YELLOW)} | {
+"""Dogs, cats and ponies: one's own if they are near on arrival or give way."""
+UNTOUCHABLE = {code("e", BLUE), code("e", GRAY), code("j", BLUE), code("c", YELLOW)} | {
     code("F", color) for color in range(16) if color not in (LIME, MAGENTA)
 }
-"""Floating eyes, blue jellies, cockatrices and moulds hurt whoever hits them, and hardly anybody else."""
+"""Floating eyes, gas spores, blue jellies, cockatrices and moulds hurt whoever hits them, and hardly anybody else."""
+_WILD = re.compile(
+    r"The (?:kitten|housecat|large cat|little dog|dog|large dog|pony|horse) (?:just )?(?:bites|kicks|misses)"
+)
 TRUCE = 20  # turns for which a peaceful monster that is out of sight is remembered
 RANGE = 7  # squares that a missile is thrown over
 
@@ -19,16 +36,27 @@ class Monsters:
 
     def __init__(self) -> None:
         self._peaceful: dict[int, tuple[int, int]] = {}  # square: (code, turn when last seen there)
-        self.asked = 0  # the square attacked last
+        self._tame: set[int] | None = None
 
-    def spare(self, level: Level, turn: int) -> None:
-        """The monster attacked last is peaceful."""
-        self._peaceful[self.asked] = int(level.codes[self.asked]), turn
+    def spare(self, level: Level, square: int, turn: int) -> None:
+        """The monster on that square is peaceful."""
+        self._peaceful[square] = int(level.codes[square]), turn
+
+    def learn(self, message: str) -> None:
+        """Tell pets from others of their kind by what they do."""
+        if self._tame is not None and message:
+            if "swap places" in message or "in the way" in message:
+                self._tame = PETS
+            elif _WILD.search(message):
+                self._tame = set()
 
     def look(self, level: Level, turn: int) -> None:
         """Sort the monsters in sight into `hostile` and `barred` (squares not to be entered)."""
         if self._peaceful:
             self._follow(level, turn)
+        if self._tame is None:
+            near = {int(level.codes[level.hero + step]) for step in DIRECTIONS.values()}
+            self._tame = near & PETS
         self.hostile = level.monsters
         self.barred = 0
         for square in squares(level.monsters):
@@ -36,7 +64,7 @@ class Monsters:
             if square in self._peaceful or kind in UNTOUCHABLE:
                 self.hostile &= ~(1 << square)
                 self.barred |= 1 << square
-            elif kind in PETS:
+            elif kind in self._tame:
                 self.hostile &= ~(1 << square)
 
     def adjacent(self, hero: int) -> list[str]:

@@ -20,7 +20,7 @@ from playscale.games.nethack.screen import Screen, plane
 VERSION = "2"
 
 ESC, PRAY, KICK, APPLY = "\x1b", "\xf0", "\x04", "a"
-FIRST_PRAYER, NEXT_PRAYER = 200, 800  # turns until the first prayer is safe, and from one to the next
+FIRST_PRAYER, NEXT_PRAYER = 120, 500  # turns until the first prayer is safe, and from one to the next
 PATIENCE = 12  # keys without a turn passing before something else is tried
 THROWERS = {"Rambler", "Tenderfoot", "Footpad"}  # Tourists, Rangers and Rogues begin with missiles at hand
 KICKS = 25  # at one door
@@ -42,7 +42,9 @@ class Expert:
         self.depth = 0
         self.level, self.monsters = Level(), Monsters()
         self.queue = ""
-        self.last, self.last_square, self.last_turn = "", -1, -1
+        self.last, self.last_turn = "", -1
+        self.tried, self.tried_at, self.tried_turn = "", 0, -1  # the last key decided upon, where and when
+        self.heard = ""  # what the game has said since
         self.still = 0
         self.direction = "."
         self.prayed = FIRST_PRAYER - NEXT_PRAYER
@@ -55,9 +57,10 @@ class Expert:
         screen = self.screen
         screen.read(observation)
         self.still = self.still + 1 if screen.turn == self.last_turn else 0
-        key = self.choose()
-        self.last, self.last_square, self.last_turn = key, screen.square, screen.turn
-        return action_of(key)
+        self.heard += screen.message
+        self.last_turn = screen.turn
+        self.last = self.choose()
+        return action_of(self.last)
 
     def choose(self) -> str:
         screen = self.screen
@@ -93,7 +96,8 @@ class Expert:
         if message.startswith("Are you sure you want to pray"):
             return "y"
         if message.startswith("Really attack"):
-            self.monsters.spare(self.level, self.screen.turn)
+            target = self.tried_at + DIRECTIONS.get(self.tried.lower(), 0)
+            self.monsters.spare(self.level, target, self.screen.turn)
         elif message.startswith("What do you want to use or apply") and self.pick:
             return self.pick
         elif message.startswith("What do you want to eat"):
@@ -113,28 +117,45 @@ class Expert:
         if screen.level != self.depth:
             self.depth = screen.level
             self.level, self.monsters = Level(), Monsters()
+            self.tried = ""
         self.learn()
         self.level.look(screen.chars, screen.colors, screen.square)
         self.level.locked &= self.level.closed
         self.monsters.look(self.level, screen.turn)
-        return self.survive() or self.fight() or self.descend() or self.recover() or self.explore()
+        self.free = self.level.floor & ~self.monsters.barred
+        self.safe = self.free & ~self.level.traps
+        self.heard = ""
+        self.tried = self.survive() or self.fight() or self.descend() or self.recover() or self.explore()
+        self.tried_at, self.tried_turn = screen.square, screen.turn
+        return self.tried
 
     def learn(self) -> None:
-        """What the last key brought to light."""
-        screen, level = self.screen, self.level
-        step = DIRECTIONS.get(self.last.lower(), 0)
-        target = 1 << max(self.last_square + step, 0)
-        if step and self.last_square == screen.square:
-            if "locked" in screen.message:
-                level.locked |= target
-            elif "diagonally" in screen.message:
-                level.cornered |= target if "into" in screen.message else 1 << screen.square
-            elif self.still or level.boulders & target:
-                level.blocked |= target
-        if "don't have anything to eat" in screen.message:
+        """What the last thing tried brought to light."""
+        screen, level, heard = self.screen, self.level, self.heard
+        self.monsters.learn(heard)
+        step = DIRECTIONS.get(self.tried.lower(), 0)
+        if step:
+            target = self.tried_at + step
+            if screen.square == target:
+                level.entered(target)
+            elif screen.square == self.tried_at:
+                self.refused(1 << target)
+        if "don't have anything to eat" in heard:
             self.food = False
-        if "too hard to" in screen.message or "cannot dig" in screen.message or "can't dig" in screen.message:
+        if "too hard to" in heard or "cannot dig" in heard or "can't dig" in heard:
             level.undiggable |= 1 << screen.square
+
+    def refused(self, target: int) -> None:
+        """A step to `target` (a plane of one square) did not happen."""
+        level, heard = self.level, self.heard
+        if "locked" in heard:
+            level.locked |= target
+        elif "diagonally" in heard:
+            level.cornered |= target if "into" in heard else 1 << level.hero
+        elif level.boulders & target:
+            level.immovable |= target
+        elif self.screen.turn == self.tried_turn and not level.monsters & target:
+            level.blocked |= target
 
     def survive(self) -> str:
         screen = self.screen
@@ -150,7 +171,6 @@ class Expert:
     def fight(self) -> str:
         near = self.monsters.adjacent(self.level.hero)
         if near:
-            self.monsters.asked = self.level.hero + DIRECTIONS[near[0]]
             return near[0]
         if self.throws:
             self.direction = self.monsters.in_line(self.level)
@@ -183,8 +203,7 @@ class Expert:
 
     def explore(self) -> str:
         level = self.level
-        free = level.floor & ~self.monsters.barred
-        safe = free & ~level.traps
+        free, safe = self.free, self.safe
         path = level.path(level.downstairs | level.shafts, safe)
         if len(path) == 1:
             level.tried |= level.shafts & 1 << path[0]
@@ -221,17 +240,20 @@ class Expert:
             if level.locked >> (level.hero + step) & 1:
                 self.direction = key
                 return KICK
-        path = level.path(level.locked, level.floor) or level.path(level.boulders & ~level.blocked, level.floor)
+        path = level.path(level.locked, self.safe) or level.path(level.boulders & ~level.immovable, self.safe)
         return self.walk(path) if path else ""
 
     def look_for_doors(self) -> str:
+        """Go where searching is worth most, and search there."""
         level = self.level
-        spot = search.best_spot(level)
-        if spot == level.hero:
-            level.blocked = 0
-            return self.wait()
-        path = level.path(1 << spot, level.floor & ~level.traps)
-        return self.walk(path) if path else self.wait()
+        path = level.path(1 << level.spot, self.safe) if level.spot else []
+        if not path and level.spot != level.hero:
+            level.spot = search.best_spot(level, self.safe)
+            path = level.path(1 << level.spot, self.safe)
+        if path:
+            return self.walk(path)
+        level.spot = level.blocked = 0
+        return self.wait()
 
 
 def make_expert() -> Player:

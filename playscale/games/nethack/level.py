@@ -73,6 +73,7 @@ class Level:
     """One level as seen so far. What is not on the screen any more but matters is kept here."""
 
     def __init__(self) -> None:
+        self.hero = self.monsters = self.boulders = 0
         self.visited = 0
         self.downstairs = 0
         self.upstairs = 0
@@ -80,7 +81,10 @@ class Level:
         self.tried = 0  # trap doors and teleporters that were stepped upon
         self.locked = 0  # closed doors that do not open
         self.blocked = 0  # squares that turned out not to be enterable
+        self.immovable = 0  # boulders that do not give way
         self.undiggable = 0
+        self.spot = 0  # the square to be searched from next, 0 when none is chosen
+        self.statues: dict[int, int] = {}  # squares with something that looks like a monster, and its code
         self.searches = np.zeros(SQUARES, dtype=np.float32)  # how often each square has been searched from beside it
 
     def look(self, chars: np.ndarray, colors: np.ndarray, hero: int) -> None:
@@ -93,6 +97,9 @@ class Level:
         here = 1 << hero
         self.hero = hero
         self.monsters = monsters & ~here
+        for square, kind in self.statues.items():
+            if self.codes[square] == kind:
+                self.monsters &= ~(1 << square)
         self.visited |= here
         floors = plane(self.codes >> 4 == ord("."))
         self.cornered = (self.cornered & ~floors) | doors | self.closed
@@ -100,6 +107,11 @@ class Level:
         self.upstairs = (self.upstairs | plane(chars == ord("<")) & MAP) & ~self.closed
         self.downstairs |= plane(chars == ord(">")) & MAP
         self.shafts = plane(self.codes == code("^", MAGENTA)) & MAP & ~self.tried
+
+    def entered(self, square: int) -> None:
+        """The hero stands where the last look showed something: if it was a monster, it is a statue."""
+        if self.monsters >> square & 1:
+            self.statues[square] = int(self.codes[square])
 
     def frontier(self) -> int:
         """Squares from which something new may be seen: not yet stood upon, beside the unknown, or closed doors."""

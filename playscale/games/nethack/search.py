@@ -7,7 +7,7 @@ import numpy as np
 from playscale.games.nethack.level import Level, squares
 
 FORGETTING = 0.35  # what one round of searching leaves of the hope put in a square
-WALKING = 0.03  # hope that one step of walking costs
+ROUND = 20  # turns that a round of searching takes
 DEAD_END = 6.0
 ROWS, COLUMNS = 24, 80
 
@@ -43,13 +43,13 @@ def hopes(level: Level) -> np.ndarray:
     return hope.ravel()
 
 
-def best_spot(level: Level) -> int:
+def best_spot(level: Level, passable: int) -> int:
     """The square worth searching from next, the way there counted."""
     hope = hopes(level)
     best, value = level.hero, -np.inf
-    for distance, layer in enumerate(level.layers(level.floor & ~level.traps)):
+    for distance, layer in enumerate(level.layers(passable)):
         for square in squares(layer):
-            worth = hope[square] - WALKING * distance
+            worth = hope[square] / (ROUND + distance)
             if worth > value:
                 best, value = square, worth
     return best
