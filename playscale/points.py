@@ -98,7 +98,7 @@ def read_points(path: str | Path) -> list[Point]:
     """Read a points CSV. ValueError, one line with file, line and column, for what is not a table of points."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file; give a points CSV, as written by train, evaluate or study") from error
     except IsADirectoryError as error:
@@ -122,10 +122,14 @@ def read_points(path: str | Path) -> list[Point]:
 def write_points(points: Sequence[Point], path: str | Path) -> None:
     """Write the table atomically, unknown columns last in the order they first appear."""
     columns = list(COLUMNS) + _extra_columns(points)
+    rows = [to_row(point) for point in points]
+    # csv leaves a lone carriage return unquoted, and its reader then refuses the file.
+    returns = any("\r" in text for row in [dict.fromkeys(columns, ""), *rows] for item in row.items() for text in item)
     out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    quoting: Any = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n", quoting=quoting)
     writer.writeheader()
-    writer.writerows(to_row(point) for point in points)
+    writer.writerows(rows)
     with atomic_file(Path(path)) as file:
         file.write(out.getvalue().encode())
 

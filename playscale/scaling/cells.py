@@ -84,7 +84,7 @@ def make_cells(points: Sequence[Point], target: Target) -> tuple[Cells, list[Exc
     cell = cell.ravel()
     mean = _mean(values, cell, repeats)
     centre = mean[cell]
-    params, samples = np.exp(_mean(np.log(params), cell, repeats)), np.exp(_mean(np.log(samples), cell, repeats))
+    params, samples = (_centre(column, cell, repeats) for column in (params, samples))
     error = np.sqrt(_mean(errors**2, cell, repeats) / repeats) / np.abs(np.where(mean == 0, np.nan, mean))
     first = np.zeros(len(mean), dtype=int)
     first[cell] = budget
@@ -124,6 +124,14 @@ def _group(values: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.minimum.reduceat(ordered, starts), np.maximum.reduceat(ordered, starts)
     logs = np.exp(np.add.reduceat(np.log(ordered), starts) / np.diff([*starts, len(values)]))
     return index, np.where(low == high, low, logs)
+
+
+def _centre(values: np.ndarray, cell: np.ndarray, repeats: np.ndarray) -> np.ndarray:
+    """Geometric mean of each cell's values, exact for a cell of one point or of equal ones; NaN when one of them is."""
+    first = np.empty(len(repeats))
+    first[cell] = values
+    spread = _mean((values != first[cell]).astype(float), cell, repeats)
+    return np.where(spread == 0, first, np.exp(_mean(np.log(values), cell, repeats)))
 
 
 def _mean(values: np.ndarray, cell: np.ndarray, repeats: np.ndarray) -> np.ndarray:

@@ -1,0 +1,115 @@
+"""The points table: what is written is read, and what is not a table is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from playscale.points import COLUMNS, Point, from_row, read_points, to_row, write_points
+
+PAPER = Path(__file__).parents[2].parent / "shared" / "paper"
+
+positive = st.floats(1e-300, 1e300)
+count = st.integers(1, 10**18)
+text = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
+extras = st.dictionaries(text.filter(lambda name: name.strip() == name != "" and name not in COLUMNS), text, max_size=3)
+points = st.builds(
+    Point,
+    game=text, method=text, run=text, size=text, seed=st.none() | st.integers(-(2**31), 2**63),
+    flops=positive, params=positive | count, samples=st.none() | positive | count,
+    dev_loss=st.none() | positive, dev_loss_se=st.none() | st.floats(0, 1e300),
+    return_mean=st.none() | st.floats(-1e300, 1e300), return_se=st.none() | st.floats(0, 1e300),
+    episodes=st.none() | st.integers(0, 10**9), split=st.sampled_from(["fit", "held-out"]), extra=extras,
+)  # fmt: skip
+
+
+@given(points)
+def test_a_row_reads_back_as_the_same_point(point: Point) -> None:
+    assert from_row(to_row(point)) == point
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(points, min_size=1, max_size=3))
+def test_a_table_reads_back_as_the_same_points(tmp_path_factory: pytest.TempPathFactory, table: list[Point]) -> None:
+    path = tmp_path_factory.mktemp("points") / "points.csv"
+    write_points(table, path)
+    names = {name for point in table for name in point.extra}
+    blank = dict.fromkeys(names, "")
+    read = read_points(path)
+    assert [dict(point.extra) for point in read] == [blank | dict(point.extra) for point in table]
+    assert [Point(**{**p.__dict__, "extra": {}}) for p in read] == [Point(**{**p.__dict__, "extra": {}}) for p in table]
+
+
+def test_from_row_takes_the_numbers_and_tags_of_a_tracking_run() -> None:
+    row = {"flops": 3e11, "params": "120000", "samples": 4.0e5, "dev_loss": 1.25, "return_mean": None, "split": "fit"}
+    point = from_row(row | {"mlflow.user": "anne"})
+    assert (point.flops, point.params, point.samples, point.dev_loss) == (3e11, 120000, 400000, 1.25)
+    assert point.return_mean is None
+    assert isinstance(point.samples, int)
+    assert point.extra == {"mlflow.user": "anne"}
+
+
+def test_unknown_columns_are_kept_in_order_and_missing_cells_stay_empty(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("zeta,flops,params,samples,dev_loss,alpha\n1,1e14,188793,,1.28,x\n\n2,2e14,188793,5,,y\n")
+    first, second = read_points(path)
+    assert (first.samples, first.dev_loss, second.dev_loss) == (None, 1.28, None)
+    write_points([first, second], path)
+    assert path.read_text().splitlines()[0].endswith(",split,zeta,alpha")
+    assert read_points(path) == [first, second]
+
+
+HEADER = "game,flops,params,samples,dev_loss,return_mean,seed,split\n"
+GOOD = "nethack,1e11,1e4,5,1.5,3,0,fit\n"
+BAD = {
+    "": "no header row",
+    "flops,params\n1,2\n": "missing column samples, dev_loss",
+    HEADER: "has a header but no rows",
+    HEADER.replace("game", "flops") + GOOD: "column flops appears twice",
+    HEADER + GOOD + GOOD.replace("1e11", "many"): 'line 3: column flops: "many" is not a number',
+    HEADER + GOOD.replace("1e11", "-1e11"): "column flops: -1e+11 must be greater than zero",
+    HEADER + GOOD.replace("1e11", ""): "column flops: empty",
+    HEADER + GOOD.replace("1e4", "0"): "column params: 0 must be greater than zero",
+    HEADER + GOOD.replace(",5,", ",-5,"): "column samples: -5 must be greater than zero",
+    HEADER + GOOD.replace("1.5", "-1.5"): "column dev_loss: -1.5 must be greater than zero",
+    HEADER + GOOD.replace("1.5", "0"): "column dev_loss: 0 must be greater than zero",
+    HEADER + GOOD.replace("1.5", "nan"): "column dev_loss: nan is not a finite number",
+    HEADER + GOOD.replace("1.5", "inf"): "column dev_loss: inf is not a finite number",
+    HEADER + GOOD.replace(",0,", ",0.5,"): "column seed: 0.5 is not a whole number",
+    HEADER + GOOD.replace("fit", "test"): 'column split: "test" is neither "fit" nor "held-out"',
+    HEADER + "1,2,3\n": "3 cells where the header names 8 columns",
+}
+
+
+@pytest.mark.parametrize("content", BAD, ids=range(len(BAD)))
+def test_a_bad_table_is_refused_in_one_line_that_names_the_file(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=".") as error:
+        read_points(path)
+    assert BAD[content] in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_absent_or_a_directory_or_not_text_is_refused(tmp_path: Path) -> None:
+    binary = tmp_path / "binary.csv"
+    binary.write_bytes(b"\x89PNG\r\n\xff\xfe")
+    for path, said in (
+        (tmp_path / "none.csv", "no such file"),
+        (tmp_path, "is a directory"),
+        (binary, "not a text file"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            read_points(path)
+
+
+@pytest.mark.skipif(not PAPER.is_dir(), reason="the published tables are not beside this checkout")
+def test_the_published_tables_are_read_whole() -> None:
+    assert len(read_points(PAPER / "nethack_isoflop.csv")) == 207
+    zone = read_points(PAPER / "atari_BattleZone.csv")
+    assert len(zone) == 167
+    assert sum(point.samples is None for point in zone) == 32
