@@ -19,7 +19,7 @@ def bigram_cross_entropy(corpus: Corpus, smoothing: float = 1.0) -> float:
 
 
 def unigram_cross_entropy(corpus: Corpus, smoothing: float = 1.0) -> float:
-    """Nats an action on the dev split of p(action), counted on the train split with `smoothing` added to every count."""
+    """Nats an action on the dev split of p(action), counted on the train split; `smoothing` is added to every count."""
     train, dev = _pairs(corpus, "train").sum(axis=0), _pairs(corpus, "dev").sum(axis=0)
     return _cross_entropy(train + smoothing, dev)
 

@@ -118,9 +118,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise ValueError(f"{path}: not the manifest of a corpus")
     if value.get("schema") != SCHEMA:
-        raise ValueError(
-            f"{path}: schema {value.get('schema')!r}; this version reads {SCHEMA}: prepare the corpus again"
-        )
+        raise ValueError(f"{path}: schema {value.get('schema')!r}, not {SCHEMA}; prepare the corpus again")
     try:
         manifest = _parse(value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

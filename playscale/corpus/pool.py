@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from playscale.lifeline import follow
+
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 
 
@@ -57,7 +59,7 @@ class _Worker:
     def __init__(self, function: Callable[[Any], Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, function), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, function, os.getpid()), daemon=True)
         self.process.start()
         theirs.close()
         self.index = -1
@@ -99,7 +101,8 @@ class _Worker:
         self.process.join()
 
 
-def _work(connection: Connection, function: Callable[[Any], Any]) -> None:
+def _work(connection: Connection, function: Callable[[Any], Any], parent: int) -> None:
+    follow(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it, and stops us
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders in C print there what we report as reasons
     try:

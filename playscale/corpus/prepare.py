@@ -5,21 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK, Layout
 from playscale.corpus.manifest import SCHEMA, GameRecord, Manifest, Shard, write_manifest
 from playscale.corpus.pool import Failed, unordered
 from playscale.corpus.section import Section, write_section
+from playscale.corpus.writer import SHARD_BYTES, ShardWriter
 from playscale.games.game import Game, Recording, Rejected, get_game
 from playscale.storage import atomic_dir, local_path
-
-SHARD_BYTES = 128 * 2**20  # a shard is closed when it has grown to this; a game is never cut
 
 Progress = Callable[[str, float], None]
 
@@ -61,7 +59,7 @@ def prepare(
         return _existing(folder, fingerprint)
     report = progress or _silent
     with atomic_dir(folder) as aside:
-        sections = _decode(played, recordings, aside, workers or os.cpu_count() or 1, report)
+        sections = _decode(played, recordings, aside, workers or len(os.sched_getaffinity(0)), report)
         games, shards, damaged = _merge(recordings, sections, aside, local_path(source))
         rejected = sorted(rejected + damaged, key=lambda r: r.path)
         _require(games, rejected, source)
@@ -96,7 +94,7 @@ def _existing(folder: Path, fingerprint: str) -> Corpus:
         corpus = Corpus.open(folder)
     except ValueError as error:
         raise ValueError(
-            f"{folder}: already there, and no whole corpus: remove it or choose another place ({error})"
+            f"{folder}: there already and not a whole corpus: remove it or choose another place ({error})"
         ) from error
     if corpus.fingerprint != fingerprint:
         raise ValueError(f"{folder}: a corpus of other recordings or settings: remove it or choose another place")
@@ -145,37 +143,15 @@ def _merge(
 ) -> tuple[list[GameRecord], tuple[Shard, ...], list[Rejected]]:
     """Append the sections to shards as they come; the games are without their split yet."""
     games: list[GameRecord] = []
-    shards: list[Shard] = []
     damaged: list[Rejected] = []
-    file: IO[bytes] | None = None
-    try:
+    with closing(ShardWriter(aside)) as writer:
         for index, (recording, section) in enumerate(zip(recordings, sections, strict=True)):
-            piece = _piece(aside, index)
             if isinstance(section, Failed):
                 damaged.append(Rejected(recording.paths[0].relative_to(source).as_posix(), section.reason))
-                piece.unlink(missing_ok=True)
-                continue
-            if file is None:
-                shards.append(Shard(f"shard-{len(shards):05d}", 0))
-                file = (aside / shards[-1].file).open("wb")
-            games.append(_record(recording, section, len(shards) - 1, file.tell()))
-            with piece.open("rb") as written:
-                shutil.copyfileobj(written, file, 2**20)
-            piece.unlink()
-            shards[-1] = Shard(shards[-1].file, file.tell())
-            if file.tell() >= SHARD_BYTES:
-                _close(file)
-                file = None
-    finally:
-        if file is not None:
-            _close(file)
-    return games, tuple(shards), damaged
-
-
-def _close(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()
+                _piece(aside, index).unlink(missing_ok=True)
+            else:
+                games.append(_record(recording, section, *writer.append(_piece(aside, index))))
+    return games, tuple(writer.shards), damaged
 
 
 def _record(recording: Recording, section: Section, shard: int, offset: int) -> GameRecord:

@@ -1,0 +1,181 @@
+"""What is written is read back; what is damaged is refused with one clear line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from counting_game import ACTIONS, COLUMNS, plant, transitions
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from playscale.corpus.corpus import Corpus
+from playscale.corpus.layout import BLOCK, Layout
+from playscale.corpus.section import GameReader, rebatch, write_section
+
+LENGTHS = [1, 640, 641, 2000]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return plant(tmp_path / "corpus", LENGTHS, dev={1, 3})
+
+
+def test_games_are_read_back_whole(folder):
+    corpus = Corpus.open(folder)
+    assert (corpus.game, corpus.num_actions, corpus.uri) == ("counting", ACTIONS, str(folder))
+    assert [game.transitions for game in corpus.games] == LENGTHS
+    assert (corpus.transitions("train"), corpus.transitions("dev")) == (642, 2640)
+    assert len(list(folder.glob("shard-*"))) > 1
+    for number, length in enumerate(LENGTHS):
+        read = corpus.read_game(number)
+        for name, array in transitions(number, length).items():
+            assert np.array_equal(read[name], array), name
+        assert read["prev_action"].tolist() == [ACTIONS, *read["action"][:-1]]
+        assert np.flatnonzero(read["done"]).tolist() == [0]
+        assert (read["game_id"] == number).all()
+        assert all(np.array_equal(array, corpus.read_game(str(number))[name]) for name, array in read.items())
+    with pytest.raises(ValueError, match="no game 'nobody'"):
+        corpus.read_game("nobody")
+    with pytest.raises(ValueError, match="no game 4"):
+        corpus.read_game(4)
+
+
+def test_stream_has_the_promised_dtypes(folder):
+    batch = next(Corpus.open(f"file://{folder}").stream(batch=3, unroll=5))
+    shapes = {name: (array.dtype.name, array.shape) for name, array in batch.items()}
+    assert shapes == {
+        "where": ("int32", (5, 3, 2)),
+        "pixels": ("uint8", (5, 3, 2, 3)),
+        "action": ("int64", (5, 3)),
+        "prev_action": ("int64", (5, 3)),
+        "done": ("bool", (5, 3)),
+        "score": ("int32", (5, 3)),
+        "game_id": ("int64", (5, 3)),
+        "valid": ("bool", (5, 3)),
+    }
+
+
+def test_digest_follows_content_and_not_the_shards(tmp_path):
+    one = Corpus.open(plant(tmp_path / "1", LENGTHS, {1}))
+    assert Corpus.open(plant(tmp_path / "2", LENGTHS, {1}, shard_bytes=10**9)).digest == one.digest
+    assert Corpus.open(plant(tmp_path / "3", LENGTHS, {2})).digest != one.digest
+    assert Corpus.open(plant(tmp_path / "4", [*LENGTHS[:3], 1999], {1})).digest != one.digest
+
+
+def test_any_damaged_byte_of_a_shard_is_found_and_named(folder):
+    """Flip one byte at a time; whichever game it lies in, reading that game says so, and no other game is harmed."""
+    corpus = Corpus.open(folder)
+    rng = np.random.default_rng(0)
+    for index, game in enumerate(corpus.games):
+        shard = folder / f"shard-{game.shard:05d}"
+        whole = shard.read_bytes()
+        places = {0, game.size - 1, game.size - 5, *rng.integers(0, game.size, 20).tolist()}
+        for place in places:
+            harmed = bytearray(whole)
+            harmed[game.offset + place] ^= 0x40
+            shard.write_bytes(harmed)
+            with pytest.raises(
+                ValueError, match=rf"{shard.name}: game {game.key}\b.*damaged.*prepare the corpus again"
+            ):
+                corpus.read_game(index)
+            assert len(corpus.read_game(1 - min(index, 1))["action"]) == LENGTHS[1 - min(index, 1)]
+        shard.write_bytes(whole)
+
+
+def test_a_stream_over_a_damaged_shard_says_so(folder):
+    corpus = Corpus.open(folder)
+    game = corpus.games[2]
+    shard = folder / f"shard-{game.shard:05d}"
+    harmed = bytearray(shard.read_bytes())
+    harmed[game.offset + 10] ^= 1
+    shard.write_bytes(harmed)
+    with pytest.raises(ValueError, match="game 2, transitions from 0: damaged block"):
+        next(corpus.stream(batch=2, unroll=10))
+    shard.unlink()
+    with pytest.raises(ValueError, match=f"{shard.name}: missing"):
+        next(corpus.stream(batch=2, unroll=10))
+
+
+def edit(folder, change):
+    path = folder / "corpus.json"
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def cut_rows(value):
+    value["games"]["rows"].pop()
+
+
+def swap_split(value):
+    value["games"]["rows"][0][1] = "dev"
+
+
+def drop_digest(value):
+    del value["digest"]
+
+
+def drop_field(value):
+    value["games"]["fields"][0] = "name"
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda f: edit(f, cut_rows), "damaged"),
+        (lambda f: edit(f, swap_split), "damaged"),
+        (lambda f: edit(f, drop_digest), "damaged"),
+        (lambda f: edit(f, drop_field), "damaged"),
+        (lambda f: edit(f, lambda v: v.pop("shards")), "damaged.*'shards'"),
+        (lambda f: edit(f, lambda v: v.update(schema=99)), "schema 99, not 1"),
+        (lambda f: edit(f, lambda v: v.update(format="other")), "not the manifest of a corpus"),
+        (lambda f: (f / "corpus.json").write_text("[1, 2"), "not valid JSON"),
+        (lambda f: (f / "corpus.json").write_bytes(b"\xff\xfe\x00"), "corpus.json"),
+        (lambda f: (f / "corpus.json").write_text("[]"), "not the manifest of a corpus"),
+        (lambda f: (f / "corpus.json").unlink(), "not a corpus"),
+        (lambda f: (f / "shard-00000").unlink(), "shard-00000: missing"),
+        (lambda f: (f / "shard-00000").write_bytes(b"short"), "shard-00000: 5 bytes, not"),
+    ],
+)
+def test_damaged_corpora_are_refused(folder, harm, says):
+    harm(folder)
+    with pytest.raises(ValueError, match=says) as caught:
+        Corpus.open(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("uri", "says"), [("nowhere", "no such corpus"), ("s3://bucket/x", "only local paths")])
+def test_missing_corpora_are_refused(uri, says):
+    with pytest.raises(ValueError, match=says):
+        Corpus.open(uri)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(1, 2000), min_size=1, max_size=8))
+def test_rebatch_keeps_all_and_fills_blocks(lengths):
+    ends = np.cumsum(lengths)
+    blocks = [{"action": np.arange(end - length, end)} for length, end in zip(lengths, ends, strict=True)]
+    out = [block["action"] for block in rebatch(blocks)]
+    assert np.array_equal(np.concatenate(out), np.arange(ends[-1]))
+    assert all(len(block) == BLOCK for block in out[:-1])
+    assert 1 <= len(out[-1]) <= BLOCK
+
+
+def test_blocks_can_be_read_alone_and_in_any_order(tmp_path):
+    layout, path = Layout(COLUMNS), Path(tmp_path / "section")
+    whole = transitions(3, 1500)
+    section = write_section(path, [whole], layout, ACTIONS)
+    reader = GameReader(layout)
+    reader.open(path, "3", 0, section.size, 1500)
+    for block in (2, 0, 1):
+        part = slice(block * BLOCK, (block + 1) * BLOCK)
+        arrays = reader.read(block)
+        assert np.array_equal(arrays["pixels"], whole["pixels"][part])
+        assert np.array_equal(arrays["actions"][1:], whole["action"][part])
+        assert arrays["actions"][0] == (whole["action"][block * BLOCK - 1] if block else ACTIONS)
+
+
+def test_an_empty_game_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no transition"):
+        write_section(tmp_path / "section", [], Layout(COLUMNS), ACTIONS)
