@@ -48,6 +48,15 @@ def make_fit(points: list[Point]) -> dict[str, Any]:
     return fit(points, forecast_flops=NEXT, replicates=60).to_dict()
 
 
+def nulled(value: Any) -> Any:
+    """The fit with null for every number: what JSON has where nothing could be computed."""
+    if isinstance(value, dict):
+        return {key: nulled(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [nulled(item) for item in value]
+    return value if isinstance(value, str) else None
+
+
 def make_replay(frames: int = 40, seed: int = 0) -> Replay:
     """An @ that walks to the right under a line that counts; colours and a score that change."""
     rng = np.random.default_rng(seed)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from playscale.report import numbers
@@ -21,7 +22,8 @@ MANTISSAS: tuple[tuple[float, ...], ...] = (
 
 
 def new_axes() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained", facecolor="none")
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06)
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout=layout, facecolor="none")
     axes = figure.add_subplot(facecolor="none")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -55,7 +57,7 @@ def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
 
 def _linear_ticks(low: float, high: float) -> list[float]:
     """Round values evenly spaced: for a range much less than a decade."""
-    rough = (high - low) / 4
+    rough = (high - low) / 5
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough)
     return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -60,7 +60,7 @@ def _vertex(drawing: Drawing, profile: Mapping[str, Any], target: str) -> None:
         f"best at {numbers.budget(profile['flops'])} FLOPs:\n{numbers.count(params)} parameters, "
         f"{NAMES[target]} {numbers.number(value)}\n(vertex of the parabola)"
     )
-    style = {"marker": "X", "markersize": 7.5, "markeredgecolor": "none", "color": INK, "zorder": 4}
+    style = {"marker": "X", "markersize": 7.5, "markeredgewidth": 0, "color": INK, "zorder": 4}
     drawing.mark(params, value, tip, label="best size", **style)
 
 

@@ -110,7 +110,7 @@ def _references(drawing: Drawing, near: Sequence[Reference], values: Sequence[fl
     for reference in drawing.evidence.references:
         if reference.return_mean is None or not numbers.known(reference.return_mean):
             continue
-        text = f"{reference.name}: {numbers.number(reference.return_mean)}"
+        text = f"{reference.name}: {numbers.number(reference.return_mean, 2)}"
         if reference in near:
             axes.axhline(reference.return_mean, color=SOFT, linewidth=1, linestyle=(0, (5, 2, 1, 2)), zorder=1)
             axes.annotate(text, (0, reference.return_mean), xycoords=("axes fraction", "data"), xytext=(4, 3), **style)

@@ -70,7 +70,8 @@ def _subtitle(evidence: Evidence) -> str:
     """What was measured, in one line."""
     sizes = len({point.size or point.params for point in evidence.points})
     games = sum(point.episodes or 0 for point in evidence.points)
-    parts = [f"{len(evidence.points)} points", f"{sizes} model sizes", f"{len(evidence.budgets)} compute budgets"]
+    counts = ((len(evidence.points), "point"), (sizes, "model size"), (len(evidence.budgets), "compute budget"))
+    parts = [f"{number} {noun}{'s' if number != 1 else ''}" for number, noun in counts]
     if evidence.budgets:
         parts.append(f"{numbers.budget(evidence.budgets[0])} to {numbers.budget(evidence.budgets[-1])} FLOPs")
     if games:

@@ -77,4 +77,4 @@ def _restyle(text: str, variables: Mapping[str, tuple[str, str]]) -> str:
     text = re.sub(r"font-family: [^;\"]+", "font-family: inherit", text)
     text = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", text)
     text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # a hundredth of a point is finer than any screen
-    return re.sub(r"\s*\n\s*", " ", text)
+    return re.sub(r">\s+<", "><", text)

@@ -1,0 +1,142 @@
+"""The report as a reader sees it: opened in a real browser, in both themes, from a desk and from a phone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_study import REFERENCES, make_fit, make_points, make_replay
+
+from playscale.report.report import write_report
+
+pytestmark = pytest.mark.browser
+
+FRAMES = 600
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    points = make_points()
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    replays = [make_replay(FRAMES), make_replay(7, seed=1)]
+    details = {"spec": "a: 1\nb: 2\nc: 3\nd: 4", "version": "<script>alert(1)</script>"}
+    write_report(
+        path, make_fit(points), points, title="A study", replays=replays, references=REFERENCES, details=details
+    )
+    return path
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator[Any]:
+    """The open report. When the test is over: nothing on the console, nothing asked of the network."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=request.param)
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text))
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", lambda asked: None if asked.url == report.as_uri() else complaints.append(asked.url))
+    opened.goto(report.as_uri())
+    wait_until(lambda: opened.evaluate("document.querySelector('.replay').player !== undefined"))
+    yield opened
+    opened.close()
+    assert complaints == []
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """The page's content security policy forbids what playwright's own wait_for_function does."""
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end, "waited 20 s"
+        time.sleep(0.02)
+
+
+def frame(page: Any) -> int:
+    return page.evaluate("document.querySelector('.replay').player.frame")
+
+
+def test_the_replay_plays_stops_and_seeks(page: Any) -> None:
+    replay = page.locator(".replay").first
+    lines = replay.locator(".terminal div")
+    assert lines.count() == 24
+    assert lines.nth(0).text_content().rstrip() == "Turn 0."
+    replay.locator(".speed").select_option("5")
+    replay.get_by_role("button", name="Play").click()
+    wait_until(lambda: frame(page) > 5)
+    replay.get_by_role("button", name="Pause").click()
+    stopped = frame(page)
+    page.wait_for_timeout(150)
+    assert frame(page) == stopped
+    replay.locator(".seek").fill("30")
+    assert lines.nth(0).text_content().rstrip() == "Turn 30."
+    assert lines.nth(12).text_content() == " " * 31 + "@" + " " * 48
+    assert lines.nth(12).locator(".cursor").text_content() == "@"
+    assert "31 / 600 · score 300" in replay.locator(".counter").text_content()
+    replay.get_by_role("button", name="One step back").click()
+    assert lines.nth(0).text_content().rstrip() == "Turn 29."
+    replay.locator(".seek").fill(str(FRAMES - 10))
+    replay.get_by_role("button", name="Play").click()
+    wait_until(lambda: replay.locator(".play").text_content() == "Play")  # it stops by itself at the end
+    assert frame(page) == FRAMES - 1
+
+
+def test_the_keyboard_drives_the_replay(page: Any) -> None:
+    page.locator(".replay .forward").first.focus()
+    for key, wanted in (
+        ("ArrowRight", 1),
+        ("ArrowRight", 2),
+        ("ArrowLeft", 1),
+        ("Shift+ArrowRight", 101),
+        ("End", 599),
+        ("Home", 0),
+    ):
+        page.keyboard.press(key)
+        assert frame(page) == wanted
+    page.keyboard.press("ArrowUp")
+    assert page.locator(".speed").first.input_value() == "2"
+    page.locator(".seek").first.focus()
+    page.keyboard.press("Space")
+    wait_until(lambda: frame(page) > 2)
+
+
+def test_every_screen_is_right_in_any_order(page: Any) -> None:
+    text = "frame => { const p = document.querySelector('.replay').player; p.go(frame); return p.lines[0].textContent }"
+    for wanted in (599, 0, 170, 169, 380):
+        assert page.evaluate(text, wanted).rstrip() == f"Turn {wanted}."
+
+
+def test_the_theme_can_be_switched(page: Any) -> None:
+    ink = "getComputedStyle(document.querySelector('#figures svg text')).fill"
+    ground = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(f"[{ink}, {ground}]")
+    page.locator(".theme").click()
+    after = page.evaluate(f"[{ink}, {ground}]")
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    assert _light(before[0]) != _light(before[1])
+    assert _light(after[0]) != _light(after[1])
+    page.reload()
+    assert page.evaluate(ground) == after[1]  # the choice is remembered
+
+
+def _light(colour: str) -> bool:
+    """Whether "rgb(r, g, b)" is nearer white than black."""
+    channels = [int(value) for value in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+    return sum(channels) > 3 * 127
+
+
+def test_points_show_their_values(page: Any) -> None:
+    tips = page.locator("#isoflop_dev_loss .tip > title")
+    assert tips.count() >= 25
+    assert "parameters\n" in tips.first.text_content()
+    assert page.locator("#figures svg").count() == 7
+
+
+@pytest.mark.parametrize("width", [360, 700, 1280, 2000])
+def test_nothing_is_wider_than_the_window(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    terminal = page.locator(".terminal").first.bounding_box()
+    assert terminal["width"] <= width
+    assert terminal["width"] >= 0.9 * min(width - 50, 1050)

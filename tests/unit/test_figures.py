@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.image import imread
+from report_study import BUDGETS, HELD_OUT, NEXT, REFERENCES, SIZES, make_fit, make_points, nulled
+
+from playscale.points import Point
+from playscale.report import numbers
+from playscale.report.axes import log_ticks, plain
+from playscale.report.drawing import Plot
+from playscale.report.evidence import Evidence
+from playscale.report.figures import make_plots, write_figures
+from playscale.report.palette import ROLES, css_variables
+from playscale.report.svg import inline_svg
+
+ALL = [
+    "isoflop_dev_loss", "isoflop_return_mean", "optimal_params", "optimal_samples",
+    "dev_loss_against_compute", "return_mean_against_compute", "return_against_loss",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def evidence() -> Evidence:
+    points = make_points()
+    return Evidence(make_fit(points), points, REFERENCES)
+
+
+@pytest.fixture(scope="module")
+def plots(evidence: Evidence) -> dict[str, Plot]:
+    return {plot.name: plot for plot in make_plots(evidence)}
+
+
+def texts(plot: Plot) -> list[str]:
+    """What is written in a figure: legend, annotations."""
+    axes = plot.figure.axes[0]
+    legend = [text.get_text() for legend in plot.figure.legends for text in legend.get_texts()]
+    return legend + [text.get_text() for text in axes.texts]
+
+
+def test_titles_say_what_is_to_be_learned(plots: dict[str, Plot], evidence: Evidence) -> None:
+    assert list(plots) == ALL
+    law = evidence.power_law("dev_loss", "params")
+    assert law is not None
+    assert plots["optimal_params"].title.startswith(f"The best model size grows as C^{law['exponent']:.2f} (")
+    assert "Lowest dev loss: 29.8k parameters at" in plots["isoflop_dev_loss"].title
+    forecast = evidence.rows("forecasts", target="dev_loss")[-1]
+    assert numbers.number(forecast["value"]) in plots["dev_loss_against_compute"].title
+
+
+def test_every_point_has_its_values(plots: dict[str, Plot], evidence: Evidence) -> None:
+    for name in ("isoflop_dev_loss", "dev_loss_against_compute", "return_against_loss"):
+        tips = plots[name].tips.values()
+        for point in evidence.points:
+            assert (
+                sum(
+                    f"{numbers.count(point.samples)} samples\ndev loss {numbers.number(point.dev_loss)}" in tip
+                    for tip in tips
+                )
+                >= 1
+            )
+    assert sum("held out" in tip for tip in plots["isoflop_dev_loss"].tips.values()) == len(SIZES)
+
+
+def test_held_out_points_have_a_marker_of_their_own(plots: dict[str, Plot]) -> None:
+    for plot in plots.values():
+        assert any("held out" in text for text in texts(plot)), plot.name
+    axes = plots["isoflop_dev_loss"].figure.axes[0]
+    diamonds = [line for line in axes.lines if line.get_marker() == "D"]
+    assert len(diamonds) == len(SIZES)
+
+
+def test_a_parabola_goes_through_its_points(plots: dict[str, Plot], evidence: Evidence) -> None:
+    curves = [line for line in plots["isoflop_dev_loss"].figure.axes[0].lines if len(line.get_xdata()) == 60]
+    assert len(curves) == len(BUDGETS)
+    for profile, curve in zip(evidence.rows("profiles", target="dev_loss"), curves, strict=True):
+        at = np.interp(np.log(profile["argmin_params"]), np.log(curve.get_xdata()), np.log(curve.get_ydata()))
+        assert np.exp(at) == pytest.approx(profile["argmin_value"], rel=0.03)
+
+
+def test_left_out_points_are_hollow_and_say_why(evidence: Evidence) -> None:
+    point = evidence.points[3]
+    row = {"target": "dev_loss", "flops": point.flops, "params": point.params, "reason": "diverged"}
+    plots = {plot.name: plot for plot in make_plots(Evidence({**evidence.fit, "excluded": [row]}, evidence.points))}
+    loss, returns = plots["isoflop_dev_loss"], plots["isoflop_return_mean"]
+    assert [tip for tip in loss.tips.values() if tip.endswith("left out: diverged")]
+    assert "left out of the fit" in texts(loss)
+    assert "left out of the fit" not in texts(returns)
+    (hollow,) = [line for line in loss.figure.axes[0].lines if line.get_markerfacecolor() == "none"]
+    assert hollow.get_xdata()[0] == point.params
+
+
+def test_references_are_lines_or_named_at_the_edge(plots: dict[str, Plot], evidence: Evidence) -> None:
+    shown = texts(plots["return_mean_against_compute"])
+    assert "random policy: 0.30" in shown
+    assert "expert: 640" in shown
+    far = [dataclasses.replace(REFERENCES[1], return_mean=1e6), dataclasses.replace(REFERENCES[0], return_mean=-3.0)]
+    plots = {plot.name: plot for plot in make_plots(Evidence(evidence.fit, evidence.points, far))}
+    shown = texts(plots["return_mean_against_compute"])
+    assert any(text.startswith("↑ expert") for text in shown)
+    assert any(text.startswith("↓ random policy") for text in shown)
+
+
+def test_axes_reach_the_forecasts(plots: dict[str, Plot]) -> None:
+    for name in ("optimal_params", "dev_loss_against_compute", "return_mean_against_compute"):
+        low, high = plots[name].figure.axes[0].get_xlim()
+        assert low < BUDGETS[0]
+        assert high > NEXT[-1]
+        assert high > HELD_OUT
+
+
+@pytest.mark.parametrize(
+    "lacking", ["return_mean", "dev_loss_se", "profiles", "curves", "power_laws", "forecasts", "laws", "all"]
+)
+def test_what_is_missing_is_left_out(evidence: Evidence, lacking: str) -> None:
+    points: list[Point] = list(evidence.points)
+    if lacking in ("return_mean", "dev_loss_se"):
+        points = [dataclasses.replace(point, **{lacking: None}) for point in points]
+    fit = {} if lacking == "all" else {key: value for key, value in evidence.fit.items() if key != lacking}
+    plots = make_plots(Evidence(fit, points))
+    assert plots[0].name == "isoflop_dev_loss"
+    for plot in plots:
+        words = " ".join([plot.title, plot.caption, plot.alt, *plot.tips.values(), *texts(plot)])
+        assert not re.search(r"\b(nan|None|inf)\b", words), words
+
+
+def test_null_numbers_draw_nothing(evidence: Evidence) -> None:
+    plots = make_plots(Evidence(nulled(evidence.fit), evidence.points, REFERENCES))
+    assert "isoflop_dev_loss" in [plot.name for plot in plots]
+    assert make_plots(Evidence({}, [])) == []
+
+
+def test_an_svg_has_no_colour_of_its_own(plots: dict[str, Plot], evidence: Evidence) -> None:
+    variables = css_variables(len(evidence.budgets))
+    assert len({light for light, _ in variables.values()}) == len(variables)
+    for name, plot in plots.items():
+        svg = inline_svg(plot.figure, name=name, alt=plot.alt, tips=plot.tips, variables=variables)
+        assert not re.findall(r"#[0-9a-fA-F]{6}\b", svg)
+        assert set(re.findall(r"var\((--[\w-]+)\)", svg)) <= set(variables)
+        assert svg.count("<title>") == len(plot.tips)
+        assert all(found.startswith(name) for found in re.findall(r'\bid="([^"]+)"', svg))
+    assert len(ROLES) + len(evidence.budgets) == len(variables)
+
+
+def test_figures_are_written_as_png(tmp_path: Path, evidence: Evidence) -> None:
+    paths = write_figures(tmp_path / "new" / "figures", evidence.fit, evidence.points, REFERENCES)
+    assert [path.stem for path in paths] == ALL
+    for path in paths:
+        image = imread(path)
+        assert image.shape[1] == 780
+        assert image[0, 0, :3].tolist() == [1, 1, 1]
+    assert sorted(tmp_path.glob("**/*")) == sorted([tmp_path / "new", tmp_path / "new" / "figures", *paths])
+
+
+@given(st.floats(1e-4, 1e19), st.floats(0.02, 12))
+def test_ticks_are_few_and_distinct(low: float, decades: float) -> None:
+    high = low * 10**decades
+    ticks = log_ticks(low, high)
+    assert 2 <= len(ticks) <= 8
+    assert ticks == sorted(set(ticks))
+    assert ticks[0] >= low * 0.999
+    assert ticks[-1] <= high * 1.001
+    if low > 1e-3 and high < 1e5:
+        assert len({plain(tick) for tick in ticks}) == len(ticks)
+
+
+@pytest.mark.parametrize(
+    ("shown", "wanted"),
+    [
+        (numbers.number(0.03214), "0.0321"), (numbers.number(1234.5), "1,230"), (numbers.number(-0.1), "\u22120.100"),
+        (numbers.number(float("nan")), "not measured"), (numbers.number(None), "not measured"),
+        (numbers.number(0), "0"),
+        (numbers.number(2e7), "2\u00d710⁷"), (numbers.count(10_150), "10.2k"), (numbers.count(999_999), "1M"),
+        (numbers.count(3.2e9), "3.2B"), (numbers.count(350), "350"), (numbers.budget(3.004e11), "3\u00d710¹¹"),
+        (numbers.budget(9.99e11), "10¹²"), (numbers.power_of_ten(1e-7), "10⁻⁷"),
+        (numbers.between(0.41, 0.63), "0.410 to 0.630"), (numbers.between(0.41, None), "above 0.410"),
+        (numbers.between(None, None), ""), (numbers.with_error(82.41, 3.14), "82.4 ± 3.1"),
+        (numbers.percent(0.95), "95%"),
+    ],
+)  # fmt: skip
+def test_numbers(shown: str, wanted: str) -> None:
+    assert shown == wanted
