@@ -98,6 +98,4 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not valid JSON (line {error.lineno}: {error.msg})") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error.reason} at byte {error.start})") from error
-    except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not valid JSON (not UTF-8 text)") from error

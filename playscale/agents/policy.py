@@ -66,6 +66,7 @@ class Policy(nn.Module):
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
         self.config = config
+        self.columns = tuple(get_game(config.game).columns)
         self.encoder = make_encoder(config)
         self.fc1 = nn.Linear(int(self.encoder.out_features), config.width)  # type: ignore[arg-type]
         self.fc2 = nn.Linear(config.width, config.width)
@@ -88,8 +89,7 @@ class Policy(nn.Module):
         done[t, b] resets column b before step t. Other keys are ignored.
         """
         done = batch["done"]
-        columns = get_game(self.config.game).columns
-        observation = {name: batch[name].flatten(0, 1) for name in columns}
+        observation = {name: batch[name].flatten(0, 1) for name in self.columns}
         x = self.encoder(observation, batch["prev_action"].flatten())
         x = F.relu(self.fc2(F.relu(self.fc1(x)))).unflatten(0, done.shape)
         y, state = self.core(x, done, state)

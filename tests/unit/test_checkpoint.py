@@ -1,0 +1,139 @@
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from playscale.agents.checkpoint import EXTRA, JSON, WEIGHTS, load_checkpoint, load_policy, save_checkpoint
+from playscale.agents.policy import CORES, build_policy
+from playscale.agents.sizing import config_for_size
+from playscale.games.game import get_game
+
+META = {"point": {"flops": 3e11, "size": "10k"}, "note": "what it was"}
+
+
+@pytest.fixture
+def policy():
+    torch.manual_seed(3)
+    return build_policy(config_for_size(get_game("nethack"), "10k", "lstm"))
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_what_is_saved_is_loaded(tmp_path, core):
+    policy = build_policy(config_for_size(get_game("nethack"), "10k", core))
+    extra = {"hidden": torch.randn(2, 3), "steps": torch.tensor(7), "half": torch.ones(2, dtype=torch.bfloat16)}
+    save_checkpoint(tmp_path / "a", policy, META, extra)
+    loaded, checkpoint = load_policy(tmp_path / "a", expect_game="nethack")
+    assert checkpoint.config.core == core
+    assert checkpoint.meta == META
+    assert loaded.state_dict().keys() == policy.state_dict().keys()
+    for key, value in policy.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+    assert checkpoint.extra.keys() == extra.keys()
+    assert all(torch.equal(checkpoint.extra[key], extra[key]) for key in extra)
+    assert not loaded.training
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
+
+
+def test_no_extra_no_file(tmp_path, policy):
+    save_checkpoint(tmp_path / "a", policy, {})
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [JSON, WEIGHTS]
+    assert load_checkpoint(tmp_path / "a").extra == {}
+
+
+def test_a_later_one_replaces_an_earlier_one_wholly(tmp_path, policy):
+    save_checkpoint(tmp_path / "a", policy, {"step": 1}, {"x": torch.zeros(1)})
+    save_checkpoint(tmp_path / "a", policy, {"step": 2})
+    checkpoint = load_checkpoint(tmp_path / "a")
+    assert checkpoint.meta == {"step": 2}
+    assert checkpoint.extra == {}
+
+
+def test_a_failed_save_leaves_the_earlier_one(tmp_path, policy):
+    save_checkpoint(tmp_path / "a", policy, {"step": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        save_checkpoint(tmp_path / "a", policy, {"loss": float("nan")})
+    assert load_policy(tmp_path / "a")[1].meta == {"step": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_loading_leaves_no_trace_in_the_generator(tmp_path, policy):
+    save_checkpoint(tmp_path / "a", policy, {})
+    before = torch.get_rng_state()
+    load_policy(tmp_path / "a")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+def edit(**changes):
+    def change(path: Path) -> None:
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        (WEIGHTS, truncate, "damaged checkpoint"),
+        (WEIGHTS, flip, "damaged checkpoint"),
+        (WEIGHTS, Path.unlink, "missing"),
+        (WEIGHTS, lambda path: path.write_bytes(pickle.dumps({})), "damaged checkpoint"),
+        (JSON, truncate, "not valid JSON"),
+        (JSON, Path.unlink, "not a checkpoint"),
+        (JSON, lambda path: path.write_text("[]"), "not a checkpoint"),
+        (JSON, lambda path: path.write_bytes(b"\xff\xfe\x00"), "not valid JSON"),
+        (JSON, lambda path: path.write_text('{"schema": 1}'), "damaged checkpoint"),
+        (JSON, edit(schema=2), "schema 2"),
+        (JSON, edit(policy={}), "damaged checkpoint"),
+        (JSON, edit(policy=[]), "damaged checkpoint"),
+        (JSON, edit(meta=3), "damaged checkpoint"),
+    ],
+)
+def test_damage_is_one_clear_line(tmp_path, policy, name, damage, message):
+    save_checkpoint(tmp_path / "a", policy, META)
+    damage(tmp_path / "a" / name)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_policy(tmp_path / "a")
+    assert str(tmp_path / "a") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_other_shapes_are_refused(tmp_path, policy):
+    save_checkpoint(tmp_path / "a", policy, META)
+    path = tmp_path / "a" / JSON
+    config = {**policy.config.to_dict(), "width": policy.config.width + 2}
+    edit(policy=config)(path)
+    with pytest.raises(ValueError, match="does not fit") as caught:
+        load_policy(tmp_path / "a")
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_extra_is_told_when_it_is_read(tmp_path, policy):
+    save_checkpoint(tmp_path / "a", policy, META, {"x": torch.zeros(99)})
+    truncate(tmp_path / "a" / EXTRA)
+    _, checkpoint = load_policy(tmp_path / "a")
+    with pytest.raises(ValueError, match="damaged checkpoint"):
+        _ = checkpoint.extra
+
+
+def test_another_game_is_refused(tmp_path, policy):
+    save_checkpoint(tmp_path / "a", policy, META)
+    with pytest.raises(ValueError, match="checkpoint of nethack, but recall"):
+        load_checkpoint(tmp_path / "a", expect_game="recall")
+
+
+def test_nothing_there_is_no_checkpoint(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match="not a checkpoint"):
+            load_checkpoint(path)
