@@ -112,7 +112,7 @@ def backtest(evidence: Evidence) -> Html:
         ]
         for (target, form), found in cells.items()
     ]
-    head = ["target", "law", *(f"{numbers.number(ahead, 1)} decades ahead" for ahead in AHEAD)]
+    head = ["target", "law", *(f"{ahead:g} decade{'' if ahead == 1 else 's'} ahead" for ahead in AHEAD)]
     caption = "Backtest: median error of forecasts from smaller budgets, and how many lay inside their 95% interval"
     return table(head, rows, caption=caption, text=(0, 1))
 

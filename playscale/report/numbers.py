@@ -27,12 +27,12 @@ def number(value: float | None, digits: int = 3) -> str:
         return MISSING
     if value == 0:
         return "0"
+    value = float(f"{value:.{digits - 1}e}")  # first, since 0.09999 has the digits of 0.100
     magnitude = math.floor(math.log10(abs(value)))
     if magnitude >= 6 or magnitude < -4:
         return power_of_ten(value)
     decimals = digits - 1 - magnitude
-    rounded = round(value, decimals)
-    return f"{rounded:,.{max(decimals, 0)}f}".replace("-", MINUS)
+    return f"{value:,.{max(decimals, 0)}f}".replace("-", MINUS)
 
 
 def count(value: float | None) -> str:

@@ -138,5 +138,7 @@ def test_nothing_is_wider_than_the_window(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     terminal = page.locator(".terminal").first.bounding_box()
+    last, stage = (page.locator(name).first.bounding_box() for name in (".terminal div:last-child", ".stage"))
+    assert last["y"] + last["height"] <= stage["y"] + stage["height"]
     assert terminal["width"] <= width
     assert terminal["width"] >= 0.9 * min(width - 50, 1050)

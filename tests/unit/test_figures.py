@@ -173,7 +173,8 @@ def test_ticks_are_few_and_distinct(low: float, decades: float) -> None:
 @pytest.mark.parametrize(
     ("shown", "wanted"),
     [
-        (numbers.number(0.03214), "0.0321"), (numbers.number(1234.5), "1,230"), (numbers.number(-0.1), "\u22120.100"),
+        (numbers.number(0.03214), "0.0321"), (numbers.number(0.099996), "0.100"), (numbers.number(999.6), "1,000"),
+         (numbers.number(1234.5), "1,230"), (numbers.number(-0.1), "\u22120.100"),
         (numbers.number(float("nan")), "not measured"), (numbers.number(None), "not measured"),
         (numbers.number(0), "0"),
         (numbers.number(2e7), "2\u00d710⁷"), (numbers.count(10_150), "10.2k"), (numbers.count(999_999), "1M"),
