@@ -97,7 +97,7 @@ class BacktestRow:
     coverage: float
 
 
-def backtest(frontier: Frontier, rng: np.random.Generator, replicates: int = 200) -> list[Prediction]:
+def backtest(frontier: Frontier, rng: np.random.Generator, replicates: int = 100) -> list[Prediction]:
     """Predictions of every candidate from every budget that leaves it a degree of freedom."""
     predictions: list[Prediction] = []
     for count in range(3, len(frontier.flops)):

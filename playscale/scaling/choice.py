@@ -19,9 +19,11 @@ BACKTEST_BUDGETS = 5
 # share of the saturating law's: a curve that has not bent yet is no evidence that it will not.
 # A broken law is backtested and listed but never chosen: after a recent break its extrapolation is nearly free.
 POWER_SHARE = 2 / 3
-# Laws whose backtest errors are within this factor of the chosen one's share its intervals.
-EQUALLY_GOOD = 1.1
-# Where fewer backtest intervals than this held, intervals are widened, by at most WIDEST.
+# A law fitted to the last decades alone replaces the one fitted to all budgets only below this share of its errors.
+WINDOW_SHARE = 3 / 4
+# Laws whose backtest errors are within this factor of the chosen one's, or below, share its intervals.
+EQUALLY_GOOD = 1.25
+# Where fewer intervals of the later backtests than this held, intervals are widened, by at most WIDEST.
 COVERED = 0.9
 WIDEST = 3.0
 
@@ -79,9 +81,12 @@ def _by_backtest(
     target: str, score: dict[Candidate, float], predictions: Sequence[Prediction]
 ) -> tuple[Candidate, list[Candidate], str]:
     bending = min((c for c in score if c.form is SATURATING), key=score.__getitem__)
+    if score[bending] > WINDOW_SHARE * score[SATURATING_ALL]:
+        bending = SATURATING_ALL
     straight = min((c for c in score if c.form is POWER), key=score.__getitem__, default=bending)
     chosen = straight if score[straight] < POWER_SHARE * score[bending] else bending
-    pool = [c for c in score if c != chosen and score[c] <= EQUALLY_GOOD * score[chosen]]
+    # The saturating law always shares: a floor that cannot be felt yet is what a power law's interval would miss.
+    pool = [c for c in score if c != chosen and (c == SATURATING_ALL or score[c] <= EQUALLY_GOOD * score[chosen])]
     own = [p for p in predictions if p.candidate == chosen]
     error = float(np.median([abs(p.error) for p in own]))
     held = sum(p.inside for p in own) / len(own)
@@ -93,7 +98,7 @@ def _by_backtest(
     if PLAIN in score and chosen != PLAIN:
         why += f"; a power law through all budgets has {score[PLAIN] / score[chosen]:.2g} times its error"
     if pool:
-        why += f"; its intervals are shared with what backtests equally well: {', '.join(c.name(target) for c in pool)}"
+        why += f"; its intervals are shared with {', '.join(c.name(target) for c in pool)}"
     return chosen, pool, why
 
 
@@ -110,7 +115,9 @@ def _by_default(frontier: Frontier) -> tuple[Candidate, list[Candidate], str]:
 
 
 def _widening(predictions: Sequence[Prediction], chosen: Candidate) -> float:
-    own = [p for p in predictions if p.candidate == chosen]
+    """From the later half of the origins: a law fitted to few budgets says little about it fitted to all of them."""
+    middle = np.median([p.from_flops for p in predictions]) if predictions else 0.0
+    own = [p for p in predictions if p.candidate == chosen and p.from_flops >= middle]
     if not own or sum(p.inside for p in own) >= COVERED * len(own):
         return 1.0
     return float(np.clip(np.quantile([p.strain for p in own], LEVEL), 1.0, WIDEST))

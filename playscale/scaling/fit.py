@@ -152,7 +152,7 @@ def _fit_target(cells: Cells, rng: np.random.Generator, replicates: int) -> Targ
     choice = choose(frontier, rng, replicates, about)
     exponents = fit_exponents(cells, profiles, rng, fewer)
     try:
-        parametric = fit_parametric(cells, rng, min(PARAMETRIC_REPLICATES, max(20, fewer // 5)))
+        parametric = fit_parametric(cells, rng, max(20, min(PARAMETRIC_REPLICATES, fewer)))
     except FitError:
         parametric = None
     forecaster = make_forecaster(choice, exponents, parametric, cells)

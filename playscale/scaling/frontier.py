@@ -178,9 +178,9 @@ def _refit(form: Form, x: np.ndarray, cost: np.ndarray, theta: np.ndarray) -> np
 
 
 def _solve(form: Form, x: np.ndarray, cost: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    def residuals(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def residuals(theta: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         fitted, jacobian = form.curve(theta, x)
-        return fitted - cost, jacobian
+        return fitted - cost[rows], jacobian
 
     return minimise(residuals, start)
 

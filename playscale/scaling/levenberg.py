@@ -10,7 +10,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-Residuals = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Residuals = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+# An objective this small is a perfect fit to double precision.
+PERFECT = 1e-22
+# Damping beyond which no step changes anything any more.
+STUCK = 1e8
 
 
 def minimise(
@@ -19,39 +24,51 @@ def minimise(
     *,
     delta: float | None = None,
     iterations: int = 80,
-    tolerance: float = 1e-9,
+    tolerance: float = 1e-7,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Minimise sum of squares/2 (or of Huber losses with threshold `delta`) per problem.
+    """Minimise half the sum of squares (or the sum of Huber losses with threshold `delta`) of each problem.
 
-    residuals: theta [R, P] -> (r [R, n], J [R, n, P] with J = dr/dtheta). start [R, P]. Stops when every problem's last
-    accepted step lowered its objective by less than `tolerance` of it, or its damping is exhausted.
-    Returns (theta [R, P], objective [R]); a problem whose objective is not finite keeps its start and inf.
+    residuals: (theta [A, P], rows [A]: which of the R problems these are) -> (r [A, n], J [A, n, P] = dr/dtheta).
+    start [R, P]. A problem is finished when two accepted steps in a row lower its objective by less than `tolerance` of
+    it, or when no step lowers it any more; the others go on without it.
+    Returns (theta [R, P], objective [R]); a problem whose objective is never finite keeps its start, and inf.
     """
     theta = np.array(start, dtype=float)
-    r, jacobian = residuals(theta)
-    value = objective(r, delta)
-    damping = np.full(len(theta), 1e-3)
-    eye = np.eye(theta.shape[1])
+    value = np.full(len(theta), np.inf)
+    rows = np.arange(len(theta))
+    r, jacobian = residuals(theta, rows)
+    value[:] = objective(r, delta)
+    damping, calm = np.full(len(theta), 1e-3), np.zeros(len(theta), dtype=int)
     for _ in range(iterations):
-        weights = 1.0 if delta is None else np.minimum(1.0, delta / np.maximum(np.abs(r), 1e-300))
-        weighted = np.nan_to_num(jacobian) * (np.ones_like(r) * weights)[:, :, None]
-        normal = np.swapaxes(weighted, 1, 2) @ np.nan_to_num(jacobian)
-        gradient = np.einsum("rnp,rn->rp", weighted, np.nan_to_num(r))
-        scale = np.maximum(np.einsum("rpp->rp", normal), 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None] + 1e-30)
-        damped = normal + (damping[:, None] * scale)[:, :, None] * eye + 1e-30 * eye
-        step = np.linalg.solve(damped, gradient[:, :, None])[:, :, 0]
-        trial = theta - np.clip(step, -5.0, 5.0)
-        r_trial, jacobian_trial = residuals(trial)
-        value_trial = objective(r_trial, delta)
-        better = value_trial < value
-        settled = (better & (value - value_trial <= tolerance * value)) | (~better & (damping > 1e8))
-        theta[better], r[better], jacobian[better] = trial[better], r_trial[better], jacobian_trial[better]
-        value[better] = value_trial[better]
-        damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-12, 1e12)
-        damping[settled & ~better] = 1e9
-        if settled.all():
+        if len(rows) == 0:
             break
+        trial = theta[rows] - _step(r, jacobian, damping, delta)
+        r_trial, jacobian_trial = residuals(trial, rows)
+        value_trial, before = objective(r_trial, delta), value[rows]
+        better = value_trial < before
+        small = better & (before - value_trial <= tolerance * before)
+        calm = np.where(small, calm + 1, np.where(better, 0, calm))
+        theta[rows[better]], value[rows[better]] = trial[better], value_trial[better]
+        r[better], jacobian[better] = r_trial[better], jacobian_trial[better]
+        damping = np.where(better, np.maximum(damping / 5, 1e-12), damping * 4)
+        going = (calm < 2) & (damping < STUCK) & (value[rows] > PERFECT)
+        rows, r, jacobian, damping, calm = rows[going], r[going], jacobian[going], damping[going], calm[going]
     return theta, value
+
+
+def _step(r: np.ndarray, jacobian: np.ndarray, damping: np.ndarray, delta: float | None) -> np.ndarray:
+    """The damped Gauss-Newton step [A, P], each part of it at most 5 long."""
+    jacobian, r = np.nan_to_num(jacobian), np.nan_to_num(r)
+    weighted = (
+        jacobian if delta is None else jacobian * np.minimum(1.0, delta / np.maximum(np.abs(r), 1e-300))[:, :, None]
+    )
+    across = np.swapaxes(weighted, 1, 2)
+    normal = across @ jacobian
+    gradient = across @ r[:, :, None]
+    size = np.einsum("rpp->rp", normal)
+    scale = np.maximum(size, 1e-12 * size.sum(axis=1)[:, None] + 1e-30)
+    damped = normal + (damping[:, None] * scale + 1e-30)[:, :, None] * np.eye(jacobian.shape[2])
+    return np.clip(np.linalg.solve(damped, gradient)[:, :, 0], -5.0, 5.0)
 
 
 def objective(r: np.ndarray, delta: float | None) -> np.ndarray:

@@ -152,8 +152,8 @@ def _refit(x: np.ndarray, y: np.ndarray, cost: np.ndarray, theta: np.ndarray) ->
 def _solve(
     x: np.ndarray, y: np.ndarray, cost: np.ndarray, start: np.ndarray, iterations: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    def residuals(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def residuals(theta: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         fitted, jacobian = curve(theta, x, y)
-        return fitted - cost, jacobian
+        return fitted - cost[rows], jacobian
 
     return minimise(residuals, start, delta=DELTA, iterations=iterations)

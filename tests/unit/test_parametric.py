@@ -102,9 +102,9 @@ def test_many_problems_at_once_are_the_same_as_one_at_a_time() -> None:
         decay = np.exp(-theta[:, 1:] * x)
         return theta[:, :1] * decay - of, np.stack([decay, -theta[:, :1] * x * decay], axis=2)
 
-    together, values = minimise(lambda t: residuals(t, data), np.ones((8, 2)))
+    together, values = minimise(lambda t, rows: residuals(t, data[rows]), np.ones((8, 2)))
     for i in range(8):
-        alone, value = minimise(lambda t, i=i: residuals(t, data[i : i + 1]), np.ones((1, 2)))
+        alone, value = minimise(lambda t, _, i=i: residuals(t, data[i : i + 1]), np.ones((1, 2)))
         assert together[i] == pytest.approx(alone[0], rel=1e-4)
         assert values[i] == pytest.approx(value[0], rel=1e-6)
 
