@@ -20,19 +20,14 @@ def study(spec: str, out: str, tracking_uri: str = "") -> str:
     """
     games = collect(spec=spec, out=out).set_caching_options(False)
     corpus = prepare(spec=spec, games=games.output, out=out).set_caching_options(False)
-    grid = plan(spec=spec, corpus=corpus.output, out=out).set_caching_options(False)
-    references = evaluate(
-        spec=spec, run="references", checkpoints="", corpus=corpus.output, out=out, tracking_uri=tracking_uri
-    ).set_caching_options(False)
+    grid = plan(spec=spec, corpus=corpus.output, out=out, tracking_uri=tracking_uri).set_caching_options(False)
+    references = evaluate(spec=spec, run="references", checkpoints="", out=out, tracking_uri=tracking_uri)
+    references.set_caching_options(False).after(grid)
+    # Nothing but the loop's own item may come from another task: kfp.local puts the item in its place.
     with dsl.ParallelFor(grid.output) as run:
-        trained = train(
-            spec=spec, run=run, corpus=corpus.output, out=out, tracking_uri=tracking_uri
-        ).set_caching_options(False)
-        played = evaluate(
-            spec=spec, run=run, checkpoints=trained.output, corpus=corpus.output, out=out, tracking_uri=tracking_uri
-        ).set_caching_options(False)
-    fitted = fit(
-        spec=spec, corpus=corpus.output, evaluated=dsl.Collected(played.output), out=out, tracking_uri=tracking_uri
-    ).set_caching_options(False)
-    fitted.after(references)
+        trained = train(spec=spec, run=run, out=out, tracking_uri=tracking_uri).set_caching_options(False)
+        played = evaluate(spec=spec, run=run, checkpoints=trained.output, out=out, tracking_uri=tracking_uri)
+        played.set_caching_options(False)
+    fitted = fit(spec=spec, evaluated=dsl.Collected(played.output), out=out, tracking_uri=tracking_uri)
+    fitted.set_caching_options(False).after(references)
     return fitted.outputs["Output"]

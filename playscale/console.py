@@ -81,7 +81,8 @@ def fit_tables(fit: Mapping[str, Any]) -> list[Table | str]:
     """The laws, the forecasts, forecast against held-out truth, and the warnings of a fit.json."""
     laws = _table("Power laws", "best by", "law", "at", "exponent (95 %)", "R²", "n")
     for row in fit["power_laws"]:
-        law = f"{row['quantity']} ~ {'dev_loss' if row['at'] == 'dev_loss' else 'FLOPs'}^a"
+        quantity, _, of = row["quantity"].partition(" of ")
+        law = f"{quantity} ~ {of or 'FLOPs'}^a"
         exponent = f"{row['exponent']:+.3f} {interval(row['low'], row['high'], '.3f')}"
         laws.add_row(row["target"], law, row["at"], exponent, _number(row["r2"], ".3f"), str(row["n"]))
     columns = ("FLOPs", "params", "samples", "target")

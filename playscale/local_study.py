@@ -18,11 +18,13 @@ from rich.table import Table
 from playscale.console import fit_tables, points_table, show
 from playscale.points import read_points
 from playscale.progress import TaskProgress, read_progress
-from playscale.steps import SUPERVISOR, default_tracking_uri
+from playscale.steps import REFERENCES, SUPERVISOR, default_tracking_uri
 from playscale.storage import read_json
 from playscale.study import StudySpec, read_spec
 
 LINE_SECONDS = 15.0
+AT_ONCE = 2  # tasks that kfp.local runs side by side
+MEASURABLE = 0.05  # of a task, before which its speed says little
 
 
 def run_study(spec_path: Path, out: Path | None, tracking_uri: str | None) -> None:
@@ -36,10 +38,13 @@ def run_study(spec_path: Path, out: Path | None, tracking_uri: str | None) -> No
     place.mkdir(parents=True, exist_ok=True)
     tracking = tracking_uri or default_tracking_uri(place)
     started = time.time()
+    show(
+        f"study {spec.name}: {len(spec.runs())} training runs, {len(spec.budgets + spec.held_out)} budgets, in {place}"
+    )
     with _locked(place), (place / "pipeline.log").open("a") as log:
         for stale in (place / "progress").glob("*.json"):
             stale.unlink()
-        threads = str(max(1, (os.cpu_count() or 1) // 2))  # kfp.local runs two tasks at once
+        threads = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
         environment = (
             {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"} | os.environ | {SUPERVISOR: str(os.getpid())}
         )
@@ -96,7 +101,7 @@ def _watch(process: subprocess.Popen[bytes], place: Path, spec: StudySpec, start
         if running and time.time() - spoken > LINE_SECONDS:
             spoken = time.time()
             console.print(
-                f"{_clock(time.time() - started)} {_left(tasks, spec, started)}; " + "; ".join(running), soft_wrap=True
+                f"{_clock(time.time() - started)} {_left(tasks, spec)}; " + "; ".join(running), soft_wrap=True
             )
 
 
@@ -104,7 +109,7 @@ def _picture(tasks: list[TaskProgress], spec: StudySpec, started: float) -> Tabl
     table = Table(
         box=None,
         show_header=False,
-        title=f"{spec.name}: {_clock(time.time() - started)}, {_left(tasks, spec, started)}",
+        title=f"{spec.name}: {_clock(time.time() - started)}, {_left(tasks, spec)}",
     )
     for task in tasks:
         bar = "━" * round(20 * task.fraction)
@@ -116,16 +121,20 @@ def _picture(tasks: list[TaskProgress], spec: StudySpec, started: float) -> Tabl
     return table
 
 
-def _left(tasks: list[TaskProgress], spec: StudySpec, started: float) -> str:
-    """The time left, from the work done so far: training and playing are nearly all of it, alike for every size."""
-    runs = max(1, len(spec.sizes) * len(spec.seeds))
-    weights = {"collect": 0.5, "prepare": 0.1, "plan": 0.1, "train": 2.0, "evaluate": 1.0, "fit": 0.2}
-    total = 0.8 + runs * 3.0 + weights["fit"]
-    done = sum(weights[task.task.split("-")[0]] * task.fraction for task in tasks if task.task != "evaluate-references")
-    if done < 0.3:
-        return "estimating the time left"
-    left = (time.time() - started) * max(total - done, 0) / done
-    return f"about {max(1, round(left / 60))} min left"
+def _left(tasks: list[TaskProgress], spec: StudySpec) -> str:
+    """The time left: every size takes about as long to train as every other (the same FLOPs), and so to evaluate."""
+    runs = len(spec.sizes) * len(spec.seeds)
+    left = 0.0
+    for kind in ("train", "evaluate"):
+        begun = [t for t in tasks if t.task.startswith(kind) and t.task != f"evaluate-{REFERENCES}"]
+        known = [t.seconds / t.fraction for t in begun if t.fraction > MEASURABLE and t.seconds > 1]
+        if not known and kind == "train":
+            return "estimating the time left"
+        each = (
+            sum(known) / len(known) if known else left / max(1, runs)
+        )  # before the first evaluation: as long as training
+        left += (runs - sum(t.fraction for t in begun)) * each
+    return f"about {max(1, round(left / AT_ONCE / 60))} min left"
 
 
 def _clock(seconds: float) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from playscale.lifeline import follow
 from playscale.progress import ProgressFile, reporting
@@ -38,6 +38,11 @@ class Workplace:
     spec: StudySpec
     out: Path
     tracking_uri: str
+
+    def planned(self) -> dict[str, Any]:
+        """What the plan step wrote."""
+        planned: dict[str, Any] = read_json(self.out / "plan.json")
+        return planned
 
     def experiment(self) -> MlflowExperiment:
         from playscale.tracking.mlflow_tracker import MlflowExperiment
@@ -93,28 +98,35 @@ def prepare(spec: str, games: str, out: str) -> str:
         return str(prepare_corpus(games, work.out / "corpus", game=work.spec.game, progress=progress).uri)
 
 
-def plan(spec: str, corpus: str, out: str) -> list[str]:
-    """Which cells of the grid will be trained, and which cannot be. Returns the names of the training runs."""
+def plan(spec: str, corpus: str, out: str, tracking_uri: str) -> list[str]:
+    """Which cells of the grid will be trained, and which cannot be. Returns the names of the training runs.
+
+    The plan also holds the corpus's URI, for the steps after it. The study's MLflow experiment is made here, where
+    nothing runs beside it: two processes that make an SQLite store at once trip over each other.
+    """
     from playscale.corpus.bigram import bigram_cross_entropy
     from playscale.corpus.corpus import Corpus
     from playscale.training.plan import plan_grid
 
-    with _step("plan", spec, out) as (work, progress):
+    with _step("plan", spec, out, tracking_uri) as (work, progress):
         games = Corpus.open(corpus)
         grid = plan_grid(work.spec.game, work.spec.runs(), games)
-        write_json(work.out / "plan.json", grid.to_dict() | {"bigram_dev_loss": bigram_cross_entropy(games)})
+        baseline = {"corpus": str(games.uri), "bigram_dev_loss": bigram_cross_entropy(games)}
+        write_json(work.out / "plan.json", grid.to_dict() | baseline)
+        work.experiment()
         progress(grid.summary(), 1.0)
         return list(grid.runs)
 
 
-def train(spec: str, run: str, corpus: str, out: str, tracking_uri: str) -> str:
+def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
     """Train one model through its budgets. Returns the directory of its checkpoints."""
     from playscale.training.config import TrainConfig
 
     with _step(f"train-{run}", spec, out, tracking_uri) as (work, progress):
-        config = TrainConfig.model_validate(read_json(work.out / "plan.json")["runs"][run])
+        planned = work.planned()
+        config = TrainConfig.model_validate(planned["runs"][run])
         folder = work.out / "train" / run
-        train_tracked(work.experiment(), run, corpus, folder, config, progress)
+        train_tracked(work.experiment(), run, planned["corpus"], folder, config, progress)
         return str(folder / "checkpoints")
 
 
@@ -138,7 +150,7 @@ def train_tracked(
     return points
 
 
-def evaluate(spec: str, run: str, checkpoints: str, corpus: str, out: str, tracking_uri: str) -> str:
+def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str) -> str:
     """Play every checkpoint of a run, or the references (random policy, expert). Returns the results' directory."""
     from playscale.rollout.evaluate import evaluate as play
 
@@ -146,7 +158,7 @@ def evaluate(spec: str, run: str, checkpoints: str, corpus: str, out: str, track
         folder = work.out / "evaluate" / run
         asked = work.spec.evaluate
         if run == REFERENCES:
-            _references(work, corpus, folder, progress)
+            _references(work, folder, progress)
             return str(folder)
         budgets = sorted(local_path(checkpoints).iterdir(), key=lambda path: float(path.name))
         evaluations = play(
@@ -175,7 +187,7 @@ def log_evaluations(experiment: MlflowExperiment, evaluations: Sequence[Evaluati
             run.log_artifacts(folder / evaluation.name, "evaluation")
 
 
-def _references(work: Workplace, corpus: str, folder: Path, progress: ProgressFile) -> None:
+def _references(work: Workplace, folder: Path, progress: ProgressFile) -> None:
     """How a uniformly random policy and the expert do, beside the agents."""
     from playscale.corpus.corpus import Corpus
     from playscale.games.game import get_game
@@ -191,7 +203,7 @@ def _references(work: Workplace, corpus: str, folder: Path, progress: ProgressFi
         seed=asked.seed,
         progress=progress,
     )
-    references = [random.reference(), expert_reference(Corpus.open(corpus))]
+    references = [random.reference(), expert_reference(Corpus.open(work.planned()["corpus"]))]
     write_json(folder / "references.json", [reference._asdict() for reference in references])
     experiment = work.experiment()
     for reference in references:
@@ -207,7 +219,7 @@ class Fitted(NamedTuple):
     report: Path
 
 
-def fit(spec: str, corpus: str, out: str, tracking_uri: str) -> Fitted:
+def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
     """Fit the laws to all points that the study's experiment holds; write points.csv, fit.json and the report."""
     from playscale.points import write_points
     from playscale.report.evidence import Reference
@@ -238,7 +250,7 @@ def fit(spec: str, corpus: str, out: str, tracking_uri: str) -> Fitted:
             title=f"Study {work.spec.name}: {work.spec.method} in {work.spec.game}",
             replays=best_replays(work.spec.game, work.out / "evaluate"),
             references=references,
-            details=study_details(work.spec, corpus, work.out),
+            details=study_details(work.spec, work.planned()),
         )
         metrics = headline(result)
         run = experiment.start("fit", f"fit of {work.spec.name}")

@@ -14,7 +14,6 @@ from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
 from playscale.report.replay import Replay
 from playscale.rollout.evaluation import read_evaluation
-from playscale.storage import read_json
 from playscale.study import StudySpec
 
 REPLAY_BLOCK = 1024
@@ -48,13 +47,11 @@ def best_replays(game_name: str, folder: Path) -> list[Replay]:
     ]
 
 
-def study_details(spec: StudySpec, corpus_uri: str, out: Path) -> dict[str, str]:
+def study_details(spec: StudySpec, plan: Mapping[str, Any]) -> dict[str, str]:
     """What a reader needs to run the study again."""
-    corpus = Corpus.open(corpus_uri)
-    bigram = read_json(out / "plan.json")["bigram_dev_loss"]
     return {
-        "corpus": corpus.summary(),
-        "previous-action bigram": f"dev loss {bigram:.3f} nats per action",
+        "corpus": Corpus.open(plan["corpus"]).summary(),
+        "previous-action bigram": f"dev loss {plan['bigram_dev_loss']:.3f} nats per action",
         "agents": f"{spec.method}, {spec.core} core, sizes {', '.join(spec.sizes)}, seeds {list(spec.seeds)}",
         "budgets": ", ".join(f"{budget:.3g}" for budget in spec.budgets) + " FLOPs",
         "held-out budgets": ", ".join(f"{budget:.3g}" for budget in spec.held_out) + " FLOPs",
@@ -70,6 +67,7 @@ def headline(fit: Mapping[str, Any]) -> dict[str, float]:
     for law in fit["power_laws"]:
         figures[f"exponent/{law['target']}/{law['quantity']}/{law['at']}"] = law["exponent"]
     for row in fit["held_out"]:
+        budget = f"{row['flops']:.3g}".replace("+", "")
         for key in ("measured", "value", "low", "high"):
-            figures[f"held_out/{row['target']}/{row['flops']:.3g}/{row['params']:.0f}/{key}"] = row[key]
+            figures[f"held_out/{row['target']}/{budget}/{row['params']:.0f}/{key}"] = row[key]
     return {name: value for name, value in figures.items() if value is not None}

@@ -8,7 +8,6 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def fit(
     spec: str,
-    corpus: str,
     evaluated: list,
     out: str,
     tracking_uri: str,
@@ -20,7 +19,7 @@ def fit(
 
     from playscale import steps
 
-    result = steps.fit(spec, corpus, out, tracking_uri)
+    result = steps.fit(spec, out, tracking_uri)
     for name, value in result.metrics.items():
         metrics.log_metric(name, value)
     shutil.copyfile(result.report, report.path)

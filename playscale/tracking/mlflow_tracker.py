@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 
@@ -113,10 +114,16 @@ class MlflowRun:
         self.client.log_batch(self.id, tags=[RunTag(key, filled[key]) for key in TAGS if key in filled])
 
     def log_dataset(self, name: str, uri: str, digest: str, context: str) -> None:
-        """Log a corpus as an input of the run."""
+        """Log a corpus as an input of the run.
+
+        Runs that log the same corpus at the same moment trip over each other in the store; the second try finds it there.
+        """
         dataset = Dataset(name, digest[:36], source_type="local", source=json.dumps({"uri": uri}))
         entry = DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
-        self.client.log_inputs(self.id, datasets=[entry])
+        try:
+            self.client.log_inputs(self.id, datasets=[entry])
+        except MlflowException:
+            self.client.log_inputs(self.id, datasets=[entry])
 
     def log_artifacts(self, path: Path, folder: str) -> None:
         """Store a file, or every file of a directory, under `folder` of the run's artifacts."""
