@@ -1,0 +1,28 @@
+"""A disk that fills up: one line, exit code 2, nothing half-written, and enough to go on with once there is room."""
+
+import os
+import subprocess
+
+import pytest
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_prepare_on_a_full_disk(cli, small_disk, tmp_path):
+    assert cli("collect", "--games", 4, "--max-steps", 500, "--out", "games", cwd=tmp_path).returncode == 0
+    result = cli("prepare", "games", "--out", small_disk / "corpus", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "No space left" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert [path for path in small_disk.rglob("*") if path.is_file()] == []
+    assert cli("prepare", "games", "--out", "corpus", cwd=tmp_path).returncode == 0
