@@ -16,6 +16,13 @@ class LstmCore(nn.Module):
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(width, width, layers)
+        for name, parameter in self.lstm.named_parameters():
+            if name.startswith("bias"):
+                nn.init.zeros_(parameter)
+                if name.startswith("bias_ih"):  # remember at first (Jozefowicz et al., ICML 2015)
+                    nn.init.ones_(parameter.data[width : 2 * width])
+            else:
+                nn.init.normal_(parameter, std=width**-0.5)
 
     def initial_state(self, batch: int, device: torch.device | str | None = None) -> State:
         shape = (batch, self.lstm.num_layers, self.lstm.hidden_size)

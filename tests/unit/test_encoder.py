@@ -1,3 +1,4 @@
+import itertools
 import json
 from dataclasses import asdict
 
@@ -85,7 +86,9 @@ def test_each_row_reaches_its_part_and_no_other(row, seen):
     widths = encoder_widths(1.0)
     sizes = [widths.message, widths.status, widths.map, widths.crop, widths.action]
     changed = {
-        name for name, a, b in zip(PARTS, blank.split(sizes), written.split(sizes), strict=True) if not torch.equal(a, b)
+        name
+        for name, a, b in zip(PARTS, blank.split(sizes), written.split(sizes), strict=True)
+        if not torch.equal(a, b)
     }
     assert changed == {seen}
 
@@ -160,7 +163,7 @@ def test_widths_survive_json_and_grow_with_the_scale():
     widths = encoder_widths(0.37)
     assert NetHackWidths(**json.loads(json.dumps(asdict(widths)))) == widths
     columns = [encoder_widths(10 ** (e / 10)) for e in range(-11, 15)]
-    for smaller, larger in zip(columns, columns[1:], strict=False):
+    for smaller, larger in itertools.pairwise(columns):
         for name, value in asdict(larger).items():
             assert np.all(np.asarray(value) >= np.asarray(asdict(smaller)[name])), name
 

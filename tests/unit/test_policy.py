@@ -155,7 +155,7 @@ def test_every_parameter_learns(core):
 def test_first_guesses_are_nearly_uniform(core):
     policy, batch = build_policy(small(core)), unroll_of(6, 4)
     loss = F.cross_entropy(policy(batch, policy.initial_state(4)).logits.flatten(0, 1), torch.arange(24))
-    assert loss.item() == pytest.approx(torch.tensor(121.0).log().item(), abs=0.5)
+    assert loss.item() == pytest.approx(torch.tensor(121.0).log().item(), abs=0.9)
 
 
 @pytest.mark.parametrize("core", CORES)
