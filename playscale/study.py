@@ -154,13 +154,15 @@ def _numbers(value: Any) -> Any:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first of a spec's errors in one line."""
-    first = error.errors()[0]
+    """The most telling of a spec's errors in one line: an unknown key explains a missing one."""
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _keys_at(first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.0)
         return f"unknown key {place!r}; did you mean {near[0]!r}? known keys: {', '.join(known)}"
+    if first["type"] == "missing":
+        return f"missing key {place!r}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{place}: {message}" if place else message
 
