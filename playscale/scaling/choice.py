@@ -85,8 +85,10 @@ def _by_backtest(
         bending = SATURATING_ALL
     straight = min((c for c in score if c.form is POWER), key=score.__getitem__, default=bending)
     chosen = straight if score[straight] < POWER_SHARE * score[bending] else bending
-    # The saturating law always shares: a floor that cannot be felt yet is what a power law's interval would miss.
-    pool = [c for c in score if c != chosen and (c == SATURATING_ALL or score[c] <= EQUALLY_GOOD * score[chosen])]
+    # With a power law the saturating one always shares: a floor not felt yet is what the power law's interval misses.
+    shares = {c for c in score if score[c] <= EQUALLY_GOOD * score[chosen]}
+    shares |= {SATURATING_ALL} if chosen.form is POWER else set()
+    pool = [c for c in score if c in shares and c != chosen]
     own = [p for p in predictions if p.candidate == chosen]
     error = float(np.median([abs(p.error) for p in own]))
     held = sum(p.inside for p in own) / len(own)
