@@ -57,7 +57,7 @@ def train_bc(
     left = [cell for cell in run.cells if cell.budget not in points]
     if left:
         run.check_ahead(left)
-        setting = _setting(run, corpus, device, tracker or NullTracker(), progress or _silent)
+        setting = _setting(run, corpus, device, NullTracker() if tracker is None else tracker, progress or _silent)
         try:
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 _train(run, setting, left, points)

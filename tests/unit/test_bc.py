@@ -1,0 +1,203 @@
+"""Behavioural cloning: against a slow twin, and what a run leaves behind."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import toy_game
+
+from playscale.agents.checkpoint import load_checkpoint, load_policy
+from playscale.agents.flops import params, training_flops_per_sample
+from playscale.agents.policy import build_policy
+from playscale.agents.sizing import config_for_size
+from playscale.points import read_points, to_row
+from playscale.training.bc import bc_loss, train_bc
+from playscale.training.config import TrainConfig, budget_name
+from playscale.training.meter import NonFiniteError
+
+BATCH, UNROLL, RATE, WARMUP, CLIP = 4, 8, 0.01, 3, 0.5
+
+
+def config(steps=(), **values):
+    """A run of the smallest size with a budget at each of these steps."""
+    given = {"size": "10k", "batch": BATCH, "unroll": UNROLL, "learning_rate": RATE, "warmup_steps": WARMUP}
+    budgets = tuple(float(step * BATCH * UNROLL * per_sample()) for step in steps)
+    return TrainConfig(**given | {"clip_norm": CLIP, "dev_samples": 200, "budgets": budgets} | values)
+
+
+def per_sample():
+    return training_flops_per_sample(config_for_size(toy_game.Recall(), "10k", "lstm"))
+
+
+class Curves(list):
+    def log_metrics(self, metrics, samples):
+        self.append((samples, dict(metrics)))
+
+    def of(self, name):
+        return {samples: metrics[name] for samples, metrics in self if name in metrics}
+
+
+def twin(corpus, rates):
+    """The weights after len(rates) steps, by a loop as plain as possible."""
+    torch.manual_seed(0)
+    policy = build_policy(config_for_size(toy_game.Recall(), "10k", "lstm"))
+    optimizer = torch.optim.Adam(policy.parameters(), foreach=False, fused=False)
+    state = policy.initial_state(BATCH)
+    stream = corpus.stream(batch=BATCH, unroll=UNROLL, split="train", seed=0)
+    for rate, arrays in zip(rates, stream, strict=False):
+        batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        logits, _, state = policy(batch, state)
+        optimizer.zero_grad()
+        F.cross_entropy(logits.flatten(0, 1), batch["action"].flatten()).backward()
+        norm = math.sqrt(sum(float((p.grad.double() ** 2).sum()) for p in policy.parameters()))
+        for p in policy.parameters():
+            p.grad *= min(1.0, CLIP / norm)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+    return policy
+
+
+def assert_same_weights(path, policy):
+    for name, value in load_checkpoint(path).weights.items():
+        torch.testing.assert_close(value, policy.state_dict()[name], rtol=1e-3, atol=1e-5)
+
+
+def warm(step):
+    return RATE * min(1.0, (step + 1) / (WARMUP + 1))
+
+
+def test_the_loss_is_the_mean_over_valid_transitions():
+    rng = np.random.default_rng(0)
+    logits, action = rng.normal(size=(5, 3, 4)), rng.integers(0, 4, (5, 3))
+    valid = rng.random((5, 3)) < 0.6
+    total = 0.0
+    for t, b in zip(*np.nonzero(valid), strict=True):
+        p = np.exp(logits[t, b]) / np.exp(logits[t, b]).sum()
+        total -= math.log(p[action[t, b]])
+    found = bc_loss(torch.tensor(logits), torch.tensor(action), torch.tensor(valid))
+    assert float(found) == pytest.approx(total / valid.sum())
+
+
+def test_a_run_is_what_a_plain_loop_makes(recall, tmp_path):
+    points = train_bc(recall.uri, tmp_path, config([6, 20]))
+    for point, steps in zip(points, (6, 20), strict=True):
+        path = tmp_path / "checkpoints" / budget_name(point.flops)
+        assert_same_weights(path, twin(recall, [warm(step) for step in range(steps)]))
+
+
+def test_a_cooldown_branch_leaves_the_run_alone(recall, tmp_path):
+    points = train_bc(recall.uri, tmp_path, config([10, 20], cooldown=0.4))
+    assert [point.samples for point in points] == [10 * BATCH * UNROLL, 20 * BATCH * UNROLL]
+    for point, steps, leaves in zip(points, (10, 20), (6, 12), strict=True):
+        branch = [RATE * (steps - step) / (steps - leaves + 1) for step in range(leaves, steps)]
+        path = tmp_path / "checkpoints" / budget_name(point.flops)
+        assert_same_weights(path, twin(recall, [warm(step) for step in range(leaves)] + branch))
+    assert_same_weights(tmp_path / "resume" / "000000012", twin(recall, [warm(step) for step in range(12)]))
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "points.csv", "resume", "run.json"}
+
+
+def test_the_points_say_what_was_trained(recall, tmp_path):
+    asked = config([10], held_out=(20.4 * BATCH * UNROLL * per_sample(),), seed=7)
+    points = train_bc(recall.uri, tmp_path, asked)
+    policy, _ = load_policy(tmp_path / "checkpoints" / budget_name(points[0].flops))
+    assert [point.split for point in points] == ["fit", "held-out"]
+    assert [point.flops for point in points] == list(asked.cells)
+    assert [point.samples for point in points] == [10 * BATCH * UNROLL, 20 * BATCH * UNROLL]
+    for point in points:
+        assert (point.game, point.method, point.run, point.seed) == ("recall", "bc", "bc-lstm-10k-s7", 7)
+        assert point.params == params(policy)
+        assert float(point.extra["flops_6nd"]) == pytest.approx(6 * point.params * point.samples, rel=1e-5)
+        assert point.dev_loss_se > 0
+        assert point.return_mean is None
+        meta = load_checkpoint(tmp_path / "checkpoints" / budget_name(point.flops), expect_game="recall").meta
+        assert meta["point"]["dev_loss"] == point.dev_loss
+        assert meta["dev_samples"] == 200
+    assert [to_row(point) for point in read_points(tmp_path / "points.csv")] == [to_row(point) for point in points]
+
+
+@pytest.mark.parametrize("core", ["lstm", "transformer"])
+def test_it_learns_what_only_memory_can_know(recall, tmp_path, core):
+    """Without memory, no policy is better than a guess among the cues at each question."""
+    dev = np.concatenate([recall.read_game(game.key)["symbol"] for game in recall.games if game.split == "dev"])
+    without_memory = (dev == toy_game.QUESTION).mean() * math.log(toy_game.CUES)
+    size = config_for_size(toy_game.Recall(), "10k", core)
+    budget = 700 * 8 * 32 * training_flops_per_sample(size)
+    asked = TrainConfig(size="10k", core=core, budgets=(budget,), batch=8, unroll=32, learning_rate=4e-3)
+    assert train_bc(recall.uri, tmp_path, asked)[0].dev_loss < 0.5 * without_memory
+
+
+def test_curves_and_progress(recall, tmp_path):
+    curves, told = Curves(), []
+    train_bc(recall.uri, tmp_path, config([40, 300], dev_samples=20), curves, lambda *now: told.append(now))
+    step = BATCH * UNROLL
+    assert list(curves.of("train_loss")) == [step * i for i in range(3, 301, 3)]
+    assert curves.of("learning_rate")[3 * step] == pytest.approx(warm(2))
+    assert curves.of("flops")[300 * step] == 300 * step * per_sample()
+    assert min(curves.of("samples_per_second").values()) > 0
+    assert min(curves.of("grad_norm").values()) > 0
+    looks = curves.of("dev_loss")
+    assert {40 * step, 300 * step} < set(looks)
+    assert len(looks) > 5
+    fractions = [fraction for _, fraction in told]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert all(what.startswith("train 10k: loss ") and "samples/s" in what for what, _ in told)
+
+
+def test_the_reported_loss_is_the_mean_since_the_last_report(recall, tmp_path):
+    every, third = Curves(), Curves()
+    train_bc(recall.uri, tmp_path / "a", config([60]), every)
+    train_bc(recall.uri, tmp_path / "b", config([60, 300]), third)
+    losses = list(every.of("train_loss").values())
+    assert len(losses) == 60
+    means = [np.mean(losses[i : i + 3]) for i in range(0, 60, 3)]
+    assert list(third.of("train_loss").values())[:20] == pytest.approx(means)
+
+
+def test_a_loss_that_runs_away_stops_the_run_and_says_on_what(recall, tmp_path):
+    curves = Curves()
+    with pytest.raises(
+        NonFiniteError, match=r"became (nan|inf|-inf) at step \d+ \([\d,]+ samples\).*recall-0000"
+    ) as caught:
+        train_bc(recall.uri, tmp_path, config([10, 50], learning_rate=1e25, clip_norm=1e9, save_seconds=1e-9), curves)
+    record = json.loads((tmp_path / "nonfinite.json").read_text())
+    assert record == caught.value.record
+    assert record["samples"] == record["step"] * BATCH * UNROLL
+    arrays = list(zip(range(record["step"]), recall.stream(batch=BATCH, unroll=UNROLL), strict=False))[-1][1]
+    assert record["games"] == sorted({recall.games[index].key for index in np.unique(arrays["game_id"])})
+    saved = list((tmp_path / "resume").iterdir())
+    assert [int(path.name) for path in saved] == [record["step"] - 1]
+    assert all(torch.isfinite(value).all() for value in load_checkpoint(saved[0]).weights.values())
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_bf16_trains_on_a_cpu_when_asked(recall, tmp_path):
+    point = train_bc(recall.uri, tmp_path, config([30], precision="bf16"))[0]
+    path = tmp_path / "checkpoints" / budget_name(point.flops)
+    assert load_checkpoint(path).meta["precision"] == "bf16"
+    assert all(value.dtype == torch.float32 for value in load_checkpoint(path).weights.values())
+    assert point.dev_loss < math.log(5)
+
+
+def test_bad_input_is_one_clear_line(recall, tmp_path):
+    with pytest.raises(ValueError, match=r"10k.*fewer than 5 optimizer steps"):
+        train_bc(recall.uri, tmp_path / "out", config([2]))
+    with pytest.raises(ValueError, match="device 'cuda:99' is not here"):
+        train_bc(recall.uri, tmp_path / "out", config([6], device="cuda:99"))
+    with pytest.raises(ValueError, match="device 'gpu' is not one torch knows"):
+        train_bc(recall.uri, tmp_path / "out", config([6], device="gpu"))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        train_bc(recall.uri, tmp_path / "file" / "out", config([6]))
+
+
+def test_the_caller_keeps_its_random_numbers(recall, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train_bc(recall.uri, tmp_path, config([6]))
+    assert torch.equal(torch.rand(3), expected)
