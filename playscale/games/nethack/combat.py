@@ -51,19 +51,20 @@ class Monsters:
                 self._tame = set()
 
     def look(self, level: Level, turn: int) -> None:
-        """Sort the monsters in sight into `hostile` and `barred` (squares not to be entered)."""
+        """Sort the monsters in sight into `hostile`, `barred` (squares not to be entered) and, of these, `untouchable`."""
         if self._peaceful:
             self._follow(level, turn)
         if self._tame is None:
             near = {int(level.codes[level.hero + step]) for step in DIRECTIONS.values()}
             self._tame = near & PETS
         self.hostile = level.monsters
-        self.barred = 0
+        self.barred = self.untouchable = 0
         for square in squares(level.monsters):
             kind = int(level.codes[square])
             if square in self._peaceful or kind in UNTOUCHABLE:
                 self.hostile &= ~(1 << square)
                 self.barred |= 1 << square
+                self.untouchable |= (kind in UNTOUCHABLE) << square
             elif kind in self._tame:
                 self.hostile &= ~(1 << square)
 

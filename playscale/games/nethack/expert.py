@@ -41,6 +41,8 @@ class Expert:
         self.items: dict[str, str] | None = None
         self.depth = 0
         self.level, self.monsters = Level(), Monsters()
+        self.levels: dict[int, Level] = {}
+        self.at_home = False
         self.queue = ""
         self.last, self.last_turn = "", -1
         self.tried, self.tried_at, self.tried_turn = "", 0, -1  # the last key decided upon, where and when
@@ -100,6 +102,8 @@ class Expert:
             self.monsters.spare(self.level, target, self.screen.turn)
         elif message.startswith("What do you want to use or apply") and self.pick:
             return self.pick
+        elif "; eat it?" in message or "; eat one?" in message:
+            return "n" if "corpse" in message else "y"
         elif message.startswith("What do you want to eat"):
             letter = _LETTER.search(message)
             if letter:
@@ -111,13 +115,12 @@ class Expert:
     def decide(self) -> str:
         screen = self.screen
         if self.items is None:
+            self.at_home = "gnom" in screen.message or "dwar" in screen.message
             self.throws = screen.title in THROWERS
             self.items = {}
             return "i"
         if screen.level != self.depth:
-            self.depth = screen.level
-            self.level, self.monsters = Level(), Monsters()
-            self.tried = ""
+            self.change_level()
         self.learn()
         self.level.look(screen.chars, screen.colors, screen.square)
         self.level.locked &= self.level.closed
@@ -129,6 +132,19 @@ class Expert:
         self.tried_at, self.tried_turn = screen.square, screen.turn
         return self.tried
 
+    def change_level(self) -> None:
+        """Start on a new level; the one left by stairs is remembered, since the mines may be left again by them."""
+        screen = self.screen
+        self.levels[self.depth] = self.level
+        known = self.levels.get(screen.level) if self.tried == "<" else None
+        self.level, self.monsters = known or Level(), Monsters()
+        if self.tried == ">":
+            self.level.upstairs = 1 << screen.square
+        elif known:
+            known.wrong |= 1 << screen.square
+        self.depth = screen.level
+        self.tried = ""
+
     def learn(self) -> None:
         """What the last thing tried brought to light."""
         screen, level, heard = self.screen, self.level, self.heard
@@ -136,6 +152,8 @@ class Expert:
         step = DIRECTIONS.get(self.tried.lower(), 0)
         if step:
             target = self.tried_at + step
+            if level.boulders >> target & 1 and "in vain" in heard:
+                level.immovable |= 1 << target
             if screen.square == target:
                 level.entered(target)
             elif screen.square == self.tried_at:
@@ -181,7 +199,10 @@ class Expert:
     def descend(self) -> str:
         level = self.level
         here = 1 << level.hero
-        if (level.downstairs | level.tried) & here:
+        if level.upstairs & here and 2 < self.depth < 6 and not self.at_home and not self.pick and level.cave():
+            level.upstairs = 0
+            return "<"
+        if (level.downstairs | level.tried) & ~level.wrong & here:
             level.tried |= here
             return ">"
         if self.pick and not (level.undiggable | level.upstairs) & here:
@@ -204,21 +225,23 @@ class Expert:
     def explore(self) -> str:
         level = self.level
         free, safe = self.free, self.safe
-        path = level.path(level.downstairs | level.shafts, safe)
+        path = level.path(level.downstairs & ~level.wrong | level.shafts, safe)
         if len(path) == 1:
             level.tried |= level.shafts & 1 << path[0]
-        if not level.shafts and len(path) > 3 and self.screen.turn >= self.walk_until:
+        if not (level.shafts | level.wrong) and len(path) > 3 and self.screen.turn >= self.walk_until:
             self.walk_until = self.screen.turn + 1
             return "_"
         path = (
             path
             or level.path(plane(level.codes == _GOLD) & ~self.monsters.barred, safe)
             or level.path(level.frontier() & safe, safe)
-            or level.path((level.frontier() | level.downstairs) & free, free | level.traps)
+            or (level.path((level.frontier() | level.downstairs & ~level.wrong) & free, free | level.traps))
         )
         if path:
             return self.walk(path)
-        return self.force() or self.look_for_doors()
+        if level.wrong:  # there is no other way down
+            level.wrong, self.at_home = 0, True
+        return self.force() or self.break_through() or self.look_for_doors()
 
     def walk(self, path: list[int]) -> str:
         """The first key of a path: a run where the run ends by itself before the path turns, else one step."""
@@ -241,6 +264,15 @@ class Expert:
                 self.direction = key
                 return KICK
         path = level.path(level.locked, self.safe) or level.path(level.boulders & ~level.immovable, self.safe)
+        return self.walk(path) if path else ""
+
+    def break_through(self) -> str:
+        """Fight what had better not be touched, when it bars the only way and nothing else is near."""
+        level = self.level
+        if self.monsters.hostile:
+            return ""
+        ways = self.safe | self.monsters.untouchable
+        path = level.path((level.frontier() | level.downstairs & ~level.wrong) & ways, ways)
         return self.walk(path) if path else ""
 
     def look_for_doors(self) -> str:

@@ -21,6 +21,8 @@ KEY_OF_STEP = {step: key for key, step in DIRECTIONS.items()}
 MAP = (1 << 22 * COLUMNS) - (1 << COLUMNS)
 """The squares of the map: rows 1 to 21. Its column 79 is never used, so that shifted rows do not run together."""
 
+_ROW = (1 << COLUMNS) - 1
+
 FLOOR, DOOR, CLOSED, WALL, BLANK, MONSTER, BOULDER, TRAP = (1 << bit for bit in range(8))
 """What a square shows, as flags of one byte. Monsters and things stand on FLOOR."""
 
@@ -77,6 +79,7 @@ class Level:
         self.visited = 0
         self.downstairs = 0
         self.upstairs = 0
+        self.wrong = 0  # stairs down into the mines
         self.cornered = 0  # doors, which are entered and left straight on
         self.tried = 0  # trap doors and teleporters that were stepped upon
         self.locked = 0  # closed doors that do not open
@@ -112,6 +115,34 @@ class Level:
         """The hero stands where the last look showed something: if it was a monster, it is a statue."""
         if self.monsters >> square & 1:
             self.statues[square] = int(self.codes[square])
+
+    def cave(self) -> bool:
+        """Whether the hero stands in no room: the floor in sight, doorways left out, does not fill a rectangle."""
+        walls = self.walls
+        doorways = (walls << 1 & walls >> 1) | (walls << 80 & walls >> 80) | plane(self.codes >> 4 == ord("#"))
+        seen = 0
+        for layer in self.layers(self.floor & ~doorways & ~self.cornered):
+            seen |= layer
+        rows = [row for row in range(1, 22) if seen >> row * COLUMNS & _ROW]
+        columns = 0
+        for row in rows:
+            columns |= seen >> row * COLUMNS & _ROW
+        width = columns.bit_length() - (columns & -columns).bit_length() + 1
+        return seen.bit_count() < 0.7 * width * (rows[-1] - rows[0] + 1)
+
+    def entered(self, square: int) -> None:
+        """The hero stands where the last look showed something: if it was a monster, it is a statue."""
+        if self.monsters >> square & 1:
+            self.statues[square] = int(self.codes[square])
+
+    def cave(self) -> bool:
+        """Whether the land in sight is no room: its floor does not fill a rectangle."""
+        rows = [row for row in range(1, 22) if self.floor >> row * COLUMNS & _ROW]
+        columns = 0
+        for row in rows:
+            columns |= self.floor >> row * COLUMNS & _ROW
+        width = columns.bit_length() - (columns & -columns).bit_length() + 1
+        return self.floor.bit_count() < 0.7 * width * (rows[-1] - rows[0] + 1)
 
     def frontier(self) -> int:
         """Squares from which something new may be seen: not yet stood upon, beside the unknown, or closed doors."""

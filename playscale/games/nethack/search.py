@@ -36,8 +36,9 @@ def hopes(level: Level) -> np.ndarray:
     fresh = FORGETTING ** level.searches.reshape(ROWS, COLUMNS)
     hope = _box(suspicious * fresh, 1, 1)
     floor = _array(level.floor)
-    corridor = (level.codes.reshape(ROWS, COLUMNS) >> 4 == ord("#")) | (_array(1 << level.hero) > 0)
-    ends = corridor * (_box(floor, 1, 1) <= 2) * (_box(_array(level.walls), 1, 1) == 0)
+    corridor = level.codes.reshape(ROWS, COLUMNS) >> 4 == ord("#")
+    outside = (_array(1 << level.hero) > 0) & (_box(_array(level.walls), 1, 1) == 0)
+    ends = (corridor | outside) * (_box(floor, 1, 1) <= 2)
     hope += DEAD_END * ends * unknown * fresh
     hope[:, :1] = hope[:, 79:] = 0
     return hope.ravel()
