@@ -21,7 +21,7 @@ from playscale.layers import he_init
 CORES = ("lstm", "transformer")
 
 # An LSTM's outputs are about 0.25 at first, a transformer's 1, so the logits start at a spread of about 0.7 and 1.
-# A weak head starves the LSTM of gradient: a 30k policy cloning AutoAscend was, after 100,000 samples, at a loss of 2.98
+# A weak head starves the LSTM of gradient: a 30k policy cloning AutoAscend was after 100,000 samples at a loss of 2.98
 # with a gain of 0.1 and of 1.62 with 1; from another recurrent start, 1.59 with 1 and 1.32 with 3.
 HEAD_GAIN = {"lstm": 3.0, "transformer": 1.0}
 
