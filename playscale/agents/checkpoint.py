@@ -102,7 +102,10 @@ def load_policy(
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write a safetensors file; its SHA-256."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    safetensors.torch.save_file(whole, path)
+    try:
+        safetensors.torch.save_file(whole, path)
+    except SafetensorError as error:  # a full disk, most likely: what the caller knows as an OSError
+        raise OSError(f"{path}: {error}") from error
     return digest(path)
 
 
