@@ -17,10 +17,10 @@ from playscale.corpus.corpus import Corpus
 from playscale.points import Point
 from playscale.storage import write_json
 from playscale.tracking.tracker import NullTracker, Tracker
-from playscale.training.config import TrainConfig
+from playscale.training.config import TrainConfig, budget_name
 from playscale.training.device import resolve_device, resolve_precision
 from playscale.training.loop import Setting, Stretch, advance
-from playscale.training.meter import NonFiniteError
+from playscale.training.meter import Meter, NonFiniteError
 from playscale.training.run import Run
 from playscale.training.run_state import latest, load_state
 from playscale.training.schedule import Cell, Work, dev_looks
@@ -74,21 +74,24 @@ def _train(run: Run, setting: Setting, left: list[Cell], points: dict[float, Poi
     main = run.state(setting.device)
     for cell in left:
         advance(setting, main, Stretch(cell.branch_step, run.rate, run.resume, work.of_run))
-        if cell.branch_step == cell.step:
-            points[cell.budget] = run.finish(cell, main, setting)
-        else:
-            points[cell.budget] = _cool(run, setting, cell, work)
+        point = run.finish(cell, main, setting) if cell.branch_step == cell.step else _cool(run, setting, cell, work)
+        points[cell.budget] = point
         run.publish(points)
+        reached = f"train {run.config.size}: dev loss {point.dev_loss:.3f} at {budget_name(cell.budget)} FLOPs"
+        setting.progress(reached, work.of_branch(cell)(cell.step))
 
 
 def _cool(run: Run, setting: Setting, cell: Cell, work: Work) -> Point:
     """Train a cell's cooldown branch, from the run as saved at its branch step, over the data the run will also see."""
     folder = run.branch_resume(cell)
-    start = latest(folder) or latest(run.resume)
+    saved = latest(folder)
+    start = saved or latest(run.resume)
     assert start is not None
     devices = [setting.device] if setting.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         branch = load_state(start, setting.device)
+        if saved is None:
+            branch.meter = Meter()  # the steps before the branch are in the run's own curve
         rate = lambda step: cell.cooled(step, run.rate(step))  # noqa: E731
         advance(setting, branch, Stretch(cell.step, rate, folder, work.of_branch(cell), branch=True))
         point = run.finish(cell, branch, setting)

@@ -144,7 +144,9 @@ def test_curves_and_progress(recall, tmp_path):
     fractions = [fraction for _, fraction in told]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
-    assert all(what.startswith("train 10k: loss ") and "samples/s" in what for what, _ in told)
+    assert all(what.startswith("train 10k: ") for what, _ in told)
+    assert sum("dev loss" in what for what, _ in told) == 2
+    assert sum("samples/s" in what for what, _ in told) == 100
 
 
 def test_the_reported_loss_is_the_mean_since_the_last_report(recall, tmp_path):
