@@ -30,6 +30,8 @@ class Candidate:
         return flops >= flops[-1] / 10**self.decades * (1 - 1e-6)
 
 
+ORIGINS = 24
+
 PLAIN = Candidate(POWER)
 CANDIDATES = (PLAIN, Candidate(SATURATING), Candidate(BROKEN), Candidate(POWER, 2.0), Candidate(SATURATING, 2.0))
 
@@ -98,9 +100,10 @@ class BacktestRow:
 
 
 def backtest(frontier: Frontier, rng: np.random.Generator, replicates: int = 100) -> list[Prediction]:
-    """Predictions of every candidate from every budget that leaves it a degree of freedom."""
+    """Predictions of every candidate from every budget that leaves it a degree of freedom, at most ORIGINS of them."""
     predictions: list[Prediction] = []
-    for count in range(3, len(frontier.flops)):
+    last = len(frontier.flops) - 1
+    for count in np.unique(np.linspace(min(3, last), last, min(ORIGINS, max(last - 2, 1))).astype(int)).tolist():
         seen = frontier.upto(count)
         for candidate in CANDIDATES:
             if seen.fits(candidate):

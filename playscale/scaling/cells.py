@@ -22,6 +22,8 @@ SIGN: dict[str, float] = {"dev_loss": 1.0, "return_mean": -1.0}
 # A run stops at the first step past its budget, so the same budget is a few per cent apart between sizes.
 SAME_BUDGET = 1.05
 SAME_SIZE = 1.01
+# A relative error is the error of a logarithm while it is small; a value that is mostly noise has one of about this.
+LARGEST_ERROR = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +99,13 @@ def make_cells(points: Sequence[Point], target: Target) -> tuple[Cells, list[Exc
         raise FitError(f"no cell has a positive {target}; laws on logarithms need at least 2 budgets with one")
     spread = (values - centre) / np.where(centre > 0, centre, np.nan)
     degrees = int(np.sum(repeats[good] - 1))
-    repeat_sd = float(np.sqrt(np.nansum(spread**2) / degrees)) if degrees else float("nan")
+    limited = np.minimum(np.abs(spread), LARGEST_ERROR)
+    repeat_sd = float(np.sqrt(np.nansum(limited**2) / degrees)) if degrees else float("nan")
     kept, index = np.unique(first[good], return_inverse=True)
+    known = np.where(error[good] > 0, np.minimum(error[good], LARGEST_ERROR), np.nan)
     cells = Cells(
         target, budgets[first][good], params[good], samples[good], SIGN[target] * np.log(mean[good]),
-        np.where(error[good] > 0, error[good], np.nan), repeats[good], index.ravel(), budgets[kept], repeat_sd,
+        known, repeats[good], index.ravel(), budgets[kept], repeat_sd,
     )  # fmt: skip
     return cells, excluded
 

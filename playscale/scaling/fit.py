@@ -110,7 +110,8 @@ def fit(
     if len(targets) == len(TARGETS):
         loss, ret = (targets[target] for target in TARGETS)
         rng = np.random.default_rng([seed, 3])
-        power_laws += fit_return_of_loss((loss.cells, loss.profiles), (ret.cells, ret.profiles), rng, replicates)
+        both = (loss.cells, loss.profiles), (ret.cells, ret.profiles)
+        power_laws += fit_return_of_loss(*both, rng, _fewer(loss.cells, replicates))
         warnings += return_warning(seen)
     forecasts, more = _forecasts(targets, forecast_flops, forecast_at, seed)
     held_out, held_out_cells = _held_out(targets, [p for p in points if p.held_out], seed)
@@ -137,13 +138,18 @@ def _check(flops: Sequence[float], pairs: Sequence[tuple[float, float]]) -> None
             raise FitError(f"cannot forecast at {value:g}: budgets, params and samples must be positive numbers")
 
 
+def _fewer(cells: Cells, replicates: int) -> int:
+    """Replicates of whatever grows with the number of cells."""
+    return int(np.clip(LARGEST / len(cells.cost), min(20, replicates), replicates))
+
+
 def _fit_target(cells: Cells, rng: np.random.Generator, replicates: int) -> TargetFit:
     if len(cells.budgets) < 2:
         raise FitError(
             f"all {len(cells.cost)} cells with a {cells.target} are at one budget, {cells.budgets[0]:.3g} FLOPs;"
             " a law needs at least 2 budgets to fit"
         )
-    fewer = int(np.clip(LARGEST / len(cells.cost), 20, replicates))
+    fewer = _fewer(cells, replicates)
     profiles = fit_profiles(cells)
     frontier = Frontier(
         cells.target, cells.budgets, np.array([p.argmin_cost for p in profiles]), np.array([p.noise for p in profiles])
