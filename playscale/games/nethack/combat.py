@@ -11,6 +11,7 @@ from playscale.games.nethack.level import (
     GRAY,
     LIME,
     MAGENTA,
+    RED,
     WHITE,
     YELLOW,
     Level,
@@ -27,6 +28,7 @@ UNTOUCHABLE = {code("e", BLUE), code("e", GRAY), code("j", BLUE), code("c", YELL
 _WILD = re.compile(
     r"The (?:kitten|housecat|large cat|little dog|dog|large dog|pony|horse) (?:just )?(?:bites|kicks|misses)"
 )
+DWARF = code("h", RED)
 TRUCE = 20  # turns for which a peaceful monster that is out of sight is remembered
 RANGE = 7  # squares that a missile is thrown over
 
@@ -37,6 +39,7 @@ class Monsters:
     def __init__(self) -> None:
         self._peaceful: dict[int, tuple[int, int]] = {}  # square: (code, turn when last seen there)
         self._tame: set[int] | None = None
+        self.hostile = self.barred = self.untouchable = 0
 
     def spare(self, level: Level, square: int, turn: int) -> None:
         """The monster on that square is peaceful."""
@@ -51,7 +54,7 @@ class Monsters:
                 self._tame = set()
 
     def look(self, level: Level, turn: int) -> None:
-        """Sort the monsters in sight into `hostile`, `barred` (squares not to be entered) and, of these, `untouchable`."""
+        """Sort the monsters in sight: `hostile`, `barred` (squares not to be entered) and, of these, `untouchable`."""
         if self._peaceful:
             self._follow(level, turn)
         if self._tame is None:

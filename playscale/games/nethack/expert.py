@@ -1,8 +1,8 @@
 """The expert: a scripted player of NetHack that sees the terminal and nothing else.
 
-It explores, fights what stands beside it, rests, eats and prays when it must, and goes down. What it does follows from the
-screen as far as possible, so that it can be imitated: the nearest thing first, directions in a fixed order, one key for
-every --More-- and list.
+It explores, fights what stands beside it, rests, eats and prays when it must, and goes down, with a pick-axe straight
+through the floor. What it does follows from the screen as far as possible, so that it can be imitated: the nearest
+thing first, directions in a fixed order, one key for every --More-- and list.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import re
 from playscale.games.game import Observation, Player
 from playscale.games.nethack import search
 from playscale.games.nethack.actions import action_of
-from playscale.games.nethack.combat import Monsters
-from playscale.games.nethack.level import DIRECTIONS, KEY_OF_STEP, STRAIGHT, YELLOW, Level, code, squares
+from playscale.games.nethack.combat import DWARF, Monsters
+from playscale.games.nethack.level import DIRECTIONS, KEY_OF_STEP, STRAIGHT, YELLOW, Level, code
 from playscale.games.nethack.screen import Screen, plane
 
 VERSION = "2"
@@ -23,8 +23,9 @@ ESC, PRAY, KICK, APPLY = "\x1b", "\xf0", "\x04", "a"
 FIRST_PRAYER, NEXT_PRAYER = 120, 500  # turns until the first prayer is safe, and from one to the next
 PATIENCE = 12  # keys without a turn passing before something else is tried
 THROWERS = {"Rambler", "Tenderfoot", "Footpad"}  # Tourists, Rangers and Rogues begin with missiles at hand
-KICKS = 25  # at one door
 _GOLD = code("$", YELLOW)
+_PICK = re.compile("pick-axe|broad pick|mattock")
+_PICKED = re.compile("([a-zA-Z]) - [^.]*(?:pick-axe|broad pick|mattock)")
 _LETTER = re.compile(r"\[(?:[$-] or )?([a-zA-Z])")
 
 
@@ -53,7 +54,6 @@ class Expert:
         self.food = True
         self.throws = False
         self.pick = ""
-        self.walk_until = 0
 
     def act(self, observation: Observation) -> int:
         screen = self.screen
@@ -66,28 +66,29 @@ class Expert:
 
     def choose(self) -> str:
         screen = self.screen
+        key = ""
         if screen.more:
-            return ESC
-        if screen.menu:
-            return self.read_menu()
-        if self.last == "_":
-            return ">"
-        if self.last == ">" and self.walk_until == screen.turn + 1:
-            return "."
-        if self.queue and (not screen.prompt or screen.message.startswith("Count:")):
+            key = ESC
+        elif screen.menu:
+            key = self.read_menu()
+        elif self.tried == "_" and self.last in "_>":
+            key = ">" if self.last == "_" else "."
+        elif self.queue and (not screen.prompt or screen.message.startswith("Count:")):
             key, self.queue = self.queue[0], self.queue[1:]
-            return key
-        self.queue = ""
-        if screen.prompt:
-            return self.answer()
-        if self.still > PATIENCE:
-            return ESC if self.still % 2 else self.random.choice("hjklyubn")
-        return self.decide()
+        elif screen.prompt:
+            key = self.answer()
+        elif self.still > PATIENCE:
+            key = ESC if self.still % 2 else self.random.choice("hjklyubn")
+        return key or self.decide()
 
     def read_menu(self) -> str:
         if self.last == "i":
             self.items = self.screen.items()
-            self.pick = next((letter for letter, text in self.items.items() if "pick-axe" in text), "")
+            self.pick = next((letter for letter, text in self.items.items() if _PICK.search(text)), "")
+        elif self.tried == ",":
+            letters = [letter for letter, text in self.screen.items().items() if _PICK.search(text)]
+            chosen = b" + a" in self.screen.raw
+            return letters[0] if letters else " " if chosen else ESC
         return ESC
 
     def answer(self) -> str:
@@ -154,10 +155,17 @@ class Expert:
             target = self.tried_at + step
             if level.boulders >> target & 1 and "in vain" in heard:
                 level.immovable |= 1 << target
-            if screen.square == target:
-                level.entered(target)
+            if "You kill" in heard and level.codes[target] == DWARF:
+                level.loot |= 1 << target
+            if screen.square == target and self.monsters.hostile >> target & 1:
+                level.statues[target] = int(level.codes[target])  # whoever can be walked through is none
             elif screen.square == self.tried_at:
                 self.refused(1 << target)
+        if self.tried == "_" and not (level.downstairs >> screen.square & 1 or self.monsters.hostile):
+            level.travel = False  # something is in the way that the game does not see
+        picked = _PICKED.search(heard)
+        if picked:
+            self.pick = picked.group(1)
         if "don't have anything to eat" in heard:
             self.food = False
         if "too hard to" in heard or "cannot dig" in heard or "can't dig" in heard:
@@ -199,6 +207,10 @@ class Expert:
     def descend(self) -> str:
         level = self.level
         here = 1 << level.hero
+        if level.loot & here:
+            level.loot ^= here
+            if not self.pick:
+                return ","
         if level.upstairs & here and 2 < self.depth < 6 and not self.at_home and not self.pick and level.cave():
             level.upstairs = 0
             return "<"
@@ -225,11 +237,13 @@ class Expert:
     def explore(self) -> str:
         level = self.level
         free, safe = self.free, self.safe
+        path = [] if self.pick else level.path(level.loot & safe, safe)
+        if path:
+            return self.walk(path)
         path = level.path(level.downstairs & ~level.wrong | level.shafts, safe)
         if len(path) == 1:
             level.tried |= level.shafts & 1 << path[0]
-        if not (level.shafts | level.wrong) and len(path) > 3 and self.screen.turn >= self.walk_until:
-            self.walk_until = self.screen.turn + 1
+        if level.travel and not (level.shafts | level.wrong) and len(path) > 3:
             return "_"
         path = (
             path

@@ -86,6 +86,8 @@ class Level:
         self.blocked = 0  # squares that turned out not to be enterable
         self.immovable = 0  # boulders that do not give way
         self.undiggable = 0
+        self.loot = 0  # where a dwarf fell, who may have had a pick-axe
+        self.travel = True  # whether the game's own travel command gets to the stairs
         self.spot = 0  # the square to be searched from next, 0 when none is chosen
         self.statues: dict[int, int] = {}  # squares with something that looks like a monster, and its code
         self.searches = np.zeros(SQUARES, dtype=np.float32)  # how often each square has been searched from beside it
@@ -111,11 +113,6 @@ class Level:
         self.downstairs |= plane(chars == ord(">")) & MAP
         self.shafts = plane(self.codes == code("^", MAGENTA)) & MAP & ~self.tried
 
-    def entered(self, square: int) -> None:
-        """The hero stands where the last look showed something: if it was a monster, it is a statue."""
-        if self.monsters >> square & 1:
-            self.statues[square] = int(self.codes[square])
-
     def cave(self) -> bool:
         """Whether the hero stands in no room: the floor in sight, doorways left out, does not fill a rectangle."""
         walls = self.walls
@@ -129,20 +126,6 @@ class Level:
             columns |= seen >> row * COLUMNS & _ROW
         width = columns.bit_length() - (columns & -columns).bit_length() + 1
         return seen.bit_count() < 0.7 * width * (rows[-1] - rows[0] + 1)
-
-    def entered(self, square: int) -> None:
-        """The hero stands where the last look showed something: if it was a monster, it is a statue."""
-        if self.monsters >> square & 1:
-            self.statues[square] = int(self.codes[square])
-
-    def cave(self) -> bool:
-        """Whether the land in sight is no room: its floor does not fill a rectangle."""
-        rows = [row for row in range(1, 22) if self.floor >> row * COLUMNS & _ROW]
-        columns = 0
-        for row in rows:
-            columns |= self.floor >> row * COLUMNS & _ROW
-        width = columns.bit_length() - (columns & -columns).bit_length() + 1
-        return self.floor.bit_count() < 0.7 * width * (rows[-1] - rows[0] + 1)
 
     def frontier(self) -> int:
         """Squares from which something new may be seen: not yet stood upon, beside the unknown, or closed doors."""
@@ -170,7 +153,7 @@ class Level:
         return self._flood(0, passable)
 
     def _flood(self, targets: int, passable: int) -> list[int]:
-        """Layers of equal distance until one holds a target ([] if none does); all of them when there are no targets."""
+        """Layers of equal distance until one holds a target ([] if none does); without targets, all of them."""
         front = 1 << self.hero
         rest = passable & ~front
         layers = [front]

@@ -6,7 +6,7 @@ import numpy as np
 
 from playscale.games.nethack.level import Level, squares
 
-FORGETTING = 0.35  # what one round of searching leaves of the hope put in a square
+FORGETTING = 0.1  # what one round of searching leaves of the hope put in a square: a door is missed with (6/7)^20
 ROUND = 20  # turns that a round of searching takes
 DEAD_END = 6.0
 ROWS, COLUMNS = 24, 80
@@ -28,17 +28,19 @@ def _box(values: np.ndarray, rows: int, columns: int) -> np.ndarray:
 def hopes(level: Level) -> np.ndarray:
     """f32 [24 * 80]: how much a round of searching is worth at each square.
 
-    A wall hides a door with a chance that grows with the unknown land around it; the end of a corridor most likely goes on.
+    A wall hides a door with a chance that grows with the unknown land around it; a corridor's end most likely goes on.
     """
     blank = _array(level.blank)
     unknown = _box(blank, 4, 8) / (9 * 17)
     suspicious = _array(level.walls) * (_box(blank, 1, 1) > 0) * unknown
     fresh = FORGETTING ** level.searches.reshape(ROWS, COLUMNS)
     hope = _box(suspicious * fresh, 1, 1)
-    floor = _array(level.floor)
+    floor, walls = _array(level.floor), _array(level.walls)
     corridor = level.codes.reshape(ROWS, COLUMNS) >> 4 == ord("#")
-    outside = (_array(1 << level.hero) > 0) & (_box(_array(level.walls), 1, 1) == 0)
-    ends = (corridor | outside) * (_box(floor, 1, 1) <= 2)
+    outside = (_array(1 << level.hero) > 0) & (_box(walls, 1, 1) == 0)
+    doorway = (floor > 0) & ((_box(walls, 1, 0) == 2) | (_box(walls, 0, 1) == 2))
+    ways = _box(floor, 1, 0) + _box(floor, 0, 1)
+    ends = ((corridor | outside) & (_box(floor, 1, 1) <= 2)) | (doorway & (ways <= 3))
     hope += DEAD_END * ends * unknown * fresh
     hope[:, :1] = hope[:, 79:] = 0
     return hope.ravel()
