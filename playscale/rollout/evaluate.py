@@ -102,6 +102,7 @@ def evaluate_candidates(
     if workers < 1:
         raise ValueError(f"workers is {workers}: it must be at least 1")
     _check(settings)
+    device = find_device(device)
     done = {c.name: found for c in candidates if (found := _finished(out / c.name, game, c, settings)) is not None}
     waiting = {c.name: c for c in candidates if c.name not in done}
     out.mkdir(parents=True, exist_ok=True)
@@ -115,7 +116,7 @@ def evaluate_candidates(
     try:
         for name in waiting:
             shutil.rmtree(_scratch(out, name), ignore_errors=True)  # of a run that was killed
-        played = play_entrants(game, entrants, settings, workers=workers, device=find_device(device), on_report=say)
+        played = play_entrants(game, entrants, settings, workers=workers, device=device, on_report=say)
         with closing(played):
             for entrant in played:
                 done[entrant.name] = _keep(game, waiting[entrant.name], entrant, settings, out)

@@ -1,4 +1,4 @@
-"""Agents for the planted game: one that checks what it is shown, and networks."""
+"""Agents for the planted game."""
 
 from typing import NamedTuple
 
@@ -24,10 +24,16 @@ class Always:
         where = batch["where"][0]
         assert torch.equal(where[:, 1].long(), state["steps"])  # a row of the state stays with its episode
         assert torch.equal(batch["done"][0], state["steps"] == 0)
-        assert torch.equal(batch["prev_action"][0] == 5, state["steps"] == 0)
-        logits = torch.full((1, len(where), 5), -torch.inf)
+        assert torch.equal(batch["prev_action"][0], torch.where(state["steps"] == 0, 5, self.action))
+        logits = torch.full((1, len(where), 5), -1e9)
         logits[..., self.action] = 0
-        return Output(logits.nan_to_num(neginf=-1e9), {"steps": state["steps"] + 1})
+        return Output(logits, {"steps": state["steps"] + 1})
+
+
+class Diverged(Always):
+    def __call__(self, batch, state):
+        output = super().__call__(batch, state)
+        return output._replace(logits=output.logits * torch.nan)
 
 
 class Network(nn.Module):
@@ -46,22 +52,5 @@ class Network(nn.Module):
         return Output(self.leave(h)[None], {"h": h})
 
 
-class Broken(Always):
-    def __init__(self) -> None:
-        super().__init__(0)
-
-    def __call__(self, batch, state):
-        output = super().__call__(batch, state)
-        return output._replace(logits=output.logits * torch.nan)
-
-
-def always(action, device):
-    return Always(action)
-
-
-def broken(device):
-    return Broken()
-
-
-def network(device):
-    return Network()
+def diverged(device):
+    return Diverged(0)

@@ -28,7 +28,7 @@ class PlantedEnv:
         return self._observation()
 
     def step(self, action: int) -> Step:
-        if self.seed in self.game.trouble:
+        if self.seed in self.game.trouble and (not self.actions or self.game.trouble[self.seed] == "slow"):
             self._trouble(self.game.trouble[self.seed])
         self.actions.append(action)
         self.terminated = len(self.actions) == length_of(self.seed)
@@ -51,9 +51,9 @@ class PlantedEnv:
             raise ZeroDivisionError("planted")
         if kind == "disk":
             raise OSError(28, "No space left on device")
-        if kind == "hang":
-            time.sleep(600)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.05)
 
 
 class PlantedExpert:
@@ -70,7 +70,7 @@ class PlantedExpert:
 
 @dataclass
 class Planted:
-    """`trouble`: what happens at the first step of the episode with that seed."""
+    """`trouble`: what happens in the episode with that seed."""
 
     trouble: dict[int, str] = field(default_factory=dict)
     name = "planted"
@@ -86,3 +86,17 @@ class Planted:
 
 def planted(trouble: dict[int, str] | None = None) -> Game:
     return Planted(trouble or {})  # type: ignore[return-value]
+
+
+def gone(pid: int, seconds: float = 10.0) -> bool:
+    """Whether the process ends within that time; a zombie that nobody waits for has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False

@@ -1,107 +1,108 @@
-"""Evaluation: planted returns, the same whatever the workers, whole files, and what happens when it is interrupted."""
+"""Evaluation: planted returns, whole files, checkpoints, and what happens when it is interrupted."""
 
 import json
-from dataclasses import replace
-from functools import partial
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import torch
-from planted_agents import always, broken, network
-from planted_game import length_of, planted
+from planted_agents import diverged
+from planted_game import gone, length_of, planted
+from toy_game import Recall, register
 
-from playscale.rollout.agent import Dice, sample_actions
+from playscale.agents.checkpoint import save_checkpoint
+from playscale.agents.policy import build_policy
+from playscale.agents.sizing import config_for_size
+from playscale.points import read_points
 from playscale.rollout.child import ChildError
-from playscale.rollout.episode import Task
-from playscale.rollout.evaluate import Candidate, evaluate_candidates
+from playscale.rollout.evaluate import Candidate, evaluate, evaluate_candidates
 from playscale.rollout.evaluation import Settings, read_evaluation
 
 EPISODES = 40
+EXPERT = Candidate("expert", None, "planted", digest="d")  # it scores 4 points a step
 
 
-def run(out, agent, workers=2, trouble=None, episodes=EPISODES, max_steps=20, temperature=1.0, digest="d", **more):
+def run(out, workers=2, trouble=None, episodes=EPISODES, max_steps=20, temperature=1.0, candidate=EXPERT, **more):
     settings = Settings(episodes, max_steps, 0, temperature)
-    candidate = Candidate("agent", agent, "planted", digest=digest)
     [evaluation] = evaluate_candidates(planted(trouble), [candidate], settings, out, workers=workers, **more)
     return evaluation
 
 
-def test_planted_returns(tmp_path):
+@pytest.mark.parametrize("workers", [1, 5])
+def test_planted_returns(tmp_path, workers):
     said = []
-    evaluation = run(tmp_path, partial(always, 3), progress=lambda what, fraction: said.append((what, fraction)))
+    evaluation = run(tmp_path, workers, progress=lambda what, fraction: said.append((what, fraction)))
     lengths = [min(20, length_of(seed)) for seed in range(EPISODES)]
     assert [episode.length for episode in evaluation.episodes] == lengths
-    assert evaluation.returns == [3.0 * length for length in lengths]
+    assert evaluation.returns == [4.0 * length for length in lengths]
     assert [episode.terminated for episode in evaluation.episodes] == [length_of(s) <= 20 for s in range(EPISODES)]
     assert [episode.metadata["seed"] for episode in evaluation.episodes] == list(range(EPISODES))
-    assert evaluation.return_mean == pytest.approx(3 * np.mean(lengths))
-    assert evaluation.return_se == pytest.approx(3 * np.std(lengths, ddof=1) / EPISODES**0.5)
-    assert evaluation.return_median == 3 * np.median(lengths)
+    assert evaluation.return_mean == pytest.approx(4 * np.mean(lengths))
+    assert evaluation.return_se == pytest.approx(4 * np.std(lengths, ddof=1) / EPISODES**0.5)
+    assert evaluation.return_median == 4 * np.median(lengths)
     assert evaluation.steps == sum(lengths)
-    assert read_evaluation(tmp_path / "agent" / "evaluation.json") == evaluation
+    assert read_evaluation(tmp_path / "expert" / "evaluation.json") == evaluation
     assert said[-1][1] == 1.0
-    assert f"agent: {EPISODES}/{EPISODES} episodes, mean return {evaluation.return_mean:.1f}" in said[-1][0]
+    assert f"expert: {EPISODES}/{EPISODES} episodes, mean return {evaluation.return_mean:.1f}" in said[-1][0]
     fractions = [fraction for _, fraction in said]
     assert fractions == sorted(fractions)
 
 
 def test_best_median_and_worst_are_kept(tmp_path):
-    evaluation = run(tmp_path, partial(always, 1), episodes=9, max_steps=100)
-    by_role = {
-        role: json.loads((tmp_path / "agent" / path / "actions.json").read_text())
-        for role, path in evaluation.recordings.items()
+    evaluation = run(tmp_path, episodes=9, max_steps=100)
+    folder = tmp_path / "expert"
+    kept = {
+        role: json.loads((folder / path / "actions.json").read_text()) for role, path in evaluation.recordings.items()
     }
     lengths = sorted(length_of(seed) for seed in range(9))
-    assert {role: len(actions) for role, actions in by_role.items()} == {
-        "best": lengths[-1],
-        "median": lengths[4],
-        "worst": lengths[0],
-    }
-    assert len(list((tmp_path / "agent" / "recordings").iterdir())) == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["agent"]
+    wanted = {"best": lengths[-1], "median": lengths[4], "worst": lengths[0]}
+    assert {role: len(actions) for role, actions in kept.items()} == wanted
+    assert len(list((folder / "recordings").iterdir())) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["expert"]
 
 
-def test_the_same_actions_with_any_number_of_workers(tmp_path, monkeypatch):
-    monkeypatch.setattr("playscale.rollout.evaluate._notable", lambda episodes: [(str(e.index), e) for e in episodes])
-    played = {}
-    for workers in (1, 2, 4, 7):
-        evaluation = run(tmp_path / str(workers), network, workers=workers)
-        folder = tmp_path / str(workers) / "agent"
-        actions = [json.loads((folder / path / "actions.json").read_text()) for path in evaluation.recordings.values()]
-        assert len(actions) == EPISODES
-        played[workers] = (evaluation.episodes, actions)
-    assert len({json.dumps(actions) for _, actions in played.values()}) == 1
-    assert played[1] == played[2] == played[4] == played[7]
-    assert len({tuple(actions) for actions in played[1][1]}) > EPISODES / 2  # episodes differ from each other
+def test_a_single_episode_has_no_standard_error(tmp_path):
+    evaluation = run(tmp_path, episodes=1)
+    assert evaluation.return_se is None
+    assert set(evaluation.recordings.values()) == {"recordings/episode-00000"}
+    assert json.loads((tmp_path / "expert" / "evaluation.json").read_text())["return_se"] is None
 
 
 def test_an_evaluation_that_is_there_is_not_played_again(tmp_path):
-    first = run(tmp_path, network)
-    assert run(tmp_path, broken) == first
-    for other in ({"digest": "other weights"}, {"max_steps": 21}):
-        with pytest.raises(ValueError, match="not finite"):
-            run(tmp_path, broken, **other)
-    assert read_evaluation(tmp_path / "agent" / "evaluation.json") == first
-    (tmp_path / "agent" / "evaluation.json").write_text("{")
-    assert run(tmp_path, network).episodes == first.episodes
+    first = run(tmp_path)
+    unplayable = dict.fromkeys(range(EPISODES), "bug")
+    assert run(tmp_path, trouble=unplayable) == first
+    with pytest.raises(ChildError):
+        run(tmp_path, trouble=unplayable, max_steps=21)
+    with pytest.raises(ChildError):
+        run(tmp_path, trouble=unplayable, candidate=Candidate("expert", None, "planted", digest="another"))
+    assert read_evaluation(tmp_path / "expert" / "evaluation.json") == first
+    (tmp_path / "expert" / "evaluation.json").write_text("{")
+    assert run(tmp_path).episodes == first.episodes
 
 
-def test_after_a_kill_the_finished_ones_stay(tmp_path):
-    settings = Settings(4, 20, 0, 1.0)
-    good, bad = Candidate("good", partial(always, 2), "planted"), Candidate("bad", broken, "planted")
-    (tmp_path / ".bad.playing" / "recordings" / "episode-00000").mkdir(parents=True)  # left by a kill -9
-    with pytest.raises(ValueError, match="bad: the agent's logits are not finite at step 0"):
-        evaluate_candidates(planted(), [good, bad], settings, tmp_path, workers=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["good"]
-    both = evaluate_candidates(planted(), [good, replace(bad, load=partial(always, 1))], settings, tmp_path, workers=1)
-    assert [evaluation.name for evaluation in both] == ["good", "bad"]
-
-
-@pytest.mark.parametrize(("kind", "error"), [("bug", ChildError), ("disk", OSError), ("killed", ChildError)])
-def test_a_crash_ends_the_evaluation_with_its_cause(tmp_path, kind, error):
-    with pytest.raises(error, match={"bug": "episode 33", "disk": "No space", "killed": "SIGKILL"}[kind]):
-        run(tmp_path, network, trouble={33: kind})
+@pytest.mark.parametrize(
+    ("kind", "error", "text"),
+    [
+        ("bug", ChildError, "^ZeroDivisionError: planted in episode 33 "),
+        ("disk", OSError, "No space"),
+        ("killed", ChildError, "SIGKILL"),
+    ],
+)
+def test_a_crash_ends_the_evaluation_with_its_cause(tmp_path, kind, error, text):
+    with pytest.raises(error, match=text):
+        run(tmp_path, trouble={33: kind})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_agent_that_diverged_is_named(tmp_path):
+    with pytest.raises(ValueError, match="^bad: the agent's logits are not finite at step 0"):
+        run(tmp_path, workers=1, candidate=Candidate("bad", diverged, "planted"))
 
 
 @pytest.mark.parametrize(
@@ -109,29 +110,101 @@ def test_a_crash_ends_the_evaluation_with_its_cause(tmp_path, kind, error):
 )
 def test_nonsense_is_refused(tmp_path, bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
-        run(tmp_path, network, **bad)
+        run(tmp_path / "out", **bad)
+    assert not (tmp_path / "out").exists()
 
 
-def test_sampling_follows_the_softmax():
-    logits = torch.tensor([[0.0, 1.0, -2.0, 0.5]]).repeat(200_000, 1)
-    uniforms = torch.rand(200_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    for temperature in (1.0, 0.5):
-        seen = torch.bincount(sample_actions(logits, uniforms, temperature), minlength=4) / 200_000
-        assert torch.allclose(seen, (logits[0] / temperature).softmax(-1), atol=5e-3)
-    assert (sample_actions(logits, uniforms, 0) == 1).all()
+def test_a_killed_evaluation_leaves_no_process_and_goes_on(tmp_path):
+    code = f"""
+import sys
+from pathlib import Path
+from planted_game import planted
+from playscale.rollout.evaluate import Candidate, evaluate_candidates
+from playscale.rollout.evaluation import Settings
+quick, slow = (Candidate(name, None, "planted", digest="d") for name in ("expert", "slow"))
+out = Path({str(tmp_path)!r})
+evaluate_candidates(planted(), [quick], Settings(40, 20, 0, 1.0), out, workers=2)
+print("played", flush=True)
+evaluate_candidates(planted({{seed: "slow" for seed in range(40)}}), [slow], Settings(40, 20, 0, 1.0), out, workers=2)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    assert parent.stdout.readline() == "played\n"
+    family = descendants(parent.pid, at_least=4)  # two lanes, a worker each
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    assert all(gone(pid) for pid in family)
+    assert run(tmp_path, trouble=dict.fromkeys(range(EPISODES), "bug")).return_mean > 0  # the finished one stays
+    slow = Candidate("slow", None, "planted", digest="d")
+    assert run(tmp_path, candidate=slow).returns == run(tmp_path).returns
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["expert", "slow"]
 
 
-def test_an_impossible_action_is_never_drawn():
-    logits = torch.tensor([[-1e9, 0.0, -1e9, 0.0, -1e9]] * 3)
-    uniforms = torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)
-    assert sample_actions(logits, uniforms, 1.0).tolist() == [1, 3, 3]
+def descendants(pid: int, at_least: int) -> list[int]:
+    """All processes below `pid`, once there are so many."""
+    for _ in range(1000):
+        table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        children: dict[int, list[int]] = {}
+        for line in table.splitlines():
+            child, parent = map(int, line.split())
+            children.setdefault(parent, []).append(child)
+        found, queue = [], [pid]
+        while queue:
+            below = children.get(queue.pop(), [])
+            found += below
+            queue += below
+        if len(found) >= at_least:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"only {found}")
 
 
-def test_dice_belong_to_the_episode():
-    tasks = [Task(index, index) for index in range(3)]
-    alone, together = Dice(tasks[2:], seed=5), Dice(tasks, seed=5)
-    for step in range(2500):
-        rolled = together.roll(step, np.arange(3))
-        assert rolled[2] == alone.roll(step, np.arange(1))[0]
-        assert len(set(rolled)) == 3
-    assert Dice(tasks, seed=6).roll(0, np.arange(3)).tolist() != Dice(tasks, seed=5).roll(0, np.arange(3)).tolist()
+@pytest.fixture
+def checkpoints(tmp_path, monkeypatch):
+    """Two untrained policies of the toy game, at the same budget of two runs."""
+    register(monkeypatch)
+    paths = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        policy = build_policy(config_for_size(Recall(), "10k", "lstm"))
+        point = {"game": "recall", "run": f"r{seed}", "flops": 3e11, "params": 1e4, "samples": 5e6, "dev_loss": 1.5}
+        paths.append(tmp_path / f"r{seed}" / "3e+11")
+        save_checkpoint(paths[-1], policy, {"point": point})
+    return paths
+
+
+def test_checkpoints(tmp_path, checkpoints, monkeypatch):
+    monkeypatch.setitem(sys.modules["playscale.rollout.lanes"].ROWS, "cpu", 4)
+    out = tmp_path / "out"
+    evaluations = evaluate(checkpoints, 10, out, max_steps=50, workers=1, device="cpu")
+    assert [evaluation.name for evaluation in evaluations] == ["r0-3e+11", "r1-3e+11"]
+    assert [episode.seed for episode in evaluations[0].episodes] == list(range(10))
+    assert evaluations[0].returns != evaluations[1].returns
+    again = evaluate(checkpoints[::-1], 10, tmp_path / "again", max_steps=50, workers=3, device="cpu")
+    assert [evaluation.episodes for evaluation in again[::-1]] == [evaluation.episodes for evaluation in evaluations]
+    points = read_points(out / "points.csv")
+    assert [(p.run, p.dev_loss, p.return_mean, p.return_se, p.episodes) for p in points] == [
+        (run, 1.5, e.return_mean, pytest.approx(e.return_se), 10)
+        for run, e in zip(("r0", "r1"), evaluations, strict=True)
+    ]
+
+
+def test_checkpoints_that_cannot_be_played(tmp_path, checkpoints):
+    shutil.copytree(checkpoints[0], tmp_path / "copy")
+    with pytest.raises(ValueError, match="the same as"):
+        evaluate([checkpoints[0], checkpoints[0]], 1, tmp_path / "out", max_steps=5, workers=1)
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        evaluate([checkpoints[0], tmp_path], 1, tmp_path / "out", max_steps=5, workers=1)
+    weights = checkpoints[1] / "policy.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="damaged"):
+        evaluate(checkpoints, 1, tmp_path / "out", max_steps=5, workers=1)
+    record = json.loads((checkpoints[1] / "checkpoint.json").read_text())
+    record["game"] = record["policy"]["game"] = "nethack"
+    (checkpoints[1] / "checkpoint.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="a checkpoint of nethack, but recall is played here"):
+        evaluate(checkpoints, 1, tmp_path / "out", max_steps=5, workers=1)
+    with pytest.raises(ValueError, match="no checkpoint"):
+        evaluate([], 1, tmp_path / "out", max_steps=5, workers=1)
+    assert not (tmp_path / "out").exists()

@@ -4,32 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from planted_game import length_of, planted
+from planted_game import gone, length_of, planted
 
 from playscale.games.game import Column
 from playscale.rollout.child import ChildError
 from playscale.rollout.episode import Task
 from playscale.rollout.slab import Slab
 from playscale.rollout.workers import Workers
-
-
-def gone(pid: int, seconds: float = 10.0) -> bool:
-    """Whether the process ends within that time; a zombie that nobody waits for has ended."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_slab_is_seen_through_its_descriptor():
