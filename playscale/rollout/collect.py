@@ -33,7 +33,8 @@ SAVE_EVERY_S = 1.0  # a kill loses the rows of at most so many seconds; their ga
 
 Progress = Callable[[str, float], None]
 Row = dict[str, Any]
-_FOLDER = re.compile(r"game-\d{6,}|\.game-\d{6,}\.\d+")
+PLAYING = ".playing"
+_FOLDER = re.compile(r"game-\d{6,}")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def collect(
             if progress:
                 progress(f"game {done} of {games}: score {row['score']:.0f} in {row['steps']} steps", done / games)
         _save(out, asked, rows)
+        shutil.rmtree(out / PLAYING, ignore_errors=True)
     wanted = [rows[number] for number in range(seed, seed + games)]
     scores = [row["score"] for row in wanted]
     transitions = sum(row["steps"] for row in wanted)
@@ -100,6 +102,8 @@ def _check(games: int, seed: int, workers: int, max_steps: int) -> None:
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Hold `out` against a second collection into it; the lock goes with the process, however that ends."""
+    if out.is_dir() and any(out.iterdir()) and not (out / "collect.json").exists() and not (out / ".lock").exists():
+        raise ValueError(f"{out} is not empty and is no collection: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as lock:
         try:
@@ -112,7 +116,6 @@ def _locked(out: Path) -> Iterator[None]:
 def _resume(out: Path, asked: Row) -> dict[int, Row]:
     """The rows of the games that are complete in `out`; everything of ours that is not is removed."""
     sidecar = out / "collect.json"
-    present = [path for path in out.iterdir() if path.name != ".lock" and not path.name.endswith(".partial")]
     rows: dict[int, Row] = {}
     if sidecar.exists():
         found = read_json(sidecar)
@@ -122,10 +125,9 @@ def _resume(out: Path, asked: Row) -> dict[int, Row]:
                     f"{out} was collected with {name}={found.get(name)}, not {value}: choose another --out"
                 )
         rows = {row["seed"]: row for row in found["games"] if _folder(out, row["seed"]).is_dir()}
-    elif present:
-        raise ValueError(f"{out} is not empty and is no collection (no collect.json): choose another --out")
+    shutil.rmtree(out / PLAYING, ignore_errors=True)
     keep = {_folder(out, number) for number in rows}
-    for path in present:
+    for path in list(out.iterdir()):
         if _FOLDER.fullmatch(path.name) and path not in keep:
             shutil.rmtree(path)
     _save(out, asked, rows)
@@ -166,7 +168,7 @@ def _begin_worker(parent: int) -> None:
 
 def _play(game: str, number: int, out: Path, max_steps: int) -> Row:
     """One game of the expert, recorded aside and moved into place."""
-    aside = out / f".game-{number:06d}.{os.getpid()}"
+    aside = out / PLAYING / str(os.getpid()) / _folder(out, number).name
     port = get_game(game)
     env, player = port.make_env(max_steps, aside), port.make_expert()
     observation = env.reset(number)

@@ -8,7 +8,7 @@ from playscale.games.nethack.level import Level, squares
 
 FORGETTING = 0.1  # what one round of searching leaves of the hope put in a square: a door is missed with (6/7)^20
 ROUND = 20  # turns that a round of searching takes
-DEAD_END = 6.0
+DEAD_END = 15.0  # hope put in the end of a corridor, where a wall square has at most one
 ROWS, COLUMNS = 24, 80
 
 

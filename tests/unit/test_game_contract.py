@@ -1,0 +1,108 @@
+"""What any game must do, whoever wrote it. A new game passes this file unchanged."""
+
+import numpy as np
+import pytest
+
+from playscale.games.game import GAMES, get_game
+
+STEPS = 300
+
+
+@pytest.fixture(params=sorted(GAMES))
+def game(request):
+    return get_game(request.param)
+
+
+def play(game, seed, max_steps=STEPS, record_dir=None):
+    """One game of the expert: the observations it acted on, its actions, the steps' answers, the outcome."""
+    env, player = game.make_env(max_steps, record_dir), game.make_expert()
+    observations, actions, steps = [env.reset(seed)], [], []
+    player.reset(seed)
+    while not steps or not steps[-1].done:
+        actions.append(player.act(observations[-1]))
+        steps.append(env.step(actions[-1]))
+        observations.append(steps[-1].observation)
+    outcome = env.outcome()
+    env.close()
+    return observations[:-1], actions, steps, outcome
+
+
+def test_observations_are_as_declared(game):
+    observations, _, _, _ = play(game, 1)
+    for observation in (observations[0], observations[-1]):
+        assert observation.keys() == game.columns.keys()
+        for name, column in game.columns.items():
+            assert observation[name].shape == column.shape
+            assert observation[name].dtype == column.dtype
+
+
+def test_observations_are_fresh_arrays(game):
+    env = game.make_env(STEPS)
+    first = env.reset(2)
+    kept = {name: array.copy() for name, array in first.items()}
+    later = [env.step(0).observation for _ in range(5)]
+    env.close()
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, kept[name])
+        assert not any(np.shares_memory(array, observation[name]) for observation in later)
+
+
+def test_a_seed_is_a_game(game):
+    once, again, other = play(game, 3), play(game, 3), play(game, 4)
+    assert once[1] == again[1]
+    assert [step.score for step in once[2]] == [step.score for step in again[2]]
+    assert once[3] == again[3]
+    for left, right in zip(once[0], again[0], strict=True):
+        assert all((left[name] == right[name]).all() for name in game.columns)
+    assert any((once[0][0][name] != other[0][0][name]).any() for name in game.columns)
+
+
+def test_one_environment_plays_many_games(game):
+    """A game is the same in a fresh environment and after another game, finished or abandoned."""
+    alone = game.make_env(40)
+    used = game.make_env(40)
+    used.reset(5)
+    for _ in range(40):
+        used.step(1)
+    used.reset(6)
+    used.step(2)
+    for observation, expected in (
+        (used.reset(7), alone.reset(7)),
+        (used.step(0).observation, alone.step(0).observation),
+    ):
+        assert all((observation[name] == expected[name]).all() for name in game.columns)
+    used.close()
+    alone.close()
+
+
+def test_the_limit_truncates(game):
+    _, actions, steps, outcome = play(game, 8, max_steps=7)
+    assert len(actions) == outcome.steps == 7
+    assert steps[-1].truncated
+    assert not steps[-1].terminated
+    assert not outcome.terminated
+    assert not any(step.done for step in steps[:-1])
+    assert outcome.score == steps[-1].score
+
+
+def test_the_expert_plays_legally_to_an_end(game):
+    _, actions, steps, outcome = play(game, 9, max_steps=20_000)
+    assert all(isinstance(action, int) and 0 <= action < game.num_actions for action in actions)
+    assert steps[-1].terminated != steps[-1].truncated
+    assert outcome.terminated == steps[-1].terminated
+    assert outcome.steps == len(steps)
+    assert outcome.score == steps[-1].score
+
+
+def test_a_recording_holds_the_game(game, tmp_path):
+    """Frames, actions and scores come back from a recording as they were when they were played."""
+    observations, actions, steps, outcome = play(game, 10, record_dir=tmp_path / "source" / "one")
+    assert outcome.steps == STEPS
+    recordings, rejected = game.find_recordings(tmp_path / "source")
+    assert (len(recordings), rejected) == (1, [])
+    blocks = list(game.decode(recordings[0], 64))
+    decoded = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    assert decoded["action"][-STEPS:].tolist() == actions  # keys before the first move may stand before them
+    for name in game.columns:
+        np.testing.assert_array_equal(decoded[name][-STEPS:], np.stack([each[name] for each in observations]))
+    assert decoded["score"][-STEPS + 1 :].tolist() == [step.score for step in steps[:-1]]
