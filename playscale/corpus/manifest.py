@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +60,7 @@ class Manifest:
     source: str
     fingerprint: str
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Identifies the content: games, split, every column's every value; not the shards, the compressor or
         the source's place.
