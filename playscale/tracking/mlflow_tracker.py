@@ -21,6 +21,7 @@ KIND = "playscale.kind"  # run | point | reference | fit
 NAME = "playscale.name"
 METRICS = ("flops", "params", "samples", "dev_loss", "dev_loss_se", "return_mean", "return_se", "episodes")
 TAGS = ("split",)
+EXPERIMENT_TAGS = {"mlflow.note.content": "A run per model, under it one per budget: a row of the points table."}
 
 
 class MlflowExperiment:
@@ -37,7 +38,10 @@ class MlflowExperiment:
             raise ValueError(
                 f"no MLflow experiment {name!r} at {tracking_uri}; set MLFLOW_TRACKING_URI or --tracking-uri"
             )
-        self.id = found.experiment_id if found else self.client.create_experiment(name, artifact_location=artifacts)
+        if found is None:
+            self.id = self.client.create_experiment(name, artifact_location=artifacts, tags=EXPERIMENT_TAGS)
+        else:
+            self.id = found.experiment_id
 
     def runs(self, kind: str) -> list[Run]:
         """Every run of a kind, oldest first."""
@@ -54,18 +58,23 @@ class MlflowExperiment:
 
     def start(self, kind: str, name: str, *, parent: str | None = None) -> MlflowRun:
         """The run of that kind and name, made when it is not there, now running."""
+        run_id = self._find(kind, name)
+        if run_id:
+            self.client.update_run(run_id, status="RUNNING")
+        else:
+            tags = {KIND: kind, NAME: name} | ({MLFLOW_PARENT_RUN_ID: parent} if parent else {})
+            run_id = self.client.create_run(self.id, run_name=name, tags=tags).info.run_id
+        return MlflowRun(self.client, run_id)
+
+    def _find(self, kind: str, name: str) -> str | None:
         quoted = name.replace("'", "\\'")
         found = self.client.search_runs([self.id], f"tags.`{KIND}` = '{kind}' AND tags.`{NAME}` = '{quoted}'")
-        if found:
-            self.client.update_run(found[0].info.run_id, status="RUNNING")
-            return MlflowRun(self.client, found[0].info.run_id)
-        tags = {KIND: kind, NAME: name} | ({MLFLOW_PARENT_RUN_ID: parent} if parent else {})
-        return MlflowRun(self.client, self.client.create_run(self.id, run_name=name, tags=tags).info.run_id)
+        return found[0].info.run_id if found else None
 
     def log_point(self, point: Point) -> MlflowRun:
         """Write a row of the points table as a finished run under its model's run; call again to add its return."""
-        parent = self.start("run", point.run)
-        run = self.start("point", f"{point.run} @ {point.flops:.3g} FLOPs", parent=parent.id)
+        parent = self._find("run", point.run) or self.start("run", point.run).finish()
+        run = self.start("point", f"{point.run} @ {point.flops:.3g} FLOPs", parent=parent)
         run.log_row(to_row(point))
         run.finish()
         return run
@@ -116,7 +125,7 @@ class MlflowRun:
     def log_dataset(self, name: str, uri: str, digest: str, context: str) -> None:
         """Log a corpus as an input of the run.
 
-        Runs that log the same corpus at the same moment trip over each other in the store; the second try finds it there.
+        Runs that log the same corpus at once trip over each other in the store; the second try finds it there.
         """
         dataset = Dataset(name, digest[:36], source_type="local", source=json.dumps({"uri": uri}))
         entry = DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
@@ -132,8 +141,10 @@ class MlflowRun:
         else:
             self.client.log_artifact(self.id, str(path), folder or None)
 
-    def finish(self, status: str = "FINISHED") -> None:
-        self.client.set_terminated(self.id, status)
+    def finish(self) -> str:
+        """Mark the run as finished; returns its id."""
+        self.client.set_terminated(self.id)
+        return self.id
 
 
 def _row(run: Run) -> dict[str, str]:

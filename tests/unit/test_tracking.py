@@ -67,3 +67,10 @@ def test_artifacts_of_files_and_folders(experiment, tmp_path):
 def test_an_experiment_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match="no MLflow experiment 'nothing'"):
         MlflowExperiment("nothing", f"sqlite:///{tmp_path}/m.db", create=False)
+
+
+def test_a_return_logged_later_leaves_the_models_run_finished(experiment):
+    experiment.start("run", POINT.run).finish()
+    experiment.log_point(POINT)
+    (parent,) = [run for run in experiment.runs("run") if run.info.run_name == POINT.run]
+    assert parent.info.status == "FINISHED"
