@@ -17,10 +17,11 @@ from playscale.games.nethack.combat import DWARF, Monsters
 from playscale.games.nethack.level import DIRECTIONS, KEY_OF_STEP, STRAIGHT, YELLOW, Level, code
 from playscale.games.nethack.screen import Screen, plane
 
-VERSION = "2"
+VERSION = "3"
 
 ESC, PRAY, KICK, APPLY = "\x1b", "\xf0", "\x04", "a"
 FIRST_PRAYER, NEXT_PRAYER = 120, 500  # turns until the first prayer is safe, and from one to the next
+RESTED = 0.8  # the share of its hit points below which the character rests
 PATIENCE = 12  # keys without a turn passing before something else is tried
 THROWERS = {"Rambler", "Tenderfoot", "Footpad"}  # Tourists, Rangers and Rogues begin with missiles at hand
 _GOLD = code("$", YELLOW)
@@ -129,7 +130,7 @@ class Expert:
         self.free = self.level.floor & ~self.monsters.barred
         self.safe = self.free & ~self.level.traps
         self.heard = ""
-        self.tried = self.survive() or self.fight() or self.descend() or self.recover() or self.explore()
+        self.tried = self.survive() or self.fight() or self.recover() or self.descend() or self.explore()
         self.tried_at, self.tried_turn = screen.square, screen.turn
         return self.tried
 
@@ -224,7 +225,7 @@ class Expert:
 
     def recover(self) -> str:
         """Rest, where nothing hostile is in sight."""
-        if self.screen.hp < 0.6 * self.screen.max_hp and not self.monsters.hostile:
+        if self.screen.hp < RESTED * self.screen.max_hp and not self.monsters.hostile:
             return self.wait()
         return ""
 
