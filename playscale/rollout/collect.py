@@ -29,7 +29,7 @@ from playscale.storage import read_json, write_json
 
 SCHEMA = 1
 MAX_STEPS = 5_000
-SAVE_EVERY_S = 1.0  # a kill loses the rows of at most so many seconds; their games are played again
+SAVING_SHARE = 20  # saving the rows takes at most a twentieth of the time; a game whose row was lost is played again
 
 Progress = Callable[[str, float], None]
 Row = dict[str, Any]
@@ -74,10 +74,14 @@ def collect(
     }
     with _locked(out):
         rows = _resume(out, asked)
+        save_at = 0.0
         missing = [number for number in range(seed, seed + games) if number not in rows]
         for done, row in enumerate(_play_all(game, missing, out, max_steps, workers), games - len(missing) + 1):
             rows[row["seed"]] = row
-            _save(out, asked, rows, every=SAVE_EVERY_S)
+            if time.monotonic() > save_at:
+                started = time.monotonic()
+                _save(out, asked, rows)
+                save_at = time.monotonic() + SAVING_SHARE * (time.monotonic() - started)
             if progress:
                 progress(f"game {done} of {games}: score {row['score']:.0f} in {row['steps']} steps", done / games)
         _save(out, asked, rows)
@@ -134,11 +138,8 @@ def _resume(out: Path, asked: Row) -> dict[int, Row]:
     return rows
 
 
-def _save(out: Path, asked: Row, rows: dict[int, Row], every: float = 0.0) -> None:
-    """Write the sidecar, unless it is younger than `every` seconds."""
-    sidecar = out / "collect.json"
-    if not every or time.time() - sidecar.stat().st_mtime > every:
-        write_json(sidecar, {**asked, "games": [rows[number] for number in sorted(rows)]})
+def _save(out: Path, asked: Row, rows: dict[int, Row]) -> None:
+    write_json(out / "collect.json", {**asked, "games": [rows[number] for number in sorted(rows)]})
 
 
 def _folder(out: Path, number: int) -> Path:
