@@ -94,7 +94,7 @@ def play(
             raise ValueError(f"the agent's logits are not finite at step {step}: its training has diverged")
         previous = sample_actions(logits, torch.from_numpy(dice.roll(step, slots)).to(device), settings.temperature)
         workers.arrays["action"][slots] = previous.cpu().numpy()
-        outcomes = dict(workers.step())
+        outcomes = dict(workers.step().ended)
         yield Advance(len(slots), [Episode.of(tasks[slot], outcome) for slot, outcome in outcomes.items()])
         state = output.state
         if outcomes:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ENTRY = "playscale.rollout.lane:main"
 
 _REPORT_SECONDS = 0.5
-_EXPERT_STEPS = 64  # the expert, who needs no agent's process, is asked for so many steps at once
+_EXPERT_STEPS = 64  # the expert, who needs no agent's process, is asked for so many steps at most
 
 Load = Callable[[str], "Agent"]
 
@@ -107,8 +107,9 @@ def _play_scripted(workers: Workers, tasks: list[Task]) -> Iterator[Advance]:
     workers.begin(tasks)
     running = len(tasks)
     while running:
-        ended = [Episode.of(tasks[slot], outcome) for slot, outcome in workers.step(_EXPERT_STEPS)]
-        yield Advance(running * _EXPERT_STEPS, ended)
+        answer = workers.step(_EXPERT_STEPS)
+        ended = [Episode.of(tasks[slot], outcome) for slot, outcome in answer.ended]
+        yield Advance(answer.steps, ended)
         running -= len(ended)
 
 

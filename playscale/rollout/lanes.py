@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -110,6 +110,7 @@ def play_entrants(
             )
             lane.send(waiting.popleft())
             lanes[lane.connection] = lane
+        stack.callback(_stop_all, lanes.values())  # before each is waited for
         while tally.played < tally.total:
             for ready in wait([lane.connection for lane in lanes.values()]):
                 lane = lanes[ready]
@@ -125,6 +126,11 @@ def play_entrants(
                 if report.over and len(entrant.episodes) == settings.episodes:
                     entrant.episodes.sort(key=lambda episode: episode.index)
                     yield entrant
+
+
+def _stop_all(lanes: Iterable[Child]) -> None:
+    for lane in lanes:
+        lane.stop()
 
 
 def _shares(workers: int, batches: int, most: int) -> list[int]:

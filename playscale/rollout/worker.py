@@ -1,15 +1,17 @@
 """The inside of an environment worker: a process that steps its share of the slots, and imports no torch.
 
 It answers one for one:
-    list[(slot, Task)]  start these episodes, first observations into the slab    -> []
-    int k               up to k steps in every running slot                       -> [(slot, Outcome)] of the ended
+    list[(slot, Task)]  start these episodes, first observations into the slab
+    int k               up to k steps in every running slot
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from playscale.games.game import Column, Game, Observation, Outcome
 from playscale.rollout.child import Handler, serve
@@ -18,7 +20,14 @@ from playscale.rollout.slab import Slab
 
 ENTRY = "playscale.rollout.worker:main"
 
-Ended = list[tuple[int, Outcome]]
+_ANSWER_SECONDS = 0.25  # with k > 1 steps to do it answers after so long, so that its parent is never deaf for long
+
+
+class Answer(NamedTuple):
+    """How many steps were made in all slots together, and how the episodes went that ended with them, by slot."""
+
+    steps: int
+    ended: list[tuple[int, Outcome]]
 
 
 @dataclass(frozen=True)
@@ -49,18 +58,17 @@ class Seat:
             self._player.reset(self.task.seed)
         self._show(self._env.reset(self.task.seed))
 
-    def run(self, steps: int) -> Outcome | None:
-        """Up to `steps` steps; the outcome when the episode ended on the way."""
-        for _ in range(steps):
-            action = int(self._action[0]) if self._player is None else self._player.act(self._observation)
-            step = self._env.step(action)
-            self.steps += 1
-            if step.done:
-                outcome = self._env.outcome()
-                self._env.close()  # only now is its recording complete
-                return outcome
+    def step(self) -> Outcome | None:
+        """One step; the outcome when the episode ended with it."""
+        action = int(self._action[0]) if self._player is None else self._player.act(self._observation)
+        step = self._env.step(action)
+        self.steps += 1
+        if not step.done:
             self._show(step.observation)
-        return None
+            return None
+        outcome = self._env.outcome()
+        self._env.close()  # only now is its recording complete
+        return outcome
 
     def _show(self, observation: Observation) -> None:
         self._observation = observation
@@ -76,7 +84,7 @@ class Room:
         self._slab = Slab(setup.columns, setup.slots, setup.slab_fd)
         self._seats: dict[int, Seat] = {}
 
-    def handle(self, message: int | list[tuple[int, Task]]) -> Iterator[Ended]:
+    def handle(self, message: int | list[tuple[int, Task]]) -> Iterator[Answer]:
         if isinstance(message, int):
             yield self._run(message)
             return
@@ -84,18 +92,22 @@ class Room:
             seat = self._seats[slot] = Seat(self._setup, self._slab, slot, task)
             with _located(seat):
                 seat.start()
-        yield []
+        yield Answer(0, [])
 
-    def _run(self, steps: int) -> Ended:
-        ended = []
-        for slot, seat in self._seats.items():
-            with _located(seat):
-                outcome = seat.run(steps)
-            if outcome is not None:
-                ended.append((slot, outcome))
-        for slot, _ in ended:
-            del self._seats[slot]
-        return ended
+    def _run(self, rounds: int) -> Answer:
+        answer_by = time.monotonic() + _ANSWER_SECONDS
+        steps, ended = 0, []
+        for _ in range(rounds):
+            for slot, seat in list(self._seats.items()):
+                with _located(seat):
+                    outcome = seat.step()
+                steps += 1
+                if outcome is not None:
+                    ended.append((slot, outcome))
+                    del self._seats[slot]
+            if time.monotonic() > answer_by:
+                break
+        return Answer(steps, ended)
 
 
 @contextmanager

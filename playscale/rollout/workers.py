@@ -17,7 +17,7 @@ from playscale.games.game import Column, Game
 from playscale.rollout.child import Child
 from playscale.rollout.episode import Task
 from playscale.rollout.slab import Slab
-from playscale.rollout.worker import ENTRY, Ended, Setup
+from playscale.rollout.worker import ENTRY, Answer, Setup
 
 
 class Workers:
@@ -66,19 +66,20 @@ class Workers:
         count = len(self._children)
         self._exchange([list(enumerate(tasks))[member::count] for member in range(count)])
 
-    def step(self, steps: int = 1) -> Ended:
+    def step(self, steps: int = 1) -> Answer:
         """One action (the expert: up to `steps`) in every running slot; those that ended leave, in order of slots.
 
         Raises ValueError or OSError when an environment did, ChildError when a worker failed in any other way.
         """
         count = len(self._children)
         busy = {slot % count for slot in self._running}
-        ended = sorted(self._exchange([steps if member in busy else None for member in range(count)]))
+        answers = self._exchange([steps if member in busy else None for member in range(count)])
+        ended = sorted(item for answer in answers for item in answer.ended)
         self._running -= {slot for slot, _ in ended}
-        return ended
+        return Answer(sum(answer.steps for answer in answers), ended)
 
-    def _exchange(self, messages: Sequence[Any]) -> Ended:
+    def _exchange(self, messages: Sequence[Any]) -> list[Answer]:
         asked = [(child, message) for child, message in zip(self._children, messages, strict=True) if message]
         for child, message in asked:
             child.send(message)
-        return [ended for child, _ in asked for ended in child.receive()]
+        return [child.receive() for child, _ in asked]

@@ -114,7 +114,8 @@ def test_nonsense_is_refused(tmp_path, bad):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_killed_evaluation_leaves_no_process_and_goes_on(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_evaluation_leaves_no_process_and_goes_on(tmp_path, how):
     code = f"""
 import sys
 from pathlib import Path
@@ -128,13 +129,15 @@ print("played", flush=True)
 evaluate_candidates(planted({{seed: "slow" for seed in range(40)}}), [slow], Settings(40, 20, 0, 1.0), out, workers=2)
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    )
     assert parent.stdout.readline() == "played\n"
     family = descendants(parent.pid, at_least=4)  # two lanes, a worker each
-    parent.send_signal(signal.SIGKILL)
+    parent.send_signal(how)
     parent.wait()
     parent.stdout.close()
-    assert all(gone(pid) for pid in family)
+    assert all(gone(pid, 10 if how is signal.SIGKILL else 0.1) for pid in family)
     assert run(tmp_path, trouble=dict.fromkeys(range(EPISODES), "bug")).return_mean > 0  # the finished one stays
     slow = Candidate("slow", None, "planted", digest="d")
     assert run(tmp_path, candidate=slow).returns == run(tmp_path).returns
@@ -181,7 +184,7 @@ def test_checkpoints(tmp_path, checkpoints, monkeypatch):
     assert [evaluation.name for evaluation in evaluations] == ["r0-3e+11", "r1-3e+11"]
     assert [episode.seed for episode in evaluations[0].episodes] == list(range(10))
     assert evaluations[0].returns != evaluations[1].returns
-    again = evaluate(checkpoints[::-1], 10, tmp_path / "again", max_steps=50, workers=3, device="cpu")
+    again = evaluate(checkpoints[::-1], 10, tmp_path / "again", max_steps=50, workers=2, device="cpu")
     assert [evaluation.episodes for evaluation in again[::-1]] == [evaluation.episodes for evaluation in evaluations]
     points = read_points(out / "points.csv")
     assert [(p.run, p.dev_loss, p.return_mean, p.return_se, p.episodes) for p in points] == [

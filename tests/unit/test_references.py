@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from playscale.games.game import get_game
+from playscale.games.nethack.actions import key_to_action
 from playscale.rollout.references import evaluate_expert, evaluate_random, expert_reference
 
 
@@ -14,34 +15,55 @@ def nethack():
     return get_game("nethack")
 
 
-def check_recordings(game, evaluation, folder):
-    """Every kept recording decodes to its episode."""
+def recorded_actions(game, evaluation, folder):
+    """The actions of every kept recording, by episode: its own, between spaces that only click screens away."""
     recordings, rejected = game.find_recordings(folder / "recordings")
     assert not rejected
-    by_folder = {recording.paths[0].parent.name: recording for recording in recordings}
-    assert {f"recordings/{name}" for name in by_folder} == set(evaluation.recordings.values())
-    for path in evaluation.recordings.values():
-        name = path.rpartition("/")[2]
-        episode = evaluation.episodes[int(name.removeprefix("episode-"))]
-        blocks = list(game.decode(by_folder[name], 64))
-        actions = np.concatenate([block["action"] for block in blocks])
-        assert abs(len(actions) - episode.length) <= 1 + len(actions) - np.count_nonzero(actions >= 0)
-        assert by_folder[name].metadata["role"] == episode.metadata["role"]
+    assert len(recordings) == 3
+    by_folder = {f"recordings/{recording.paths[0].parent.name}": recording for recording in recordings}
+    assert set(by_folder) == set(evaluation.recordings.values())
+    found = {}
+    for path, recording in by_folder.items():
+        assert len(game.find_recordings(folder / path)[0]) == 1  # alone, too
+        episode = evaluation.episodes[int(path.rpartition("-")[2])]
+        assert recording.metadata["role"] == episode.metadata["role"]
+        actions = np.concatenate([block["action"] for block in game.decode(recording, 64)])
+        found[episode.index] = actions.tolist()
+        assert episode.length <= len(actions) <= episode.length + 20
+    return found
+
+
+def play_expert(game, seed, max_steps):
+    env, expert = game.make_env(max_steps), game.make_expert()
+    observation, actions, done = env.reset(seed), [], False
+    expert.reset(seed)
+    while not done:
+        actions.append(expert.act(observation))
+        step = env.step(actions[-1])
+        observation, done = step.observation, step.done
+    env.close()
+    return actions, env.outcome()
 
 
 def test_random_policy(tmp_path, nethack):
     evaluation = evaluate_random(nethack, 4, tmp_path, max_steps=80, workers=2, seed=3)
     assert [episode.seed for episode in evaluation.episodes] == [3, 4, 5, 6]
-    assert all(1 <= episode.length <= 80 for episode in evaluation.episodes)
     assert evaluation.reference().name == "random"
-    check_recordings(nethack, evaluation, tmp_path / "random")
+    actions = recorded_actions(nethack, evaluation, tmp_path / "random")
+    assert len({tuple(sequence[:10]) for sequence in actions.values()}) == 3
+    assert len({action for sequence in actions.values() for action in sequence}) > 50
 
 
 def test_expert(tmp_path, nethack):
-    one = evaluate_expert(nethack, 3, tmp_path / "one", max_steps=300, workers=1)
-    two = evaluate_expert(nethack, 3, tmp_path / "two", max_steps=300, workers=2)
-    assert one.episodes == two.episodes
-    check_recordings(nethack, one, tmp_path / "one" / "expert")
+    evaluation = evaluate_expert(nethack, 3, tmp_path, max_steps=300, workers=2)
+    actions = recorded_actions(nethack, evaluation, tmp_path / "expert")
+    for episode in evaluation.episodes:
+        played, outcome = play_expert(nethack, episode.seed, 300)
+        recorded = actions[episode.index]
+        start = next(k for k in range(20) if recorded[k : k + len(played)] == played)
+        rest = recorded[:start] + recorded[start + len(played) :]
+        assert set(rest) <= {key_to_action[ord(" ")]}
+        assert (episode.score, episode.length) == (outcome.score, outcome.steps)
 
 
 def test_expert_of_a_corpus():

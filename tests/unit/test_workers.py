@@ -42,7 +42,7 @@ def test_every_episode_is_played_to_its_own_end(processes):
                     assert workers.arrays["where"][slot].tolist() == [slot, step]
                     workers.arrays["action"][slot] = slot % 5
                 step += 1
-                for slot, outcome in workers.step():
+                for slot, outcome in workers.step().ended:
                     running.remove(slot)
                     ends[slot] = outcome
         pids = workers.pids
