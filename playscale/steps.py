@@ -234,12 +234,11 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
         points = experiment.points()
         write_points(points, work.out / "points.csv")
         progress(f"fitting {len(points)} points", 0.1)
-        fitted = fit_laws(points, work.spec.forecast)
+        references = [Reference(**row) for row in read_json(work.out / "evaluate" / REFERENCES / "references.json")]
+        expert = next(row.return_mean for row in references if row.name == "expert")
+        fitted = fit_laws(points, work.spec.forecast, expert_return=expert)
         write_fit(fitted, work.out / "fit.json")
         result = fitted.to_dict()
-        references = [
-            Reference(note="", **row) for row in read_json(work.out / "evaluate" / REFERENCES / "references.json")
-        ]
         progress("drawing the figures", 0.5)
         write_figures(work.out / "figures", result, points, references)
         report = work.out / "report.html"

@@ -11,9 +11,9 @@ from playscale.agents.sizing import config_for_size
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
 from playscale.training.config import TrainConfig
+from playscale.training.schedule import MIN_STEPS
 
 TOO_FEW_STEPS = "too few optimizer steps"
-MIN_STEPS = 5  # fewer are all warm-up
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def plan_grid(game_name: str, runs: Mapping[str, TrainConfig], corpus: Corpus) -
         per_sample = training_flops_per_sample(config_for_size(game, run.size, run.core))
         for budget in run.cells:
             samples = budget / per_sample
-            reason = TOO_FEW_STEPS if samples < MIN_STEPS * run.samples_per_step else None
+            reason = TOO_FEW_STEPS if round(samples / run.samples_per_step) < MIN_STEPS else None
             epochs = samples / corpus.transitions("train")
             cells.append(Cell(name, run.size, budget, samples, epochs, reason))
     kept = {name: [cell.flops for cell in cells if cell.run == name and cell.reason is None] for name in runs}

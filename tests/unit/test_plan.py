@@ -9,7 +9,8 @@ from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
 from playscale.training.config import TrainConfig
-from playscale.training.plan import MIN_STEPS, TOO_FEW_STEPS, plan_grid
+from playscale.training.plan import TOO_FEW_STEPS, plan_grid
+from playscale.training.schedule import MIN_STEPS
 
 CORPUS = SimpleNamespace(uri="corpus", game="nethack", transitions=lambda split: {"train": 10_000, "dev": 1_000}[split])
 
@@ -26,7 +27,7 @@ def test_every_cell_is_planned_or_has_its_reason():
         if cell.size == "300k":
             assert cell.samples == pytest.approx(cell.flops / per_sample)
         assert cell.epochs == pytest.approx(cell.samples / 10_000)
-        assert (cell.reason == TOO_FEW_STEPS) == (cell.samples < MIN_STEPS * 256)
+        assert (cell.reason == TOO_FEW_STEPS) == (round(cell.samples / 256) < MIN_STEPS)
         assert (cell.reason is None) == (cell.flops in plan.runs[cell.run].cells)
 
 
