@@ -18,14 +18,14 @@ TOO_FEW_STEPS = "too few optimizer steps"
 
 @dataclass(frozen=True)
 class Cell:
-    """One model at one budget: samples (transitions) it sees, and how often it sees each train transition of the corpus."""
+    """One model at one budget: samples (transitions) it sees, in epochs too, and why it is not trained if it is not."""
 
     run: str
     size: str
     flops: float
     samples: float
     epochs: float
-    reason: str | None  # why it is not trained
+    reason: str | None
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,13 @@ def runs(*sizes, budgets=(1e9, 1e10), held_out=(1e11,)):
 def test_every_cell_is_planned_or_has_its_reason():
     plan = plan_grid("nethack", runs("10k", "300k"), CORPUS)
     assert len(plan.cells) == 6
+    per_step = plan.runs["bc-10k"].samples_per_step
     per_sample = training_flops_per_sample(config_for_size(get_game("nethack"), "300k", "lstm"))
     for cell in plan.cells:
         if cell.size == "300k":
             assert cell.samples == pytest.approx(cell.flops / per_sample)
         assert cell.epochs == pytest.approx(cell.samples / 10_000)
-        assert (cell.reason == TOO_FEW_STEPS) == (round(cell.samples / 256) < MIN_STEPS)
+        assert (cell.reason == TOO_FEW_STEPS) == (round(cell.samples / per_step) < MIN_STEPS)
         assert (cell.reason is None) == (cell.flops in plan.runs[cell.run].cells)
 
 
