@@ -22,7 +22,7 @@ class TrainConfig(BaseModel):
     held_out: tuple[float, ...] = ()
     core: Literal["lstm", "transformer"] = "lstm"
     batch: int = Field(default=8, ge=1, description="columns: games played side by side")
-    unroll: int = Field(default=32, ge=1, description="transitions a column between two optimizer steps")
+    unroll: int = Field(default=16, ge=1, description="transitions a column between two optimizer steps")
     learning_rate: float | None = Field(default=None, gt=0, description="None: the recipe of training/schedule.py")
     warmup_steps: int = Field(default=20, ge=0, description="optimizer steps of linear warm-up")
     clip_norm: float = Field(default=1.0, gt=0, description="largest global norm of a gradient")
