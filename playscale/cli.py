@@ -31,6 +31,12 @@ class Core(StrEnum):
     transformer = "transformer"
 
 
+class Precision(StrEnum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
 class Runner(StrEnum):
     subprocess = "subprocess"
 
@@ -98,9 +104,11 @@ def train_bc(
     core: Annotated[Core, typer.Option(help="The recurrent core.")] = Core.lstm,
     seed: Annotated[int, typer.Option(help="Of the initial weights and the order of games.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Games side by side in a batch.")] = 8,
-    unroll: Annotated[int, typer.Option(min=1, help="Transitions of each game in a batch.")] = 32,
+    unroll: Annotated[int, typer.Option(min=1, help="Transitions of each game in a batch.")] = 16,
     learning_rate: Annotated[float | None, typer.Option(help="Default: by model size.")] = None,
     cooldown: Annotated[float, typer.Option(help="Share of each budget spent on a linear cooldown branch.")] = 0.0,
+    precision: Annotated[Precision, typer.Option(help="auto: bf16 on CUDA, else fp32.")] = Precision.auto,
+    dev_samples: Annotated[int, typer.Option(min=1, help="Transitions that dev loss is taken on.")] = 8192,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     experiment: Experiment = None,
     tracking_uri: Tracking = None,
@@ -124,6 +132,8 @@ def train_bc(
         unroll=unroll,
         learning_rate=learning_rate,
         cooldown=cooldown,
+        precision=precision.value,
+        dev_samples=dev_samples,
         device=device,
     )
     with progress("train") as report:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from playscale.games.game import GAMES
-from playscale.training.config import TrainConfig
+from playscale.training.config import TrainConfig, Training
 
 
 def _size(text: str) -> str:
@@ -60,20 +60,6 @@ class Evaluate(Frozen):
     max_steps: int = Field(default=100_000, ge=1)
     temperature: float = Field(default=1.0, ge=0)
     seed: int = Field(default=0, ge=0)
-
-
-class Training(Frozen):
-    """The part of TrainConfig that a study may set; the rest is the grid's."""
-
-    batch: int = Field(default=8, ge=1)
-    unroll: int = Field(default=32, ge=1)
-    learning_rate: float | None = Field(default=None, gt=0)
-    warmup_steps: int = Field(default=20, ge=0)
-    clip_norm: float = Field(default=1.0, gt=0)
-    cooldown: float = Field(default=0.0, ge=0, lt=1)
-    device: str = "auto"
-    dev_samples: int = Field(default=8192, ge=1)
-    save_seconds: float = Field(default=60.0, gt=0)
 
 
 class StudySpec(Frozen):

@@ -8,19 +8,11 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class TrainConfig(BaseModel):
-    """One behavioural-cloning run: one model size, a checkpoint at each compute budget.
-
-    Budgets are in training FLOPs (3 x the analytic forward count x samples). A sample is one transition.
-    `held_out` budgets are trained like the others (whether or not `budgets` names them too) and marked in the points.
-    """
+class Training(BaseModel):
+    """How every model of a study is trained. A sample is one transition."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: str
-    budgets: tuple[float, ...]
-    held_out: tuple[float, ...] = ()
-    core: Literal["lstm", "transformer"] = "lstm"
     batch: int = Field(default=8, ge=1, description="columns: games played side by side")
     unroll: int = Field(default=16, ge=1, description="transitions a column between two optimizer steps")
     learning_rate: float | None = Field(default=None, gt=0, description="None: the recipe of training/schedule.py")
@@ -28,10 +20,23 @@ class TrainConfig(BaseModel):
     clip_norm: float = Field(default=1.0, gt=0, description="largest global norm of a gradient")
     cooldown: float = Field(default=0.0, ge=0, lt=1, description="fraction of a budget's steps spent decaying to zero")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on CUDA, else fp32")
-    seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "auto"
     dev_samples: int = Field(default=8192, ge=1, description="transitions of the dev games that dev loss is taken on")
     save_seconds: float = Field(default=60.0, gt=0, description="longest time between two saves of the resume state")
+
+
+class TrainConfig(Training):
+    """One behavioural-cloning run: one model size, a checkpoint at each compute budget.
+
+    Budgets are in training FLOPs (3 x the analytic forward count x samples).
+    `held_out` budgets are trained like the others (whether or not `budgets` names them too) and marked in the points.
+    """
+
+    size: str
+    budgets: tuple[float, ...]
+    held_out: tuple[float, ...] = ()
+    core: Literal["lstm", "transformer"] = "lstm"
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
     def _budgets_are_budgets(self) -> Self:
