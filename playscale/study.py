@@ -90,8 +90,11 @@ class StudySpec(Frozen):
         return self
 
     def runs(self) -> dict[str, TrainConfig]:
-        """Every training run by name: one per (size, seed), each through all budgets, largest size first."""
-        sizes = sorted(self.sizes, key=lambda size: float(size[:-1]) * (1e3 if size[-1] == "k" else 1e6), reverse=True)
+        """Every training run by name: one per (size, seed), each through all budgets.
+
+        Smallest size first: at equal FLOPs a small model sees the most samples, and takes the longest.
+        """
+        sizes = sorted(self.sizes, key=lambda size: float(size[:-1]) * (1e3 if size[-1] == "k" else 1e6))
         return {
             f"{self.method}-{self.core}-{size}-s{seed}": TrainConfig(
                 size=size,

@@ -96,7 +96,7 @@ class Game(Protocol):
     columns: Mapping[str, Column]
 
     def make_env(self, max_steps: int, record_dir: Path | None = None) -> Env:
-        """An environment that truncates after `max_steps` actions and leaves recordings of its games in `record_dir`."""
+        """An environment that truncates after `max_steps` actions and leaves its recordings in `record_dir`."""
         ...
 
     def make_expert(self) -> Player: ...

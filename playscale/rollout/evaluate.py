@@ -110,7 +110,7 @@ def evaluate_candidates(
 
     def say(entrant: Entrant, tally: Tally) -> None:
         if progress is not None:
-            fraction = (len(done) + tally.fraction * len(waiting)) / len(candidates)
+            fraction = 1 - (1 - tally.fraction) * len(waiting) / len(candidates)
             progress(_describe(entrant, settings.episodes, tally), fraction)
 
     try:

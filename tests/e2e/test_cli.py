@@ -38,23 +38,31 @@ def test_every_command_has_an_example_that_a_test_runs():
 
 def test_examples_run_one_after_the_other(tmp_path):
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
-    program = f"{sys.executable} -m playscale.cli"
     for path in CHAIN:
-        command = example(path).replace("playscale", program, 1)
-        result = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+        command = example(path).replace("playscale", f"{sys.executable} -m playscale.cli", 1)
+        result = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert result.returncode == 0, f"{command}\n{result.stderr}"
-    for made in ("games", "corpus/corpus.json", "train-10k/points.csv", "play/points.csv", "laws/report.html", "compiled/study.yaml"):
-        assert (tmp_path / made).exists(), made
+    made = (
+        "games",
+        "corpus/corpus.json",
+        "train-10k/points.csv",
+        "play/points.csv",
+        "laws/report.html",
+        "compiled/study.yaml",
+    )
+    assert all((tmp_path / name).exists() for name in made)
 
 
+TRAIN = ["train", "bc", "--size", "10k", "--budgets", "1e9", "--out", "o", "--corpus"]
+FIT = ["fit", "p.csv", "--out", "o"]
 GOOD_HEADER = "flops,params,samples,dev_loss\n"
 BAD = {
-    "spec": (["study", "run", "spec.yaml", "--out", "o"], {"spec.yaml": "name: q\nsizs: [10k]\n"}, "did you mean 'sizes'?"),
+    "spec": (["study", "run", "s.yaml", "--out", "o"], {"s.yaml": "name: q\nsizs: [10k]\n"}, "did you mean 'sizes'?"),
     "no spec": (["study", "run", "none.yaml"], {}, "no such study spec"),
-    "no corpus": (["train", "bc", "--corpus", "none", "--size", "10k", "--budgets", "1e9", "--out", "o"], {}, "none"),
-    "empty corpus": (["train", "bc", "--corpus", "c", "--size", "10k", "--budgets", "1e9", "--out", "o"], {"c/x": ""}, "c"),
+    "no corpus": ([*TRAIN, "none"], {}, "none"),
+    "empty corpus": ([*TRAIN, "c"], {"c/x": ""}, "c"),
     "damaged corpus": (
-        ["train", "bc", "--corpus", "c", "--size", "10k", "--budgets", "1e9", "--out", "o"],
+        [*TRAIN, "c"],
         {"c/corpus.json": '{"schema'},
         "c/corpus.json",
     ),
@@ -65,12 +73,12 @@ BAD = {
     "no checkpoint": (["evaluate", "none", "--out", "o"], {}, "none"),
     "not a checkpoint": (["evaluate", "k", "--out", "o"], {"k/checkpoint.json": "{}"}, "k"),
     "no points": (["fit", "none.csv", "--out", "o"], {}, "none.csv"),
-    "missing column": (["fit", "p.csv", "--out", "o"], {"p.csv": "flops,params\n1,2\n"}, "samples, dev_loss"),
-    "negative loss": (["fit", "p.csv", "--out", "o"], {"p.csv": GOOD_HEADER + "1e9,1e4,1e4,-1\n"}, "line 2"),
-    "one budget": (["fit", "p.csv", "--out", "o"], {"p.csv": GOOD_HEADER + "1e9,1e4,1e4,1\n1e9,2e4,5e3,2\n"}, "budget"),
-    "forecast": (["fit", "p.csv", "--out", "o", "--forecast", "much"], {"p.csv": GOOD_HEADER + "1e9,1,1,1\n"}, "--forecast"),
-    "forecast-at": (["fit", "p.csv", "--out", "o", "--forecast-at", "a=1"], {"p.csv": GOOD_HEADER + "1e9,1,1,1\n"}, "params=N"),
-    "experiment": (["fit", "mlflow:none", "--out", "o", "--tracking-uri", "sqlite:///m.db"], {}, "no MLflow experiment"),
+    "missing column": (FIT, {"p.csv": "flops,params\n1,2\n"}, "samples, dev_loss"),
+    "negative loss": (FIT, {"p.csv": GOOD_HEADER + "1e9,1e4,1e4,-1\n"}, "line 2"),
+    "one budget": (FIT, {"p.csv": GOOD_HEADER + "1e9,1e4,1e4,1\n1e9,2e4,5e3,2\n"}, "budget"),
+    "forecast": ([*FIT, "--forecast", "much"], {"p.csv": GOOD_HEADER + "1e9,1,1,1\n"}, "--forecast"),
+    "forecast-at": ([*FIT, "--forecast-at", "a=1"], {"p.csv": GOOD_HEADER + "1e9,1,1,1\n"}, "params=N"),
+    "experiment": (["fit", "mlflow:no", "--out", "o", "--tracking-uri", "sqlite:///m.db"], {}, "no MLflow experiment"),
     "option": (["fit"], {}, "Missing argument"),
 }  # fmt: skip
 

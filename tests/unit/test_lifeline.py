@@ -9,7 +9,8 @@ import time
 
 def test_follower_ends_when_the_followed_is_killed():
     followed = subprocess.Popen(["sleep", "60"])
-    code = f"import time; from playscale.lifeline import follow as f; f({followed.pid}); print(1, flush=True); time.sleep(60)"
+    follow = f"from playscale.lifeline import follow; follow({followed.pid})"
+    code = f"{follow}; print(1, flush=True); import time; time.sleep(60)"
     follower = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert follower.stdout.readline() == b"1\n"
     assert follower.poll() is None

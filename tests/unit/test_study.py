@@ -22,9 +22,9 @@ def test_yaml_budgets_written_as_3e10_are_numbers():
     assert spec.budgets == (3e10, 1e11, 2.5e11)
 
 
-def test_grid_has_one_run_per_size_and_seed_largest_first_through_all_budgets():
+def test_grid_has_one_run_per_size_and_seed_smallest_first_through_all_budgets():
     runs = parse(held_out=[1e11], seeds=[0, 1]).runs()
-    assert list(runs) == ["bc-lstm-3M-s0", "bc-lstm-3M-s1", "bc-lstm-10k-s0", "bc-lstm-10k-s1"]
+    assert list(runs) == ["bc-lstm-10k-s0", "bc-lstm-10k-s1", "bc-lstm-3M-s0", "bc-lstm-3M-s1"]
     assert {run.budgets for run in runs.values()} == {(1e10, 3e10, 1e11)}
     assert {run.held_out for run in runs.values()} == {(1e11,)}
 

@@ -19,7 +19,7 @@ class NetHack:
 
     name = "nethack"
     num_actions = 121
-    columns: Mapping[str, Column] = {  # noqa: RUF012 - read-only by its type
+    columns: Mapping[str, Column] = {
         "tty_chars": Column((24, 80), "uint8"),
         "tty_colors": Column((24, 80), "int8"),
         "tty_cursor": Column((2,), "int16"),
