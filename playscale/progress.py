@@ -35,11 +35,13 @@ class ProgressFile:
     def __init__(self, folder: Path, task: str) -> None:
         now = time.time()
         self.path = folder / f"{task}.json"
+        self.said = "done"
         self.current = TaskProgress(task, "starting", 0.0, now, now)
         self._write(self.current)
 
     def __call__(self, what: str, fraction: float) -> None:
         now = time.time()
+        self.said = what
         if now - self.current.updated >= 0.5:
             self._write(replace(self.current, what=what, fraction=min(max(fraction, 0.0), 1.0), updated=now))
 
@@ -65,7 +67,7 @@ def reporting(folder: Path, task: str) -> Iterator[ProgressFile]:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         progress.end("failed", first_line, user_error=isinstance(error, ValueError | OSError))
         raise
-    progress.end("done", progress.current.what if progress.current.what != "starting" else "done")
+    progress.end("done", progress.said)
 
 
 def read_progress(folder: Path) -> list[TaskProgress]:

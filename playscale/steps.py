@@ -246,7 +246,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
             report,
             result,
             points,
-            title=f"Study {work.spec.name}: {work.spec.method} in {work.spec.game}",
+            title=f"Study {work.spec.name}: behavioural cloning in {work.spec.game}",
             replays=best_replays(work.spec.game, work.out / "evaluate"),
             references=references,
             details=study_details(work.spec, work.planned()),

@@ -12,6 +12,13 @@ def test_a_task_is_reported_from_start_to_end(tmp_path):
     assert (task.state, task.fraction) == ("done", 1.0)
 
 
+def test_the_last_thing_said_is_kept_however_soon_it_comes(tmp_path):
+    with reporting(tmp_path, "train") as progress:
+        for step in range(1000):
+            progress(f"step {step}", step / 1000)
+    assert read_progress(tmp_path)[0].what == "step 999"
+
+
 @pytest.mark.parametrize(("error", "user"), [(ValueError("no corpus\nhere"), True), (RuntimeError("broken"), False)])
 def test_a_failure_is_reported_with_its_first_line_and_raised(tmp_path, error, user):
     with pytest.raises(type(error)), reporting(tmp_path, "train"):
