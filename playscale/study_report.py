@@ -62,12 +62,15 @@ def study_details(spec: StudySpec, plan: Mapping[str, Any]) -> dict[str, str]:
 
 
 def headline(fit: Mapping[str, Any]) -> dict[str, float]:
-    """The exponents, and each held-out measurement beside its forecast, as single figures with plain names."""
+    """The exponents, and each held-out measurement beside its forecast, as single figures.
+
+    Named so that MLflow's chart page shows them in two sections, laws/ and held_out/.
+    """
     figures: dict[str, float | None] = {}
     for law in fit["power_laws"]:
-        figures[f"exponent/{law['target']}/{law['quantity']}/{law['at']}"] = law["exponent"]
+        figures[f"laws/{law['target']}.{law['quantity']}.{law['at']}"] = law["exponent"]
     for row in fit["held_out"]:
         budget = f"{row['flops']:.3g}".replace("+", "")
         for key in ("measured", "value", "low", "high"):
-            figures[f"held_out/{row['target']}/{budget}/{row['params']:.0f}/{key}"] = row[key]
+            figures[f"held_out/{row['target']}.{budget}.{row['params']:.0f}.{key}"] = row[key]
     return {name: value for name, value in figures.items() if value is not None}
