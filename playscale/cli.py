@@ -169,26 +169,30 @@ def evaluate(
     """
     from playscale.console import evaluations_table, progress, show
     from playscale.corpus.corpus import Corpus
+    from playscale.games.game import get_game
     from playscale.rollout.evaluate import evaluate as run
-    from playscale.rollout.references import expert_reference
+    from playscale.rollout.references import evaluate_random, expert_reference
     from playscale.steps import log_evaluations
 
+    expert = [expert_reference(Corpus.open(corpus))] if corpus else []
+    workers = workers or _cores()
     with progress("evaluate") as report:
         evaluations = run(
             checkpoints,
             episodes,
             out,
             max_steps=max_steps,
-            workers=workers or _cores(),
+            workers=workers,
             seed=seed,
             device=device,
             temperature=temperature,
             progress=report,
         )
+        game = get_game(evaluations[0].game)
+        random = evaluate_random(game, episodes, out, max_steps=max_steps, workers=workers, seed=seed, progress=report)
     if experiment:
         log_evaluations(_experiment(experiment, tracking_uri), evaluations, out)
-    expert = [expert_reference(Corpus.open(corpus))] if corpus else []
-    show(evaluations_table([evaluation.reference() for evaluation in evaluations] + expert))
+    show(evaluations_table([evaluation.reference() for evaluation in (*evaluations, random)] + expert))
 
 
 @app.command()
