@@ -140,8 +140,8 @@ def train_bc(
         if experiment:
             from playscale.steps import train_tracked
 
-            name = f"bc-{core.value}-{size}-s{seed}"
-            points = train_tracked(_experiment(experiment, tracking_uri), name, corpus, out, config, report)
+            logged = _experiment(experiment, tracking_uri)
+            points = train_tracked(logged, config.run_name, corpus, out, config, report)
         else:
             points = run(corpus, out, config, progress=report)
     show(points_table(points))

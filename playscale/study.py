@@ -95,8 +95,8 @@ class StudySpec(Frozen):
         Smallest size first: at equal FLOPs a small model sees the most samples, and takes the longest.
         """
         sizes = sorted(self.sizes, key=lambda size: float(size[:-1]) * (1e3 if size[-1] == "k" else 1e6))
-        return {
-            f"{self.method}-{self.core}-{size}-s{seed}": TrainConfig(
+        runs = [
+            TrainConfig(
                 size=size,
                 core=self.core,
                 budgets=tuple(sorted(self.budgets + self.held_out)),
@@ -106,7 +106,8 @@ class StudySpec(Frozen):
             )
             for size in sizes
             for seed in self.seeds
-        }
+        ]
+        return {run.run_name: run for run in runs}
 
 
 def parse_spec(text: str, where: str = "spec") -> StudySpec:

@@ -49,6 +49,11 @@ class TrainConfig(Training):
         return self
 
     @property
+    def run_name(self) -> str:
+        """What the run is called in the points table, in MLflow and in a study's directory."""
+        return f"bc-{self.core}-{self.size}-s{self.seed}"
+
+    @property
     def cells(self) -> tuple[float, ...]:
         """Every budget that gets a checkpoint, ascending, each once."""
         return tuple(sorted({*self.budgets, *self.held_out}))

@@ -55,7 +55,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return f"{METHOD}-{self.config.core}-{self.config.size}-s{self.config.seed}"
+        return self.config.run_name
 
     @property
     def resume(self) -> Path:
