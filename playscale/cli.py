@@ -201,13 +201,23 @@ def fit(
     out: Out,
     forecast: Annotated[str, typer.Option(help="Budgets to forecast for, in FLOPs, comma-separated.")] = "",
     forecast_at: Annotated[list[str] | None, typer.Option(help="params=N,samples=D; may be given again.")] = None,
+    target_return: Annotated[
+        list[str] | None,
+        typer.Option(help="Compute at which a return is reached: RETURN or NAME=RETURN; repeatable."),
+    ] = None,
+    expert_return: Annotated[float | None, typer.Option(help="Mean return of whom the agents imitate.")] = None,
+    max_return: Annotated[float | None, typer.Option(help="The largest return that the game allows.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPU to give hours and energy for: a100, h100, l4, ...")] = None,
+    utilisation: Annotated[float, typer.Option(help="Share of its peak FLOP/s that training reaches.")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     tracking_uri: Tracking = None,
 ) -> None:
     """Fit the scaling laws of a points table: OUT/fit.json, OUT/report.html and OUT/figures.
 
     \b
     Example:
-      playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14
+      playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 \
+        --target-return human=127356 --gpu h100 --utilisation 0.3
     """
     from playscale.console import fit_tables, show
     from playscale.points import read_points
@@ -215,12 +225,22 @@ def fit(
     from playscale.report.report import write_report
     from playscale.scaling.fit import fit as run
     from playscale.scaling.fit import write_fit
+    from playscale.scaling.gpu import hardware
 
     name = points.removeprefix("mlflow:")
     table = (
         _experiment(name, tracking_uri, create=False).points() if points.startswith("mlflow:") else read_points(points)
     )
-    result = run(table, _numbers(forecast, "--forecast"), [_pair(text) for text in forecast_at or []])
+    result = run(
+        table,
+        _numbers(forecast, "--forecast"),
+        [_pair(text) for text in forecast_at or []],
+        seed,
+        expert_return=expert_return,
+        max_return=max_return,
+        target_returns=[_named(text) for text in target_return or []],
+        hardware=hardware(gpu, utilisation) if gpu else None,
+    )
     out.mkdir(parents=True, exist_ok=True)
     write_fit(result, out / "fit.json")
     write_figures(out / "figures", result.to_dict(), table, ())
@@ -302,6 +322,12 @@ def _pair(text: str) -> tuple[float, float]:
         raise ValueError(f"--forecast-at: {text!r} is not of the form params=N,samples=D")
     (params,), (samples,) = (_numbers(values[name], "--forecast-at") for name in ("params", "samples"))
     return params, samples
+
+
+def _named(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    (number,) = _numbers(value, "--target-return") or [float("nan")]
+    return name, number
 
 
 def _experiment(name, tracking_uri, *, create=True):  # type: ignore[no-untyped-def]

@@ -84,14 +84,26 @@ def to_row(point: Point) -> dict[str, str]:
 def from_row(row: Mapping[str, Any]) -> Point:
     """A Point from a CSV row, or from the params, metrics and tags of an MLflow run taken together.
 
-    None, "" and absent keys are missing. ValueError names the column.
+    None, "" and absent keys are missing; a missing return_se is return_sd / sqrt(seeds) where a table has these columns
+    (of published tables). ValueError names the column.
     """
     values: dict[str, Any] = {name: str(row.get(name) or "") for name in TEXT_COLUMNS}
     values["split"] = values["split"].strip() or "fit"
     for name in NUMBER_COLUMNS:
         values[name] = _number(name, row.get(name))
     extra = {str(key): _text(value) for key, value in row.items() if key not in COLUMNS}
+    if values["return_se"] is None:
+        values["return_se"] = _standard_error(row)
     return Point(**values, extra=extra)
+
+
+def _standard_error(row: Mapping[str, Any]) -> float | None:
+    """Of the mean return where a table has none but `return_sd` over a number of `seeds` (or of episodes)."""
+    sd = _number("return_sd", row.get("return_sd"))
+    count = _number("seeds", row.get("seeds")) or _number("episodes", row.get("episodes"))
+    if sd is None or count is None or not count > 0 or not math.isfinite(sd):
+        return None
+    return sd / math.sqrt(count)
 
 
 def read_points(path: str | Path) -> list[Point]:

@@ -1,18 +1,23 @@
 """Rolling-origin backtest: fit on the budgets up to one, predict all that lie beyond, and compare.
 
 A candidate is a form and the decades of compute, counted back from the last budget seen, that it is fitted to.
+Legend: B budgets, R draws; an origin is the number of budgets seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from playscale.scaling.cells import Target
-from playscale.scaling.frontier import BROKEN, POWER, SATURATING, Form, Law, fit_law
+from playscale.scaling.frontier import BROKEN, POWER, SATURATING, Form, Law, fit_law, fit_laws, limited
 from playscale.scaling.powerlaw import LEVEL
+
+ORIGINS = 24
+FIRST = 3
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,25 @@ class Candidate:
         """Mask [B] of the budgets it is fitted to; rising flops."""
         return flops >= flops[-1] / 10**self.decades * (1 - 1e-6)
 
+    @property
+    def straight(self) -> bool:
+        return self.form is POWER
 
-ORIGINS = 24
+    @property
+    def broken(self) -> bool:
+        return self.form is BROKEN
+
 
 PLAIN = Candidate(POWER)
-CANDIDATES = (PLAIN, Candidate(SATURATING), Candidate(BROKEN), Candidate(POWER, 2.0), Candidate(SATURATING, 2.0))
+LEVELLING = Candidate(SATURATING)
+BREAKING = Candidate(BROKEN)
+CANDIDATES = (PLAIN, LEVELLING, BREAKING, Candidate(POWER, 2.0), Candidate(SATURATING, 2.0))
+
+
+def candidates(target: Target, limits: Sequence[tuple[str, float]] = ()) -> tuple[Candidate, ...]:
+    """CANDIDATES, and for returns one for each known limit (its name, the return)."""
+    known = limits if target == "return_mean" else ()
+    return CANDIDATES + tuple(Candidate(limited(f"bounded by {name}", -float(np.log(value)))) for name, value in known)
 
 
 @dataclass(frozen=True)
@@ -65,7 +84,7 @@ class Frontier:
 class Prediction:
     """One budget predicted from the budgets up to `from_flops`: log error and the 95 % interval around it."""
 
-    candidate: Candidate
+    name: str
     from_flops: float
     flops: float
     error: float
@@ -99,63 +118,125 @@ class BacktestRow:
     coverage: float
 
 
-def backtest(frontier: Frontier, rng: np.random.Generator, replicates: int = 100) -> list[Prediction]:
-    """Predictions of every candidate from every budget that leaves it a degree of freedom, at most ORIGINS of them."""
-    predictions: list[Prediction] = []
-    last = len(frontier.flops) - 1
-    for count in np.unique(np.linspace(min(3, last), last, min(ORIGINS, max(last - 2, 1))).astype(int)).tolist():
-        seen = frontier.upto(count)
-        for candidate in CANDIDATES:
-            if seen.fits(candidate):
-                predictions += _predict(frontier, seen, candidate, rng, replicates)
-    return predictions
+@dataclass(frozen=True, eq=False)
+class Rolling:
+    """One candidate fitted at every origin that leaves it a degree of freedom.
+
+    laws: by origin, the last of them of all budgets; ahead: draws [R, B - origin] of what would be measured beyond.
+    """
+
+    frontier: Frontier
+    candidate: Candidate
+    laws: dict[int, Law]
+    ahead: dict[int, np.ndarray]
+
+    @cached_property
+    def error(self) -> np.ndarray:
+        """Log error [origin, budget], NaN where nothing was predicted."""
+        flops, cost = self.frontier.flops, self.frontier.cost
+        table = np.full((len(flops) + 1, len(flops)), np.nan)
+        for origin in self.ahead:
+            table[origin, origin:] = cost[origin:] - self.laws[origin].cost(flops[origin:])
+        return table
+
+    def predictions(self, upto: int) -> list[Prediction]:
+        """Of the budgets before `upto`, from origins before it."""
+        return [p for origin in self.ahead for p in predictions(self, [], origin, upto)]
 
 
-def _predict(
-    frontier: Frontier, seen: Frontier, candidate: Candidate, rng: np.random.Generator, replicates: int
+def predictions(
+    rolling: Rolling, sharing: Sequence[Rolling], origin: int, upto: int, widening: float = 1.0
 ) -> list[Prediction]:
-    ahead = slice(len(seen.flops), None)
-    law = seen.fit(candidate, rng, replicates)
-    draws = law.predict(frontier.flops[ahead], rng)
-    if draws is None:
+    """What a candidate predicts from an origin of the budgets before `upto`; `sharing` ones widen its intervals."""
+    own = rolling.ahead.get(origin)
+    if own is None or origin >= upto:
         return []
-    expected = law.cost(frontier.flops[ahead])
-    low, high = np.quantile(draws - expected, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    error = frontier.cost[ahead] - expected
+    flops, target = rolling.frontier.flops, rolling.frontier.target
+    expected = rolling.laws[origin].cost(flops[origin:upto])
+    pool = [one.ahead[origin] for one in sharing if origin in one.ahead]
+    low, high = np.quantile(np.concatenate([own, *pool]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    low, high = (np.minimum(low[: upto - origin] - expected, 0), np.maximum(high[: upto - origin] - expected, 0))
+    name = rolling.candidate.name(target)
     return [
-        Prediction(candidate, float(seen.flops[-1]), float(c), float(e), float(lo), float(hi))
-        for c, e, lo, hi in zip(frontier.flops[ahead], error, low, high, strict=True)
+        Prediction(name, float(flops[origin - 1]), float(flops[origin + i]), float(e), *map(float, ends))
+        for i, (e, *ends) in enumerate(
+            zip(rolling.error[origin, origin:upto], widening * low, widening * high, strict=True)
+        )
     ]
 
 
-def backtest_rows(target: str, predictions: Sequence[Prediction]) -> list[BacktestRow]:
-    groups: dict[tuple[Candidate, float, float], list[Prediction]] = {}
-    for p in predictions:
-        groups.setdefault((p.candidate, p.from_flops, float(np.ceil(2 * p.decades_ahead - 1e-9) / 2)), []).append(p)
+@dataclass(frozen=True, eq=False)
+class Backtest:
+    """Every candidate at every origin, at most ORIGINS of them, evenly spread."""
+
+    frontier: Frontier
+    rolling: dict[Candidate, Rolling]
+    origins: tuple[int, ...]
+
+    def scores(self, upto: int, among: Sequence[Candidate], first: int = 0) -> dict[Candidate, float]:
+        """Geometric mean of the log errors (plus 0.001) of each candidate, on the predictions all of them made, from
+        origins of at least `first` and of budgets before `upto`.
+
+        The geometric mean, since errors grow with distance: a mean would be decided by the earliest budgets alone. A
+        candidate that made fewer than half of the most predictions has no score.
+        """
+        errors = {c: np.abs(self.rolling[c].error[first:upto, :upto]) for c in among}
+        made = {c: np.isfinite(e) for c, e in errors.items()}
+        most = max((int(m.sum()) for m in made.values()), default=0)
+        kept = [c for c in among if most and 2 * made[c].sum() >= most]
+        common = np.all([made[c] for c in kept], axis=0) if kept else np.zeros(0, dtype=bool)
+        if not common.any():
+            return {}
+        return {c: float(np.exp(np.mean(np.log(errors[c][common] + 1e-3)))) for c in kept}
+
+    def shared(self, upto: int, among: Sequence[Candidate], first: int) -> int:
+        """How many predictions of budgets before `upto`, from origins of at least `first`, all of them made."""
+        made = [np.isfinite(self.rolling[c].error[first:upto, :upto]) for c in among]
+        return int(np.sum(np.all(made, axis=0)))
+
+    def predictions(self) -> list[Prediction]:
+        whole = len(self.frontier.flops)
+        return [p for rolling in self.rolling.values() for p in rolling.predictions(whole)]
+
+
+def backtest(
+    frontier: Frontier, among: Sequence[Candidate], rng: np.random.Generator, replicates: int = 100
+) -> Backtest:
+    """Fit every candidate at every origin."""
+    whole = len(frontier.flops)
+    first = min(FIRST, whole)
+    spread = np.linspace(first, whole - 1, min(ORIGINS, max(whole - first, 1)))
+    origins = tuple(np.unique(spread.astype(int)).tolist())
+    rolling = {c: _roll(frontier, c, sorted({*origins, whole}), rng, replicates) for c in among}
+    return Backtest(frontier, rolling, origins)
+
+
+def _roll(
+    frontier: Frontier, candidate: Candidate, origins: Sequence[int], rng: np.random.Generator, replicates: int
+) -> Rolling:
+    fitting = [origin for origin in origins if frontier.upto(origin).fits(candidate)]
+    flops, whole = frontier.flops, len(frontier.flops)
+    if not fitting:
+        return Rolling(frontier, candidate, {}, {})
+    seen = np.zeros((len(fitting), whole), dtype=bool)
+    for row, origin in zip(seen, fitting, strict=True):
+        row[:origin] = candidate.window(flops[:origin])
+    laws = fit_laws(candidate.form, flops, frontier.cost, frontier.noise, seen, rng, replicates)
+    ahead = {
+        origin: draws
+        for origin, law in zip(fitting, laws, strict=True)
+        if origin < whole and (draws := law.predict(flops[origin:], rng)) is not None
+    }
+    return Rolling(frontier, candidate, dict(zip(fitting, laws, strict=True)), ahead)
+
+
+def backtest_rows(target: str, made: Sequence[Prediction]) -> list[BacktestRow]:
+    groups: dict[tuple[str, float, float], list[Prediction]] = {}
+    for p in made:
+        groups.setdefault((p.name, p.from_flops, float(np.ceil(2 * p.decades_ahead - 1e-9) / 2)), []).append(p)
     return [
         BacktestRow(
-            target,
-            key[0].name(target),
-            *key[1:],
-            float(np.median([abs(p.error) for p in own])),
-            sum(p.inside for p in own) / len(own),
+            target, *key, float(np.median([abs(p.error) for p in own])), sum(p.inside for p in own) / len(own)
         )
         for key, own in groups.items()
-    ]
-
-
-def scores(predictions: Sequence[Prediction]) -> dict[Candidate, float]:
-    """Geometric mean of the log errors (plus 0.001) of each candidate, on the predictions all of them made.
-
-    The geometric mean, since errors grow with distance: a mean would be decided by the earliest budgets alone. A
-    candidate that made fewer than half of the power law's predictions has no score.
-    """
-    made: dict[Candidate, dict[tuple[float, float], float]] = {}
-    for p in predictions:
-        made.setdefault(p.candidate, {})[p.from_flops, p.flops] = abs(p.error)
-    most = max((len(own) for own in made.values()), default=0)
-    made = {name: own for name, own in made.items() if 2 * len(own) >= most}
-    common = set.intersection(*(set(own) for own in made.values())) if made else set()
-    if not common:
-        return {}
-    return {name: float(np.exp(np.mean([np.log(own[key] + 1e-3) for key in common]))) for name, own in made.items()}
+    ]  # fmt: skip

@@ -7,7 +7,7 @@ minimum and a power law always a line. Legend: n cells, B budgets.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -49,6 +49,11 @@ class Cells:
 
     def value(self, cost: np.ndarray) -> np.ndarray:
         return value_of(self.target, cost)
+
+    def where(self, mask: np.ndarray) -> Cells:
+        """The cells of a mask [n]; budgets and their indices stay as they are."""
+        columns = ("flops", "params", "samples", "cost", "error", "repeats", "budget")
+        return replace(self, **{name: getattr(self, name)[mask] for name in columns})
 
     def noise(self) -> np.ndarray:
         """Standard deviation [n] of a cell's cost if the whole cell were measured again; 0 where nothing is known.

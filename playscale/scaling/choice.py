@@ -1,4 +1,7 @@
-"""Which law forecasts: the one with the best backtest, or a stated default where there are too few budgets for one."""
+"""Which law forecasts: the one with the best backtest, or a stated default where there are too few budgets for one.
+
+The same choice is made at each earlier budget from what was known there: these forecasts are its track record.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,59 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
-from playscale.scaling.backtest import CANDIDATES, PLAIN, Candidate, Frontier, Prediction, backtest, scores
+from playscale.scaling.backtest import (
+    BREAKING,
+    LEVELLING,
+    PLAIN,
+    Backtest,
+    Candidate,
+    Frontier,
+    Prediction,
+    backtest,
+    candidates,
+    predictions,
+)  # fmt: skip
 from playscale.scaling.cells import Target
 from playscale.scaling.exclusion import FitError
-from playscale.scaling.frontier import BROKEN, POWER, SATURATING, Law
+from playscale.scaling.frontier import SATURATING, Law
 from playscale.scaling.powerlaw import LEVEL
 
 # A backtest needs a law fitted to 3 budgets and at least two more to predict.
 BACKTEST_BUDGETS = 5
-# A saturating law contains the power law. The power law replaces it only when its backtest errors are less than this
-# share of the saturating law's: a curve that has not bent yet is no evidence that it will not.
-# A broken law is backtested and listed but never chosen: after a recent break its extrapolation is nearly free.
-POWER_SHARE = 2 / 3
+# A power law replaces one that levels off when its backtest errors are below this share of the other's and the floor
+# does not lower the residuals significantly (F test): a curve that has not bent yet is weak evidence that it will not.
+POWER_SHARE, FLOOR_P = 0.9, 0.1
 # A law fitted to the last decades alone replaces the one fitted to all budgets only below this share of its errors.
 WINDOW_SHARE = 3 / 4
+# A broken law extrapolates its last exponent, which is nearly free after a recent break: it is chosen when it fits
+# significantly better (F test) and, from origins half a decade past its break, had at most half of the errors over
+# at least 8 predictions. Chosen more easily it forecasts the published tables worse (docs/scaling.md).
+BREAK_P, BREAK_SHARE, BREAK_PREDICTIONS, PAST_BREAK = 0.01, 0.5, 8, 10**0.5
 # Laws whose backtest errors are within this factor of the chosen one's, or below, share its intervals.
 EQUALLY_GOOD = 1.25
 # Where fewer intervals of the later backtests than this held, intervals are widened, by at most WIDEST.
 COVERED = 0.9
 WIDEST = 3.0
 
-SATURATING_ALL = next(candidate for candidate in CANDIDATES if candidate.form is SATURATING)
+
+@dataclass(frozen=True)
+class Decision:
+    """The candidate chosen from the first budgets, those that share its intervals, and what the intervals take."""
+
+    chosen: Candidate
+    sharing: tuple[Candidate, ...]
+    widening: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """A forecast that the procedure would have made from the budgets up to one, beside the plain power law's."""
+
+    own: Prediction
+    plain: Prediction | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +69,7 @@ class Choice:
     """The law chosen for one target and all that shares its intervals.
 
     name and why are for the reader; laws are the chosen one and those that backtest equally well; widening multiplies
-    the intervals (1 when the backtest's intervals held).
+    the intervals (1 when the backtest's intervals held); record: its track record.
     """
 
     target: Target
@@ -45,6 +79,7 @@ class Choice:
     laws: tuple[Law, ...]
     widening: float
     predictions: tuple[Prediction, ...]
+    record: tuple[Record, ...] = ()
 
     def predict(
         self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None
@@ -60,66 +95,119 @@ class Choice:
 
 
 def choose(
-    frontier: Frontier, rng: np.random.Generator, replicates: int, extra: tuple[float, int] = (0.0, 0)
-) -> Choice:
-    """Choose and fit the law of a frontier. Raises FitError with fewer than 2 budgets."""
+    frontier: Frontier, rng: np.random.Generator, replicates: int, extra: tuple[float, int] = (0.0, 0),
+    limits: Sequence[tuple[str, float]] = (),
+) -> Choice:  # fmt: skip
+    """Choose and fit the law of a frontier; limits: known largest returns, by name.
+
+    Raises FitError with fewer than 2 budgets.
+    """
     count = len(frontier.flops)
     if count < 2:
         raise FitError(f"a law of {frontier.target} needs at least 2 budgets; there is {count}")
-    predictions = backtest(frontier, rng) if count >= BACKTEST_BUDGETS else []
-    score = {c: s for c, s in scores(predictions).items() if c.form is not BROKEN and frontier.fits(c)}
-    if SATURATING_ALL in score:
-        chosen, pool, why = _by_backtest(frontier.target, score, predictions)
-    else:
-        chosen, pool, why = _by_default(frontier)
-    laws = tuple(frontier.fit(candidate, rng, replicates, extra) for candidate in [chosen, *pool])
-    widening, name = _widening(predictions, chosen), chosen.name(frontier.target)
-    return Choice(frontier.target, name, why, laws[0], laws, widening, tuple(predictions))
+    tested = backtest(frontier, candidates(frontier.target, limits) if count >= BACKTEST_BUDGETS else (), rng)
+    decision = decide(tested, count)
+    fitted = (decision.chosen, *decision.sharing)
+    laws = tuple(frontier.fit(candidate, rng, replicates, extra) for candidate in fitted)
+    name = decision.chosen.name(frontier.target)
+    made = tuple(tested.predictions())
+    return Choice(
+        frontier.target, name, decision.why, laws[0], laws, decision.widening, made, tuple(track_record(tested))
+    )
 
 
-def _by_backtest(
-    target: str, score: dict[Candidate, float], predictions: Sequence[Prediction]
-) -> tuple[Candidate, list[Candidate], str]:
-    bending = min((c for c in score if c.form is SATURATING), key=score.__getitem__)
-    if score[bending] > WINDOW_SHARE * score[SATURATING_ALL]:
-        bending = SATURATING_ALL
-    straight = min((c for c in score if c.form is POWER), key=score.__getitem__, default=bending)
-    chosen = straight if score[straight] < POWER_SHARE * score[bending] else bending
-    # With a power law the saturating one always shares: a floor not felt yet is what the power law's interval misses.
+def track_record(tested: Backtest) -> list[Record]:
+    """At each origin, the forecasts of the law that would have been chosen there."""
+    whole, records = len(tested.frontier.flops), []
+    for origin in tested.origins:
+        if origin >= BACKTEST_BUDGETS and tested.rolling:
+            then = decide(tested, origin)
+            sharing = [tested.rolling[c] for c in then.sharing]
+            own = predictions(tested.rolling[then.chosen], sharing, origin, whole, then.widening)
+            plain = {p.flops: p for p in predictions(tested.rolling[PLAIN], [], origin, whole)}
+            records += [Record(p, plain.get(p.flops)) for p in own]
+    return records
+
+
+def decide(tested: Backtest, upto: int) -> Decision:
+    """The choice from the first `upto` budgets alone."""
+    seen = tested.frontier.upto(upto)
+    open_to = [c for c in tested.rolling if upto in tested.rolling[c].laws]
+    score = tested.scores(upto, [c for c in open_to if not c.broken])
+    if LEVELLING not in score:
+        return _default(seen)
+    levelling = min((c for c in score if not c.straight and np.isinf(c.decades)), key=score.__getitem__)
+    recent = min((c for c in score if not c.straight), key=score.__getitem__)
+    levelling = recent if score[recent] <= WINDOW_SHARE * score[levelling] else levelling
+    straight = min((c for c in score if c.straight), key=score.__getitem__, default=levelling)
+    floor = _significance(tested, LEVELLING, PLAIN, upto)
+    chosen = straight if score[straight] < POWER_SHARE * score[levelling] and floor > FLOOR_P else levelling
+    if _breaks(tested, chosen, upto):
+        return _explained(tested, BREAKING, [], upto, "")
+    # With a power law the levelling one always shares: a floor not felt yet is what the power law's interval misses.
     shares = {c for c in score if score[c] <= EQUALLY_GOOD * score[chosen]}
-    shares |= {SATURATING_ALL} if chosen.form is POWER else set()
-    pool = [c for c in score if c in shares and c != chosen]
-    own = [p for p in predictions if p.candidate == chosen]
+    shares |= {levelling} if chosen.straight else set()
+    reason = f"a floor is not significant (F test, p = {floor:.2g})" if chosen.straight else ""
+    return _explained(tested, chosen, [c for c in score if c in shares and c != chosen], upto, reason)
+
+
+def _significance(tested: Backtest, larger: Candidate, smaller: Candidate, upto: int) -> float:
+    """Probability (F test) that the larger form fits the first budgets no better than the smaller one in it."""
+    big, small = (tested.rolling[c].laws.get(upto) for c in (larger, smaller))
+    if big is None or small is None:
+        return 1.0
+    degrees, more = len(big.residuals) - larger.form.size, larger.form.size - smaller.form.size
+    gain = max(small.rss - big.rss, 0.0) / more
+    return float(stats.f.sf(gain / max(big.rss / degrees, 1e-24), more, degrees))
+
+
+def _breaks(tested: Backtest, chosen: Candidate, upto: int) -> bool:
+    law = tested.rolling[BREAKING].laws.get(upto)
+    if law is None or max(_significance(tested, BREAKING, c, upto) for c in (PLAIN, LEVELLING)) > BREAK_P:
+        return False
+    at = law.reference * float(np.exp(np.clip(law.theta[3], -700, 700)))
+    past = 1 + int(np.searchsorted(tested.frontier.flops, at * PAST_BREAK))
+    among = list({BREAKING, PLAIN, LEVELLING, chosen})
+    if tested.shared(upto, among, past) < BREAK_PREDICTIONS:
+        return False
+    score = tested.scores(upto, among, past)
+    return score[BREAKING] < BREAK_SHARE * min(s for c, s in score.items() if not c.broken)
+
+
+def _explained(tested: Backtest, chosen: Candidate, sharing: list[Candidate], upto: int, reason: str) -> Decision:
+    target, own = tested.frontier.target, tested.rolling[chosen].predictions(upto)
     error = float(np.median([abs(p.error) for p in own]))
     held = sum(p.inside for p in own) / len(own)
     why = (
-        f"{chosen.name(target)}: chosen among {len(score)} laws by a rolling backtest; its {len(own)} forecasts have a"
-        f" median error of {100 * np.expm1(error):.1f} % and {100 * held:.0f} % lie inside"
-        " their intervals"
+        f"{chosen.name(target)}: chosen among {len(tested.rolling)} laws by a rolling backtest; its {len(own)}"
+        f" forecasts have a median error of {100 * np.expm1(error):.1f} % and {100 * held:.0f} % lie inside their"
+        " intervals"
     )
-    if PLAIN in score and chosen != PLAIN:
+    score = tested.scores(upto, [chosen, PLAIN])
+    if chosen != PLAIN and len(score) == 2:
         why += f"; a power law through all budgets has {score[PLAIN] / score[chosen]:.2g} times its error"
-    if pool:
-        why += f"; its intervals are shared with {', '.join(c.name(target) for c in pool)}"
-    return chosen, pool, why
+    why += f"; {reason}" if reason else ""
+    if sharing:
+        why += f"; its intervals are shared with {', '.join(c.name(target) for c in sharing)}"
+    return Decision(chosen, tuple(sharing), _widening(tested, chosen, upto), why)
 
 
-def _by_default(frontier: Frontier) -> tuple[Candidate, list[Candidate], str]:
-    count, name = len(frontier.flops), SATURATING_ALL.name(frontier.target)
+def _default(seen: Frontier) -> Decision:
+    count, name = len(seen.flops), LEVELLING.name(seen.target)
     reason = f"{count} budgets are too few for a backtest (it takes {BACKTEST_BUDGETS})"
     if count < SATURATING.budgets:
-        return PLAIN, [], f"power: {reason}; a law that levels off needs {SATURATING.budgets} budgets"
+        return Decision(PLAIN, (), 1.0, f"power: {reason}; a law that levels off needs {SATURATING.budgets} budgets")
     why = (
         f"{name}: {reason}; on published tables it forecasts from {count} budgets better than a power law does;"
         " its intervals are shared with the power law"
     )
-    return SATURATING_ALL, [PLAIN], why
+    return Decision(LEVELLING, (PLAIN,), 1.0, why)
 
 
-def _widening(predictions: Sequence[Prediction], chosen: Candidate) -> float:
+def _widening(tested: Backtest, chosen: Candidate, upto: int) -> float:
     """From the later half of the origins: a law fitted to few budgets says little about it fitted to all of them."""
-    middle = np.median([p.from_flops for p in predictions]) if predictions else 0.0
-    own = [p for p in predictions if p.candidate == chosen and p.from_flops >= middle]
+    middle = np.median([o for o in tested.origins if o < upto])
+    own = [p for o in tested.origins if middle <= o < upto for p in predictions(tested.rolling[chosen], [], o, upto)]
     if not own or sum(p.inside for p in own) >= COVERED * len(own):
         return 1.0
     return float(np.clip(np.quantile([p.strain for p in own], LEVEL), 1.0, WIDEST))

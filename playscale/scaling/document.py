@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from playscale.points import COUNT_COLUMNS, Point
+from playscale.scaling.backtest import Prediction
 from playscale.scaling.cells import value_of
+from playscale.scaling.choice import Record
 from playscale.scaling.exponents import Exponent
 from playscale.scaling.forecast import Forecast, HeldOut
 from playscale.scaling.frontier import parameters
+from playscale.scaling.gpu import Hardware
 from playscale.scaling.isoflop import Profile
+from playscale.scaling.parametric import Parametric
+from playscale.scaling.surface import TRANSLOG, WHOLE, Surface
+from playscale.scaling.translog import TERMS, Translog
 
 if TYPE_CHECKING:
     from playscale.scaling.fit import Fit, TargetFit
@@ -29,12 +35,21 @@ def document(fit: Fit) -> dict[str, Any]:
         "power_laws": [_exponent(row) for row in fit.power_laws],
         "laws": {target: _law(result) for target, result in fit.targets.items()},
         "backtest": [dict(row.__dict__) for row in fit.backtest],
-        "forecasts": [_forecast(forecast) for forecast in fit.forecasts],
+        "track_record": [
+            _record(t, result, record) for t, result in fit.targets.items() for record in result.choice.record
+        ],
+        "forecasts": [_forecast(forecast) | _spent(fit.hardware, forecast.flops) for forecast in fit.forecasts],
+        "target_returns": [dict(goal.__dict__) | _spent(fit.hardware, goal.flops) for goal in fit.target_returns],
+        "hardware": None
+        if fit.hardware is None
+        else fit.hardware.gpu.__dict__ | {"utilisation": fit.hardware.utilisation},
         "held_out": [_held_out(row) for row in fit.held_out],
         "held_out_cells": [_held_out(row) for row in fit.held_out_cells],
         "profiles": [_profile(p) for result in fit.targets.values() for p in result.profiles],
         "curves": {t: [_without(_forecast(f), "target") for f in curve] for t, curve in fit.curves.items()},
-        "parametric": {t: _parametric(r) for t, r in fit.targets.items() if r.parametric is not None},
+        "optimal_exponents": [dict(row.__dict__) for row in fit.optimal_exponents],
+        "optima": [dict(row.__dict__) for row in fit.optima],
+        "parametric": {t: _parametric(t, r.surface) for t, r in fit.targets.items() if r.surface is not None},
     }
     return _finite(whole)
 
@@ -81,6 +96,26 @@ def _forecast(forecast: Forecast) -> dict[str, Any]:
     return dict(forecast.__dict__)
 
 
+def _spent(hardware: Hardware | None, flops: float | None) -> dict[str, Any]:
+    if hardware is None or flops is None:
+        return {"gpu_hours": None, "energy_kwh": None}
+    return {"gpu_hours": hardware.hours(flops), "energy_kwh": hardware.energy(flops)}
+
+
+def _record(target: str, result: TargetFit, record: Record) -> dict[str, Any]:
+    """One forecast of the track record in the target's unit, beside the plain power law's."""
+    measured = float(result.cells.cost[result.cells.flops == record.own.flops].min())
+
+    def made(prediction: Prediction, before: str) -> dict[str, Any]:
+        cost = measured - prediction.error
+        ends = sorted(float(value_of(target, cost + end)) for end in (prediction.low, prediction.high))
+        return {before + "value": float(value_of(target, cost)), before + "low": ends[0], before + "high": ends[1]}
+
+    row = {"target": target, "from_flops": record.own.from_flops, "flops": record.own.flops, "form": record.own.name}
+    row |= {"measured": float(value_of(target, measured)), **made(record.own, ""), "inside": record.own.inside}
+    return row | (made(record.plain, "power_") | {"power_inside": record.plain.inside} if record.plain else {})
+
+
 def _held_out(row: HeldOut) -> dict[str, Any]:
     return dict(row.__dict__) | {"inside": row.inside}
 
@@ -102,13 +137,26 @@ def _profile(profile: Profile) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _parametric(result: TargetFit) -> dict[str, Any]:
-    law = result.parametric
-    assert law is not None
+def _parametric(target: str, surface: Surface) -> dict[str, Any]:
+    """The laws of params and samples: the parametric one over all cells, the translog one, which of them forecasts."""
+    law = surface.laws[WHOLE]
+    assert isinstance(law, Parametric)
     rows = {name: {"value": value, "low": low, "high": high} for name, (value, low, high) in law.parameters().items()}
-    left = "L" if law.target == "dev_loss" else "1/R"
-    floor = "E" if law.target == "dev_loss" else "1/R_max"
+    left, floor = ("L", "E") if target == "dev_loss" else ("1/R", "1/R_max")
+    translog = surface.laws.get(TRANSLOG)
     return {
         "form": f"{left} = {floor} + A/N^alpha + B/D^beta", "parameters": rows, "n": len(law.residuals),
         "scatter": float(1.4826 * np.median(np.abs(law.residuals))),
+        "chosen": surface.chosen, "why": surface.why, "widening": surface.widening,
+        "translog": _translog(translog) if isinstance(translog, Translog) else None,
+    }  # fmt: skip
+
+
+def _translog(law: Translog) -> dict[str, Any]:
+    errors = np.sqrt(np.diag(law.covariance))
+    terms = zip(TERMS, law.beta, errors, strict=True)
+    return {
+        "terms": {name: {"value": float(b), "se": float(e)} for name, b, e in terms},
+        "centre": {"ln_params": law.centre[0], "ln_samples": law.centre[1]},
+        "n": law.n, "r2": law.r2, "scatter": law.sd,
     }  # fmt: skip

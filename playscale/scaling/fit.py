@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 
 from playscale.points import Point
-from playscale.scaling.backtest import BacktestRow, Frontier, backtest_rows
+from playscale.scaling.allocation import OptimalExponent, Optimum, optima, optimal_exponents
+from playscale.scaling.backtest import BacktestRow, Frontier, Prediction, backtest_rows
 from playscale.scaling.cells import TARGETS, Cells, Target, make_cells
 from playscale.scaling.choice import Choice, choose
 from playscale.scaling.exclusion import Excluded, FitError
 from playscale.scaling.exponents import Exponent, fit_exponents, fit_return_of_loss
 from playscale.scaling.forecast import Forecast, Forecaster, HeldOut, compare_held_out, make_forecaster
+from playscale.scaling.goal import Goal, reach
+from playscale.scaling.gpu import Hardware
 from playscale.scaling.isoflop import Profile, excluded_budgets, fit_profiles
-from playscale.scaling.parametric import Parametric, fit_parametric
+from playscale.scaling.surface import Surface, fit_surface
 from playscale.scaling.warning import (
     Code,
     Warned,
@@ -31,7 +34,6 @@ from playscale.scaling.warning import (
 from playscale.storage import write_json
 
 REPLICATES = 1000
-PARAMETRIC_REPLICATES = 300
 # Bootstrap memory: replicates x cells stay below this.
 LARGEST = 4e6
 
@@ -43,7 +45,7 @@ class TargetFit:
     cells: Cells
     profiles: list[Profile]
     choice: Choice
-    parametric: Parametric | None
+    surface: Surface | None
     exponents: list[Exponent]
     forecaster: Forecaster
 
@@ -62,6 +64,10 @@ class Fit:
     held_out: tuple[HeldOut, ...]
     held_out_cells: tuple[HeldOut, ...]
     curves: dict[Target, list[Forecast]] = field(default_factory=dict)
+    optimal_exponents: tuple[OptimalExponent, ...] = ()
+    optima: tuple[Optimum, ...] = ()
+    target_returns: tuple[Goal, ...] = ()
+    hardware: Hardware | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """fit.json: plain JSON types, and null for every number that does not exist."""
@@ -77,15 +83,21 @@ def fit(
     seed: int = 0,
     *,
     expert_return: float | None = None,
+    max_return: float | None = None,
+    target_returns: Sequence[tuple[str, float]] = (),
+    hardware: Hardware | None = None,
     replicates: int = REPLICATES,
 ) -> Fit:
     """Fit everything to the points with split "fit" and compare the "held-out" ones with their forecast.
 
-    forecast_flops: budgets; forecast_at: (params, samples) pairs; expert_return: of whom the agents imitate, for the
-    warning that they do not approach it. The same seed gives the same result.
+    forecast_flops: budgets; forecast_at: (params, samples) pairs; expert_return: of whom the agents imitate;
+    max_return: the largest the game allows; target_returns: (name, return) whose compute is sought; hardware: what the
+    forecast budgets would be spent on. The same seed gives the same result.
     Raises FitError, one line, when nothing can be fitted.
     """
-    _check(forecast_flops, forecast_at)
+    goals = [*target_returns, *([("the expert", expert_return)] if expert_return is not None else [])]
+    _check(forecast_flops, forecast_at, [("the largest return", max_return or 1.0), *target_returns])
+    limits = [(n, v) for n, v in (("the expert's return", expert_return), ("the largest return", max_return)) if v]
     seen = [point for point in points if not point.held_out]
     if not seen:
         raise FitError('no point to fit: every row of the table is "held-out", or there are none')
@@ -95,7 +107,7 @@ def fit(
     for target in TARGETS:
         try:
             cells, left_out = make_cells(seen, target)
-            result = _fit_target(cells, np.random.default_rng([seed, len(target)]), replicates)
+            result = _fit_target(cells, np.random.default_rng([seed, len(target)]), replicates, limits)
         except FitError as error:
             warnings.append(Warned(Code.TARGET_ABSENT, f"{target} is not fitted: {error}"))
             continue
@@ -114,16 +126,20 @@ def fit(
         power_laws += fit_return_of_loss(*both, rng, _fewer(loss.cells, replicates))
         warnings += return_warning(seen)
     forecasts, more = _forecasts(targets, forecast_flops, forecast_at, seed)
+    reached = _goals(targets, [(name, value) for name, value in goals if value > 0], seed)
     held_out, held_out_cells = _held_out(targets, [p for p in points if p.held_out], seed)
     curves = _curves(targets, [*forecast_flops, *(h.flops for h in held_out)], seed)
     last = max(float(result.cells.budgets[-1]) for result in targets.values())
     warnings += [*more, *extrapolation_warning(last, sorted({f.flops for f in forecasts}))]
     if expert_return is not None and "return_mean" in targets:
         warnings += _expert(targets["return_mean"], curves["return_mean"][-1], expert_return)
-    rows = [row for t, result in targets.items() for row in backtest_rows(t, result.choice.predictions)]
+    rows = [row for t, result in targets.items() for row in backtest_rows(t, _predictions(result))]
     return Fit(
         tuple(points), tuple(excluded), tuple(warnings), targets, tuple(power_laws), tuple(rows),
         tuple(forecasts), tuple(held_out), tuple(held_out_cells), curves,
+        tuple(row for t, r in targets.items() for row in optimal_exponents(t, r.exponents, r.surface)),
+        tuple(row for t, r in targets.items() for row in optima(t, r.exponents, r.surface, forecast_flops)),
+        tuple(reached), hardware,
     )  # fmt: skip
 
 
@@ -132,7 +148,14 @@ def write_fit(result: Fit, path: str | Path) -> None:
     write_json(Path(path), result.to_dict())
 
 
-def _check(flops: Sequence[float], pairs: Sequence[tuple[float, float]]) -> None:
+def _predictions(result: TargetFit) -> tuple[Prediction, ...]:
+    return result.choice.predictions + (result.surface.predictions if result.surface else ())
+
+
+def _check(flops: Sequence[float], pairs: Sequence[tuple[float, float]], returns: Sequence[tuple[str, float]]) -> None:
+    for name, value in returns:
+        if not (np.isfinite(value) and value > 0):
+            raise FitError(f"{name}: a return of {value:g} has no place on a logarithm; give one above zero")
     for value in [*flops, *(v for pair in pairs for v in pair)]:
         if not (np.isfinite(value) and value > 0):
             raise FitError(f"cannot forecast at {value:g}: budgets, params and samples must be positive numbers")
@@ -143,7 +166,9 @@ def _fewer(cells: Cells, replicates: int) -> int:
     return int(np.clip(LARGEST / len(cells.cost), min(20, replicates), replicates))
 
 
-def _fit_target(cells: Cells, rng: np.random.Generator, replicates: int) -> TargetFit:
+def _fit_target(
+    cells: Cells, rng: np.random.Generator, replicates: int, limits: Sequence[tuple[str, float]]
+) -> TargetFit:
     if len(cells.budgets) < 2:
         raise FitError(
             f"all {len(cells.cost)} cells with a {cells.target} are at one budget, {cells.budgets[0]:.3g} FLOPs;"
@@ -155,14 +180,22 @@ def _fit_target(cells: Cells, rng: np.random.Generator, replicates: int) -> Targ
         cells.target, cells.budgets, np.array([p.argmin_cost for p in profiles]), np.array([p.noise for p in profiles])
     )
     about = (sum(p.rss for p in profiles), sum(p.degrees for p in profiles))
-    choice = choose(frontier, rng, replicates, about)
+    best = float(cells.value(frontier.cost).max())
+    above = [(name, value) for name, value in limits if value > best]
+    choice = choose(frontier, rng, replicates, about, above)
     exponents = fit_exponents(cells, profiles, rng, fewer)
     try:
-        parametric = fit_parametric(cells, rng, max(20, min(PARAMETRIC_REPLICATES, fewer)))
+        surface = fit_surface(cells, rng, max(20, fewer))
     except FitError:
-        parametric = None
-    forecaster = make_forecaster(choice, exponents, parametric, cells)
-    return TargetFit(cells, profiles, choice, parametric, exponents, forecaster)
+        surface = None
+    return TargetFit(cells, profiles, choice, surface, exponents, make_forecaster(choice, exponents, surface, cells))
+
+
+def _goals(targets: dict[Target, TargetFit], goals: Sequence[tuple[str, float]], seed: int) -> list[Goal]:
+    if "return_mean" not in targets:
+        return []
+    forecaster = targets["return_mean"].forecaster
+    return [reach(name, value, forecaster, np.random.default_rng([seed, 14])) for name, value in goals]
 
 
 def _forecasts(

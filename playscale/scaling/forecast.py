@@ -10,7 +10,7 @@ import numpy as np
 from playscale.scaling.cells import SIGN, Cells, Target, value_of
 from playscale.scaling.choice import Choice
 from playscale.scaling.exponents import Exponent, recommend
-from playscale.scaling.parametric import Parametric
+from playscale.scaling.surface import Surface
 
 CURVE_POINTS = 60
 
@@ -48,12 +48,12 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Forecaster:
-    """All that is needed to forecast one target: the frontier's law, the recommendations, the law of (N, D) or None."""
+    """All that forecasts one target: the frontier's law, the recommendations, the laws of (N, D) or None."""
 
     choice: Choice
     params: Exponent | None
     samples: Exponent | None
-    parametric: Parametric | None
+    surface: Surface | None
     noise: float
 
     @property
@@ -78,13 +78,10 @@ class Forecaster:
         self, params: float, samples: float, rng: np.random.Generator, noise: float | None = None
     ) -> Forecast | None:
         """A given size and amount of data; None where no law of (N, D) could be fitted."""
-        if self.parametric is None:
+        if self.surface is None:
             return None
-        ends = self.parametric.predict(
-            np.array([params]), np.array([samples]), rng, self.noise if noise is None else noise
-        )
-        flops = self.parametric.flops(params, samples)
-        return Forecast(self.target, flops, params, samples, *self._interval(*(float(e[0]) for e in ends)))
+        ends = self.surface.predict(params, samples, rng, self.noise if noise is None else noise)
+        return Forecast(self.target, self.surface.flops(params, samples), params, samples, *self._interval(*ends))
 
     def curve(self, first: float, last: float, rng: np.random.Generator) -> list[Forecast]:
         return self.at_flops(np.geomspace(first, last, CURVE_POINTS).tolist(), rng)
@@ -101,20 +98,18 @@ class Forecaster:
         return None if exponent is None else exponent.law.at(flops)
 
 
-def make_forecaster(
-    choice: Choice, exponents: list[Exponent], parametric: Parametric | None, cells: Cells
-) -> Forecaster:
+def make_forecaster(choice: Choice, exponents: list[Exponent], surface: Surface | None, cells: Cells) -> Forecaster:
     own = [row for row in exponents if row.target == cells.target]
     params, samples = (recommend(own, name, len(cells.budgets)) for name in ("params", "samples"))
     if params is not None and samples is not None and params.at != samples.at:
         params = next(row for row in own if row.quantity == "params" and row.at == samples.at)
-    return Forecaster(choice, params, samples, parametric, float(np.median(cells.noise())))
+    return Forecaster(choice, params, samples, surface, float(np.median(cells.noise())))
 
 
 def compare_held_out(
     cells: Cells, forecaster: Forecaster, rng: np.random.Generator
 ) -> tuple[list[HeldOut], list[HeldOut]]:
-    """Each held-out budget's best cell beside the frontier's forecast; every held-out cell beside the law of (N, D)."""
+    """Each held-out budget's best cell beside the frontier's forecast; every held-out cell beside its (N, D)'s."""
     noise = cells.noise()
     best, every = [], []
     for index, flops in enumerate(cells.budgets):

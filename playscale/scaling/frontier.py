@@ -1,11 +1,12 @@
 """Laws along the frontier: the best cost at a budget as a function of compute.
 
-A cost is log dev loss or minus log return, so three forms serve both. With x = ln(C / C_ref):
+A cost is log dev loss or minus log return, so the same forms serve both. With x = ln(C / C_ref):
   power       cost = a - g x                        L = A C^-g;      R = A C^g
   saturating  cost = ln(e^f + e^(a - g x))          L = E + A C^-g;  R = 1 / (1/R_max + 1/(A C^g)), bounded by R_max
+  limited     the same with a known floor f: a return bounded by an expert's or the game's largest
   broken      cost = a - g x - d w softplus((x - b)/w), w = ln 10 / 4: exponent g before the break, g + d after it
               (Caballero et al., arXiv 2210.14891, one break of fixed sharpness)
-Legend: B budgets, R draws, P parameters.
+Legend: B budgets, O origins (subsets of the budgets), R draws, P parameters.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Form:
     budgets: int  # how many budgets it takes at least
     curve: Curve
     starts: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    floor: float | None = None  # of the cost, where it is known
 
 
 def _power(theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,6 +90,21 @@ BROKEN = Form("broken", 4, 8, _broken, _broken_starts)
 FORMS = (POWER, SATURATING, BROKEN)
 
 
+def limited(name: str, floor: float) -> Form:
+    """The saturating law whose floor is known: for a return, minus the logarithm of the largest there can be."""
+
+    def curve(theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        cost, jacobian = _saturating(np.insert(theta, 0, floor, axis=1), x)
+        return cost, jacobian[:, :, 1:]
+
+    def starts(x: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        below = cost + np.log(np.maximum(1 - np.exp(np.minimum(floor - cost, 0)), 1e-3))
+        a, g = _line(x, below)
+        return np.array([[a, np.log(max(g, 1e-3))], [a, np.log(0.3)]])
+
+    return Form(name, 2, 3, curve, starts, floor)
+
+
 @dataclass(frozen=True, eq=False)
 class Law:
     """One form fitted to a frontier, and draws of what else it could be.
@@ -112,6 +129,11 @@ class Law:
         """Cost at each budget [m]."""
         return self.form.curve(self.theta[None], np.log(np.atleast_1d(flops) / self.reference))[0][0]
 
+    @property
+    def rss(self) -> float:
+        """Residual sum of squares about the law."""
+        return float(np.sum(self.residuals**2))
+
     def predict(self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None) -> np.ndarray | None:
         """Draws [R, m] of what would be measured at each budget: the law's uncertainty, its scatter, the measurement.
 
@@ -128,33 +150,47 @@ def fit_law(
     form: Form, flops: np.ndarray, cost: np.ndarray, noise: np.ndarray, rng: np.random.Generator, replicates: int,
     extra: tuple[float, int] = (0.0, 0),
 ) -> Law:  # fmt: skip
-    """Least squares of a form to the frontier (flops, cost, noise [B]: measurement error of each best cell).
+    """The law of all budgets. Raises FitError with fewer of them than the form takes."""
+    if len(flops) < form.budgets:
+        raise FitError(f"the {form.name} law needs at least {form.budgets} budgets; there are {len(flops)}")
+    return fit_laws(form, flops, cost, noise, np.ones((1, len(flops)), dtype=bool), rng, replicates, extra)[0]
+
+
+def fit_laws(
+    form: Form, flops: np.ndarray, cost: np.ndarray, noise: np.ndarray, seen: np.ndarray, rng: np.random.Generator,
+    replicates: int, extra: tuple[float, int] = (0.0, 0),
+) -> list[Law]:  # fmt: skip
+    """Least squares of a form to each subset seen [O, B] of the frontier (flops, cost, noise [B]: measurement error of
+    each best cell), all of them at once.
 
     Draws: the scatter s about the law has RSS / s^2 ~ chi^2(B - P); each draw takes s from it, adds noise of
     max(s, measurement) to the fitted costs and fits again. For a line this gives exactly the t-based intervals; for the
     other forms it is the same idea. extra: RSS and degrees of freedom of the cells about their parabolas, pooled in
-    unless the law scatters significantly more (F test, 5 %). Raises FitError with fewer budgets than the form takes.
+    unless the law scatters significantly more (F test, 5 %).
     """
-    if len(flops) < form.budgets:
-        raise FitError(f"the {form.name} law needs at least {form.budgets} budgets; there are {len(flops)}")
     reference = float(np.exp(np.mean(np.log(flops))))
     x = np.log(flops / reference)
-    starts = form.starts(x, cost)
-    thetas, values = _solve(form, x, np.broadcast_to(cost, (len(starts), len(cost))), starts)
-    theta = thetas[int(np.argmin(values))]
-    residuals = cost - form.curve(theta[None], x)[0][0]
-    rss, degrees = _pooled(float(np.sum(residuals**2)), len(x) - form.size, extra)
-    typical = float(np.median(noise))
-    sd = float(np.sqrt(rss / degrees)) if degrees > 0 else 0.0
-    draws = scatter = None
-    if degrees > 0 and replicates > 0:
-        scatter = sd * np.sqrt(degrees / np.maximum(rng.chisquare(degrees, replicates), 1e-12))
-        spread = np.maximum(scatter[:, None], noise)
-        again = cost - residuals + spread * rng.standard_normal((replicates, len(x)))
-        draws = _refit(form, x, again, theta)
-    return Law(
-        form, theta, reference, residuals, sd, degrees, typical, draws, scatter, float(flops[0]), float(flops[-1])
-    )
+    theta = _best(form, x, cost, seen)
+    fitted = form.curve(theta, x)[0]
+    residuals = np.where(seen, cost - fitted, 0.0)
+    pooled = [_pooled(float(r @ r), int(m.sum()) - form.size, extra) for r, m in zip(residuals, seen, strict=True)]
+    degrees = np.array([d for _, d in pooled])
+    sd = np.sqrt(np.array([rss for rss, _ in pooled]) / np.maximum(degrees, 1)) * (degrees > 0)
+    drawn = np.flatnonzero(degrees > 0) if replicates > 0 else np.zeros(0, dtype=int)
+    chi = rng.chisquare(np.maximum(degrees, 1)[:, None], (len(seen), replicates))
+    scatter = sd[:, None] * np.sqrt(np.maximum(degrees, 1)[:, None] / np.maximum(chi, 1e-12))
+    spread = np.maximum(scatter[drawn][:, :, None], noise)
+    again = fitted[drawn][:, None] + spread * rng.standard_normal((len(drawn), replicates, len(x)))
+    draws = _refit(form, x, again, theta[drawn], seen[drawn])
+    where = {int(origin): i for i, origin in enumerate(drawn)}
+    return [
+        Law(
+            form, theta[o], reference, residuals[o][m], float(sd[o]), int(degrees[o]), float(np.median(noise[m])),
+            draws[where[o]] if o in where else None, scatter[o] if o in where else None,
+            float(flops[m][0]), float(flops[m][-1]),
+        )
+        for o, m in enumerate(seen)
+    ]  # fmt: skip
 
 
 def _pooled(rss: float, degrees: int, extra: tuple[float, int]) -> tuple[float, int]:
@@ -166,21 +202,36 @@ def _pooled(rss: float, degrees: int, extra: tuple[float, int]) -> tuple[float, 
     return rss + extra[0], degrees + extra[1]
 
 
-def _refit(form: Form, x: np.ndarray, cost: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Solutions [R, P] for each cost [R, B], from `theta` and from a floor that can be felt."""
-    found, value = _solve(form, x, cost, np.tile(theta, (len(cost), 1)))
+def _best(form: Form, x: np.ndarray, cost: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The best minimum [O, P] of all starts, for each subset."""
+    starts = [form.starts(x[mask], cost[mask]) for mask in seen]
+    origin = np.repeat(np.arange(len(seen)), [len(own) for own in starts])
+    theta, value = _solve(form, x, np.broadcast_to(cost, (len(origin), len(x))), seen[origin], np.concatenate(starts))
+    order = np.lexsort((value, origin))
+    return theta[order[np.searchsorted(origin[order], np.arange(len(seen)))]]
+
+
+def _refit(form: Form, x: np.ndarray, cost: np.ndarray, theta: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Solutions [O, R, P] for each cost [O, R, B], from theta [O, P] and from a floor that can be felt."""
+    origins, replicates = cost.shape[:2]
+    mask, flat = np.repeat(seen, replicates, axis=0), cost.reshape(-1, len(x))
+    found, value = _solve(form, x, flat, mask, np.repeat(theta, replicates, axis=0))
     if form is SATURATING:
         felt = theta.copy()
-        felt[0] = cost.mean(axis=0).min() + np.log(0.5)
-        other, other_value = _solve(form, x, cost, np.tile(felt, (len(cost), 1)))
+        felt[:, 0] = [c.mean(axis=0)[m].min() + np.log(0.5) for c, m in zip(cost, seen, strict=True)]
+        other, other_value = _solve(form, x, flat, mask, np.repeat(felt, replicates, axis=0))
         found = np.where((other_value < value)[:, None], other, found)
-    return found
+    return found.reshape(origins, replicates, form.size)
 
 
-def _solve(form: Form, x: np.ndarray, cost: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _solve(
+    form: Form, x: np.ndarray, cost: np.ndarray, seen: np.ndarray, start: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    weight = seen.astype(float)
+
     def residuals(theta: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         fitted, jacobian = form.curve(theta, x)
-        return fitted - cost[rows], jacobian
+        return (fitted - cost[rows]) * weight[rows], jacobian * weight[rows][:, :, None]
 
     return minimise(residuals, start)
 
@@ -192,15 +243,15 @@ NO_BOUND = np.log(1e6)
 def parameters(law: Law, target: str) -> dict[str, tuple[float, float | None, float | None]]:
     """Named parameters (value, low, high) in the target's units; C in FLOPs.
 
-    dev_loss: A, gamma (and E, 0 where no floor shows); return_mean: A, gamma (and R_max, inf where no ceiling shows);
-    broken: also gamma_after and C_break. What does not fit a float is inf.
+    dev_loss: A, gamma (and E, 0 where no floor shows); return_mean: A, gamma (and R_max, inf where no ceiling shows;
+    not where it is given); broken: also gamma_after and C_break. What does not fit a float is inf.
     """
     every = law.theta[None] if law.draws is None else np.concatenate([law.theta[None], law.draws])
     shift = np.log(law.reference)
     sign = 1.0 if target == "dev_loss" else -1.0
     with np.errstate(over="ignore", under="ignore"):
-        g = np.exp(np.clip(every[:, 2], -12, 3)) if law.form is SATURATING else every[:, 1]
-        a = every[:, 1] if law.form is SATURATING else every[:, 0]
+        levels_off = law.form is SATURATING or law.form.floor is not None
+        a, g = (every[:, -2], np.exp(np.clip(every[:, -1], -12, 3))) if levels_off else (every[:, 0], every[:, 1])
         named = {"A": np.exp(sign * (a + g * shift)), "gamma": g}
         if law.form is SATURATING:
             seen = float(np.min(law.cost(np.array([law.first, law.last]))))

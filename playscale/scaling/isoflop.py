@@ -66,6 +66,16 @@ def window(log_params: np.ndarray, best: int) -> np.ndarray:
     return np.abs(log_params - log_params[best]) <= np.log(WINDOW) * (1 + 1e-9)
 
 
+def in_windows(cells: Cells) -> np.ndarray:
+    """Mask [n] of the cells within the window of their budget's best one."""
+    mask = np.zeros(len(cells.cost), dtype=bool)
+    for index in range(len(cells.budgets)):
+        rows = np.flatnonzero(cells.budget == index)
+        if len(rows):
+            mask[rows] = window(np.log(cells.params[rows]), int(np.argmin(cells.cost[rows])))
+    return mask
+
+
 def _fit_profile(cells: Cells, index: np.ndarray) -> Profile:
     log_params, cost = np.log(cells.params[index]), cells.cost[index]
     best = int(np.argmin(cost))

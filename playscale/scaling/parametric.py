@@ -45,23 +45,18 @@ class Parametric:
         x, y = np.log(np.atleast_1d(params)) - self.centre[0], np.log(np.atleast_1d(samples)) - self.centre[1]
         return curve(theta, x, y)[0]
 
-    def predict(
-        self, params: np.ndarray, samples: np.ndarray, rng: np.random.Generator, noise: float = 0.0
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Cost [m] and its 95 % interval: the law's uncertainty, the cells' residuals and measurement error `noise`."""
-        cost = self.cost(params, samples)
+    def draw(self, params: np.ndarray, samples: np.ndarray, rng: np.random.Generator, noise: float = 0.0) -> np.ndarray:
+        """Draws [R, m] of what would be measured: the law's uncertainty, the cells' residuals, the error `noise`."""
         mean = self._cost(self.draws, params, samples)
         scatter = self.residuals * np.sqrt(len(self.residuals) / self.degrees)
         chi = np.sqrt(self.degrees / np.maximum(rng.chisquare(self.degrees, len(self.draws)), 1e-12))
         error = chi * rng.choice(scatter, len(self.draws))
         spread = float(np.sqrt(np.mean(scatter**2)))
         extra = np.sqrt(max(noise**2 - spread**2, 0.0)) * rng.standard_normal(len(self.draws))
-        low, high = np.quantile(mean + (error + extra)[:, None], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-        return cost, np.minimum(low, cost), np.maximum(high, cost)
+        return mean + (error + extra)[:, None]
 
     def flops(self, params: float, samples: float) -> float:
-        k0, k1, k2 = self.compute
-        return float(np.exp(k0 + k1 * np.log(params) + k2 * np.log(samples)))
+        return flops_of(self.compute, params, samples)
 
     def optimum(self, flops: float) -> tuple[float, float]:
         """(params, samples) of least cost on ln C = k0 + k1 ln N + k2 ln D, where the two terms' slopes balance."""
@@ -75,6 +70,16 @@ class Parametric:
         with np.errstate(over="ignore", under="ignore"):
             return float(np.exp(x + self.centre[0])), float(np.exp(budget - ratio * x + self.centre[1]))
 
+    def exponents(self) -> dict[str, tuple[float, float, float]]:
+        """N_opt and D_opt as powers of compute, (exponent, low, high): with C ~ N^k1 D^k2, N_opt has the exponent
+        beta / (k2 alpha + k1 beta) (Hoffmann et al., equation 4, has k1 = k2 = 1).
+        """
+        _, k1, k2 = self.compute
+        every = np.concatenate([self.theta[None], self.draws])
+        alpha, beta = (np.exp(np.clip(every[:, i], *EXPONENT_RANGE)) for i in (2, 4))
+        size = beta / (k2 * alpha + k1 * beta)
+        return {"params": _span(size), "samples": _span((1 - k1 * size) / k2)}
+
     def parameters(self) -> dict[str, tuple[float, float, float]]:
         """E (or R_max), A, alpha, B, beta in the target's units, each (value, low, high)."""
         every = np.concatenate([self.theta[None], self.draws])
@@ -87,10 +92,13 @@ class Parametric:
                 "A": np.exp(every[:, 1] + alpha * self.centre[0]), "alpha": alpha,
                 "B": np.exp(every[:, 3] + beta * self.centre[1]), "beta": beta,
             }  # fmt: skip
-        ends = {
-            name: np.quantile(v[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest") for name, v in named.items()
-        }
-        return {name: (float(v[0]), float(ends[name][0]), float(ends[name][1])) for name, v in named.items()}
+        return {name: _span(v) for name, v in named.items()}
+
+
+def _span(values: np.ndarray) -> tuple[float, float, float]:
+    """The fitted value, which comes first, and the central 95 % of the draws after it."""
+    low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
+    return float(values[0]), float(low), float(high)
 
 
 def curve(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -126,9 +134,19 @@ def fit_parametric(cells: Cells, rng: np.random.Generator, replicates: int) -> P
     chi = np.sqrt(degrees / np.maximum(rng.chisquare(degrees, replicates), 1e-12))
     noise = chi[:, None] * rng.choice(scatter, (replicates, n))
     draws = _refit(x, y, fitted + noise, theta)
-    design = np.stack([np.ones(n), log_params, log_samples], axis=1)
-    k0, k1, k2 = np.linalg.lstsq(design, np.log(cells.flops[use]), rcond=None)[0]
-    return Parametric(cells.target, theta, draws, centre, residuals, degrees, (float(k0), float(k1), float(k2)))
+    compute = compute_of(log_params, log_samples, np.log(cells.flops[use]))
+    return Parametric(cells.target, theta, draws, centre, residuals, degrees, compute)
+
+
+def flops_of(compute: tuple[float, float, float], params: float, samples: float) -> float:
+    return float(np.exp(compute[0] + compute[1] * np.log(params) + compute[2] * np.log(samples)))
+
+
+def compute_of(log_params: np.ndarray, log_samples: np.ndarray, log_flops: np.ndarray) -> tuple[float, float, float]:
+    """(k0, k1, k2) of ln C = k0 + k1 ln N + k2 ln D by least squares over the cells; 6 N D has k1 = k2 = 1."""
+    design = np.stack([np.ones(len(log_params)), log_params, log_samples], axis=1)
+    k0, k1, k2 = np.linalg.lstsq(design, log_flops, rcond=None)[0]
+    return float(k0), float(k1), float(k2)
 
 
 def _search(x: np.ndarray, y: np.ndarray, cost: np.ndarray) -> np.ndarray:

@@ -10,11 +10,23 @@ from scipy import stats
 from scipy.optimize import approx_fprime
 
 from playscale.points import read_points
-from playscale.scaling.backtest import PLAIN, Candidate, Frontier, Prediction, backtest, backtest_rows, scores
+from playscale.scaling.backtest import (
+    BREAKING,
+    CANDIDATES,
+    LEVELLING,
+    PLAIN,
+    Backtest,
+    Candidate,
+    Frontier,
+    Rolling,
+    backtest,
+    backtest_rows,
+    candidates,
+)
 from playscale.scaling.cells import Target, make_cells
-from playscale.scaling.choice import SATURATING_ALL, choose
+from playscale.scaling.choice import BACKTEST_BUDGETS, choose, decide
 from playscale.scaling.exclusion import FitError
-from playscale.scaling.frontier import BROKEN, FORMS, POWER, SATURATING, Form, fit_law, parameters
+from playscale.scaling.frontier import BROKEN, FORMS, POWER, SATURATING, Form, fit_law, fit_laws, limited, parameters
 from playscale.scaling.isoflop import fit_profiles
 from playscale.scaling.powerlaw import fit_power_law
 
@@ -31,7 +43,7 @@ def saturating(count: int, noise: float, rng: np.random.Generator, floor: float 
     return frontier(np.log(floor + 2.0 * (flops / 1e14) ** -0.35) + noise * rng.standard_normal(count))
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+@pytest.mark.parametrize("form", [*FORMS, limited("bounded", -1.0)], ids=lambda form: form.name)
 def test_the_derivatives_are_those_of_the_curve(form: Form) -> None:
     rng = np.random.default_rng(0)
     x, theta = rng.standard_normal(5), rng.standard_normal(form.size) * 0.5
@@ -97,49 +109,102 @@ def test_too_few_budgets_for_a_form_are_refused() -> None:
         fit_law(SATURATING, data.flops, data.cost, data.noise, np.random.default_rng(0), 10)
 
 
+def test_a_known_ceiling_is_kept_and_the_rest_recovered() -> None:
+    flops = 1e14 * 2.0 ** np.arange(10)
+    returns = 1 / (1 / 500 + 1 / (20 * (flops / 1e14) ** 0.6))
+    form = limited("bounded by the game", -np.log(500.0))
+    law = fit_law(form, flops, -np.log(returns), np.zeros(10), np.random.default_rng(0), 0)
+    found = parameters(law, "return_mean")
+    assert set(found) == {"A", "gamma"}
+    assert found["gamma"][0] == pytest.approx(0.6, rel=1e-3)
+    assert np.exp(-law.cost(1e60)) == pytest.approx(500, rel=1e-3)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+def test_many_subsets_at_once_are_fitted_as_one_at_a_time(form: Form) -> None:
+    data = saturating(14, 0.01, np.random.default_rng(4))
+    seen = np.array([[i < count for i in range(14)] for count in (9, 11, 14)])
+    together = fit_laws(form, data.flops, data.cost, data.noise, seen, np.random.default_rng(0), 0)
+    for law, mask in zip(together, seen, strict=True):
+        alone = fit_law(form, data.flops[mask], data.cost[mask], data.noise[mask], np.random.default_rng(0), 0)
+        assert law.rss == pytest.approx(alone.rss, rel=1e-3)
+        assert law.cost(data.flops) == pytest.approx(alone.cost(data.flops), abs=2e-3)
+        assert (law.first, law.last, law.degrees) == (alone.first, alone.last, alone.degrees)
+
+
 def test_every_prediction_is_made_from_earlier_budgets_only() -> None:
     rng = np.random.default_rng(0)
     data = saturating(8, 0.01, rng)
     spoiled = Frontier("dev_loss", data.flops, np.where(np.arange(8) == 7, 9.0, data.cost), data.noise)
-    honest = {(p.candidate, p.from_flops, p.flops): p.error for p in backtest(data, rng, 20)}
-    changed = {(p.candidate, p.from_flops, p.flops): p.error for p in backtest(spoiled, rng, 20)}
+    honest, changed = (
+        {(p.name, p.from_flops, p.flops): p.error for p in backtest(one, CANDIDATES, rng, 20).predictions()}
+        for one in (data, spoiled)
+    )
     assert honest.keys() == changed.keys()
     for key, error in honest.items():
         assert key[1] < key[2]
         assert changed[key] == pytest.approx(error) or key[2] == data.flops[7]
-    rows = backtest_rows("dev_loss", backtest(data, rng, 20))
+    rows = backtest_rows("dev_loss", backtest(data, CANDIDATES, rng, 20).predictions())
     assert {row.form for row in rows} >= {"power", "saturating"}
     assert all(0 <= row.coverage <= 1 and row.median_log_error >= 0 and row.decades_ahead % 0.5 == 0 for row in rows)
 
 
+def test_a_choice_at_a_budget_knows_nothing_of_those_beyond() -> None:
+    data = saturating(12, 0.02, np.random.default_rng(1))
+    spoiled = Frontier("dev_loss", data.flops, np.where(np.arange(12) < 8, data.cost, 5.0), data.noise)
+    tested = [backtest(one, CANDIDATES, np.random.default_rng(0), 20) for one in (data, spoiled)]
+    first, second = (decide(one, 8) for one in tested)
+    assert (first.chosen, first.sharing, first.widening, first.why) == (
+        second.chosen, second.sharing, second.widening, second.why,
+    )  # fmt: skip
+
+
+def test_the_track_record_is_made_from_five_budgets_on_beside_the_power_law() -> None:
+    data = saturating(9, 0.02, np.random.default_rng(2))
+    record = choose(data, np.random.default_rng(0), 20).record
+    assert {r.own.from_flops for r in record} == set(data.flops[BACKTEST_BUDGETS - 1 : -1])
+    assert len(record) == 4 + 3 + 2 + 1
+    for row in record:
+        assert row.plain is not None
+        assert (row.plain.from_flops, row.plain.flops) == (row.own.from_flops, row.own.flops)
+        assert row.own.low <= 0 <= row.own.high
+
+
 def test_scores_compare_the_same_predictions_only() -> None:
-    def made(form: Form, flops: float, error: float) -> Prediction:
-        return Prediction(Candidate(form), 1.0, flops, error, -1, 1)
+    data = frontier(np.zeros(6))
 
-    found = scores([made(POWER, 2, 0.1), made(POWER, 4, 8.0), made(SATURATING, 2, 0.2)])
-    assert found[PLAIN] == pytest.approx(0.101)
-    assert found[SATURATING_ALL] == pytest.approx(0.201)
-    assert scores([]) == {}
+    def rolling(candidate: Candidate, errors: dict[tuple[int, int], float]) -> Rolling:
+        one = Rolling(data, candidate, {}, {})
+        table = np.full((7, 6), np.nan)
+        for place, error in errors.items():
+            table[place] = error
+        one.__dict__["error"] = table
+        return one
+
+    made = {
+        PLAIN: rolling(PLAIN, {(3, 4): 0.1, (3, 5): 8.0}),
+        LEVELLING: rolling(LEVELLING, {(3, 4): -0.2}),
+        BREAKING: rolling(BREAKING, {}),
+    }
+    tested = Backtest(data, made, (3,))
+    found = tested.scores(6, list(made))
+    assert found == {PLAIN: pytest.approx(0.101), LEVELLING: pytest.approx(0.201)}
+    assert tested.scores(4, list(made)) == {}
+    assert tested.shared(6, [PLAIN, LEVELLING], 0) == 1
 
 
-def test_the_planted_form_is_chosen_in_most_draws() -> None:
-    def chosen(make: object, seed: int) -> str:
-        rng = np.random.default_rng(seed)
-        return choose(make(rng), rng, 20).name  # type: ignore[operator]
-
-    floors = [chosen(lambda rng: saturating(10, 0.01, rng), seed) for seed in range(5)]
-    assert sum(name.startswith("saturating") for name in floors) >= 4
-    plain = 1 - 0.2 * np.log(2.0) * np.arange(10)
-    for seed in range(4):
-        rng = np.random.default_rng(seed)
-        choice = choose(frontier(plain + 0.01 * rng.standard_normal(10)), rng, 200)
-        # A saturating law without a felt floor is a power law: what matters is what it forecasts.
-        ahead = 1e14 * 2.0**13
-        cost, low, high = choice.predict(np.array([ahead]), rng)
-        assert cost[0] == pytest.approx(1 - 0.2 * np.log(2.0) * 13, abs=0.12)
-        assert low is not None
-        assert high is not None
-        assert low[0] <= 1 - 0.2 * np.log(2.0) * 13 <= high[0]
+def test_a_known_limit_is_a_candidate_for_returns_alone() -> None:
+    limits = [("the expert's return", 100.0)]
+    assert candidates("dev_loss", limits) == CANDIDATES
+    names = [candidate.name("return_mean") for candidate in candidates("return_mean", limits)]
+    assert "bounded by the expert's return" in names
+    flops = 1e14 * 2.0 ** np.arange(12)
+    returns = 1 / (1 / 100 + 1 / (4 * (flops / 1e14) ** 0.5))
+    rng = np.random.default_rng(0)
+    data = Frontier("return_mean", flops, -np.log(returns) + 0.03 * rng.standard_normal(12), np.zeros(12))
+    choice = choose(data, rng, 50, limits=limits)
+    assert choice.name == "bounded by the expert's return"
+    assert np.exp(-choice.predict(np.array([1e30]), rng)[0][0]) == pytest.approx(100, rel=1e-2)
 
 
 @pytest.mark.parametrize(

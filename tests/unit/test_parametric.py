@@ -59,7 +59,7 @@ def test_the_intervals_cover_the_planted_parameters_and_new_cells() -> None:
         for name, value in truth.items():
             _, low, high = law.parameters()[name]
             covered[name].append(low <= value <= high)
-        cost, low, high = law.predict(np.array([3e9]), np.array([1e11]), rng)
+        cost, low, high = np.quantile(law.draw(np.array([3e9]), np.array([1e11]), rng), [0.5, 0.025, 0.975], axis=0)
         measured = np.log(E + A / 3e9**ALPHA + B / 1e11**BETA) + 0.01 * rng.standard_normal()
         covered["cell"].append(bool(low[0] <= measured <= high[0]))
         assert low[0] <= cost[0] <= high[0]

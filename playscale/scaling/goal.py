@@ -1,0 +1,74 @@
+"""The compute at which a target return (an expert's, a human's) is forecast to be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from playscale.scaling.cells import value_of
+from playscale.scaling.choice import Choice
+from playscale.scaling.forecast import Forecaster
+
+# How far beyond the last fitted budget it is looked for, in decades, and the steps of a decade.
+DECADES, STEPS = 12, 100
+
+
+@dataclass(frozen=True)
+class Goal:
+    """flops: where the law reaches the return, None where it does not; params and samples: recommended there.
+
+    low, high: the budgets between which the 95 % prediction interval holds the return; None: not within 12 decades.
+    """
+
+    name: str
+    value: float
+    flops: float | None
+    low: float | None
+    high: float | None
+    params: float | None
+    samples: float | None
+    text: str
+
+
+def reach(name: str, value: float, forecaster: Forecaster, rng: np.random.Generator) -> Goal:
+    """Where the forecast of the return, and each end of its interval, first reaches `value`."""
+    choice = forecaster.choice
+    first, last = choice.law.first, choice.law.last
+    start = first if choice.law.cost(last)[0] <= -np.log(value) else last
+    steps = int(STEPS * (np.log10(last / start) + DECADES))
+    flops = np.geomspace(start, last * 10.0**DECADES, steps)
+    cost, low, high = choice.predict(flops, rng)
+    at, soonest, latest = (_crossing(flops, c, -np.log(value)) for c in (cost, low, high))
+    text = _text(name, value, (at, soonest, latest), choice, last)
+    if at is None:
+        return Goal(name, value, None, soonest, latest, None, None, text)
+    best = forecaster.at_flops([at], rng)[0]
+    return Goal(name, value, at, soonest, latest, best.params, best.samples, text)
+
+
+def _crossing(flops: np.ndarray, cost: np.ndarray | None, goal: float) -> float | None:
+    """The first budget whose cost is at most `goal`, between grid points by a straight line in logarithms."""
+    if cost is None or not np.any(cost <= goal):
+        return None
+    i = int(np.argmax(cost <= goal))
+    if i == 0:
+        return float(flops[0])
+    share = (cost[i - 1] - goal) / (cost[i - 1] - cost[i])
+    return float(np.exp(np.log(flops[i - 1]) + share * np.log(flops[i] / flops[i - 1])))
+
+
+def _text(name: str, value: float, at: Sequence[float | None], choice: Choice, last: float) -> str:
+    reached, soonest, latest = at
+    whose = f"a return of {value:,.4g}" + (f" ({name})" if name else "")
+    if reached is None:
+        end = float(value_of("return_mean", choice.law.cost(last * 10.0**DECADES))[0])
+        text = f"{whose} is not reached under this law, which comes to {end:,.4g} within {DECADES} decades of compute"
+        return text if soonest is None else f"{text}; its 95 % interval reaches it from {soonest:.2g} FLOPs on"
+    ends = (
+        f"{soonest:.2g}" if soonest is not None else "no lower end",
+        (f"{latest:.2g}" if latest is not None else "no upper end"),
+    )
+    beyond = f", {reached / last:.2g} times the largest fitted budget" if reached > last else ""
+    return f"{whose} is forecast to be reached at {reached:.2g} FLOPs (95 %: {ends[0]} to {ends[1]}){beyond}"

@@ -1,0 +1,55 @@
+"""What a number of training FLOPs costs on a named GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from playscale.scaling.exclusion import FitError
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """peak: dense 16-bit tensor FLOP/s of the data sheet; watts: board power of the data sheet."""
+
+    name: str
+    peak: float
+    watts: float
+
+
+# The makers' data sheets: dense (no sparsity) bf16, fp16 where there is no bf16; SXM or OAM boards where there are.
+GPUS = {
+    gpu.name: gpu
+    for gpu in (
+        Gpu("v100", 125e12, 300), Gpu("t4", 65e12, 70), Gpu("a10", 125e12, 150), Gpu("l4", 121e12, 72),
+        Gpu("l40s", 362e12, 350), Gpu("a100", 312e12, 400), Gpu("h100", 989e12, 700), Gpu("h200", 989e12, 700),
+        Gpu("b200", 2250e12, 1000), Gpu("mi300x", 1307e12, 750), Gpu("rtx4090", 165e12, 450),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A GPU at a model FLOP/s utilisation (MFU) in (0, 1]."""
+
+    gpu: Gpu
+    utilisation: float
+
+    def hours(self, flops: float) -> float:
+        """GPU hours: flops / (peak x utilisation) / 3600."""
+        return flops / (self.gpu.peak * self.utilisation) / 3600
+
+    def energy(self, flops: float) -> float:
+        """Energy in kWh of the boards at their full power; host, network and cooling come on top."""
+        return self.hours(flops) * self.gpu.watts / 1000
+
+
+def hardware(name: str, utilisation: float) -> Hardware:
+    """Raises FitError for a GPU that is not listed or a utilisation outside (0, 1]."""
+    gpu = GPUS.get(name.strip().lower())
+    if gpu is None:
+        raise FitError(f'no GPU "{name}"; known are {", ".join(GPUS)}')
+    if not 0 < utilisation <= 1:
+        raise FitError(
+            f"utilisation {utilisation:g} is not a share of the peak FLOP/s; give one in (0, 1], such as 0.3"
+        )
+    return Hardware(gpu, utilisation)

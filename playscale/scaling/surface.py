@@ -1,0 +1,171 @@
+"""Laws of params and samples over all cells, and which of them answers for a given (N, D).
+
+Backtested as the laws of the frontier are: fitted to the cells of the budgets up to one, compared with those beyond.
+Legend: n cells, m places asked about, R draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from playscale.scaling.backtest import Prediction
+from playscale.scaling.cells import Cells, Target
+from playscale.scaling.exclusion import FitError
+from playscale.scaling.isoflop import in_windows
+from playscale.scaling.parametric import fit_parametric
+from playscale.scaling.powerlaw import LEVEL
+from playscale.scaling.translog import fit_translog
+
+WHOLE, NEAR, TRANSLOG = "parametric", "parametric, window", "translog, window"
+KINDS = (WHOLE, NEAR, TRANSLOG)
+ORIGINS = 8
+FIRST = 4
+BACKTEST_DRAWS = 40
+# As for the laws of the frontier: who shares the intervals, and when they are widened.
+EQUALLY_GOOD = 1.25
+COVERED = 0.9
+WIDEST = 3.0
+
+
+class Law(Protocol):
+    """A law of (N, D): its cost [m], draws [R, m] of what would be measured, the best (N, D) of a budget."""
+
+    def cost(self, params: np.ndarray, samples: np.ndarray) -> np.ndarray: ...
+    def draw(
+        self, params: np.ndarray, samples: np.ndarray, rng: np.random.Generator, noise: float = 0.0
+    ) -> np.ndarray: ...
+    def optimum(self, flops: float) -> tuple[float, float] | None: ...
+    def exponents(self) -> dict[str, tuple[float, float, float]] | None: ...
+    def flops(self, params: float, samples: float) -> float: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """laws: every law that could be fitted, by name; chosen: the one with the best backtest; sharing: those as good.
+
+    predictions: of the best cell of each budget beyond an origin, from the law's own optimum there.
+    """
+
+    target: Target
+    laws: Mapping[str, Law]
+    chosen: str
+    sharing: tuple[str, ...]
+    widening: float
+    predictions: tuple[Prediction, ...]
+    why: str
+
+    def predict(
+        self, params: float, samples: float, rng: np.random.Generator, noise: float
+    ) -> tuple[float, float, float]:
+        """Cost and its 95 % prediction interval at one (N, D)."""
+        at = np.array([params]), np.array([samples])
+        cost = float(self.laws[self.chosen].cost(*at)[0])
+        draws = np.concatenate([self.laws[name].draw(*at, rng, noise)[:, 0] for name in (self.chosen, *self.sharing)])
+        low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return cost, cost - self.widening * max(cost - low, 0.0), cost + self.widening * max(high - cost, 0.0)
+
+    def flops(self, params: float, samples: float) -> float:
+        return self.laws[self.chosen].flops(params, samples)
+
+
+def fit_surface(cells: Cells, rng: np.random.Generator, replicates: int) -> Surface:
+    """Fit and backtest every kind. Raises FitError where the parametric law over all cells cannot be fitted."""
+    near = in_windows(cells)
+    laws = _fit_kinds(cells, near, rng, replicates, required=True)
+    errors, strains, made = _backtest(cells, near, rng)
+    score = {kind: float(np.exp(np.mean(np.log(np.abs(e) + 1e-3)))) for kind, e in errors.items() if kind in laws}
+    chosen = min(score, key=score.__getitem__) if score else WHOLE
+    sharing = tuple(k for k, s in score.items() if k != chosen and s <= EQUALLY_GOOD * score[chosen])
+    if not score:
+        return Surface(cells.target, laws, chosen, sharing, 1.0, (), "parametric: too few budgets for a backtest")
+    strain = strains[chosen]
+    held = float(np.mean(strain <= 1))
+    widening = 1.0 if held >= COVERED else float(np.clip(np.quantile(strain, LEVEL), 1.0, WIDEST))
+    error = np.expm1(float(np.median(np.abs(errors[chosen]))))
+    why = (
+        f"{chosen}: the best of {len(score)} laws of parameters and samples in a rolling backtest; median error of"
+        f" {len(strain)} cells near the best of larger budgets {100 * error:.1f} %, {100 * held:.0f} % inside"
+    )
+    return Surface(cells.target, laws, chosen, sharing, widening, tuple(made), why)
+
+
+def _fit_kinds(
+    cells: Cells, near: np.ndarray, rng: np.random.Generator, replicates: int, *, required: bool = False
+) -> dict[str, Law]:
+    laws: dict[str, Law] = {}
+    if required:
+        laws[WHOLE] = fit_parametric(cells, rng, replicates)
+    for kind in KINDS:
+        if kind not in laws:
+            try:
+                laws[kind] = _fit_kind(kind, cells, near, rng, replicates)
+            except FitError:
+                continue
+    return laws
+
+
+def _fit_kind(kind: str, cells: Cells, near: np.ndarray, rng: np.random.Generator, replicates: int) -> Law:
+    if kind == WHOLE:
+        return fit_parametric(cells, rng, replicates)
+    if kind == NEAR:
+        return fit_parametric(cells.where(near), rng, replicates)
+    return fit_translog(cells.where(near), replicates)
+
+
+def _backtest(
+    cells: Cells, near: np.ndarray, rng: np.random.Generator
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[Prediction]]:
+    """Errors and strains of the cells near the best beyond each origin, by kind; and predictions of the best cells.
+
+    Only origins at which every kind could be fitted count, so that all are judged by the same cells.
+    """
+    errors: dict[str, list[np.ndarray]] = {}
+    strains: dict[str, list[np.ndarray]] = {}
+    made: list[Prediction] = []
+    count = len(cells.budgets)
+    known = np.isfinite(cells.samples)
+    for origin in np.unique(np.linspace(FIRST, count - 1, ORIGINS).astype(int)) if count > FIRST else ():
+        seen, ahead = cells.budget < origin, known & near & (cells.budget >= origin)
+        laws = _fit_kinds(cells.where(seen), near[seen], rng, BACKTEST_DRAWS)
+        if len(laws) < len(KINDS) or not ahead.any():
+            continue
+        noise = float(np.median(cells.noise()[seen]))
+        for kind, law in laws.items():
+            error, strain = _strain(law, cells.where(ahead), rng, noise)
+            errors.setdefault(kind, []).append(error)
+            strains.setdefault(kind, []).append(strain)
+            made += _of_best(kind, law, cells, int(origin), rng, noise)
+    joined = [{kind: np.concatenate(parts) for kind, parts in found.items()} for found in (errors, strains)]
+    return joined[0], joined[1], made
+
+
+def _strain(law: Law, ahead: Cells, rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Log error, and its size in units of the interval's half on its side."""
+    cost = law.cost(ahead.params, ahead.samples)
+    low, high = np.quantile(
+        law.draw(ahead.params, ahead.samples, rng, noise), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0
+    )
+    error = ahead.cost - cost
+    half = np.where(error > 0, np.maximum(high - cost, 0), np.maximum(cost - low, 0))
+    return error, np.abs(error) / np.maximum(half, 1e-12)
+
+
+def _of_best(
+    kind: str, law: Law, cells: Cells, origin: int, rng: np.random.Generator, noise: float
+) -> list[Prediction]:
+    made = []
+    for budget in range(origin, len(cells.budgets)):
+        flops = float(cells.budgets[budget])
+        best, measured = law.optimum(flops), float(cells.cost[cells.budget == budget].min())
+        if best is None or not np.all(np.isfinite(best)):
+            continue
+        at = np.array([best[0]]), np.array([best[1]])
+        cost = float(law.cost(*at)[0])
+        low, high = np.quantile(law.draw(*at, rng, noise)[:, 0], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        ends = min(low - cost, 0.0), max(high - cost, 0.0)
+        made.append(Prediction(kind, float(cells.budgets[origin - 1]), flops, measured - cost, *map(float, ends)))
+    return made
