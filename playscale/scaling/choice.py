@@ -171,7 +171,8 @@ def _breaks(tested: Backtest, chosen: Candidate, upto: int) -> bool:
     if tested.shared(upto, among, past) < BREAK_PREDICTIONS:
         return False
     score = tested.scores(upto, among, past)
-    return score[BREAKING] < BREAK_SHARE * min(s for c, s in score.items() if not c.broken)
+    rest = [s for c, s in score.items() if not c.broken]
+    return BREAKING in score and bool(rest) and score[BREAKING] < BREAK_SHARE * min(rest)
 
 
 def _explained(tested: Backtest, chosen: Candidate, sharing: list[Candidate], upto: int, reason: str) -> Decision:

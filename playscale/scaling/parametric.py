@@ -21,8 +21,8 @@ DELTA = 1e-3
 SIZE = 5
 FEW = 1000
 EXPONENT_RANGE = (-7.0, 1.5)
-# Of the smoothed bootstrap, times n^-0.2 times the residuals' spread (Silverman 1986): with so small a delta the fit goes
-# through some cells exactly, and resampling their zero residuals as they are makes intervals too narrow.
+# Of the smoothed bootstrap, times n^-0.2 times the residuals' spread (Silverman 1986): with so small a delta the fit
+# goes through some cells exactly, and resampling their zero residuals as they are makes intervals too narrow.
 BANDWIDTH = 0.9
 
 
@@ -156,13 +156,13 @@ def compute_of(log_params: np.ndarray, log_samples: np.ndarray, log_flops: np.nd
 def _search(x: np.ndarray, y: np.ndarray, cost: np.ndarray) -> np.ndarray:
     """The best minimum [5] of all starts; of a long table the starts see every k-th cell, the best one all."""
     some = slice(None, None, -(-len(cost) // FEW))
-    starts = _starts(cost[some])
+    starts = search_starts(cost[some])
     thetas, values = _solve(x[some], y[some], np.broadcast_to(cost[some], (len(starts), len(cost[some]))), starts, 200)
     theta = thetas[int(np.argmin(values))]
     return theta if len(cost) <= FEW else _solve(x, y, cost[None], theta[None], 200)[0][0]
 
 
-def _starts(cost: np.ndarray) -> np.ndarray:
+def search_starts(cost: np.ndarray) -> np.ndarray:
     """54 starts: floors, levels of the two terms, and their exponents."""
     grid = product((-3.0, -0.7, -0.1), (-1.0, -3.0), (0.2, 0.5, 1.0), (0.2, 0.5, 1.0))
     return np.array(
