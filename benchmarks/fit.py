@@ -125,7 +125,7 @@ def _compare(name: str, curve: Curve, cost: np.ndarray, starts: np.ndarray, delt
     gap = lows["ours"][some] / lows["theirs"] - 1
     detail = {
         "excess": float(np.median(gap)), "not_higher": float(np.mean(gap <= 1e-4)), "problems": len(starts),
-        "peer": "scipy.optimize.minimize, L-BFGS-B, one problem after the other", "dtype": "float64",
+        "against": "scipy.optimize.minimize, L-BFGS-B, one problem after the other", "dtype": "float64",
         "note": f"minima {100 * float(np.mean(gap <= 1e-4)):.0f} % as low or lower",
     }  # fmt: skip
     return row(name, "problems/s", measured["ours"], measured["peer"], **detail)
