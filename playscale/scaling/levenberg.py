@@ -58,7 +58,6 @@ def minimise(
 
 def _step(r: np.ndarray, jacobian: np.ndarray, damping: np.ndarray, delta: float | None) -> np.ndarray:
     """The damped Gauss-Newton step [A, P], each part of it at most 5 long."""
-    jacobian, r = np.nan_to_num(jacobian), np.nan_to_num(r)
     weighted = (
         jacobian if delta is None else jacobian * np.minimum(1.0, delta / np.maximum(np.abs(r), 1e-300))[:, :, None]
     )

@@ -20,6 +20,10 @@ from playscale.scaling.powerlaw import LEVEL
 DELTA = 1e-3
 SIZE = 5
 FEW = 1000
+# Starts of the search, and how many of them are followed to the end after 15 iterations.
+STARTS, FINALISTS = 54, 8
+# Relative change of the objective at which a replicate is done: its interval is three orders wider.
+REFIT_TOLERANCE = 1e-5
 EXPONENT_RANGE = (-7.0, 1.5)
 # Of the smoothed bootstrap, times n^-0.2 times the residuals' spread (Silverman 1986): with so small a delta the fit
 # goes through some cells exactly, and resampling their zero residuals as they are makes intervals too narrow.
@@ -109,9 +113,13 @@ def curve(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, 
     floor, a, log_alpha, b, log_beta = (theta[:, i : i + 1] for i in range(SIZE))
     alpha, beta = np.exp(np.clip(log_alpha, *EXPONENT_RANGE)), np.exp(np.clip(log_beta, *EXPONENT_RANGE))
     in_size, in_data = a - alpha * x, b - beta * y
-    cost = np.logaddexp(np.logaddexp(floor, in_size), in_data)
-    by_floor, by_size, by_data = (np.exp(np.minimum(term - cost, 0)) for term in (floor, in_size, in_data))
-    return cost, np.stack([by_floor, by_size, -by_size * alpha * x, by_data, -by_data * beta * y], axis=2)
+    largest = np.maximum(np.maximum(floor, in_size), in_data)
+    by_floor, by_size, by_data = (np.exp(term - largest) for term in (floor, in_size, in_data))
+    total = by_floor + by_size + by_data
+    jacobian = np.empty((*total.shape, SIZE))
+    jacobian[:, :, 0], jacobian[:, :, 1], jacobian[:, :, 3] = by_floor / total, by_size / total, by_data / total
+    jacobian[:, :, 2], jacobian[:, :, 4] = -jacobian[:, :, 1] * alpha * x, -jacobian[:, :, 3] * beta * y
+    return largest + np.log(total), jacobian
 
 
 def fit_parametric(cells: Cells, rng: np.random.Generator, replicates: int) -> Parametric:
@@ -156,8 +164,10 @@ def compute_of(log_params: np.ndarray, log_samples: np.ndarray, log_flops: np.nd
 def _search(x: np.ndarray, y: np.ndarray, cost: np.ndarray) -> np.ndarray:
     """The best minimum [5] of all starts; of a long table the starts see every k-th cell, the best one all."""
     some = slice(None, None, -(-len(cost) // FEW))
-    starts = search_starts(cost[some])
-    thetas, values = _solve(x[some], y[some], np.broadcast_to(cost[some], (len(starts), len(cost[some]))), starts, 200)
+    seen = cost[some]
+    starts, values = _solve(x[some], y[some], np.tile(seen, (STARTS, 1)), search_starts(seen), 15)
+    ahead = starts[np.argsort(values, kind="stable")[:FINALISTS]]
+    thetas, values = _solve(x[some], y[some], np.tile(seen, (len(ahead), 1)), ahead, 200)
     theta = thetas[int(np.argmin(values))]
     return theta if len(cost) <= FEW else _solve(x, y, cost[None], theta[None], 200)[0][0]
 
@@ -171,19 +181,21 @@ def search_starts(cost: np.ndarray) -> np.ndarray:
 
 
 def _refit(x: np.ndarray, y: np.ndarray, cost: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Solutions [R, 5] for each cost [R, n], from `theta` and from a floor that can be felt."""
-    felt = theta.copy()
-    felt[0] = max(theta[0], cost.mean(axis=0).min() + np.log(0.5))
-    first, value = _solve(x, y, cost, np.tile(theta, (len(cost), 1)), 40)
-    second, other = _solve(x, y, cost, np.tile(felt, (len(cost), 1)), 40)
+    """Solutions [R, 5] for each cost [R, n], from `theta`; where its floor cannot be felt, also from one that can."""
+    first, value = _solve(x, y, cost, np.tile(theta, (len(cost), 1)), 40, REFIT_TOLERANCE)
+    felt, half = theta.copy(), float(cost.mean(axis=0).min()) + np.log(0.5)
+    if theta[0] > half + np.log(0.1):
+        return first
+    felt[0] = half
+    second, other = _solve(x, y, cost, np.tile(felt, (len(cost), 1)), 40, REFIT_TOLERANCE)
     return np.where((other < value)[:, None], second, first)
 
 
 def _solve(
-    x: np.ndarray, y: np.ndarray, cost: np.ndarray, start: np.ndarray, iterations: int
+    x: np.ndarray, y: np.ndarray, cost: np.ndarray, start: np.ndarray, iterations: int, tolerance: float = 1e-7
 ) -> tuple[np.ndarray, np.ndarray]:
     def residuals(theta: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         fitted, jacobian = curve(theta, x, y)
         return fitted - cost[rows], jacobian
 
-    return minimise(residuals, start, delta=DELTA, iterations=iterations)
+    return minimise(residuals, start, delta=DELTA, iterations=iterations, tolerance=tolerance)
