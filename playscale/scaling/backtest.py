@@ -200,7 +200,7 @@ class Backtest:
 
 
 def backtest(
-    frontier: Frontier, among: Sequence[Candidate], rng: np.random.Generator, replicates: int = 100
+    frontier: Frontier, among: Sequence[Candidate], rng: np.random.Generator, replicates: int
 ) -> Backtest:
     """Fit every candidate at every origin."""
     whole = len(frontier.flops)

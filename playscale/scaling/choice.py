@@ -30,6 +30,7 @@ from playscale.scaling.powerlaw import LEVEL
 
 # A backtest needs a law fitted to 3 budgets and at least two more to predict.
 BACKTEST_BUDGETS = 5
+BACKTEST_REPLICATES = 100
 # A power law replaces one that levels off when its backtest errors are below this share of the other's and the floor
 # does not lower the residuals significantly (F test): a curve that has not bent yet is weak evidence that it will not.
 POWER_SHARE, FLOOR_P = 0.9, 0.1
@@ -105,7 +106,8 @@ def choose(
     count = len(frontier.flops)
     if count < 2:
         raise FitError(f"a law of {frontier.target} needs at least 2 budgets; there is {count}")
-    tested = backtest(frontier, candidates(frontier.target, limits) if count >= BACKTEST_BUDGETS else (), rng)
+    among = candidates(frontier.target, limits) if count >= BACKTEST_BUDGETS else ()
+    tested = backtest(frontier, among, rng, min(BACKTEST_REPLICATES, replicates))
     decision = decide(tested, count)
     fitted = (decision.chosen, *decision.sharing)
     laws = tuple(frontier.fit(candidate, rng, replicates, extra) for candidate in fitted)
