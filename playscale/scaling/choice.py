@@ -37,9 +37,9 @@ POWER_SHARE, FLOOR_P = 0.9, 0.1
 # A law fitted to the last decades alone replaces the one fitted to all budgets only below this share of its errors.
 WINDOW_SHARE = 3 / 4
 # A broken law extrapolates its last exponent, which is nearly free after a recent break: it is chosen when it fits
-# significantly better (F test) and, from origins half a decade past its break, had at most half of the errors over
-# at least 8 predictions. Chosen more easily it forecasts the published tables worse (docs/scaling.md).
-BREAK_P, BREAK_SHARE, BREAK_PREDICTIONS, PAST_BREAK = 0.01, 0.5, 8, 10**0.5
+# far better (F test) and, from origins half a decade past its break, had the smallest errors over at least 8
+# predictions. Chosen more easily it forecasts the published tables worse (docs/scaling.md).
+BREAK_P, BREAK_PREDICTIONS, PAST_BREAK = 5e-4, 8, 10**0.5
 # Laws whose backtest errors are within this factor of the chosen one's, or below, share its intervals.
 EQUALLY_GOOD = 1.25
 # Where fewer intervals of the later backtests than this held, intervals are widened, by at most WIDEST.
@@ -173,8 +173,7 @@ def _breaks(tested: Backtest, chosen: Candidate, upto: int) -> bool:
     if tested.shared(upto, among, past) < BREAK_PREDICTIONS:
         return False
     score = tested.scores(upto, among, past)
-    rest = [s for c, s in score.items() if not c.broken]
-    return BREAKING in score and bool(rest) and score[BREAKING] < BREAK_SHARE * min(rest)
+    return BREAKING in score and score[BREAKING] == min(score.values())
 
 
 def _explained(tested: Backtest, chosen: Candidate, sharing: list[Candidate], upto: int, reason: str) -> Decision:
