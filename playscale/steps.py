@@ -227,6 +227,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
     from playscale.report.report import write_report
     from playscale.scaling.fit import fit as fit_laws
     from playscale.scaling.fit import write_fit
+    from playscale.scaling.gpu import hardware
     from playscale.study_report import best_replays, headline, study_details
 
     with _step("fit", spec, out, tracking_uri) as (work, progress):
@@ -236,7 +237,15 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
         progress(f"fitting {len(points)} points", 0.1)
         references = [Reference(**row) for row in read_json(work.out / "evaluate" / REFERENCES / "references.json")]
         expert = next(row.return_mean for row in references if row.name == "expert")
-        fitted = fit_laws(points, work.spec.forecast, expert_return=expert)
+        asked = work.spec.hardware
+        fitted = fit_laws(
+            points,
+            work.spec.forecast,
+            expert_return=expert,
+            max_return=work.spec.max_return,
+            target_returns=list(work.spec.target_returns.items()),
+            hardware=hardware(asked.gpu, asked.utilisation) if asked else None,
+        )
         write_fit(fitted, work.out / "fit.json")
         result = fitted.to_dict()
         progress("drawing the figures", 0.5)

@@ -11,6 +11,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from playscale.games.game import GAMES
+from playscale.scaling.gpu import hardware
 from playscale.training.config import TrainConfig, Training
 
 
@@ -62,6 +63,18 @@ class Evaluate(Frozen):
     seed: int = Field(default=0, ge=0)
 
 
+class Hardware(Frozen):
+    """What the forecast budgets would be spent on: hours and energy are given for it."""
+
+    gpu: str
+    utilisation: float = 0.3
+
+    @model_validator(mode="after")
+    def _known(self) -> Hardware:
+        hardware(self.gpu, self.utilisation)
+        return self
+
+
 class StudySpec(Frozen):
     """A whole study. Budgets are in training FLOPs; `held_out` budgets are trained, never fitted."""
 
@@ -77,6 +90,9 @@ class StudySpec(Frozen):
     training: Training = Training()
     evaluate: Evaluate = Evaluate()
     forecast: tuple[Budget, ...] = ()
+    target_returns: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    max_return: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    hardware: Hardware | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> StudySpec:

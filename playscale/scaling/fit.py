@@ -96,7 +96,7 @@ def fit(
     Raises FitError, one line, when nothing can be fitted.
     """
     goals = [*target_returns, *([("the expert", expert_return)] if expert_return is not None else [])]
-    _check(forecast_flops, forecast_at, [("the largest return", max_return or 1.0), *target_returns])
+    _check(forecast_flops, forecast_at, [("the largest", 1.0 if max_return is None else max_return), *target_returns])
     limits = [(n, v) for n, v in (("the expert's return", expert_return), ("the largest return", max_return)) if v]
     seen = [point for point in points if not point.held_out]
     if not seen:
@@ -155,7 +155,7 @@ def _predictions(result: TargetFit) -> tuple[Prediction, ...]:
 def _check(flops: Sequence[float], pairs: Sequence[tuple[float, float]], returns: Sequence[tuple[str, float]]) -> None:
     for name, value in returns:
         if not (np.isfinite(value) and value > 0):
-            raise FitError(f"{name}: a return of {value:g} has no place on a logarithm; give one above zero")
+            raise FitError(f"{name or 'target'}: a return of {value:g} has no logarithm; give one above zero")
     for value in [*flops, *(v for pair in pairs for v in pair)]:
         if not (np.isfinite(value) and value > 0):
             raise FitError(f"cannot forecast at {value:g}: budgets, params and samples must be positive numbers")

@@ -89,3 +89,14 @@ def test_every_shipped_study_is_valid_and_holds_out_its_largest_budget(path):
 def test_missing_spec(tmp_path):
     with pytest.raises(ValueError, match="no such study spec"):
         read_spec(tmp_path / "none.yaml")
+
+
+def test_what_the_forecast_is_asked_is_part_of_the_spec() -> None:
+    text = "name: x\nsource: {corpus: c}\nsizes: [10k]\nbudgets: [1e9, 2e9]\n"
+    spec = parse_spec(text + "target_returns: {human: 127356}\nhardware: {gpu: h100, utilisation: 0.4}\n")
+    assert spec.target_returns == {"human": 127356}
+    assert spec.hardware is not None
+    assert spec.hardware.utilisation == 0.4
+    for wrong, said in (("hardware: {gpu: h900}", "no GPU"), ("target_returns: {human: 0}", "greater than 0")):
+        with pytest.raises(ValueError, match=said):
+            parse_spec(text + wrong)
