@@ -1,0 +1,85 @@
+"""The compute at which a return is reached, and what compute costs on a GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from playscale.points import Point
+from playscale.scaling.exclusion import FitError
+from playscale.scaling.fit import Fit, fit
+from playscale.scaling.gpu import GPUS, hardware
+
+BUDGETS = np.geomspace(1e13, 1e16, 10)
+
+
+def study(ceiling: float, noise: float = 0.02, seed: int = 0, **asked: object) -> Fit:
+    """R = 1 / (1/ceiling + 1/(10 (C/1e13)^0.5)) at the best size 2e-3 C^0.5, worse by a parabola beside it."""
+    rng, table = np.random.default_rng(seed), []
+    for flops in BUDGETS:
+        for away in (-2.0, -1.0, 0.0, 1.0, 2.0):
+            params = 2e-3 * flops**0.5 * np.exp(away)
+            value = 1 / (1 / ceiling + 1 / (10 * (flops / 1e13) ** 0.5)) * np.exp(-0.05 * away**2)
+            value *= np.exp(noise * rng.standard_normal())
+            point = Point(
+                flops=float(flops), params=float(params), samples=float(flops / 6 / params), return_mean=float(value)
+            )
+            table.append(point)
+    return fit(table, replicates=100, **asked)  # type: ignore[arg-type]
+
+
+def where(value: float, ceiling: float) -> float:
+    """The planted law's own compute at a return."""
+    return float(1e13 * ((1 / (1 / value - 1 / ceiling)) / 10) ** 2)
+
+
+def test_the_compute_of_a_return_lies_in_its_interval_and_is_recommended_a_size() -> None:
+    inside = []
+    for seed in range(20):
+        goal, seen = study(2000, seed=seed, target_returns=[("human", 600.0), ("", 50.0)]).target_returns
+        truth = where(600, 2000)
+        assert goal.flops is not None
+        assert goal.low is not None
+        inside.append(goal.low <= truth and (goal.high is None or truth <= goal.high))
+        assert goal.params == pytest.approx(2e-3 * goal.flops**0.5, rel=0.5)
+        assert "human" in goal.text
+        assert "times the largest fitted budget" in goal.text
+        assert seen.flops == pytest.approx(where(50, 2000), rel=0.3)
+        assert "times the largest" not in seen.text
+    assert np.mean(inside) >= 0.9
+
+
+def test_a_return_above_the_ceiling_is_not_reached_and_says_so() -> None:
+    (goal,) = study(100, target_returns=[("human", 1000.0)]).target_returns
+    assert (goal.flops, goal.params) == (None, None)
+    assert "not reached under this law, which comes to" in goal.text
+
+
+def test_the_experts_return_is_a_goal_and_a_bound() -> None:
+    result = study(300, expert_return=300.0)
+    assert [goal.name for goal in result.target_returns] == ["the expert"]
+    assert any("expert" in row.form for row in result.backtest)
+    assert not any("expert" in row.form for row in study(300, expert_return=20.0).backtest)  # already surpassed
+
+
+@pytest.mark.parametrize("asked", [{"target_returns": [("x", -1.0)]}, {"max_return": 0.0}])
+def test_a_return_without_a_logarithm_is_refused(asked: dict[str, object]) -> None:
+    with pytest.raises(FitError, match="has no logarithm; give one above zero"):
+        study(300, **asked)
+
+
+def test_hours_and_energy_are_flops_over_the_reached_rate() -> None:
+    h100 = hardware("H100", 0.5)
+    assert h100.hours(989e12 * 0.5 * 3600) == pytest.approx(1)
+    assert h100.energy(989e12 * 0.5 * 3600 * 10) == pytest.approx(7.0)
+    row = study(300, forecast_flops=[1e18], hardware=h100).to_dict()["forecasts"][0]
+    assert row["gpu_hours"] == pytest.approx(1e18 / (989e12 * 0.5) / 3600)
+    assert study(300, forecast_flops=[1e18]).to_dict()["forecasts"][0]["gpu_hours"] is None
+
+
+def test_an_unknown_gpu_or_an_impossible_utilisation_is_one_line() -> None:
+    with pytest.raises(FitError, match=f"known are {', '.join(GPUS)}"):
+        hardware("h900", 0.3)
+    for share in (0.0, 1.5, -1.0):
+        with pytest.raises(FitError, match="share of the peak"):
+            hardware("h100", share)
