@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from playscale.corpus.layout import Layout
+from playscale.corpus.layout import Decoder, Layout
 from playscale.corpus.manifest import GameRecord, Manifest, read_manifest
 from playscale.corpus.section import GameReader
-from playscale.corpus.stream import Batch, stream
+from playscale.corpus.stream import stream
+from playscale.corpus.window import Batch
 from playscale.games.game import Column, Rejected
 from playscale.storage import local_path
 
@@ -89,9 +90,13 @@ class Corpus:
         out = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
         return out | {"done": np.arange(T) == 0, "game_id": np.full(T, index), "valid": np.ones(T, np.bool_)}
 
+    def decoder(self) -> Decoder:
+        """A decoder of this corpus' blocks."""
+        return Decoder(self._layout)
+
     def reader(self) -> GameReader:
         """A reader of this corpus' blocks, to be turned to a game."""
-        return GameReader(self._layout)
+        return GameReader(self.decoder())
 
     def turn(self, reader: GameReader, index: int) -> None:
         """Turn a reader to game number `index`."""

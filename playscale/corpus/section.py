@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import zstandard
 
-from playscale.corpus.layout import BLOCK, Arrays, Layout, make_compressor
+from playscale.corpus.layout import BLOCK, Arrays, Decoder, Layout, make_compressor
 from playscale.storage import read_range
 
 WORD = np.dtype("<u4")
@@ -74,12 +73,10 @@ def rebatch(blocks: Iterable[Mapping[str, np.ndarray]]) -> Iterator[Mapping[str,
 
 
 class GameReader:
-    """Reads one game's blocks in any order into one buffer: what it returned before is overwritten by the next read."""
+    """Reads one game's blocks in any order with a decoder, which others may use in between: copy what it gives."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._buffer = bytearray(layout.block_bytes(BLOCK))
-        self._decompressor = zstandard.ZstdDecompressor()
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
 
     def open(self, shard: Path, key: str, offset: int, size: int, transitions: int) -> None:
         """Turn to the section of game `key`, `size` bytes at `offset` of a shard; ValueError when its index is
@@ -110,7 +107,7 @@ class GameReader:
         try:
             if zlib.crc32(stored) != self._crcs[block]:
                 raise ValueError("damaged block (its checksum does not match)")
-            return self._layout.decode(stored, t, self._buffer, self._decompressor)
+            return self._decoder.decode(stored, t)
         except ValueError as error:
             where = f"{self._shard}: game {self._key}, transitions from {block * BLOCK}"
             raise ValueError(f"{where}: {error}; prepare the corpus again") from error

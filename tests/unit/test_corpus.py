@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playscale.corpus.corpus import Corpus
-from playscale.corpus.layout import BLOCK, Layout
+from playscale.corpus.layout import BLOCK, Decoder, Layout
 from playscale.corpus.section import GameReader, rebatch, write_section
 
 LENGTHS = [1, 640, 641, 2000]
@@ -166,7 +166,7 @@ def test_blocks_can_be_read_alone_and_in_any_order(tmp_path):
     layout, path = Layout(COLUMNS), Path(tmp_path / "section")
     whole = transitions(3, 1500)
     section = write_section(path, [whole], layout, ACTIONS)
-    reader = GameReader(layout)
+    reader = GameReader(Decoder(layout))
     reader.open(path, "3", 0, section.size, 1500)
     for block in (2, 0, 1):
         part = slice(block * BLOCK, (block + 1) * BLOCK)
