@@ -13,6 +13,8 @@ from playscale.corpus.schedule import Play, Schedule, rounds
 from playscale.corpus.section import GameReader
 from playscale.corpus.window import Batch, Window
 
+AHEAD = 16  # games fetched before their turn where the corpus is far away: about 15 MB of NetHack
+
 if TYPE_CHECKING:
     from playscale.corpus.corpus import Corpus
 
@@ -28,17 +30,46 @@ def stream(corpus: Corpus, batch: int, unroll: int, split: str, seed: int, start
     if not games:
         raise ValueError(f"{corpus.uri}: no game in its {split} split")
     # A dev stream is the same whatever the seed: dev losses of runs with different seeds are over the same batches.
-    queue = rounds(games, seed) if split == "train" else iter(games)
+    queue = _Queue(corpus, rounds(games, seed) if split == "train" else iter(games))
     schedule = Schedule([game.transitions for game in corpus.games], batch, queue)
-    return _batches(corpus, schedule, batch, unroll, start)
+    return _batches(corpus, schedule, queue, batch, unroll, start)
 
 
-def _batches(corpus: Corpus, schedule: Schedule, B: int, T: int, start: int) -> Iterator[Batch]:
+class _Queue:
+    """The games in their order; once `tell` is called, the corpus hears of each AHEAD games before its turn."""
+
+    def __init__(self, corpus: Corpus, games: Iterator[int]) -> None:
+        self._corpus, self._games = corpus, games
+        self._told: deque[int] | None = None
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        if self._told is None:
+            return next(self._games)
+        self.tell()
+        if not self._told:
+            raise StopIteration
+        return self._told.popleft()
+
+    def tell(self) -> None:
+        self._told = self._told or deque()
+        for game in itertools.islice(self._games, AHEAD + 1 - len(self._told)):
+            self._corpus.sections.ahead(self._corpus.games[game])
+            self._told.append(game)
+
+
+def _batches(corpus: Corpus, schedule: Schedule, queue: _Queue, B: int, T: int, start: int) -> Iterator[Batch]:
     window = Window(corpus.columns, corpus.num_actions, B, T, start * T)
     decoder = corpus.decoder()
     columns = [_Column(corpus, decoder, b, start * T) for b in range(B)]
     for play in schedule.until(start * T):
         columns[play.column].plays = deque([play])
+    for column in columns:
+        for play in column.plays:
+            corpus.sections.ahead(corpus.games[play.game])
+    queue.tell()
     for k in itertools.count(start):
         for play in schedule.until((k + 1) * T):
             columns[play.column].plays.append(play)
