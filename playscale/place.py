@@ -125,8 +125,15 @@ class Bucket:
         import boto3
         from botocore.config import Config
 
-        retries: Any = {"mode": "standard", "total_max_attempts": ATTEMPTS}
-        return boto3.client("s3", config=Config(retries=retries, connect_timeout=TIMEOUT, read_timeout=TIMEOUT))
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            connect_timeout=TIMEOUT,
+            read_timeout=TIMEOUT,
+            # Some servers answer a part of an object with the checksum of the whole. What is read in parts has
+            # checksums of its own in it.
+            response_checksum_validation="when_required",
+        )
+        return boto3.session.Session().client("s3", config=config)
 
     @contextmanager
     def _errors(self, name: str) -> Iterator[None]:

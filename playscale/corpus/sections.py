@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +17,7 @@ from playscale.storage import atomic_file, read_range
 FOLDER, LIMIT = "PLAYSCALE_CACHE", "PLAYSCALE_CACHE_GB"  # environment variables
 DEFAULT_GB = 4.0
 FETCHERS = 8  # sections fetched at a time
+ABANDONED = 3600.0  # seconds: a file that is being written for longer was left by a killed process
 
 
 class Sections(Protocol):
@@ -87,7 +90,7 @@ class KeptSections(NearSections):
         super().__init__(place, shards)
         self._digest, self._folder, self._limit = digest, folder, limit
         self._pool = ThreadPoolExecutor(FETCHERS, "fetch")
-        self._coming: dict[Path, Future[None]] = {}
+        self._coming: dict[Path, Future[bytes]] = {}
 
     def ahead(self, game: GameRecord) -> None:
         path = self._path(game)
@@ -100,10 +103,9 @@ class KeptSections(NearSections):
             coming.result()
         try:
             data = read_range(path, at, size)
-        except ValueError:
-            self._fetch(game, path)
-            data = read_range(path, at, size)
-        os.utime(path)
+            os.utime(path)
+        except (ValueError, FileNotFoundError):
+            return self._fetch(game, path)[at : at + size]
         return data
 
     def forget(self, game: GameRecord) -> bool:
@@ -113,21 +115,21 @@ class KeptSections(NearSections):
     def _path(self, game: GameRecord) -> Path:
         return self._folder / f"{self._digest}-{game.shard:05d}-{game.offset}"
 
-    def _fetch(self, game: GameRecord, path: Path) -> None:
+    def _fetch(self, game: GameRecord, path: Path) -> bytes:
         data = super().read(game, 0, game.size)
         with atomic_file(path) as file:
             file.write(data)
         self._make_room(path)
+        return data
 
     def _make_room(self, newest: Path) -> None:
-        """Remove the sections longest unread, and what killed processes left of theirs."""
+        """Remove the sections longest unread, but not what is still being written."""
         kept = []
         for entry in os.scandir(self._folder):
-            try:
+            with contextlib.suppress(FileNotFoundError):  # removed by another process
                 stat = entry.stat()
-            except FileNotFoundError:
-                continue  # removed by another process
-            kept.append((stat.st_mtime_ns, stat.st_size, Path(entry.path)))
+                if not entry.name.endswith(".partial") or time.time() - stat.st_mtime > ABANDONED:
+                    kept.append((stat.st_mtime_ns, stat.st_size, Path(entry.path)))
         excess = sum(size for _, size, _ in kept) - self._limit
         for _, size, path in sorted(kept):
             if excess <= 0:
