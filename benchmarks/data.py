@@ -28,7 +28,7 @@ from playscale.corpus.prepare import prepare
 from playscale.games.game import get_game
 from playscale.games.nethack.actions import key_to_action
 
-SHAPES = ((8, 16), (32, 32), (64, 80))  # batch, unroll: the trainer's default, a middle one, one of the paper's order
+SHAPES = ((8, 16), (32, 32), (64, 80))  # batch, unroll: the trainer's default to the order of the paper's 104 x 80
 STEPS = 640  # a round shows every column this many steps at least: a whole block
 SLICE = 1000  # frames that the limits work on at a time
 
@@ -135,7 +135,7 @@ def check_same(corpus: Corpus, peer: Peer, games: list[str], batch: int, unroll:
 
 
 def limits(options: Options, corpus: Corpus) -> list[Row]:
-    """What the hardware allows a reader of this format: decoding alone, and moving the frames alone, both measured here.
+    """What the hardware allows a reader of this format: decoding alone, and moving decoded frames alone.
 
     A batch larger than the caches has to be written to main memory after it was decoded: no reader is faster than
     both one after the other.
@@ -170,7 +170,7 @@ def limits(options: Options, corpus: Corpus) -> list[Row]:
 
 
 def preparing(options: Options, folder: Path) -> list[Row]:
-    """`prepare` on a part of the games, with one and with more workers, beside the converter alone on the same games."""
+    """`prepare` on a part of the games, with one and with more workers, beside the converter alone on the same ones."""
     assert options.games is not None
     game = get_game("nethack")
     recordings, _ = game.find_recordings(options.games)

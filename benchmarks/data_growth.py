@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from typing import Any
 from benchmarks.bench import Row
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.manifest import GameRecord, Manifest, write_manifest
-from playscale.corpus.writer import ShardWriter
+from playscale.corpus.writer import ShardWriter, leave
 
 FRAMES = 10_000_000  # of the largest corpus
 BATCH, UNROLL = 32, 32  # of the streams over corpora of different sizes
@@ -36,23 +37,22 @@ KEPT_GB = 0.05  # of sections fetched from S3, so that the bound is reached
 def growth(corpus: Corpus, folder: Path) -> list[Row]:
     """The rows of growth: corpus by repetition (here and, where rclone is installed, in S3), batch, unroll."""
     rows = []
-    bucket = folder / "s3" / "bucket"
-    for factor in (100, 10, 1):
-        place = bucket / f"x{factor}"
+    root = folder / "s3"
+    for factor in (1, 10, 100):
+        place = root / "bucket" / f"frames-{FRAMES // factor}"
         frames = repeat(corpus, FRAMES // factor, place)
         rows.append(_row(f"corpus of {frames:,} frames", str(place), BATCH, UNROLL))
-    rows.append(_far(bucket.parent, f"s3://bucket/{place.name}", frames))
-    for batch in BATCHES:
-        rows.append(_row(f"batch {batch}, unroll {UNROLL}", corpus.uri, batch, UNROLL))
-    for unroll in UNROLLS:
-        rows.append(_row(f"unroll {unroll}, batch {BATCH}", corpus.uri, BATCH, unroll))
-    return [row for row in rows if row]
+        if factor == 1:
+            rows += _far(root, f"s3://bucket/{place.name}", frames)
+    rows += [_row(f"batch {batch}, unroll {UNROLL}", corpus.uri, batch, UNROLL) for batch in BATCHES]
+    rows += [_row(f"unroll {unroll}, batch {BATCH}", corpus.uri, BATCH, unroll) for unroll in UNROLLS]
+    return rows
 
 
 def repeat(corpus: Corpus, frames: int, place: Path) -> int:
     """A corpus of `frames` transitions or a little more, made of a part of another's games over and over."""
     place.mkdir(parents=True)
-    writer = ShardWriter(place, lambda path: None)
+    writer = ShardWriter(place, leave)
     games: list[GameRecord] = []
     count = 0
     some = list(itertools.takewhile(lambda g: g[1] < FRAMES // 100, _running(corpus.games)))
@@ -82,7 +82,7 @@ def _running(games: tuple[GameRecord, ...]) -> Iterator[tuple[GameRecord, int]]:
 
 def _row(name: str, uri: str, batch: int, unroll: int, **environment: str) -> Row:
     command = [sys.executable, "-m", "benchmarks.data_growth", uri, str(batch), str(unroll)]
-    # Not from this environment's folder: `benchmarks` is found where it was found here.
+    # `benchmarks` is found where it was found here, whatever the folder we are in.
     home = str(Path(__file__).parents[1])
     path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
     env = os.environ | {"PYTHONPATH": path} | environment
@@ -91,24 +91,23 @@ def _row(name: str, uri: str, batch: int, unroll: int, **environment: str) -> Ro
     return Row(f"peak memory: {name}", "MB", out["peak_mb"], detail={"note": note, **out})
 
 
-def _far(root: Path, uri: str, frames: int) -> Row | None:
+def _far(root: Path, uri: str, frames: int) -> list[Row]:
+    """The row of a corpus in S3, if a server can be had here."""
     beside = Path(sys.executable).parent / "rclone"
     rclone = str(beside) if beside.exists() else shutil.which("rclone")
     if rclone is None:
-        return None
+        return []
     with _server(rclone, root) as environment, tempfile.TemporaryDirectory() as kept:
         settings = {"PLAYSCALE_CACHE": kept, "PLAYSCALE_CACHE_GB": str(KEPT_GB)}
         row = _row(f"S3 corpus of {frames:,} frames", uri, BATCH, UNROLL, **environment, **settings)
         used = sum(path.stat().st_size for path in Path(kept).iterdir()) / 1e6
     note = f"{row.detail['note']}; {used:.0f} MB kept on disk of {1000 * KEPT_GB:.0f} allowed"
-    return replace(row, detail={**row.detail, "kept_mb": used, "note": note})
+    return [replace(row, detail={**row.detail, "kept_mb": used, "note": note})]
 
 
 @contextmanager
 def _server(rclone: str, root: Path) -> Iterator[dict[str, str]]:
     """A real S3 server on loopback over a folder; the environment in which boto3 finds it."""
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -16,7 +16,7 @@ from playscale.corpus.layout import BLOCK, Layout
 from playscale.corpus.manifest import NAME, SCHEMA, GameRecord, Manifest, Shard, write_manifest
 from playscale.corpus.pool import Failed, unordered
 from playscale.corpus.section import Section, write_section
-from playscale.corpus.writer import SHARD, SHARD_BYTES, ShardWriter
+from playscale.corpus.writer import SHARD, SHARD_BYTES, ShardWriter, leave
 from playscale.games.game import Game, Recording, Rejected, get_game
 from playscale.place import Place, is_s3, open_place
 from playscale.storage import atomic_dir, local_path
@@ -104,12 +104,7 @@ def _aside(out: str | Path) -> Iterator[tuple[Path, Callable[[Path], None]]]:
             yield Path(folder), lambda path: bucket.put(path, path.name)
     else:
         with atomic_dir(local_path(out)) as aside:
-            yield aside, _leave
-
-
-def _leave(file: Path) -> None:
-    """A file that is whole stays where it is."""
-    del file
+            yield aside, leave
 
 
 def _silent(text: str, fraction: float) -> None:
