@@ -101,12 +101,12 @@ class Peer:
         dataset.add_nledata_directory(str(games), "bench", str(database))
         self._dataset = partial(dataset.TtyrecDataset, "bench", dbfilename=str(database), shuffle=False)
         every = self._dataset(batch_size=1)
-        self._ids = {every.get_paths(i)[0].removesuffix(".ttyrec3.bz2"): i for i in every._games}  # noqa: SLF001
+        self.numbers = {every.get_paths(i)[0].removesuffix(".ttyrec3.bz2"): i for i in every._games}  # noqa: SLF001
 
     def batches(self, games: list[str], unroll: int) -> Iterator[Batch]:
         """Batches whose column b begins with game number b of `games`."""
-        ids = [self._ids[key] for key in games]
-        rest = [i for i in self._ids.values() if i not in set(ids)]
+        ids = [self.numbers[key] for key in games]
+        rest = [i for i in self.numbers.values() if i not in set(ids)]
         return iter(self._dataset(batch_size=len(games), seq_length=unroll, gameids=ids + rest))
 
     def step(self, games: list[str], unroll: int, count: int) -> int:
