@@ -1,8 +1,8 @@
 """Reading a corpus as training batches, beside nle.dataset.TtyrecDataset on the same games; preparing it, beside the
 converter that both decode with; and what the hardware allows, measured in the same rounds.
 
-Rates are frames a second of processor time, thus per core. Both sides read the same batches (checked), so the peer's
-are few and ours are read over and over for as long as the peer needs.
+Rates are frames a second of processor time, thus per core. Both sides read the same games, from their beginnings, and
+go on where they were from round to round; that their batches are the same is checked before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.bench import Options, Row
 from benchmarks.data_growth import growth
-from benchmarks.rounds import alternate, compare, rate, row
+from benchmarks.rounds import Side, alternate, compare, rate, row
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK
 from playscale.corpus.prepare import prepare
@@ -29,7 +29,7 @@ from playscale.games.game import get_game
 from playscale.games.nethack.actions import key_to_action
 
 SHAPES = ((8, 16), (32, 32), (64, 80))  # batch, unroll: the trainer's default to the order of the paper's 104 x 80
-STEPS = 640  # a round shows every column this many steps at least: a whole block
+STEPS = 2000  # of every column that are compared with the peer's: several blocks
 SLICE = 1000  # frames that the limits work on at a time
 
 Batch = Mapping[str, np.ndarray]
@@ -68,21 +68,25 @@ def streaming(options: Options, corpus: Corpus, folder: Path) -> list[Row]:
         train = sum(game.split == "train" for game in corpus.games)
         if train < batch:
             continue
-        count = -(-STEPS // unroll)
         games = first_games(corpus, batch)
         check_same(corpus, peer, games, batch, unroll)
-        ours = partial(rate, partial(ours_step, corpus, batch, unroll, count), options.seconds, time.process_time)
-        theirs = partial(rate, partial(peer.step, games, unroll, count), options.seconds, time.process_time)
+        ours = reading(corpus.stream(batch=batch, unroll=unroll), batch * unroll, options.seconds)
+        theirs = reading(itertools.chain.from_iterable(peer.rounds(games, unroll)), batch * unroll, options.seconds)
+        ours()  # past the first blocks, as in any round but the first
         name = f"stream, batch {batch} x unroll {unroll}"
-        note = "identical tensors"
+        note = "TtyrecDataset; identical tensors"
         rows.append(compare(name, "frames/s per core", ours, theirs, options.rounds, note=note))
     return rows
 
 
-def ours_step(corpus: Corpus, batch: int, unroll: int, count: int) -> int:
-    for _ in itertools.islice(corpus.stream(batch=batch, unroll=unroll), count):
-        pass
-    return batch * unroll * count
+def reading(batches: Iterator[Batch], size: int, seconds: float) -> Side:
+    """A side that goes on reading batches of `size` frames."""
+
+    def read() -> int:
+        next(batches)
+        return size
+
+    return partial(rate, read, seconds, time.process_time)
 
 
 def first_games(corpus: Corpus, batch: int) -> list[str]:
@@ -109,10 +113,10 @@ class Peer:
         rest = [i for i in self.numbers.values() if i not in set(ids)]
         return iter(self._dataset(batch_size=len(games), seq_length=unroll, gameids=ids + rest))
 
-    def step(self, games: list[str], unroll: int, count: int) -> int:
-        for _ in itertools.islice(self.batches(games, unroll), count):
-            pass
-        return len(games) * unroll * count
+    def rounds(self, games: list[str], unroll: int) -> Iterator[Iterator[Batch]]:
+        """All games over and over."""
+        while True:
+            yield self.batches(games, unroll)
 
 
 def check_same(corpus: Corpus, peer: Peer, games: list[str], batch: int, unroll: int) -> None:

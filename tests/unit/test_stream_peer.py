@@ -12,6 +12,7 @@ from playscale.corpus.prepare import prepare
 from playscale.games.nethack.actions import key_to_action
 from playscale.rollout.collect import collect
 
+MINI = Path(__file__).parents[3] / "shared" / "nld-aa-mini"
 NAMES = {"tty_chars": "tty_chars", "tty_colors": "tty_colors", "tty_cursor": "tty_cursor", "score": "scores"}
 
 
@@ -71,9 +72,9 @@ def test_batches_are_the_same_until_a_game_ends(played, batch, unroll):
     check_same(corpus, peer, games, batch, unroll)
 
 
-@pytest.mark.skipif(not Path("../shared/nld-aa-mini").is_dir(), reason="the real games are not here")
+@pytest.mark.skipif(not MINI.is_dir(), reason="the real games are not here")
 def test_real_games_are_the_same(tmp_path):
-    folder = next(f for f in sorted(Path("../shared/nld-aa-mini").iterdir()) if f.is_dir())
+    folder = next(f for f in sorted(MINI.iterdir()) if f.is_dir())
     (tmp_path / "games").mkdir()
     (tmp_path / "games" / folder.name).symlink_to(folder.resolve())
     corpus = prepare(tmp_path / "games", tmp_path / "corpus", workers=2)
