@@ -29,7 +29,7 @@ from playscale.games.game import get_game
 from playscale.games.nethack.actions import key_to_action
 
 SHAPES = ((8, 16), (32, 32), (64, 80))  # batch, unroll: the trainer's default to the order of the paper's 104 x 80
-STEPS = 2000  # of every column that are compared with the peer's: several blocks
+STEPS = 700  # of every column that are compared with the peer's: more than a block
 SLICE = 1000  # frames that the limits work on at a time
 
 Batch = Mapping[str, np.ndarray]

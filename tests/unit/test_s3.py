@@ -144,3 +144,19 @@ def test_what_s3_refuses_is_one_clear_line(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_server.free_port()}")
     with pytest.raises(OSError, match="Could not connect"):
         Corpus.open("s3://bucket/five")
+
+
+def test_the_command_line_prepares_to_s3_and_trains_from_it(s3, cli, tmp_path):
+    """The URI goes through the verbs unharmed."""
+    environment = {"PLAYSCALE_CACHE": str(tmp_path / "kept")}
+    games = ("collect", "--games", "3", "--max-steps", "60", "--out", "games")
+    assert cli(*games, cwd=tmp_path).returncode == 0
+    made = cli("prepare", "games", "--out", "s3://bucket/cli", cwd=tmp_path, **environment)
+    assert made.returncode == 0, made.stderr
+    assert sorted(path.name for path in (s3 / "cli").iterdir()) == ["corpus.json", "shard-00000"]
+    arguments = ("--corpus", "s3://bucket/cli", "--size", "10k", "--budgets", "1e8", "--dev-samples", "64")
+    trained = cli("train", "bc", *arguments, "--out", "out", cwd=tmp_path, **environment)
+    assert trained.returncode == 0, trained.stderr
+    missing = cli("train", "bc", *arguments[:1], "s3://bucket/none", *arguments[2:], "--out", "o", cwd=tmp_path)
+    assert missing.returncode == 2
+    assert "s3://bucket/none/: no such corpus" in missing.stderr
