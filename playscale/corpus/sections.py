@@ -12,7 +12,7 @@ from typing import Protocol
 
 from playscale.corpus.manifest import GameRecord, Shard
 from playscale.place import Place, is_s3
-from playscale.storage import atomic_file, read_range
+from playscale.storage import read_range
 
 FOLDER, LIMIT = "PLAYSCALE_CACHE", "PLAYSCALE_CACHE_GB"  # environment variables
 DEFAULT_GB = 4.0
@@ -117,8 +117,11 @@ class KeptSections(NearSections):
 
     def _fetch(self, game: GameRecord, path: Path) -> bytes:
         data = super().read(game, 0, game.size)
-        with atomic_file(path) as file:
-            file.write(data)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Not synced: what a power failure damages is found by its checksum and fetched again.
+        aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        aside.write_bytes(data)
+        aside.replace(path)
         self._make_room(path)
         return data
 

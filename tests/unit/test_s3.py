@@ -61,15 +61,14 @@ def test_a_torn_upload_is_no_corpus_and_is_done_again(s3, tmp_path, monkeypatch)
         prepare(source, "s3://bucket/occupied", game="counting")
 
 
-@pytest.mark.parametrize("gigabytes", ["1", "3e-6"])
-@pytest.mark.parametrize("start", [0, 7])
+@pytest.mark.parametrize(("gigabytes", "start"), [("1", 7), ("3e-6", 0)])
 def test_streams_from_s3_are_those_from_here(s3, tmp_path, monkeypatch, gigabytes, start):
     """Whether the kept sections hold all games or fewer than there are columns."""
     monkeypatch.setenv("PLAYSCALE_CACHE_GB", gigabytes)
     here = Corpus.open(plant(tmp_path / "c", LENGTHS, {1, 8}))
     shutil.copytree(tmp_path / "c", s3 / "c", dirs_exist_ok=True)
     there = Corpus.open("s3://bucket/c")
-    for split, count in (("train", 40), ("dev", 100)):
+    for split, count in (("train", 40 if start else 12), ("dev", 100)):
         streams = [c.stream(batch=3, unroll=50, split=split, start=start) for c in (there, here)]
         for one, other in itertools.islice(itertools.zip_longest(*streams), count):
             assert same(one, other)
