@@ -77,7 +77,7 @@ def collect(
 @app.command()
 def prepare(
     source: Annotated[str, typer.Argument(help="A directory of recordings in NLD-AA layout.")],
-    out: Out,
+    out: Annotated[str, typer.Option(help="Directory, or s3://BUCKET/PREFIX, to write.")],
     game: Annotated[str, typer.Option(help="The game that was recorded.")] = "nethack",
     workers: Workers = None,
 ) -> None:

@@ -93,9 +93,14 @@ def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
 
 def read_json(path: Path) -> Any:
     """Read JSON; ValueError with the place where it is damaged."""
+    return parse_json(path.read_bytes(), str(path))
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """What JSON text says; ValueError with `where` and the place where it is damaged."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(data.decode())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON (line {error.lineno}: {error.msg})") from error
+        raise ValueError(f"{where}: not valid JSON (line {error.lineno}: {error.msg})") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON (not UTF-8 text)") from error
+        raise ValueError(f"{where}: not valid JSON (not UTF-8 text)") from error

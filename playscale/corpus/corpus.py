@@ -7,18 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from playscale.corpus.layout import Layout
+from playscale.corpus.layout import Decoder, Layout
 from playscale.corpus.manifest import GameRecord, Manifest, read_manifest
 from playscale.corpus.section import GameReader
-from playscale.corpus.stream import Batch, stream
+from playscale.corpus.sections import open_sections
+from playscale.corpus.stream import stream
+from playscale.corpus.window import Batch
 from playscale.games.game import Column, Rejected
-from playscale.storage import local_path
+from playscale.place import Place, open_place
 
 
 class Corpus:
     """An opened corpus. It holds the manifest only; frames are read when they are streamed."""
 
-    def __init__(self, uri: str, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, uri: str, place: Place, manifest: Manifest) -> None:
         self.uri = uri
         self.game: str = manifest.game
         self.num_actions: int = manifest.num_actions
@@ -27,21 +29,18 @@ class Corpus:
         self.rejected: tuple[Rejected, ...] = manifest.rejected
         self.digest: str = manifest.digest
         self.fingerprint: str = manifest.fingerprint
-        self._shards = [folder / shard.file for shard in manifest.shards]
+        self.sections = open_sections(uri, place, manifest.shards, manifest.digest)
         self._layout = Layout(manifest.columns)
 
     @classmethod
     def open(cls, uri: str | Path) -> Corpus:
-        """Open a corpus; ValueError when it is missing, not a corpus, of another schema, damaged, or lacks a shard."""
-        folder = local_path(uri)
-        manifest = read_manifest(folder)
-        for shard in manifest.shards:
-            path = folder / shard.file
-            if not path.is_file():
-                raise ValueError(f"{path}: missing; prepare the corpus again")
-            if path.stat().st_size != shard.size:
-                raise ValueError(f"{path}: {path.stat().st_size} bytes, not {shard.size}; prepare the corpus again")
-        return cls(str(uri), folder, manifest)
+        """Open a corpus at a path or s3://BUCKET/PREFIX.
+
+        ValueError when it is missing, not a corpus, of another schema, damaged, or lacks a shard; OSError when S3
+        cannot be reached.
+        """
+        place = open_place(uri)
+        return cls(str(uri), place, read_manifest(place))
 
     def transitions(self, split: str) -> int:
         """How many transitions a split holds."""
@@ -89,11 +88,14 @@ class Corpus:
         out = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
         return out | {"done": np.arange(T) == 0, "game_id": np.full(T, index), "valid": np.ones(T, np.bool_)}
 
+    def decoder(self) -> Decoder:
+        """A decoder of this corpus' blocks."""
+        return Decoder(self._layout)
+
     def reader(self) -> GameReader:
         """A reader of this corpus' blocks, to be turned to a game."""
-        return GameReader(self._layout)
+        return GameReader(self.decoder())
 
     def turn(self, reader: GameReader, index: int) -> None:
         """Turn a reader to game number `index`."""
-        game = self.games[index]
-        reader.open(self._shards[game.shard], game.key, game.offset, game.size, game.transitions)
+        reader.open(self.sections, self.games[index])

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from playscale.corpus.layout import BLOCK
 from playscale.games.game import Column, Metadata, Rejected
-from playscale.storage import read_json, write_json
+from playscale.place import Place
+from playscale.storage import parse_json, write_json
 
 NAME = "corpus.json"
 FORMAT, SCHEMA = "playscale-corpus", 1
@@ -108,14 +109,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_json(folder / NAME, value, indent=None)
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read corpus.json. ValueError: missing, not a corpus, another schema, damaged."""
-    path = folder / NAME
-    if not folder.exists():
-        raise ValueError(f"{folder}: no such corpus")
-    if not path.is_file():
-        raise ValueError(f"{folder}: not a corpus (it has no {NAME})")
-    value = read_json(path)
+def read_manifest(place: Place) -> Manifest:
+    """Read corpus.json. ValueError: missing, not a corpus, another schema, damaged, a shard missing or cut."""
+    sizes, path = place.sizes(), place.where(NAME)
+    if not sizes:
+        raise ValueError(f"{place.where('')}: no such corpus")
+    if NAME not in sizes:
+        raise ValueError(f"{place.where('')}: not a corpus (it has no {NAME})")
+    value = parse_json(place.read(NAME, 0, sizes[NAME]), path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise ValueError(f"{path}: not the manifest of a corpus")
     if value.get("schema") != SCHEMA:
@@ -126,6 +127,12 @@ def read_manifest(folder: Path) -> Manifest:
         raise ValueError(f"{path}: damaged ({type(error).__name__}: {error}); prepare the corpus again") from error
     if manifest.digest != value.get("digest") or value.get("block") != BLOCK:
         raise ValueError(f"{path}: damaged (what it lists does not give its digest); prepare the corpus again")
+    for shard in manifest.shards:
+        if shard.file not in sizes:
+            raise ValueError(f"{place.where(shard.file)}: missing; prepare the corpus again")
+        if sizes[shard.file] != shard.size:
+            found = f"{sizes[shard.file]} bytes, not {shard.size}"
+            raise ValueError(f"{place.where(shard.file)}: {found}; prepare the corpus again")
     return manifest
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK, Layout
-from playscale.corpus.manifest import SCHEMA, GameRecord, Manifest, Shard, write_manifest
+from playscale.corpus.manifest import NAME, SCHEMA, GameRecord, Manifest, Shard, write_manifest
 from playscale.corpus.pool import Failed, unordered
 from playscale.corpus.section import Section, write_section
-from playscale.corpus.writer import SHARD_BYTES, ShardWriter
+from playscale.corpus.writer import SHARD, SHARD_BYTES, ShardWriter, leave
 from playscale.games.game import Game, Recording, Rejected, get_game
+from playscale.place import Place, is_s3, open_place
 from playscale.storage import atomic_dir, local_path
 
 Progress = Callable[[str, float], None]
@@ -44,6 +46,8 @@ def prepare(
     reasons (`Corpus.rejected`). `out` appears whole or not at all; when it is already the corpus of these
     recordings and settings, it is returned as it is.
 
+    `out` may be s3://BUCKET/PREFIX: each shard is uploaded when it is full, the manifest last.
+
     ValueError: no such source, no recording or no readable one in it, `out` is something else, a nonsense
     setting. OSError: `out` cannot be written.
     """
@@ -51,16 +55,16 @@ def prepare(
         raise ValueError(f"dev_fraction must lie between 0 and 1, not {dev_fraction}")
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
-    played, folder = get_game(game), local_path(out)
+    played, place = get_game(game), open_place(out)
     recordings, rejected = played.find_recordings(local_path(source))
     _require(recordings, rejected, source)
     fingerprint = _fingerprint(game, recordings, dev_fraction)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        return _existing(folder, fingerprint)
+    if _occupied(out, place):
+        return _existing(out, fingerprint)
     report = progress or _silent
-    with atomic_dir(folder) as aside:
+    with _aside(out) as (aside, finished):
         sections = _decode(played, recordings, aside, workers or len(os.sched_getaffinity(0)), report)
-        games, shards, damaged = _merge(recordings, sections, aside, local_path(source))
+        games, shards, damaged = _merge(recordings, sections, ShardWriter(aside, finished), local_path(source))
         rejected = sorted(rejected + damaged, key=lambda r: r.path)
         _require(games, rejected, source)
         manifest = Manifest(
@@ -74,8 +78,33 @@ def prepare(
             fingerprint=fingerprint,
         )
         write_manifest(aside, manifest)
+        finished(aside / NAME)
     report("corpus written", 1.0)
     return Corpus.open(out)
+
+
+def _occupied(out: str | Path, place: Place) -> bool:
+    """Whether there is something that must not be overwritten. Shards in S3 without a manifest are no corpus yet: an
+    upload that was broken off, which is done again.
+    """
+    if is_s3(out):
+        return any(not name.startswith(SHARD) for name in place.sizes())
+    folder = local_path(out)
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+@contextmanager
+def _aside(out: str | Path) -> Iterator[tuple[Path, Callable[[Path], None]]]:
+    """A local folder to work in, and what is done with a file that is whole. The manifest comes last: nothing is a
+    corpus before it is there.
+    """
+    if is_s3(out):
+        bucket = open_place(out)
+        with tempfile.TemporaryDirectory(prefix="playscale-prepare-") as folder:
+            yield Path(folder), lambda path: bucket.put(path, path.name)
+    else:
+        with atomic_dir(local_path(out)) as aside:
+            yield aside, leave
 
 
 def _silent(text: str, fraction: float) -> None:
@@ -89,15 +118,15 @@ def _require(games: Sequence[object], rejected: Sequence[Rejected], source: str 
         raise ValueError(f"{source}: none of its {len(rejected)} recordings can be used; {first.path}: {first.reason}")
 
 
-def _existing(folder: Path, fingerprint: str) -> Corpus:
+def _existing(out: str | Path, fingerprint: str) -> Corpus:
     try:
-        corpus = Corpus.open(folder)
+        corpus = Corpus.open(out)
     except ValueError as error:
         raise ValueError(
-            f"{folder}: there already and not a whole corpus: remove it or choose another place ({error})"
+            f"{out}: there already and not a whole corpus: remove it or choose another place ({error})"
         ) from error
     if corpus.fingerprint != fingerprint:
-        raise ValueError(f"{folder}: a corpus of other recordings or settings: remove it or choose another place")
+        raise ValueError(f"{out}: a corpus of other recordings or settings: remove it or choose another place")
     return corpus
 
 
@@ -112,9 +141,9 @@ def _fingerprint(game: str, recordings: Sequence[Recording], dev_fraction: float
 
 def _decode(
     game: Game, recordings: Sequence[Recording], aside: Path, workers: int, report: Progress
-) -> Iterator[Section | Failed]:
-    """The recordings' sections in order, each left in a file of its own in `aside` by the process that decoded it."""
-    tasks = [_Task(game, recording, _piece(aside, i)) for i, recording in enumerate(recordings)]
+) -> Iterator[tuple[Path, Section | Failed]]:
+    """The recordings' sections in order, each with the file in `aside` that the process which decoded it left it in."""
+    tasks = [_Task(game, recording, aside / f"game-{i}") for i, recording in enumerate(recordings)]
     sizes = [sum(path.stat().st_size for path in recording.paths) for recording in recordings]
     done: dict[int, Section | Failed] = {}
     next_one = count = size = 0
@@ -123,12 +152,8 @@ def _decode(
         count, size = count + 1, size + sizes[index]
         report(f"{count} of {len(tasks)} games decoded", size / max(1, sum(sizes)))
         while next_one in done:
-            yield done.pop(next_one)
+            yield tasks[next_one].path, done.pop(next_one)
             next_one += 1
-
-
-def _piece(aside: Path, index: int) -> Path:
-    return aside / f"game-{index}"
 
 
 def _write(task: _Task) -> Section:
@@ -139,19 +164,22 @@ def _write(task: _Task) -> Section:
 
 
 def _merge(
-    recordings: Sequence[Recording], sections: Iterator[Section | Failed], aside: Path, source: Path
+    recordings: Sequence[Recording],
+    sections: Iterator[tuple[Path, Section | Failed]],
+    shards: ShardWriter,
+    source: Path,
 ) -> tuple[list[GameRecord], tuple[Shard, ...], list[Rejected]]:
     """Append the sections to shards as they come; the games are without their split yet."""
     games: list[GameRecord] = []
     damaged: list[Rejected] = []
-    with closing(ShardWriter(aside)) as writer:
-        for index, (recording, section) in enumerate(zip(recordings, sections, strict=True)):
+    with closing(shards):
+        for recording, (file, section) in zip(recordings, sections, strict=True):
             if isinstance(section, Failed):
                 damaged.append(Rejected(recording.paths[0].relative_to(source).as_posix(), section.reason))
-                _piece(aside, index).unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
             else:
-                games.append(_record(recording, section, *writer.append(_piece(aside, index))))
-    return games, tuple(writer.shards), damaged
+                games.append(_record(recording, section, *shards.append(file)))
+    return games, tuple(shards.shards), damaged
 
 
 def _record(recording: Recording, section: Section, shard: int, offset: int) -> GameRecord:

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import zstandard
 
-from playscale.corpus.layout import BLOCK, Arrays, Layout, make_compressor
-from playscale.storage import read_range
+from playscale.corpus.layout import BLOCK, Arrays, Decoder, Layout, make_compressor
+from playscale.corpus.manifest import GameRecord
+from playscale.corpus.sections import Sections
 
 WORD = np.dtype("<u4")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -74,26 +76,26 @@ def rebatch(blocks: Iterable[Mapping[str, np.ndarray]]) -> Iterator[Mapping[str,
 
 
 class GameReader:
-    """Reads one game's blocks in any order into one buffer: what it returned before is overwritten by the next read."""
+    """Reads one game's blocks in any order with a decoder, which others may use in between: copy what it gives."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._buffer = bytearray(layout.block_bytes(BLOCK))
-        self._decompressor = zstandard.ZstdDecompressor()
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
 
-    def open(self, shard: Path, key: str, offset: int, size: int, transitions: int) -> None:
-        """Turn to the section of game `key`, `size` bytes at `offset` of a shard; ValueError when its index is
-        damaged.
-        """
-        self._shard, self._key, self._transitions = shard, key, transitions
-        count = -(-transitions // BLOCK)
+    def open(self, sections: Sections, game: GameRecord) -> None:
+        """Turn to a game; ValueError when its index is damaged."""
+        self._sections, self._game = sections, game
+        count = -(-game.transitions // BLOCK)
         tail = (2 * count + 1) * WORD.itemsize
-        stored = read_range(shard, offset + size - tail, tail)
-        words = np.frombuffer(stored, WORD)
+
+        def index(stored: bytes) -> np.ndarray:
+            words = np.frombuffer(stored, WORD)
+            if zlib.crc32(stored[: -WORD.itemsize]) != words[-1] or int(words[:-1:2].sum()) + tail != game.size:
+                raise ValueError("damaged index of blocks")
+            return words
+
+        words = self._checked(game.size - tail, tail, index, "")
         sizes, self._crcs = words[:-1:2], words[1::2]
-        if zlib.crc32(stored[: -WORD.itemsize]) != words[-1] or int(sizes.sum()) + tail != size:
-            raise ValueError(f"{shard}: game {key}: damaged index of blocks; prepare the corpus again")
-        self._starts = offset + np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+        self._starts = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
 
     @property
     def blocks(self) -> int:
@@ -105,12 +107,23 @@ class GameReader:
         before).
         """
         start, end = int(self._starts[block]), int(self._starts[block + 1])
-        t = min(BLOCK, self._transitions - block * BLOCK)
-        stored = read_range(self._shard, start, end - start)
-        try:
+        t = min(BLOCK, self._game.transitions - block * BLOCK)
+
+        def arrays(stored: bytes) -> Arrays:
             if zlib.crc32(stored) != self._crcs[block]:
                 raise ValueError("damaged block (its checksum does not match)")
-            return self._layout.decode(stored, t, self._buffer, self._decompressor)
-        except ValueError as error:
-            where = f"{self._shard}: game {self._key}, transitions from {block * BLOCK}"
-            raise ValueError(f"{where}: {error}; prepare the corpus again") from error
+            return self._decoder.decode(stored, t)
+
+        return self._checked(start, end - start, arrays, f", transitions from {block * BLOCK}")
+
+    def _checked(self, at: int, size: int, use: Callable[[bytes], Result], what: str) -> Result:
+        """What `use` makes of a part of the section. A copy of it kept here that is damaged is fetched once again."""
+        for final in (False, True):
+            stored = self._sections.read(self._game, at, size)
+            try:
+                return use(stored)
+            except ValueError as error:
+                if final or not self._sections.forget(self._game):
+                    where = f"{self._sections.where(self._game)}: game {self._game.key}{what}"
+                    raise ValueError(f"{where}: {error}; prepare the corpus again") from error
+        raise AssertionError("not reached")

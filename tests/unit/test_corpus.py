@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playscale.corpus.corpus import Corpus
-from playscale.corpus.layout import BLOCK, Layout
+from playscale.corpus.layout import BLOCK, Decoder, Layout
+from playscale.corpus.manifest import GameRecord, Shard
 from playscale.corpus.section import GameReader, rebatch, write_section
+from playscale.corpus.sections import NearSections
+from playscale.place import Folder
 
 LENGTHS = [1, 640, 641, 2000]
 
@@ -145,7 +148,10 @@ def test_damaged_corpora_are_refused(folder, harm, says):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("uri", "says"), [("nowhere", "no such corpus"), ("s3://bucket/x", "only local paths")])
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [("nowhere", "no such corpus"), ("ftp://bucket/x", "only local paths"), ("s3:///x", "s3://BUCKET/PREFIX")],
+)
 def test_missing_corpora_are_refused(uri, says):
     with pytest.raises(ValueError, match=says):
         Corpus.open(uri)
@@ -166,8 +172,9 @@ def test_blocks_can_be_read_alone_and_in_any_order(tmp_path):
     layout, path = Layout(COLUMNS), Path(tmp_path / "section")
     whole = transitions(3, 1500)
     section = write_section(path, [whole], layout, ACTIONS)
-    reader = GameReader(layout)
-    reader.open(path, "3", 0, section.size, 1500)
+    reader = GameReader(Decoder(layout))
+    game = GameRecord("3", "train", 0, 0, section.size, 1500, 0.0, section.checksum, {})
+    reader.open(NearSections(Folder(tmp_path), [Shard("section", section.size)]), game)
     for block in (2, 0, 1):
         part = slice(block * BLOCK, (block + 1) * BLOCK)
         arrays = reader.read(block)
