@@ -24,7 +24,7 @@ def optimum(evidence: Evidence, quantity: str) -> Plot | None:
     if not drawing.seen:
         return None
     for target in TARGETS:
-        for row in evidence.rows("forecasts", target=target):
+        for row in evidence.forecasts(target):
             _forecast(drawing, row, target, quantity)
     budgets = [flops for flops, _ in drawing.seen]
     for target in TARGETS:

@@ -10,6 +10,7 @@ from typing import Any
 
 from playscale.points import Point
 from playscale.report import laws, numbers, tables
+from playscale.report.allocation import allocation, surfaces
 from playscale.report.drawing import Plot
 from playscale.report.evidence import Evidence, Reference
 from playscale.report.figures import make_plots
@@ -48,9 +49,11 @@ def write_report(
         figures=_figures(make_plots(evidence), variables),
         laws=join(
             [
-                laws.power_laws(evidence),
                 laws.forecasting_laws(evidence),
                 laws.backtest(evidence),
+                laws.power_laws(evidence),
+                allocation(evidence),
+                surfaces(evidence),
                 laws.left_out(evidence),
             ]
         ),
@@ -100,8 +103,8 @@ def _reading_guide() -> Html:
     lines = (
         ("Filled points", "were fitted. Hover over any point for its numbers."),
         ("Diamonds", "are the held-out budget: measured, never fitted, so they test the forecast."),
-        ("Hollow grey points", "were left out of the fits; the reasons are listed below."),
-        ("Hollow triangles", "are forecasts, their bars the 95% interval."),
+        ("Hollow grey points", "were left out of the fits; hover for why. At the lower edge: returns of 0 or less."),
+        ("Hollow triangles", "that point right are forecasts, their bars the 95% interval."),
         ("Crosses", "are the best size of a budget, the lowest (for returns the highest) place of its parabola."),
         ("All axes are logarithmic", "so that a power law is a straight line and its exponent the slope."),
     )
