@@ -109,7 +109,7 @@ def parameter(given: Row) -> Html:
 
 
 def _translog_words(target: str, translog: Row) -> str:
-    left = "ln L" if target == "dev_loss" else "−ln R"
+    left = "ln L" if target == "dev_loss" else f"{numbers.MINUS}ln R"
     cells = f" over {translog['n']:.0f} cells near the best" if numbers.known(translog.get("n")) else ""
     return f"Translog: {left} as a quadratic of ln N and ln D about their means{cells}; terms ± standard error"
 

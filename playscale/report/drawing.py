@@ -109,7 +109,11 @@ class Drawing:
         for x, points in groups:
             reasons = [self.evidence.reason_excluded(point, "return_mean") for point in points]
             told = [off_axis_tip(point, reason) for point, reason in zip(points, reasons, strict=True)]
-            tip = describe(points[0], reasons[0]) if len(points) == 1 else "\n".join([f"{len(points)} returns of 0 or less", *told])
+            tip = (
+                describe(points[0], reasons[0])
+                if len(points) == 1
+                else "\n".join([f"{len(points)} returns of 0 or less", *told])
+            )
             place = self.axes.get_xaxis_transform()
             self.mark(x, EDGE, tip, label="return of 0 or less", transform=place, **style)
 

@@ -69,7 +69,11 @@ class Evidence:
     @cached_property
     def _asked_budgets(self) -> set[float] | None:
         """The budgets that forecasts were asked for; None in a fit that does not say."""
-        return None if "optima" not in self.fit else {row.get("flops") for row in self.rows("optima")}
+        return (
+            None
+            if "optima" not in self.fit
+            else {row["flops"] for row in self.rows("optima") if numbers.known(row.get("flops"))}
+        )
 
     def forecasts(self, target: str) -> list[Mapping[str, Any]]:
         """The forecasts for budgets, at the recommended params and samples; small budgets first."""
@@ -80,7 +84,9 @@ class Evidence:
     def asked_cells(self, target: str) -> list[Mapping[str, Any]]:
         """The forecasts for given params and samples."""
         budgets = self.forecasts(target)
-        return [r for r in self.rows("forecasts", target=target) if numbers.positive(r.get("flops")) and r not in budgets]
+        return [
+            r for r in self.rows("forecasts", target=target) if numbers.positive(r.get("flops")) and r not in budgets
+        ]
 
     def reason_excluded(self, point: Point, target: str) -> str | None:
         """Why the fits of `target` left this point out; None if they did not. A row without params is about a curve."""

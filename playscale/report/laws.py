@@ -19,6 +19,7 @@ FORMULA = {
     ("return_mean", "bounded"): "1 / R = 1 / R_max + 1 / (A C^gamma)",
     ("return_mean", "broken"): "R = A C^gamma, with another exponent after a break",
 }
+ENDS = ("value", "low", "high")
 FEW_POINTS = 6
 NOT_POSITIVE = "return not positive"
 
@@ -60,11 +61,32 @@ def forecasting_laws(evidence: Evidence) -> Html:
     return join([tag("h3", "The laws used for forecasting"), tag("div", *parts, class_="laws")])
 
 
+def law_sentence(target: str, law: Mapping[str, Any]) -> str:
+    """The chosen law with its parameters in a line: dev loss: saturating, L = E + A C^-gamma with A = ..."""
+    form = str(law.get("form") or "no law")
+    formula = _formula(target, form)
+    given = [
+        f"{symbol(name)} = "
+        # the interval of A, at one FLOP, says nothing to a reader
+        + (numbers.number(one.get("value")) if name == "A" else numbers.with_interval(*map(one.get, ENDS)))
+        for name, one in (law.get("parameters") or {}).items()
+    ]
+    return (
+        f"{_name(target)}: {form}"
+        + (f", {formula}" if formula else "")
+        + (f" with {', '.join(given)}" if given else "")
+    )
+
+
+def _formula(target: str, form: str) -> str | None:
+    if form.startswith("bounded by"):
+        return f"{FORMULA['return_mean', 'bounded']}, R_max given"
+    return FORMULA.get((target, form.partition(",")[0]))
+
+
 def _forecasting_law(target: str, law: Mapping[str, Any]) -> Html:
     form = str(law.get("form") or "no law")
-    formula = FORMULA.get((target, form.partition(",")[0]))
-    if form.startswith("bounded by"):
-        formula = f"{FORMULA['return_mean', 'bounded']}, R_max given"
+    formula = _formula(target, form)
     parameters = [
         tag("tr", tag("td", _symbol(name)), tag("td", parameter(given or {}), class_="number"))
         for name, given in (law.get("parameters") or {}).items()
@@ -92,7 +114,7 @@ def _symbol(name: str) -> Html:
 
 
 def backtest(evidence: Evidence) -> Html:
-    """How far off each law was when fitted to the smaller budgets only, by how far ahead it forecast; a table a target."""
+    """How far off each law was when fitted to the smaller budgets only, by how far ahead it forecast."""
     return join([_backtest(evidence, target) for target in TARGETS])
 
 
@@ -107,7 +129,9 @@ def _backtest(evidence: Evidence, target: str) -> Html:
         for form, scores in sorted(found.items(), key=lambda pair: pair[0] != chosen)
     ]
     head = ["law", *map(record.reach_name, reaches)]
-    caption = f"Backtest of every law of the {_name(target)}, by how far ahead: median miss, share inside the 95% interval"
+    caption = (
+        f"Backtest of every law of the {_name(target)}, by how far ahead: median miss, share inside the 95% interval"
+    )
     return table(head, rows, caption=caption, text=(0,))
 
 

@@ -58,19 +58,13 @@ def track_sentence(evidence: Evidence, flops: float | None) -> str:
     fitted = evidence.last_fitted_budget()
     wanted = record.reach_of(math.log10(flops / fitted)) if flops and fitted and flops > fitted else reaches[0]
     reach = min(reaches, key=lambda reach: (abs(_place(reach) - _place(wanted)), reach))
-    told: list[str] = []
-    plain: list[str] = []
-    for target in TARGETS:
-        rows = groups[target].get(reach, [])
-        own, power = record.score(rows), record.score(rows, "power_")
-        if own is not None:
-            told.append(f"{numbers.off(own.error)} for {NAMES[target]}{_share(own)}")
-            plain += [f"{numbers.off(power.error)}{_share(power)}"] if power else []
-    if not told:
-        return ""
+    own = {target: record.score(groups[target].get(reach, [])) for target in TARGETS}
+    plain = {target: record.score(groups[target].get(reach, []), "power_") for target in TARGETS}
+    told = [f"{numbers.off(s.error)} for {NAMES[t]}{_share(s)}" for t, s in own.items() if s]
+    also = [f"{numbers.off(s.error)}{_share(s)}" for s in plain.values() if s]
     text = f"{ANEW}{record.reach_name(reach)} ahead missed by {' and '.join(told)} in the median"
-    text += f"; the plain power law's by {' and '.join(plain)}." if len(plain) == len(told) else "."
-    text += " Inside: the share of measurements within the forecast's 95% interval." if "inside)" in text else ""
+    text += f"; the plain power law's by {' and '.join(also)}." if len(also) == len(told) else "."
+    text = text.replace("% inside)", "% inside the 95% interval)", 1)
     return text + (" None reached as far ahead as this one." if wanted > reach else "")
 
 
@@ -137,7 +131,7 @@ def _held_out_table(evidence: Evidence) -> Html:
 
 def _held_out_row(row: Row) -> list[Content]:
     value, measured, inside = row.get("value"), row.get("measured"), row.get("inside")
-    comparable = numbers.known(value) and numbers.positive(measured)
+    off = numbers.percent(value / measured - 1, "+.1%") if numbers.known(value) and numbers.positive(measured) else None
     verdict = "no interval" if inside is None else "inside" if inside else "outside"
     return [
         NAMES.get(str(row.get("target")), str(row.get("target"))),
@@ -145,6 +139,6 @@ def _held_out_row(row: Row) -> list[Content]:
         numbers.count(row.get("params")),
         interval_cell(row),
         numbers.number(measured),
-        numbers.percent(value / measured - 1, "+.1%") if comparable else numbers.MISSING,
+        off or numbers.MISSING,
         tag("span", {"inside": "✓ ", "outside": "✗ "}.get(verdict, "") + verdict, class_=f"verdict {verdict}"),
     ]
