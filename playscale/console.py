@@ -104,8 +104,8 @@ def _backtest(fit: Mapping[str, Any], target: str) -> Table:
     """All laws: median miss and share inside the interval, by how far ahead; the chosen one first."""
     found = record.backtest(fit, target)
     reaches = sorted({reach for scores in found.values() for reach in scores})
-    columns = [record.reach_name(reach) for reach in reaches]
-    table = _table(f"Backtest of {target}: median miss, share inside 95 %, by how far ahead", "law", *columns)
+    columns = [_ahead(reach) for reach in reaches]
+    table = _table(f"Backtest of {target}: median miss (share inside 95 %), by decades ahead", "law", *columns)
     chosen = fit["laws"][target]["form"]
     for form, scores in sorted(found.items(), key=lambda pair: pair[0] != chosen):
         name = f"{form} (chosen)" if form == chosen else form
@@ -115,12 +115,12 @@ def _backtest(fit: Mapping[str, Any], target: str) -> Table:
 
 def _track_record(fit: Mapping[str, Any]) -> Table:
     """The law chosen anew at each budget, beside the plain power law."""
-    title = "Track record, the law chosen anew at each budget: median miss, share inside 95 %"
-    table = _table(title, "target", "how far ahead", "forecasts", "chosen law", "plain power law")
+    title = "Track record of the law chosen anew at each budget: median miss (share inside 95 %)"
+    table = _table(title, "target", "decades ahead", "forecasts", "chosen law", "plain power law")
     for target in fit["laws"]:
         for reach, rows in record.by_reach(record.track(fit, target)).items():
             own, plain = record.score(rows), record.score(rows, "power_")
-            table.add_row(target, record.reach_name(reach), str(len(rows)), _score(own), _score(plain))
+            table.add_row(target, _ahead(reach), str(len(rows)), _score(own), _score(plain))
     return table
 
 
@@ -189,7 +189,12 @@ def reproduction_table(one: Reproduction) -> Table:
 def _score(score: record.Score | None) -> str:
     if score is None:
         return ""
-    return numbers.off(score.error) + ("" if score.inside is None else f", {score.inside:.0%} in")
+    off = numbers.off(score.error, short=True)
+    return off if score.inside is None else f"{off} ({score.inside:.0%})"
+
+
+def _ahead(reach: float) -> str:
+    return record.reach_name(reach).removesuffix(" decades")
 
 
 def _cost_columns(fit: Mapping[str, Any]) -> list[str]:

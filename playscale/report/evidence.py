@@ -69,11 +69,9 @@ class Evidence:
     @cached_property
     def _asked_budgets(self) -> set[float] | None:
         """The budgets that forecasts were asked for; None in a fit that does not say."""
-        return (
-            None
-            if "optima" not in self.fit
-            else {row["flops"] for row in self.rows("optima") if numbers.known(row.get("flops"))}
-        )
+        if "optima" not in self.fit:
+            return None
+        return {row["flops"] for row in self.rows("optima") if numbers.known(row.get("flops"))}
 
     def forecasts(self, target: str) -> list[Mapping[str, Any]]:
         """The forecasts for budgets, at the recommended params and samples; small budgets first."""

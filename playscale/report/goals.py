@@ -10,6 +10,7 @@ from playscale.report.evidence import Evidence
 from playscale.report.markup import Content, Html, join, readable, table, tag
 
 Row = Mapping[str, Any]
+EXACT = 1e6  # a target below is shown as it was given
 
 
 def goals(evidence: Evidence) -> Html:
@@ -27,7 +28,8 @@ def _goal(evidence: Evidence, row: Row) -> list[Content]:
     reached = numbers.positive(row.get("flops"))
     sizes = [numbers.count(row.get("params")), numbers.count(row.get("samples"))] if reached else [numbers.NOTHING] * 2
     cost = cost_cells(evidence, row)
-    return [row.get("name") or numbers.NOTHING, f"{row['value']:,.6g}", _where(row), *sizes, *cost]
+    value = f"{row['value']:,.6g}" if abs(row["value"]) < EXACT else numbers.number(row["value"])
+    return [row.get("name") or numbers.NOTHING, value, _where(row), *sizes, *cost]
 
 
 def _where(row: Row) -> Content:

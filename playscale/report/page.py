@@ -37,7 +37,7 @@ def figures(
     if not plots:
         return tag("p", "There is nothing to draw: no point was measured.", class_="note")
     drawn = [_figure(plot, variables, prefix + plot.name) for plot in plots]
-    return tag("div", *drawn, reading_guide() if guide else None, class_="figures")
+    return tag("div", *drawn, _reading_guide() if guide else None, class_="figures")
 
 
 def _figure(plot: Plot, variables: Mapping[str, tuple[str, str]], name: str) -> Html:
@@ -47,7 +47,7 @@ def _figure(plot: Plot, variables: Mapping[str, tuple[str, str]], name: str) -> 
     )
 
 
-def reading_guide() -> Html:
+def _reading_guide() -> Html:
     lines = (
         ("Filled points", "were fitted. Hover over any point for its numbers."),
         ("Diamonds", "are the held-out budget: measured, never fitted, so they test the forecast."),

@@ -12,6 +12,9 @@ from playscale.report.optimum import exponent_text
 from playscale.report.palette import FAINT, HELD, INK, SOFT, TARGET_COLOUR
 
 NEAR = 30.0  # a reference further than this factor from all that was measured is named at the edge, not drawn to scale
+# The band is drawn from as many decades before the last fitted budget as the shortest window of a law that shares it:
+# before, it would show how far such a law is off where it was never meant to hold.
+BAND_DECADES = 2.0
 FAR = 10.0  # a band is not let widen the axis by more than this factor beyond its line
 
 
@@ -66,12 +69,15 @@ def _law(drawing: Drawing, target: str) -> None:
         if rows:
             x, y = [row["flops"] for row in rows], [row["value"] for row in rows]
             drawing.line(x, y, color=colour, linestyle=style, label=label)
-    banded = [row for row in curve if _positive(row, "low", "high")]
+    start = fitted / 10**BAND_DECADES
+    banded = [row for row in curve if _positive(row, "low", "high") and row["flops"] >= start]
     if banded:
         lows, highs = [row["low"] for row in banded], [row["high"] for row in banded]
         x = [row["flops"] for row in banded]
         drawing.axes.fill_between(x, lows, highs, color=colour, alpha=0.16, linewidth=0)
     for row in curve:
+        drawing.see(row["flops"], row["value"])
+    for row in banded:
         _see_interval(drawing, row)
 
 

@@ -12,7 +12,7 @@ from playscale.report.evidence import NAMES, RETURN_OF_LOSS, TARGETS, Evidence
 from playscale.report.figures import make_plots, write_figures
 from playscale.report.laws import law_sentence
 from playscale.report.markup import Content, Html, join, readable, table, tag
-from playscale.report.page import asset, figures, reading_guide, subtitle
+from playscale.report.page import asset, figures, subtitle
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.reproduction import Compared, Reproduction
 from playscale.report.tested import cell, track_sentence
@@ -43,19 +43,19 @@ def reproduction_page(done: Sequence[Reproduction]) -> str:
     anchors = _anchors([one.name for one in done])
     shades = css_declarations(css_variables(0))
     styles = [f":root {{ {shades} }}", asset("style.css")]
-    sections = []
+    sections: list[Html] = []
     for anchor, one in zip(anchors, done, strict=True):
         evidence = Evidence(one.fit, one.points)
         variables = css_variables(len(evidence.budgets))
         styles.append(f"#{anchor} {{ {css_declarations(variables)} }}")
-        sections.append(_section(anchor, one, evidence, variables))
+        sections.append(_section(anchor, one, evidence, variables, guide=not sections))
     count = sum(len(one.points) for one in done)
     return Template(asset("reproduction.html")).substitute(
         title=TITLE,
         style="\n".join(styles),
         script=asset("theme.js"),
         subtitle=f"{len(done)} table{'s' if len(done) != 1 else ''} · {count:,} points",
-        summary=join([_summary(anchors, done), reading_guide()]),
+        summary=_summary(anchors, done),
         sections=join(sections),
     )
 
@@ -97,7 +97,9 @@ def _summary(anchors: Sequence[str], done: Sequence[Reproduction]) -> Html:
     return table(head, rows, caption="The tables, and how well their laws forecast", text=(0,))
 
 
-def _section(anchor: str, one: Reproduction, evidence: Evidence, variables: dict[str, tuple[str, str]]) -> Html:
+def _section(
+    anchor: str, one: Reproduction, evidence: Evidence, variables: dict[str, tuple[str, str]], *, guide: bool
+) -> Html:
     plots = {plot.name: plot for plot in make_plots(evidence)}
     return tag(
         "section",
@@ -105,7 +107,7 @@ def _section(anchor: str, one: Reproduction, evidence: Evidence, variables: dict
         tag("p", subtitle(evidence), class_="subtitle"),
         tag("ul", *(tag("li", readable(text)) for text in sentences(one))),
         _exponents(one),
-        figures([plots[name] for name in PAPER if name in plots], variables, prefix=f"{anchor}-", guide=False),
+        figures([plots[name] for name in PAPER if name in plots], variables, prefix=f"{anchor}-", guide=guide),
         tag("p", tag("a", "Back to the tables", href="#tables")),
         id=anchor,
         aria_labelledby=f"{anchor}-title",
@@ -124,12 +126,12 @@ def _exponent(row: Compared) -> list[Content]:
     quantity, of = row.quantity, "compute"
     if quantity == RETURN_OF_LOSS:
         quantity, of = "return_mean", "dev loss"
-    start = f", from {numbers.budget(row.from_flops)} FLOPs" if row.from_flops else ""
+    start = f" from {numbers.budget(row.from_flops)}" if row.from_flops else ""
     return [
         NAMES.get(row.target, row.target),
-        join([NAMES.get(quantity, quantity), f" ∝ {of}", tag("sup", "a")]),
-        {"argmin": "best cells", "vertex": "vertices"}[row.at] + start,
-        numbers.NOTHING if row.n is None else str(row.n),
+        tag("span", NAMES.get(quantity, quantity), f" ∝ {of}", tag("sup", "a"), class_="name"),
+        tag("span", {"argmin": "best cells", "vertex": "vertices"}[row.at], class_="name"),
+        join(["no" if row.n is None else str(row.n), tag("small", start)]),
         "not fitted" if row.exponent is None else _three(row.exponent),
         _span(row.low, row.high),
         _span(row.boot_low, row.boot_high),

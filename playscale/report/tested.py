@@ -84,7 +84,7 @@ def track_table(evidence: Evidence) -> Html:
         return Html("")
     rows: list[list[Content]] = []
     for reach in sorted({reach for found in groups.values() for reach in found}):
-        cells: list[Content] = [record.reach_name(reach)]
+        cells: list[Content] = [tag("span", record.reach_name(reach), class_="name")]
         for target in shown:
             found = groups[target].get(reach, [])
             own = record.score(found)
@@ -101,7 +101,7 @@ def cell(score: Score | None, *, strong: bool = False) -> Content:
     """A median error and a share inside the intervals, for a table."""
     if score is None:
         return numbers.NOTHING
-    error = numbers.off(score.error)
+    error = numbers.off(score.error, short=True)
     share = None if score.inside is None else tag("small", f" {numbers.percent(score.inside)} inside")
     return join([tag("b", error) if strong else error, share])
 
