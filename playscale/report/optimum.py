@@ -11,7 +11,6 @@ from playscale.report.evidence import NAMES, TARGETS, Evidence, describe, law_at
 from playscale.report.palette import FAINT, TARGET_COLOUR
 
 MARKER = {"dev_loss": "o", "return_mean": "s"}
-LAW = "for "  # how the legend's entries of the laws begin; two of them are too wide to stand side by side
 HELD_OUT_SIZE = {"dev_loss": 7.5, "return_mean": 5.0}  # the smaller shows on top of the larger where they agree
 
 
@@ -31,10 +30,11 @@ def optimum(evidence: Evidence, quantity: str) -> Plot | None:
     for target in TARGETS:
         _line(drawing, target, quantity, min(budgets), max(budgets))
     drawing.scale("flops", quantity)
-    caption = "Each point is the best of one budget: the vertex of its parabola, else the best cell measured."
-    columns = 1 if all(label.startswith(LAW) for label in drawing.entries) else 2
+    caption = (
+        "Each point is the best of one budget: the vertex of its parabola, else the best cell. Lines: C to the power a."
+    )
     alt = f"Best {NAMES[quantity]} against training compute."
-    return drawing.finish(_title(evidence, quantity), caption, alt, columns)
+    return drawing.finish(_title(evidence, quantity), caption, alt, 2)
 
 
 def _optimum(drawing: Drawing, profile: Mapping[str, Any], target: str, quantity: str) -> None:
@@ -82,7 +82,7 @@ def _line(drawing: Drawing, target: str, quantity: str, low: float, high: float)
     exponent = numbers.number(law["exponent"], 2) + (f" ({span})" if span else "")
     fitted = drawing.evidence.last_fitted_budget() or high
     for start, end, style in ((low, fitted, "-"), (fitted, high, DASHED)):
-        label = f"{LAW}{NAMES[target]}: exponent {exponent}" if style == "-" else None
+        label = f"{NAMES[target]}: a = {exponent}" if style == "-" else None
         if end > start:
             ends = [law_at(law, start) or start, law_at(law, end) or end]
             drawing.line([start, end], ends, color=TARGET_COLOUR[target], linestyle=style, label=label)

@@ -184,11 +184,12 @@ def test_the_page_of_tables(browser: Any, reproduced: Path, scheme: str, width: 
     assert complaints == []
 
 
-# Pairs of texts of one figure whose boxes overlap by more than a hair.
+# Texts that reach beyond their figure, and pairs of one figure whose boxes overlap by more than a hair.
 OVERLAPS = """
 Array.from(document.querySelectorAll("svg")).flatMap(svg => {
   const boxes = Array.from(svg.querySelectorAll("text")).map(t => [t.textContent, t.getBoundingClientRect()]);
-  const found = [];
+  const all = svg.getBoundingClientRect();
+  const found = boxes.filter(([, p]) => p.left < all.left - 1 || p.right > all.right + 1).map(([a]) => `outside: ${a}`);
   boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
     const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
     const high = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
