@@ -249,6 +249,36 @@ def fit(
     typer.echo(f"report: {out / 'report.html'}")
 
 
+@app.command()
+def reproduce(
+    tables: Annotated[list[Path], typer.Argument(help="Points CSVs, as published.")],
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="CSV of published exponents: table,from_flops,target,quantity,at,exponent."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Directory to write.")] = Path("out/reproduce"),
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+) -> None:
+    """Analyse published tables: exponents beside the published ones, all figures on OUT/reproduce.html.
+
+    \b
+    Example:
+      playscale reproduce studies/example/points.csv --out reproduced
+    """
+    from playscale.console import progress, reproduction_table, show
+    from playscale.report.published import read_published
+    from playscale.report.reproduction import reproduce as run
+    from playscale.report.reproduction_page import sentences, write_reproductions
+
+    published = read_published(reference) if reference else []
+    with progress("reproduce") as report:
+        done = run(tables, published, seed=seed, progress=report)
+    page = write_reproductions(out, done)
+    for one in done:
+        show(reproduction_table(one), *sentences(one))
+    typer.echo(f"page: {page}")
+
+
 @study_app.command("run")
 def study_run(
     spec: Annotated[Path, typer.Argument(help="The study's spec, YAML; see studies/.")],

@@ -13,9 +13,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from playscale.points import Point
+from playscale.report import numbers, record
 
 log = logging.getLogger(__name__)
 if TYPE_CHECKING:
+    from playscale.report.reproduction import Reproduction
     from playscale.rollout.evaluation import Reference
 
 LINE_SECONDS = 10.0
@@ -78,23 +80,129 @@ def evaluations_table(references: Sequence[Reference]) -> Table:
 
 
 def fit_tables(fit: Mapping[str, Any]) -> list[Table | str]:
-    """The laws, the forecasts, forecast against held-out truth, and the warnings of a fit.json."""
-    laws = _table("Power laws", "best by", "law", "at", "exponent (95 %)", "R²", "n")
+    """What a fit.json says: the laws and how well they forecast, the forecasts, held-out truth, and the warnings."""
+    chosen, why = _chosen(fit), [f"{target}: {law['why']}" for target, law in fit["laws"].items()]
+    tables = [
+        *(_backtest(fit, target) for target in fit["laws"]), _track_record(fit), _power_laws(fit),
+        _forecasts(fit), _target_returns(fit), _held_out(fit),
+    ]  # fmt: skip
+    warnings = [f"[yellow]warning[/] {warning['text']}" for warning in fit["warnings"]]
+    return [chosen, *why, *(table for table in tables if table.row_count), *warnings]
+
+
+def _chosen(fit: Mapping[str, Any]) -> Table:
+    """The law chosen for each target, a parameter a line."""
+    table = _table("The laws that forecast", "target", "law", "parameter", "value (95 %)")
+    for target, law in fit["laws"].items():
+        for i, (name, given) in enumerate(law["parameters"].items()):
+            first = (target, law["form"]) if i == 0 else ("", "")
+            table.add_row(*first, name, _value(given))
+    return table
+
+
+def _backtest(fit: Mapping[str, Any], target: str) -> Table:
+    """All laws: median miss and share inside the interval, by how far ahead; the chosen one first."""
+    found = record.backtest(fit, target)
+    reaches = sorted({reach for scores in found.values() for reach in scores})
+    columns = [_ahead(reach) for reach in reaches]
+    table = _table(f"Backtest of {target}: median miss (share inside 95 %), by decades ahead", "law", *columns)
+    chosen = fit["laws"][target]["form"]
+    for form, scores in sorted(found.items(), key=lambda pair: pair[0] != chosen):
+        name = f"{form} (chosen)" if form == chosen else form
+        table.add_row(name, *(_score(scores.get(reach)) for reach in reaches))
+    return table
+
+
+def _track_record(fit: Mapping[str, Any]) -> Table:
+    """The law chosen anew at each budget, beside the plain power law."""
+    title = "Track record of the law chosen anew at each budget: median miss (share inside 95 %)"
+    table = _table(title, "target", "decades ahead", "forecasts", "chosen law", "plain power law")
+    for target in fit["laws"]:
+        for reach, rows in record.by_reach(record.track(fit, target)).items():
+            own, plain = record.score(rows), record.score(rows, "power_")
+            table.add_row(target, _ahead(reach), str(len(rows)), _score(own), _score(plain))
+    return table
+
+
+def _power_laws(fit: Mapping[str, Any]) -> Table:
+    table = _table("Power laws", "best by", "law", "at", "exponent (95 %)", "bootstrap 95 %", "R²", "n")
     for row in fit["power_laws"]:
-        quantity, _, of = row["quantity"].partition(" of ")
-        law = f"{quantity} ~ {of or 'FLOPs'}^a"
         exponent = f"{row['exponent']:+.3f} {interval(row['low'], row['high'], '.3f')}"
-        laws.add_row(row["target"], law, row["at"], exponent, _number(row["r2"], ".3f"), str(row["n"]))
-    columns = ("FLOPs", "params", "samples", "target")
-    forecasts = _table("Forecasts", *columns, "value (95 %)")
+        boot = interval(row["boot_low"], row["boot_high"], ".3f")
+        r2, n = _number(row["r2"], ".3f"), str(row["n"])
+        table.add_row(row["target"], _law(row["quantity"]), row["at"], exponent, boot, r2, n)
+    return table
+
+
+def _law(quantity: str) -> str:
+    what, _, of = quantity.partition(" of ")
+    return f"{what} ~ {of or 'FLOPs'}^a"
+
+
+COLUMNS = ("FLOPs", "params", "samples", "target")
+
+
+def _forecasts(fit: Mapping[str, Any]) -> Table:
+    cost = _cost_columns(fit)
+    table = _table("Forecasts", *COLUMNS, "value (95 %)", *cost)
     for row in fit["forecasts"]:
-        forecasts.add_row(*_cell(row), _value(row))
-    held = _table("Held-out: forecast against measured", *columns, "measured", "forecast (95 %)", "inside")
+        table.add_row(*_cell(row), _value(row), *_cost(row, cost))
+    return table
+
+
+def _target_returns(fit: Mapping[str, Any]) -> Table:
+    cost = _cost_columns(fit)
+    table = _table("Target returns", "target", "return", "reached at FLOPs (95 %)", "params", "samples", *cost)
+    for row in fit["target_returns"]:
+        where = "not reached"
+        if row["flops"] is not None:
+            low, high = (_number(row[end], ".2g") or "no end" for end in ("low", "high"))
+            where = f"{row['flops']:.2g} ({low} to {high})"
+        elif row["low"] is not None:
+            where += f"; interval from {row['low']:.2g}"
+        sizes = _number(row["params"], ",.0f"), _number(row["samples"], ",.0f")
+        table.add_row(row["name"], f"{row['value']:,.6g}", where, *sizes, *_cost(row, cost))
+    return table
+
+
+def _held_out(fit: Mapping[str, Any]) -> Table:
+    table = _table("Held-out: forecast against measured", *COLUMNS, "measured", "forecast (95 %)", "inside")
     for row in fit["held_out"]:
         inside = {None: "", True: "yes", False: "NO"}[row["inside"]]
-        held.add_row(*_cell(row), _number(row["measured"], ".4g"), _value(row), inside)
-    warnings = [f"[yellow]warning[/] {warning['text']}" for warning in fit["warnings"]]
-    return [table for table in (laws, forecasts, held) if table.row_count] + warnings
+        table.add_row(*_cell(row), _number(row["measured"], ".4g"), _value(row), inside)
+    return table
+
+
+def reproduction_table(one: Reproduction) -> Table:
+    """The exponents of a published table beside the published ones."""
+    columns = ("best by", "law", "at", "from", "exponent", "95 %", "bootstrap 95 %", "n", "published", "differs")
+    table = _table(f"{one.name}: {len(one.points)} points", *columns)
+    for row in one.compared:
+        start = "all" if row.from_flops is None else f"{row.from_flops:.3g}"
+        ours = "not fitted" if row.exponent is None else f"{row.exponent:+.3f}"
+        spans = (interval(*span, ".3f").strip("()") for span in ((row.low, row.high), (row.boot_low, row.boot_high)))
+        theirs = _number(row.published, "+.3f"), _number(row.difference, "+.3f")
+        table.add_row(row.target, _law(row.quantity), row.at, start, ours, *spans, _number(row.n, "d"), *theirs)
+    return table
+
+
+def _score(score: record.Score | None) -> str:
+    if score is None:
+        return ""
+    off = numbers.off(score.error, short=True)
+    return off if score.inside is None else f"{off} ({score.inside:.0%})"
+
+
+def _ahead(reach: float) -> str:
+    return record.reach_name(reach).removesuffix(" decades")
+
+
+def _cost_columns(fit: Mapping[str, Any]) -> list[str]:
+    return [f"{fit['hardware']['name']} hours", "kWh"] if fit["hardware"] else []
+
+
+def _cost(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    return [_number(row["gpu_hours"], ",.3g"), _number(row["energy_kwh"], ",.3g")] if columns else []
 
 
 def _cell(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -124,6 +232,8 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         table.add_column(
-            column, justify="left" if column in {"run", "agent", "split", "law"} else "right", no_wrap=True
+            column,
+            justify="left" if column in {"run", "agent", "split", "law", "target", "best by", "parameter"} else "right",
+            no_wrap=True,
         )
     return table

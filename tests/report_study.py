@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from playscale.scaling.fit import fit
 SIZES = {"10k": 10_150, "30k": 29_800, "100k": 101_000, "300k": 297_000, "1M": 1_010_000}
 BUDGETS = (3e10, 1e11, 3e11, 1e12)
 HELD_OUT = 3e12
+MANY_BUDGETS = (1e8, 3e8, 1e9, 3e9, 1e10, 3e10, 1e11, 3e11, 1e12, 3e12)  # enough for a track record
 NEXT = (3e12, 1e13, 1e14)
 REFERENCES = (
     Reference("random policy", 0.3, 0.05, 100, "uniform over the 121 actions"),
@@ -21,11 +23,11 @@ REFERENCES = (
 )
 
 
-def make_points(seed: int = 0) -> list[Point]:
+def make_points(seed: int = 0, budgets: tuple[float, ...] = BUDGETS) -> list[Point]:
     """dev_loss = E + A / N^0.33 + B / D^0.33 with 0.6 % noise; return = 190 / dev_loss^3.6 with 8 % noise."""
     rng = np.random.default_rng(seed)
     points = []
-    for budget in (*BUDGETS, HELD_OUT):
+    for budget in dict.fromkeys((*budgets, HELD_OUT)):
         for size, params in SIZES.items():
             flops = budget * (1 + 0.01 * rng.random())
             samples = round(flops / (6 * params))
@@ -35,7 +37,7 @@ def make_points(seed: int = 0) -> list[Point]:
                 "dev_loss": true * float(np.exp(rng.normal(0, 0.006))), "dev_loss_se": 0.006 * true,
                 "return_mean": mean, "return_se": 0.11 * mean, "episodes": 32,
             }  # fmt: skip
-            split = "held-out" if budget == HELD_OUT else "fit"
+            split = "held-out" if budget == HELD_OUT and budgets == BUDGETS else "fit"
             point = Point(
                 game="nethack", size=size, flops=flops, params=params, samples=samples, split=split, **measured
             )
@@ -43,9 +45,14 @@ def make_points(seed: int = 0) -> list[Point]:
     return points
 
 
-def make_fit(points: list[Point]) -> dict[str, Any]:
+def make_fit(points: list[Point], **more: Any) -> dict[str, Any]:
     """The content of fit.json for these points."""
-    return fit(points, forecast_flops=NEXT, replicates=60).to_dict()
+    return fit(points, forecast_flops=NEXT, replicates=60, **more).to_dict()
+
+
+def with_returns_of_zero(points: list[Point], count: int) -> list[Point]:
+    """The first `count` points have a mean return of 0 or less."""
+    return [replace(p, return_mean=-0.5 * i) for i, p in enumerate(points[:count])] + points[count:]
 
 
 def nulled(value: Any) -> Any:

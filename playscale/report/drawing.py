@@ -12,12 +12,14 @@ from matplotlib.lines import Line2D
 from playscale.points import Point
 from playscale.report import numbers
 from playscale.report.axes import new_axes, quantity_axis
-from playscale.report.evidence import Evidence, describe, error_of
-from playscale.report.palette import FAINT, INK, budget_colours
+from playscale.report.evidence import Evidence, describe, error_of, off_axis_tip
+from playscale.report.palette import FAINT, INK, SOFT, budget_colours
 
 DASHED = (0, (4, 3))
 DOTTED = (0, (1, 2))
 MANY_POINTS = 80  # with more than this, markers are smaller
+EDGE = 0.022  # of the axis's length: where what a logarithmic axis cannot show is marked
+SAME_PLACE = 1.02  # marks at the edge closer than this are one
 FEW_BUDGETS = 9  # with more than this, the legend names every second or third
 
 
@@ -43,14 +45,14 @@ class Drawing:
         self.tips: dict[str, str] = {}
         self.entries: dict[str, Line2D] = {}
         self.seen: list[tuple[float, float]] = []
+        self.off_axis: list[tuple[float, Point]] = []
 
     def mark(self, x: float, y: float, tip: str, *, label: str | None = None, **style: Any) -> None:
         """One marker at (x, y), both > 0. The first with a label is what the legend shows for it."""
-        gid = f"{self.name}-tip-{len(self.tips)}"
         look: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgewidth": 1.2, "linestyle": "none"}
-        (line,) = self.axes.plot([x], [y], gid=gid, **(look | style))
-        self.tips[gid] = tip
-        self.see(x, y)
+        (line,) = self.axes.plot([x], [y], gid=self._tip(tip), **(look | style))
+        if "transform" not in style:
+            self.see(x, y)
         if label:
             self.entries.setdefault(label, line)
 
@@ -58,6 +60,15 @@ class Drawing:
         (line,) = self.axes.plot(x, y, **({"linewidth": 1.6} | style))
         if label:
             self.entries.setdefault(label, line)
+
+    def hover(self, x: Sequence[float], y: Sequence[float], tip: str) -> None:
+        """Text shown over a line: an invisible one, wide enough to be hit."""
+        self.axes.plot(x, y, gid=self._tip(tip), color=SOFT, linewidth=9, alpha=0, zorder=1.2)
+
+    def _tip(self, text: str) -> str:
+        gid = f"{self.name}-tip-{len(self.tips)}"
+        self.tips[gid] = text
+        return gid
 
     def interval(self, x: float, low: float, high: float, colour: str) -> None:
         """A vertical bar; its lower end may be below what a log axis can show."""
@@ -83,6 +94,29 @@ class Drawing:
         label = label or ("held out" if point.held_out else None)
         self.mark(x, y, tip, color=colour, markersize=size, label=label, **style)
 
+    def off_the_axis(self, point: Point, x: float) -> None:
+        """A return of 0 or less, at x > 0: it will be marked at the lower edge."""
+        self.off_axis.append((x, point))
+
+    def _mark_off_axis(self) -> None:
+        """One hollow triangle for all that share a place, so that each can be hovered over."""
+        groups: list[tuple[float, list[Point]]] = []
+        for x, point in sorted(self.off_axis, key=lambda pair: pair[0]):
+            if not groups or x > groups[-1][0] * SAME_PLACE:
+                groups.append((x, []))
+            groups[-1][1].append(point)
+        style = {"marker": "v", "markersize": 6, "color": FAINT, "markerfacecolor": "none", "clip_on": False}
+        for x, points in groups:
+            reasons = [self.evidence.reason_excluded(point, "return_mean") for point in points]
+            told = [off_axis_tip(point, reason) for point, reason in zip(points, reasons, strict=True)]
+            tip = (
+                describe(points[0], reasons[0])
+                if len(points) == 1
+                else "\n".join([f"{len(points)} returns of 0 or less", *told])
+            )
+            place = self.axes.get_xaxis_transform()
+            self.mark(x, EDGE, tip, label="return of 0 or less", transform=place, **style)
+
     def budget_legend(self) -> list[str]:
         """Name the colours of the budgets in the legend; the colours."""
         budgets = self.evidence.budgets
@@ -99,8 +133,9 @@ class Drawing:
 
     def scale(self, x: str, y: str) -> None:
         """Logarithmic axes for two quantities, wide enough for all that was seen."""
-        quantity_axis("x", self.axes, x, [x for x, _ in self.seen])
+        quantity_axis("x", self.axes, x, [x for x, _ in self.seen] + [x for x, _ in self.off_axis])
         quantity_axis("y", self.axes, y, [y for _, y in self.seen])
+        self._mark_off_axis()
 
     def finish(self, title: str, caption: str, alt: str, columns: int = 3) -> Plot:
         """Put the legend below the axes and hand the figure out."""

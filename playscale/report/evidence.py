@@ -66,6 +66,26 @@ class Evidence:
         found: list[Mapping[str, Any]] = self.fit.get(key) or []
         return [row for row in found if all(row.get(name) == value for name, value in wanted.items())]
 
+    @cached_property
+    def _asked_budgets(self) -> set[float] | None:
+        """The budgets that forecasts were asked for; None in a fit that does not say."""
+        if "optima" not in self.fit:
+            return None
+        return {row["flops"] for row in self.rows("optima") if numbers.known(row.get("flops"))}
+
+    def forecasts(self, target: str) -> list[Mapping[str, Any]]:
+        """The forecasts for budgets, at the recommended params and samples; small budgets first."""
+        asked = self._asked_budgets
+        rows = [row for row in self.rows("forecasts", target=target) if numbers.positive(row.get("flops"))]
+        return sorted((row for row in rows if asked is None or row["flops"] in asked), key=lambda row: row["flops"])
+
+    def asked_cells(self, target: str) -> list[Mapping[str, Any]]:
+        """The forecasts for given params and samples."""
+        budgets = self.forecasts(target)
+        return [
+            r for r in self.rows("forecasts", target=target) if numbers.positive(r.get("flops")) and r not in budgets
+        ]
+
     def reason_excluded(self, point: Point, target: str) -> str | None:
         """Why the fits of `target` left this point out; None if they did not. A row without params is about a curve."""
         for row in self.rows("excluded"):
@@ -81,6 +101,11 @@ class Evidence:
         """The points of which `target` was measured, with its value; without values of 0 or less, which have no log."""
         found = [(point, getattr(point, target)) for point in self.points if held_out in (None, point.held_out)]
         return [(point, value) for point, value in found if numbers.positive(value)]
+
+    def not_positive(self, target: str) -> list[Point]:
+        """The points of which `target` was measured as 0 or less: no logarithm, no place on a logarithmic axis."""
+        values = [(point, getattr(point, target)) for point in self.points]
+        return [point for point, value in values if numbers.known(value) and value <= 0]
 
     def best(self, target: str, *, held_out: bool) -> list[tuple[Point, float]]:
         """The best point at each budget, small budgets first, excluded points aside."""
@@ -147,3 +172,11 @@ def describe(point: Point, reason: str | None = None) -> str:
     if reason:
         parts.append(f"left out: {reason}")
     return "\n".join(parts)
+
+
+def off_axis_tip(point: Point, reason: str | None) -> str:
+    """One of several returns of 0 or less that share a place at the edge of a figure, in a line."""
+    what = f"{numbers.count(point.params)} parameters, {numbers.budget(point.flops)} FLOPs"
+    value = numbers.with_error(point.return_mean, point.return_se)
+    use = "held out" if point.held_out else f"left out: {reason}" if reason else "counts in the mean of its cell"
+    return f"{what}: return {value}, {use}"

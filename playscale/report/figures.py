@@ -17,6 +17,7 @@ from playscale.report.isoflop import isoflop
 from playscale.report.optimum import optimum
 from playscale.report.palette import INK
 from playscale.report.performance import against_compute, return_against_loss
+from playscale.report.trust import trust
 from playscale.storage import atomic_file
 
 DPI = 150
@@ -25,12 +26,14 @@ DPI = 150
 def make_plots(evidence: Evidence) -> list[Plot]:
     """Every figure that there is something to draw for."""
     plots = (
+        against_compute(evidence, "dev_loss"),
+        against_compute(evidence, "return_mean"),
+        trust(evidence, "dev_loss"),
+        trust(evidence, "return_mean"),
         isoflop(evidence, "dev_loss"),
         isoflop(evidence, "return_mean"),
         optimum(evidence, "params"),
         optimum(evidence, "samples"),
-        against_compute(evidence, "dev_loss"),
-        against_compute(evidence, "return_mean"),
         return_against_loss(evidence),
     )
     return [plot for plot in plots if plot is not None]

@@ -7,7 +7,9 @@ from typing import Any
 
 from playscale.report import numbers
 from playscale.report.evidence import NAMES, SAME_BUDGET, TARGETS, Evidence
+from playscale.report.goals import cost_cells, cost_head, cost_note, goals
 from playscale.report.markup import Content, Html, join, readable, table, tag
+from playscale.report.tested import interval_cell, tables, tested
 
 Row = Mapping[str, Any]
 Forecasts = dict[float, dict[str, Row]]
@@ -17,22 +19,24 @@ OF_SINGLE_BUDGETS = ("minimum-outside-range", "profile-not-parabolic")
 
 def headline(evidence: Evidence) -> Html:
     forecasts = _forecasts(evidence)
-    held_out = [row for row in evidence.rows("held_out") if numbers.known(row.get("measured"))]
     return join([
-        _answer(forecasts),
-        _tested(held_out),
+        _answer(evidence, forecasts),
+        tested(evidence, next(iter(forecasts), None)),
         _warnings(evidence),
         _next_table(evidence, forecasts),
-        _track_record(held_out, evidence.rows("held_out_cells")),
+        goals(evidence),
+        _asked_table(evidence),
+        cost_note(evidence),
+        tables(evidence),
     ])  # fmt: skip
 
 
 def _forecasts(evidence: Evidence) -> Forecasts:
     """{FLOPs: {target: forecast}}, small budgets first, without those already trained unless there are no others."""
     found: Forecasts = {}
-    for row in evidence.rows("forecasts"):
-        if numbers.positive(row.get("flops")) and row.get("target") in TARGETS:
-            found.setdefault(float(row["flops"]), {})[row["target"]] = row
+    for target in TARGETS:
+        for row in evidence.forecasts(target):
+            found.setdefault(float(row["flops"]), {})[target] = row
     trained = max(evidence.budgets, default=0.0) * SAME_BUDGET
     ahead = {flops: found[flops] for flops in sorted(found) if flops > trained}
     return ahead or dict(sorted(found.items()))
@@ -43,7 +47,7 @@ def _recommended(by_target: Mapping[str, Row]) -> Row:
     return by_target.get("dev_loss") or by_target["return_mean"]
 
 
-def _answer(forecasts: Forecasts) -> Html:
+def _answer(evidence: Evidence, forecasts: Forecasts) -> Html:
     """The next budget, in one sentence."""
     if not forecasts:
         return tag("p", "No forecast was made: see the warnings, or give budgets to forecast.", class_="answer")
@@ -64,6 +68,9 @@ def _answer(forecasts: Forecasts) -> Html:
         " on ",
         tag("b", f"{numbers.count(row.get('samples'))} samples"),
     ]
+    hours = row.get("gpu_hours")
+    if numbers.known(hours) and cost_head(evidence):
+        train += [": about ", tag("b", f"{numbers.number(hours, 2)} {cost_head(evidence)[0]}")]
     return tag(
         "p", "With ", tag("b", f"{numbers.budget(flops)} FLOPs"), ", train ", *train, ".",
         *expected, "." if expected else None, class_="answer",
@@ -79,26 +86,6 @@ def _span(row: Row) -> str:
     return f" ({span})" if span else ""
 
 
-def _tested(held_out: list[Row]) -> Html:
-    """One line: how the forecast did on the budgets that were held out."""
-    if not held_out:
-        return tag("p", "This forecast has not been tested: no budget was held out.", class_="note")
-    judged = [row for row in held_out if row.get("inside") is not None]
-    inside = sum(bool(row["inside"]) for row in judged)
-    budgets = " and ".join(dict.fromkeys(numbers.budget(row.get("flops")) for row in held_out))
-    verdict = "inside" if inside == len(judged) else "outside"
-    text = (
-        f"{inside} of {len(judged)} results within the forecast's 95% interval" if judged else "no interval to judge by"
-    )
-    return tag(
-        "p",
-        f"Tested on the held-out budget of {budgets} FLOPs: ",
-        tag("span", text, class_=f"verdict {verdict}"),
-        ".",
-        class_="note",
-    )
-
-
 def _next_table(evidence: Evidence, forecasts: Forecasts) -> Html:
     if not forecasts:
         return Html("")
@@ -107,24 +94,41 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Html:
     for flops, by_target in forecasts.items():
         row = _recommended(by_target)
         size = [tag("b", numbers.count(row.get("params"))), tag("b", numbers.count(row.get("samples")))]
-        cells = [_interval_cell(by_target.get(target)) for target in TARGETS]
+        cells = [interval_cell(by_target.get(target)) for target in TARGETS]
         rows.append(
             [
                 numbers.budget(flops),
                 *size,
                 *cells,
                 numbers.number(flops / fitted, 2) + numbers.TIMES if fitted else numbers.MISSING,
+                *cost_cells(evidence, row),
             ]
         )
     head = ["FLOPs", "parameters", "samples", "dev loss (95%)", "return (95%)", "times the largest fitted"]
+    head += cost_head(evidence)
     return join([table(head, rows, caption="Recommended by budget"), _other_optimum(forecasts)])
 
 
-def _interval_cell(row: Row | None) -> Content:
-    if row is None or not numbers.known(row.get("value")):
-        return "no forecast"
-    span = numbers.between(row.get("low"), row.get("high"))
-    return join([numbers.number(row["value"]), tag("small", f" {span}") if span else None])
+def _asked_table(evidence: Evidence) -> Html:
+    """The forecasts for given params and samples, which are not recommendations."""
+    found: dict[tuple[float, float], dict[str, Row]] = {}
+    for target in TARGETS:
+        for row in evidence.asked_cells(target):
+            found.setdefault((row["params"], row["samples"]), {})[target] = row
+    if not found:
+        return Html("")
+    rows: list[list[Content]] = [
+        [
+            numbers.count(params),
+            numbers.count(samples),
+            numbers.budget(_recommended(by_target)["flops"]),
+            *(interval_cell(by_target.get(target)) for target in TARGETS),
+            *cost_cells(evidence, _recommended(by_target)),
+        ]
+        for (params, samples), by_target in found.items()
+    ]
+    head = ["parameters", "samples", "FLOPs", "dev loss (95%)", "return (95%)", *cost_head(evidence)]
+    return table(head, rows, caption="For the parameters and samples asked about")
 
 
 def _other_optimum(forecasts: Forecasts) -> Html:
@@ -141,41 +145,6 @@ def _other_optimum(forecasts: Forecasts) -> Html:
         f"Sizes are those for the best dev loss. Fitted to returns alone, the best sizes would be {', '.join(apart)}."
     )
     return tag("p", text, class_="note")
-
-
-def _track_record(held_out: list[Row], cells: list[Row]) -> Html:
-    """Forecast against what was measured on the budgets that were held out."""
-    if not held_out:
-        return Html("")
-    head = ["target", "FLOPs", "parameters", "forecast (95%)", "measured", "forecast is off by", "verdict"]
-    whole = table(
-        head, [_held_out_row(row) for row in held_out], caption="Forecast against held-out truth", text=(0, 6)
-    )
-    judged = [row for row in cells if row.get("inside") is not None]
-    if not judged:
-        return whole
-    inside = sum(bool(row["inside"]) for row in judged)
-    text = f"All held-out cells, forecast from their size and data: {inside} of {len(judged)} inside the 95% interval."
-    return join([whole, tag("p", text, class_="note")])
-
-
-def _held_out_row(row: Row) -> list[Content]:
-    value, measured, inside = row.get("value"), row.get("measured"), row.get("inside")
-    off = (
-        numbers.percent(value / measured - 1, "+.1%")
-        if numbers.known(value) and numbers.positive(measured)
-        else numbers.MISSING
-    )
-    verdict = "no interval" if inside is None else "inside" if inside else "outside"
-    return [
-        NAMES.get(str(row.get("target")), str(row.get("target"))),
-        numbers.budget(row.get("flops")),
-        numbers.count(row.get("params")),
-        _interval_cell(row),
-        numbers.number(measured),
-        off,
-        tag("span", {"inside": "✓ ", "outside": "✗ "}.get(verdict, "") + verdict, class_=f"verdict {verdict}"),
-    ]
 
 
 def _warnings(evidence: Evidence) -> Html:

@@ -10,7 +10,7 @@ import numpy as np
 from playscale.report import numbers
 from playscale.report.drawing import DASHED, DOTTED, Drawing, Plot
 from playscale.report.evidence import NAMES, Evidence
-from playscale.report.palette import INK
+from playscale.report.palette import FAINT, INK
 
 
 def isoflop(evidence: Evidence, target: str) -> Plot | None:
@@ -33,12 +33,17 @@ def isoflop(evidence: Evidence, target: str) -> Plot | None:
         drawing.point(point, point.params, value, target, colour=colour)
     for profile in profiles:
         _vertex(drawing, profile, target)
+    off = evidence.not_positive(target)
+    for point in off:
+        drawing.off_the_axis(point, point.params)
     drawing.scale("params", target)
     caption = "Each colour is one compute budget (FLOPs), spent on small models (left) or large ones (right)."
     if any(profile.get("excluded") for profile in profiles):
-        caption += " Dotted: no optimum among the sizes trained."
+        caption += " Dotted, ringed: the parabola has no optimum among the sizes trained; hover for why."
     if held_out:
         caption += " Dashed: held out."
+    if off:
+        caption += " At the lower edge: returns of 0 or less, which have no logarithm and are left out."
     return drawing.finish(_title(evidence, target), caption, f"{NAMES[target]} against model size, by budget.", 4)
 
 
@@ -50,10 +55,21 @@ def _parabola(drawing: Drawing, profile: Mapping[str, Any], colour: str) -> None
     y = profile["a"] * x**2 + profile["b"] * x + profile["c"]
     style = DOTTED if profile.get("excluded") else "-"
     drawing.line(list(10**x), list(10**y), color=colour, zorder=1.8, linestyle=style)
+    if profile.get("excluded"):
+        drawing.hover(list(10**x), list(10**y), _no_vertex(profile))
+
+
+def _no_vertex(profile: Mapping[str, Any]) -> str:
+    return f"no optimum at {numbers.budget(profile['flops'])} FLOPs:\n{profile['excluded']}"
 
 
 def _vertex(drawing: Drawing, profile: Mapping[str, Any], target: str) -> None:
+    """A cross at the best size; a ring around the best cell of a budget without one."""
     params, value = profile.get("vertex_params"), profile.get("vertex_value")
+    best, measured = profile.get("argmin_params"), profile.get("argmin_value")
+    if profile.get("excluded") and numbers.positive(best) and numbers.positive(measured):
+        ring = {"marker": "o", "markersize": 10.5, "color": FAINT, "markerfacecolor": "none", "zorder": 1.9}
+        drawing.mark(best, measured, _no_vertex(profile), label="no optimum", **ring)
     if profile.get("excluded") or not numbers.positive(params) or not numbers.positive(value):
         return
     tip = (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import fmean, median
 from typing import Any
 
-from playscale.report import numbers
-from playscale.report.evidence import NAMES, RETURN_OF_LOSS, Evidence
+from playscale.report import numbers, record
+from playscale.report.allocation import method_name, parameter
+from playscale.report.evidence import NAMES, RETURN_OF_LOSS, TARGETS, Evidence
 from playscale.report.markup import Content, Html, join, readable, symbol, table, tag, with_powers
+from playscale.report.tested import cell
 
 FORMULA = {
     ("dev_loss", "power"): "L = A C^-gamma",
@@ -18,15 +19,16 @@ FORMULA = {
     ("return_mean", "bounded"): "1 / R = 1 / R_max + 1 / (A C^gamma)",
     ("return_mean", "broken"): "R = A C^gamma, with another exponent after a break",
 }
-AHEAD = (0.5, 1.0, 2.0, 3.0)  # decades of compute between the last budget fitted and the one forecast
+ENDS = ("value", "low", "high")
 FEW_POINTS = 6
+NOT_POSITIVE = "return not positive"
 
 
 def power_laws(evidence: Evidence) -> Html:
     rows = [_power_law(row) for row in evidence.rows("power_laws")]
     if not rows:
         return tag("p", "No power law could be fitted: see the warnings.", class_="note")
-    head = ["best for", "what", "from", "exponent a", "95% interval", "coefficient", "R²", "budgets"]
+    head = ["best for", "what", "from", "exponent a", "95% interval", "bootstrap 95%", "coefficient", "R²", "budgets"]
     return table(head, rows, caption="Power laws of what is best at a budget", text=(0, 1, 2))
 
 
@@ -39,7 +41,7 @@ def _power_law(row: Mapping[str, Any]) -> list[Content]:
         join([_name(quantity), f" ∝ {of}", tag("sup", "a")]),
         {"argmin": "best cells", "vertex": "vertices"}.get(str(row.get("at")), numbers.NOTHING),
         numbers.number(row.get("exponent")),
-        numbers.between(row.get("low"), row.get("high"), 2) or "not known",
+        *(numbers.between(row.get(b + "low"), row.get(b + "high"), 2) or "not known" for b in ("", "boot_")),
         numbers.number(row.get("coefficient")),
         numbers.number(row.get("r2")),
         f"{row['n']:.0f}" if numbers.known(row.get("n")) else numbers.NOTHING,
@@ -59,11 +61,34 @@ def forecasting_laws(evidence: Evidence) -> Html:
     return join([tag("h3", "The laws used for forecasting"), tag("div", *parts, class_="laws")])
 
 
+def law_sentence(target: str, law: Mapping[str, Any]) -> str:
+    """The chosen law with its parameters in a line: dev loss: saturating, L = E + A C^-gamma with A = ..."""
+    form = str(law.get("form") or "no law")
+    formula = _formula(target, form)
+    given = [
+        f"{symbol(name)} = "
+        # the interval of A, at one FLOP, says nothing to a reader
+        + (numbers.number(one.get("value")) if name == "A" else numbers.with_interval(*map(one.get, ENDS)))
+        for name, one in (law.get("parameters") or {}).items()
+    ]
+    return (
+        f"{_name(target)}: {form}"
+        + (f", {formula}" if formula else "")
+        + (f" with {', '.join(given)}" if given else "")
+    )
+
+
+def _formula(target: str, form: str) -> str | None:
+    if form.startswith("bounded by"):
+        return f"{FORMULA['return_mean', 'bounded']}, R_max given"
+    return FORMULA.get((target, form.partition(",")[0]))
+
+
 def _forecasting_law(target: str, law: Mapping[str, Any]) -> Html:
     form = str(law.get("form") or "no law")
-    formula = FORMULA.get((target, form.partition(",")[0]))
+    formula = _formula(target, form)
     parameters = [
-        tag("tr", tag("td", _symbol(name)), tag("td", _parameter(given or {}), class_="number"))
+        tag("tr", tag("td", _symbol(name)), tag("td", parameter(given or {}), class_="number"))
         for name, given in (law.get("parameters") or {}).items()
     ]
     why = str(law.get("why") or "").removeprefix(f"{form}: ")
@@ -88,41 +113,31 @@ def _symbol(name: str) -> Html:
     return join([tag("i", base), tag("sub", below) if below else None])
 
 
-def _parameter(given: Mapping[str, Any]) -> Html:
-    span = numbers.between(given.get("low"), given.get("high"))
-    return join([numbers.number(given.get("value")), tag("small", f" ({span})") if span else None])
-
-
 def backtest(evidence: Evidence) -> Html:
     """How far off each law was when fitted to the smaller budgets only, by how far ahead it forecast."""
-    cells: dict[tuple[str, str], dict[float, list[Mapping[str, Any]]]] = {}
-    for row in evidence.rows("backtest"):
-        if numbers.known(row.get("decades_ahead")) and numbers.known(row.get("median_log_error")):
-            ahead = min(AHEAD, key=lambda decades: abs(decades - row["decades_ahead"]))
-            key = (str(row.get("target")), str(row.get("form")))
-            cells.setdefault(key, {}).setdefault(ahead, []).append(row)
-    if not cells:
+    return join([_backtest(evidence, target) for target in TARGETS])
+
+
+def _backtest(evidence: Evidence, target: str) -> Html:
+    found = record.backtest(evidence.fit, target)
+    if not found:
         return Html("")
-    chosen = {(target, law.get("form")) for target, law in (evidence.fit.get("laws") or {}).items()}
+    chosen = ((evidence.fit.get("laws") or {}).get(target) or {}).get("form")
+    reaches = sorted({reach for scores in found.values() for reach in scores})
     rows: list[list[Content]] = [
-        [
-            _name(target),
-            tag("b", f"{form} (chosen)") if (target, form) in chosen else form,
-            *(_errors(found.get(ahead, [])) for ahead in AHEAD),
-        ]
-        for (target, form), found in cells.items()
+        [_law_name(form, chosen), *(cell(scores.get(reach)) for reach in reaches)]
+        for form, scores in sorted(found.items(), key=lambda pair: pair[0] != chosen)
     ]
-    head = ["target", "law", *(f"{ahead:g} decade{'' if ahead == 1 else 's'} ahead" for ahead in AHEAD)]
-    caption = "Backtest: median error of forecasts from smaller budgets, and how many lay inside their 95% interval"
-    return table(head, rows, caption=caption, text=(0, 1))
+    head = ["law", *map(record.reach_name, reaches)]
+    caption = (
+        f"Backtest of every law of the {_name(target)}, by how far ahead: median miss, share inside the 95% interval"
+    )
+    return table(head, rows, caption=caption, text=(0,))
 
 
-def _errors(rows: list[Mapping[str, Any]]) -> Content:
-    if not rows:
-        return numbers.NOTHING
-    inside = [row["coverage"] for row in rows if numbers.known(row.get("coverage"))]
-    error = median(2.718281828459045 ** row["median_log_error"] - 1 for row in rows)
-    return join([numbers.percent(error), tag("small", f" {numbers.percent(fmean(inside))} inside") if inside else None])
+def _law_name(form: str, chosen: str | None) -> Html:
+    name = method_name(form)
+    return tag("b", f"{name} (chosen)", class_="name") if form == chosen else tag("span", name, class_="name")
 
 
 def left_out(evidence: Evidence) -> Html:
@@ -142,7 +157,14 @@ def left_out(evidence: Evidence) -> Html:
     if not groups:
         return tag("p", "Nothing was left out of the fits.", class_="note")
     rows = [[target, _which(group, parabolas), reason] for (target, reason, parabolas), group in groups.items()]
-    return table(["target", "left out", "reason"], rows, caption="Left out of the fits", text=(0, 1, 2))
+    whole = table(["target", "left out", "reason"], rows, caption="Left out of the fits", text=(0, 1, 2))
+    if not any(reason == NOT_POSITIVE for _, reason, _ in groups):
+        return whole
+    text = (
+        "The laws are fitted to logarithms, and a return of 0 or less has none: cells with such a mean return are left"
+        " out of every fit of the return, and drawn at the lower edge of its figures. Their dev losses are fitted."
+    )
+    return join([whole, tag("p", text, class_="note")])
 
 
 def _which(rows: list[Mapping[str, Any]], parabolas: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from playscale.report.numbers import power_of_ten
@@ -19,7 +20,8 @@ Content = str | None
 MANY_ROWS = 40
 _INDEX = re.compile(r"_(max|after|break)\b")
 _SCIENTIFIC = re.compile(r"\b\d(?:\.\d+)?e[+-]?\d+\b")
-_POWER = re.compile(r"\^([\N{MINUS SIGN}-]?(?:[\d.]*\d|gamma))")
+_POWER = re.compile(r"\^([\N{MINUS SIGN}-]?(?:[\d.]*\d|alpha|beta|gamma))")
+_GREEK = {name: unicodedata.lookup(f"GREEK SMALL LETTER {name.upper()}") for name in ("alpha", "beta", "gamma")}
 
 
 def escaped(content: Content) -> Html:
@@ -59,7 +61,9 @@ def readable(text: str) -> Html:
 
 def symbol(text: str) -> str:
     """Greek for a name, a minus for a hyphen."""
-    return text.replace("gamma", "\N{GREEK SMALL LETTER GAMMA}").replace("-", "\N{MINUS SIGN}")
+    for name, letter in _GREEK.items():
+        text = text.replace(name, letter)
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Content]], *, caption: str, text: Sequence[int] = ()) -> Html:

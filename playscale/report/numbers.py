@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TypeGuard
 
+LARGEST_FACTOR = 1000
 MISSING = "not measured"
 TIMES, MINUS, NOTHING = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}", "\N{EN DASH}"
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -67,6 +68,18 @@ def percent(value: float | None, form: str = ".0%") -> str:
     if value is None or not math.isfinite(value):
         return MISSING
     return f"{value:{form}}".replace("-", MINUS)
+
+
+def off(log_error: float | None, *, short: bool = False) -> str:
+    """How far off a forecast was, from |ln(forecast / truth)|: 1.8%, 45%, from 100% on "a factor 3.2" or 3.2x."""
+    if log_error is None or not math.isfinite(log_error):
+        return MISSING
+    if log_error < math.log(2):
+        return percent(math.expm1(log_error), ".1%" if log_error < math.log(1.1) else ".0%")
+    if log_error >= math.log(LARGEST_FACTOR):
+        return f">{LARGEST_FACTOR:,}{TIMES}" if short else f"over a factor {LARGEST_FACTOR:,}"
+    factor = number(math.exp(log_error), 2)
+    return f"{factor}{TIMES}" if short else f"a factor {factor}"
 
 
 def between(low: float | None, high: float | None, digits: int = 3) -> str:

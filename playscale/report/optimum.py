@@ -24,14 +24,17 @@ def optimum(evidence: Evidence, quantity: str) -> Plot | None:
     if not drawing.seen:
         return None
     for target in TARGETS:
-        for row in evidence.rows("forecasts", target=target):
+        for row in evidence.forecasts(target):
             _forecast(drawing, row, target, quantity)
     budgets = [flops for flops, _ in drawing.seen]
     for target in TARGETS:
         _line(drawing, target, quantity, min(budgets), max(budgets))
     drawing.scale("flops", quantity)
-    caption = "Each point is the best of one budget: the vertex of its parabola, else the best cell measured."
-    return drawing.finish(_title(evidence, quantity), caption, f"Best {NAMES[quantity]} against training compute.", 2)
+    caption = (
+        "Each point is the best of one budget: the vertex of its parabola, else the best cell. Lines: C to the power a."
+    )
+    alt = f"Best {NAMES[quantity]} against training compute."
+    return drawing.finish(_title(evidence, quantity), caption, alt, 2)
 
 
 def _optimum(drawing: Drawing, profile: Mapping[str, Any], target: str, quantity: str) -> None:
@@ -79,7 +82,7 @@ def _line(drawing: Drawing, target: str, quantity: str, low: float, high: float)
     exponent = numbers.number(law["exponent"], 2) + (f" ({span})" if span else "")
     fitted = drawing.evidence.last_fitted_budget() or high
     for start, end, style in ((low, fitted, "-"), (fitted, high, DASHED)):
-        label = f"for {NAMES[target]}: exponent {exponent}" if style == "-" else None
+        label = f"{NAMES[target]}: a = {exponent}" if style == "-" else None
         if end > start:
             ends = [law_at(law, start) or start, law_at(law, end) or end]
             drawing.line([start, end], ends, color=TARGET_COLOUR[target], linestyle=style, label=label)

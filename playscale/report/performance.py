@@ -12,6 +12,9 @@ from playscale.report.optimum import exponent_text
 from playscale.report.palette import FAINT, HELD, INK, SOFT, TARGET_COLOUR
 
 NEAR = 30.0  # a reference further than this factor from all that was measured is named at the edge, not drawn to scale
+# The band is drawn from as many decades before the last fitted budget as the shortest window of a law that shares it:
+# before, it would show how far such a law is off where it was never meant to hold.
+BAND_DECADES = 2.0
 FAR = 10.0  # a band is not let widen the axis by more than this factor beyond its line
 
 
@@ -30,8 +33,11 @@ def against_compute(evidence: Evidence, target: str) -> Plot | None:
             drawing.point(point, point.flops, value, target, colour=shade, size=7, label=label)
         else:
             drawing.point(point, point.flops, value, target, colour=FAINT, size=3.5, label="other sizes")
-    for row in evidence.rows("forecasts", target=target):
+    for row in evidence.forecasts(target):
         _forecast(drawing, row, target)
+    off = evidence.not_positive(target)
+    for point in off:
+        drawing.off_the_axis(point, point.flops)
     near: list[Reference] = []
     if target == "return_mean":
         near = _near(evidence.references, [y for _, y in drawing.seen])
@@ -43,6 +49,8 @@ def against_compute(evidence: Evidence, target: str) -> Plot | None:
     caption = (
         "The line is the law used for forecasting, dashed beyond what it was fitted to. Band and bars: 95% intervals."
     )
+    if off:
+        caption += " At the lower edge: returns of 0 or less."
     return drawing.finish(_title(evidence, target), caption, f"{NAMES[target]} against training compute.", 3)
 
 
@@ -61,12 +69,15 @@ def _law(drawing: Drawing, target: str) -> None:
         if rows:
             x, y = [row["flops"] for row in rows], [row["value"] for row in rows]
             drawing.line(x, y, color=colour, linestyle=style, label=label)
-    banded = [row for row in curve if _positive(row, "low", "high")]
+    start = fitted / 10**BAND_DECADES
+    banded = [row for row in curve if _positive(row, "low", "high") and row["flops"] >= start]
     if banded:
         lows, highs = [row["low"] for row in banded], [row["high"] for row in banded]
         x = [row["flops"] for row in banded]
         drawing.axes.fill_between(x, lows, highs, color=colour, alpha=0.16, linewidth=0)
     for row in curve:
+        drawing.see(row["flops"], row["value"])
+    for row in banded:
         _see_interval(drawing, row)
 
 
@@ -123,7 +134,7 @@ def _references(drawing: Drawing, near: Sequence[Reference], values: Sequence[fl
 
 def _title(evidence: Evidence, target: str) -> str:
     name = NAMES[target].capitalize()
-    ahead = [row for row in evidence.rows("forecasts", target=target) if _positive(row, "flops", "value")]
+    ahead = [row for row in evidence.forecasts(target) if numbers.positive(row.get("value"))]
     if ahead:
         row = max(ahead, key=lambda row: float(row["flops"]))
         reach = numbers.with_interval(row["value"], row.get("low"), row.get("high"))
@@ -144,6 +155,9 @@ def return_against_loss(evidence: Evidence) -> Plot | None:
     for point, value in pairs:
         colour = colours[evidence.budget_index(point.flops)]
         drawing.point(point, float(point.dev_loss or 0), value, "return_mean", colour=colour)
+    for point in evidence.not_positive("return_mean"):
+        if point.dev_loss is not None:
+            drawing.off_the_axis(point, point.dev_loss)
     law = evidence.power_law("return_mean", RETURN_OF_LOSS)
     if law is not None:
         _return_line(drawing, law)

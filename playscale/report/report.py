@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from playscale.points import Point
-from playscale.report import laws, numbers, tables
-from playscale.report.drawing import Plot
+from playscale.report import laws, tables
+from playscale.report.allocation import allocation, surfaces
 from playscale.report.evidence import Evidence, Reference
 from playscale.report.figures import make_plots
 from playscale.report.headline import headline
-from playscale.report.markup import Html, escaped, join, tag, with_powers
+from playscale.report.markup import escaped, join
+from playscale.report.page import asset, figures, subtitle
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.player import players
 from playscale.report.replay import Replay
-from playscale.report.svg import inline_svg
 from playscale.storage import atomic_file
 
 
@@ -39,18 +38,20 @@ def write_report(
     """
     evidence = Evidence(fit, points, references)
     variables = css_variables(len(evidence.budgets))
-    page = Template(_asset("template.html")).substitute(
+    page = Template(asset("template.html")).substitute(
         title=escaped(title),
-        style=f":root {{ {css_declarations(variables)} }}\n{_asset('style.css')}",
-        script=_asset("replay.js"),
-        subtitle=escaped(_subtitle(evidence)),
+        style=f":root {{ {css_declarations(variables)} }}\n{asset('style.css')}",
+        script=f"{asset('theme.js')}\n{asset('replay.js')}",
+        subtitle=escaped(subtitle(evidence)),
         headline=headline(evidence),
-        figures=_figures(make_plots(evidence), variables),
+        figures=figures(make_plots(evidence), variables),
         laws=join(
             [
-                laws.power_laws(evidence),
                 laws.forecasting_laws(evidence),
                 laws.backtest(evidence),
+                laws.power_laws(evidence),
+                allocation(evidence),
+                surfaces(evidence),
                 laws.left_out(evidence),
             ]
         ),
@@ -60,50 +61,3 @@ def write_report(
     )
     with atomic_file(path) as file:
         file.write(page.encode())
-
-
-def _asset(name: str) -> str:
-    return files("playscale.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _subtitle(evidence: Evidence) -> str:
-    """What was measured, in one line."""
-    sizes = len({point.size or point.params for point in evidence.points})
-    games = sum(point.episodes or 0 for point in evidence.points)
-    counts = ((len(evidence.points), "point"), (sizes, "model size"), (len(evidence.budgets), "compute budget"))
-    parts = [f"{number} {noun}{'s' if number != 1 else ''}" for number, noun in counts]
-    if evidence.budgets:
-        parts.append(f"{numbers.budget(evidence.budgets[0])} to {numbers.budget(evidence.budgets[-1])} FLOPs")
-    if games:
-        parts.append(f"{games:,} games played")
-    return " · ".join(parts)
-
-
-def _figures(plots: Sequence[Plot], variables: Mapping[str, tuple[str, str]]) -> Html:
-    if not plots:
-        return tag("p", "There is nothing to draw: no point was measured.", class_="note")
-    return tag("div", *(_figure(plot, variables) for plot in plots), _reading_guide(), class_="figures")
-
-
-def _figure(plot: Plot, variables: Mapping[str, tuple[str, str]]) -> Html:
-    drawing = inline_svg(plot.figure, name=plot.name, alt=plot.alt, tips=plot.tips, variables=variables)
-    return tag(
-        "figure",
-        tag("h3", with_powers(plot.title)),
-        drawing,
-        tag("figcaption", with_powers(plot.caption)),
-        id=plot.name,
-    )
-
-
-def _reading_guide() -> Html:
-    lines = (
-        ("Filled points", "were fitted. Hover over any point for its numbers."),
-        ("Diamonds", "are the held-out budget: measured, never fitted, so they test the forecast."),
-        ("Hollow grey points", "were left out of the fits; the reasons are listed below."),
-        ("Hollow triangles", "are forecasts, their bars the 95% interval."),
-        ("Crosses", "are the best size of a budget, the lowest (for returns the highest) place of its parabola."),
-        ("All axes are logarithmic", "so that a power law is a straight line and its exponent the slope."),
-    )
-    items = [tag("li", tag("b", name), " ", text) for name, text in lines]
-    return tag("aside", tag("h3", "How to read the figures"), tag("ul", *items), class_="guide")

@@ -23,7 +23,15 @@ def commands(group, path=()):
 
 
 COMMANDS = dict(commands(typer.main.get_command(app)))
-CHAIN = [("collect",), ("prepare",), ("train", "bc"), ("evaluate",), ("fit",), ("compile",)]  # each feeds the next
+CHAIN = [
+    ("collect",),
+    ("prepare",),
+    ("train", "bc"),
+    ("evaluate",),
+    ("fit",),
+    ("reproduce",),
+    ("compile",),
+]  # each feeds the next
 
 
 def example(path):
@@ -48,6 +56,8 @@ def test_examples_run_one_after_the_other(tmp_path):
         "train-10k/points.csv",
         "play/points.csv",
         "laws/report.html",
+        "reproduced/reproduce.html",
+        "reproduced/points/fit.json",
         "compiled/study.yaml",
     )
     assert all((tmp_path / name).exists() for name in made)
@@ -56,6 +66,9 @@ def test_examples_run_one_after_the_other(tmp_path):
 TRAIN = ["train", "bc", "--size", "10k", "--budgets", "1e9", "--out", "o", "--corpus"]
 FIT = ["fit", "p.csv", "--out", "o"]
 GOOD_HEADER = "flops,params,samples,dev_loss\n"
+TABLE = GOOD_HEADER + "".join(
+    f"{c},{n},{c / n},{1 + 1 / n}\n" for c, n in itertools.product((1e9, 2e9, 4e9), (1e3, 2e3, 4e3))
+)
 BAD = {
     "spec": (["study", "run", "s.yaml", "--out", "o"], {"s.yaml": "name: q\nsizs: [10k]\n"}, "did you mean 'sizes'?"),
     "no spec": (["study", "run", "none.yaml"], {}, "no such study spec"),
@@ -80,6 +93,22 @@ BAD = {
     "forecast-at": ([*FIT, "--forecast-at", "a=1"], {"p.csv": GOOD_HEADER + "1e9,1,1,1\n"}, "params=N"),
     "experiment": (["fit", "mlflow:no", "--out", "o", "--tracking-uri", "sqlite:///m.db"], {}, "no MLflow experiment"),
     "option": (["fit"], {}, "Missing argument"),
+    "no table": (["reproduce", "none.csv", "--out", "o"], {}, "none.csv"),
+    "bad second table": (
+        ["reproduce", "a.csv", "b.csv", "--out", "o"],
+        {"a.csv": TABLE, "b.csv": GOOD_HEADER + "1e9,1e4,1e4,1\n1e9,2e4,5e3,2\n"},
+        "b.csv",
+    ),
+    "bad reference": (
+        ["reproduce", "a.csv", "--reference", "r.csv", "--out", "o"],
+        {"a.csv": TABLE, "r.csv": "table,target,quantity,exponent\na,dev_loss,parms,0.5\n"},
+        "r.csv, line 2",
+    ),
+    "reference of another": (
+        ["reproduce", "a.csv", "--reference", "r.csv", "--out", "o"],
+        {"a.csv": TABLE, "r.csv": "table,target,quantity,exponent\nb,dev_loss,params,0.5\n"},
+        "no table given has such a name",
+    ),
 }  # fmt: skip
 
 
@@ -101,8 +130,7 @@ def test_bad_input_is_one_line_and_exit_code_2(case, cli, tmp_path):
 
 def test_an_unwritable_output_is_one_line(cli, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    rows = "".join(f"{c},{n},{c / n},{1 + 1 / n}\n" for c, n in itertools.product((1e9, 2e9, 4e9), (1e3, 2e3, 4e3)))
-    (tmp_path / "p.csv").write_text(GOOD_HEADER + rows)
+    (tmp_path / "p.csv").write_text(TABLE)
     result = cli("fit", "p.csv", "--out", "file/o", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_study import REFERENCES, make_fit, make_points, make_replay
+from report_study import MANY_BUDGETS, REFERENCES, make_fit, make_points, make_replay, with_returns_of_zero
 
+from playscale.points import write_points
 from playscale.report.report import write_report
+from playscale.report.reproduction import reproduce
+from playscale.report.reproduction_page import write_reproductions
 
 pytestmark = pytest.mark.browser
 
@@ -27,6 +30,16 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path, make_fit(points), points, title="A study", replays=replays, references=REFERENCES, details=details
     )
     return path
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of two studies, the second with returns of 0 or less and with fewer budgets."""
+    folder = tmp_path_factory.mktemp("tables")
+    write_points(make_points(budgets=MANY_BUDGETS), folder / "long.csv")
+    write_points(with_returns_of_zero(make_points(seed=1), 4), folder / "short.csv")
+    done = reproduce([folder / "long.csv", folder / "short.csv"], [], replicates=40)
+    return write_reproductions(folder / "out", done)
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -142,3 +155,50 @@ def test_nothing_is_wider_than_the_window(page: Any, width: int) -> None:
     assert last["y"] + last["height"] <= stage["y"] + stage["height"]
     assert terminal["width"] <= width
     assert terminal["width"] >= 0.9 * min(width - 50, 1050)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_of_tables(browser: Any, reproduced: Path, scheme: str, width: int) -> None:
+    opened = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text))
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto(reproduced.as_uri())
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.locator("section svg").count() == 14
+    opened.locator("nav a", has_text="short").click()
+    assert opened.url.endswith("#table-short")
+    assert opened.evaluate("scrollY") > 500
+    # the budgets of a study have its own shades, from the darkest on white (brightest on black) for its largest
+    shade = "name => getComputedStyle(document.querySelector(`#table-${name} svg path[style*='--budget-3']`)).stroke"
+    assert opened.evaluate(shade, "long") != opened.evaluate(shade, "short")
+    tips = opened.locator("#table-short-isoflop_return_mean .tip > title").all_text_contents()
+    assert sum(tip.count("left out: return not positive") for tip in tips) == 4
+    ground = "getComputedStyle(document.body).backgroundColor"
+    before = opened.evaluate(ground)
+    opened.locator(".theme").click()
+    assert opened.evaluate(ground) != before
+    assert opened.evaluate(OVERLAPS) == []
+    opened.close()
+    assert complaints == []
+
+
+# Texts that reach beyond their figure, and pairs of one figure whose boxes overlap by more than a hair.
+OVERLAPS = """
+Array.from(document.querySelectorAll("svg")).flatMap(svg => {
+  const boxes = Array.from(svg.querySelectorAll("text")).map(t => [t.textContent, t.getBoundingClientRect()]);
+  const all = svg.getBoundingClientRect();
+  const found = boxes.filter(([, p]) => p.left < all.left - 1 || p.right > all.right + 1).map(([a]) => `outside: ${a}`);
+  boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
+    const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+    const high = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+    if (wide > 1 && high > 3) found.push(`${a} | ${b}`);
+  }));
+  return found;
+})
+"""
+
+
+def test_no_text_of_a_figure_overlaps_another(page: Any) -> None:
+    assert page.evaluate(OVERLAPS) == []

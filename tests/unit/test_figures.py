@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 
@@ -9,20 +10,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
-from report_study import BUDGETS, HELD_OUT, NEXT, REFERENCES, SIZES, make_fit, make_points, nulled
+from report_study import (
+    BUDGETS,
+    HELD_OUT,
+    MANY_BUDGETS,
+    NEXT,
+    REFERENCES,
+    SIZES,
+    make_fit,
+    make_points,
+    nulled,
+    with_returns_of_zero,
+)
 
 from playscale.points import Point
 from playscale.report import numbers
 from playscale.report.axes import log_ticks, plain
-from playscale.report.drawing import Plot
+from playscale.report.drawing import EDGE, Plot
 from playscale.report.evidence import Evidence
 from playscale.report.figures import make_plots, write_figures
 from playscale.report.palette import ROLES, css_variables
 from playscale.report.svg import inline_svg
 
 ALL = [
-    "isoflop_dev_loss", "isoflop_return_mean", "optimal_params", "optimal_samples",
-    "dev_loss_against_compute", "return_mean_against_compute", "return_against_loss",
+    "dev_loss_against_compute", "return_mean_against_compute", "isoflop_dev_loss", "isoflop_return_mean",
+    "optimal_params", "optimal_samples", "return_against_loss",
 ]  # fmt: skip
 
 
@@ -96,6 +108,68 @@ def test_left_out_points_are_hollow_and_say_why(evidence: Evidence) -> None:
     assert hollow.get_xdata()[0] == point.params
 
 
+def test_returns_of_zero_or_less_are_at_the_lower_edge() -> None:
+    points = with_returns_of_zero(make_points(), 7)
+    plots = {plot.name: plot for plot in make_plots(Evidence(make_fit(points), points))}
+    for name in ("isoflop_return_mean", "return_mean_against_compute", "return_against_loss"):
+        plot = plots[name]
+        edge = [line for line in plot.figure.axes[0].lines if line.get_marker() == "v"]
+        assert edge, name
+        assert all(line.get_markerfacecolor() == "none" for line in edge)
+        assert {float(line.get_ydata()[0]) for line in edge} == {EDGE}
+        low, high = plot.figure.axes[0].get_xlim()
+        assert all(min(low, high) < line.get_xdata()[0] < max(low, high) for line in edge)
+        tips = "\n".join(plot.tips[line.get_gid()] for line in edge)
+        assert tips.count("left out: return not positive") == 7, name
+        for point in points[:7]:
+            assert f"return {numbers.with_error(point.return_mean, point.return_se)}" in tips
+        assert "return of 0 or less" in texts(plot)
+    assert "At the lower edge" in plots["isoflop_return_mean"].caption
+    assert not [line for line in plots["isoflop_dev_loss"].figure.axes[0].lines if line.get_marker() == "v"]
+
+
+def test_a_budget_without_an_optimum_says_why(evidence: Evidence) -> None:
+    reason = "minimum above the trained sizes"
+    profiles = [dict(row) for row in evidence.fit["profiles"]]
+    changed = next(row for row in profiles if row["target"] == "dev_loss")
+    changed["excluded"] = reason
+    plots = make_plots(Evidence({**evidence.fit, "profiles": profiles}, evidence.points))
+    plot = next(plot for plot in plots if plot.name == "isoflop_dev_loss")
+    said = f"no optimum at {numbers.budget(changed['flops'])} FLOPs:\n{reason}"
+    lines = {line.get_gid(): line for line in plot.figure.axes[0].lines}
+    curve, ring = (lines[gid] for gid, tip in plot.tips.items() if tip == said)
+    assert len(curve.get_xdata()) == 60
+    assert curve.get_alpha() == 0
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (changed["argmin_params"], changed["argmin_value"])
+
+
+def test_forecasts_from_a_decade_before_stand_beside_the_truth() -> None:
+    points = make_points(budgets=MANY_BUDGETS)
+    evidence = Evidence(make_fit(points), points)
+    plots = {plot.name: plot for plot in make_plots(evidence)}
+    for target in ("dev_loss", "return_mean"):
+        plot = plots[f"{target}_forecast_before"]
+        marks = [line for line in plot.figure.axes[0].lines if line.get_gid()]
+        best = {round(value, 9) for _, value in evidence.best(target, held_out=False)}
+        assert len(marks) >= 2
+        assert {round(float(line.get_ydata()[0]), 9) for line in marks} <= best
+        for tip in plot.tips.values():
+            assert re.search(r"measured\nforecast from .* FLOPs \(.*\): [\d.,]+ \(", tip)
+            assert "the plain power law: " in tip
+        assert set(texts(plot)) == {"power law, forecast", "chosen law, forecast", "measured"}
+        assert re.match(r"Forecast (a|half a) decade ahead, .* was missed by .*; by a power law, ", plot.title)
+
+
+def test_the_forecast_shown_is_the_one_made_nearest_to_a_decade_before() -> None:
+    row = {"target": "dev_loss", "form": "saturating", "measured": 1.0, "value": 1.1, "low": 0.9, "high": 1.2}
+    made = [row | {"from_flops": start, "flops": end} for start in (1e10, 2e10, 5e10) for end in (2e11, 5e11, 1e12)]
+    points = [Point(flops=flops, params=1e5, samples=1e6, dev_loss=1.0) for flops in (1e10, 2e11, 5e11, 1e12)]
+    (plot,) = [p for p in make_plots(Evidence({"track_record": made}, points)) if p.name == "dev_loss_forecast_before"]
+    starts = [re.search(r"forecast from (\S+) FLOPs", tip) for tip in plot.tips.values()]
+    assert [found[1] for found in starts if found] == [numbers.budget(start) for start in (2e10, 5e10, 5e10)]
+    assert plot.title == "Forecast a decade ahead, dev loss was missed by 10%"
+
+
 def test_references_are_lines_or_named_at_the_edge(plots: dict[str, Plot], evidence: Evidence) -> None:
     shown = texts(plots["return_mean_against_compute"])
     assert "random policy: 0.30" in shown
@@ -124,7 +198,7 @@ def test_what_is_missing_is_left_out(evidence: Evidence, lacking: str) -> None:
         points = [dataclasses.replace(point, **{lacking: None}) for point in points]
     fit = {} if lacking == "all" else {key: value for key, value in evidence.fit.items() if key != lacking}
     plots = make_plots(Evidence(fit, points))
-    assert plots[0].name == "isoflop_dev_loss"
+    assert "isoflop_dev_loss" in [plot.name for plot in plots]
     for plot in plots:
         words = " ".join([plot.title, plot.caption, plot.alt, *plot.tips.values(), *texts(plot)])
         assert not re.search(r"\b(nan|None|inf)\b", words), words
@@ -182,7 +256,9 @@ def test_ticks_are_few_and_distinct(low: float, decades: float) -> None:
         (numbers.budget(9.99e11), "10¹²"), (numbers.power_of_ten(1e-7), "10⁻⁷"),
         (numbers.between(0.41, 0.63), "0.410 to 0.630"), (numbers.between(0.41, None), "above 0.410"),
         (numbers.between(None, None), ""), (numbers.with_error(82.41, 3.14), "82.4 ± 3.1"),
-        (numbers.percent(0.95), "95%"),
+        (numbers.percent(0.95), "95%"), (numbers.off(math.log(1.018)), "1.8%"), (numbers.off(math.log(1.45)), "45%"),
+        (numbers.off(math.log(3.2)), "a factor 3.2"), (numbers.off(math.log(3.2), short=True), "3.2\u00d7"),
+        (numbers.off(1e6), "over a factor 1,000"), (numbers.off(math.nan), "not measured"),
     ],
 )  # fmt: skip
 def test_numbers(shown: str, wanted: str) -> None:

@@ -1,0 +1,60 @@
+"""What the pages share: their style, their figures and how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+
+from playscale.report import numbers
+from playscale.report.drawing import Plot
+from playscale.report.evidence import Evidence
+from playscale.report.markup import Html, tag, with_powers
+from playscale.report.svg import inline_svg
+
+
+def asset(name: str) -> str:
+    """A file of the package, as text."""
+    return files("playscale.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def subtitle(evidence: Evidence) -> str:
+    """What was measured, in one line."""
+    sizes = len({point.size or point.params for point in evidence.points})
+    games = sum(point.episodes or 0 for point in evidence.points)
+    counts = ((len(evidence.points), "point"), (sizes, "model size"), (len(evidence.budgets), "compute budget"))
+    parts = [f"{number} {noun}{'s' if number != 1 else ''}" for number, noun in counts]
+    if evidence.budgets:
+        parts.append(f"{numbers.budget(evidence.budgets[0])} to {numbers.budget(evidence.budgets[-1])} FLOPs")
+    if games:
+        parts.append(f"{games:,} games played")
+    return " · ".join(parts)
+
+
+def figures(
+    plots: Sequence[Plot], variables: Mapping[str, tuple[str, str]], *, prefix: str = "", guide: bool = True
+) -> Html:
+    """The figures side by side. prefix: of their ids, where a page has several studies; variables: their colours."""
+    if not plots:
+        return tag("p", "There is nothing to draw: no point was measured.", class_="note")
+    drawn = [_figure(plot, variables, prefix + plot.name) for plot in plots]
+    return tag("div", *drawn, _reading_guide() if guide else None, class_="figures")
+
+
+def _figure(plot: Plot, variables: Mapping[str, tuple[str, str]], name: str) -> Html:
+    drawing = inline_svg(plot.figure, name=name, alt=plot.alt, tips=plot.tips, variables=variables)
+    return tag(
+        "figure", tag("h3", with_powers(plot.title)), drawing, tag("figcaption", with_powers(plot.caption)), id=name
+    )
+
+
+def _reading_guide() -> Html:
+    lines = (
+        ("Filled points", "were fitted. Hover over any point for its numbers."),
+        ("Diamonds", "are the held-out budget: measured, never fitted, so they test the forecast."),
+        ("Hollow grey points", "were left out of the fits; hover for why. At the lower edge: returns of 0 or less."),
+        ("Hollow triangles", "that point right are forecasts, their bars the 95% interval."),
+        ("Crosses", "are the best size of a budget, the lowest (for returns the highest) place of its parabola."),
+        ("All axes are logarithmic", "so that a power law is a straight line and its exponent the slope."),
+    )
+    items = [tag("li", tag("b", name), " ", text) for name, text in lines]
+    return tag("aside", tag("h3", "How to read the figures"), tag("ul", *items), class_="guide")

@@ -1,0 +1,135 @@
+"""A published table analysed anew: its exponents beside the published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from playscale.points import Point, read_points
+from playscale.report.evidence import SAME_BUDGET
+from playscale.report.published import Published
+from playscale.scaling.cells import TARGETS, make_cells
+from playscale.scaling.exclusion import FitError
+from playscale.scaling.exponents import Exponent, fit_exponents, fit_return_of_loss
+from playscale.scaling.fit import LARGEST, REPLICATES, fit
+from playscale.scaling.isoflop import fit_profiles
+
+Key = tuple[float | None, str, str, str]  # from_flops, target, quantity, at
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An exponent of the budgets from `from_flops` on (None: of all) with its t-based and bootstrap 95% intervals, and
+    the published value. exponent is None where there was nothing to fit, published where nobody gave one.
+    """
+
+    from_flops: float | None
+    target: str
+    quantity: str
+    at: str
+    exponent: float | None = None
+    low: float | None = None
+    high: float | None = None
+    boot_low: float | None = None
+    boot_high: float | None = None
+    n: int | None = None
+    published: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the published one."""
+        return None if self.exponent is None or self.published is None else self.exponent - self.published
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """name: of the table; fit: the content of its fit.json."""
+
+    name: str
+    points: Sequence[Point]
+    fit: Mapping[str, Any]
+    compared: Sequence[Compared]
+
+
+def reproduce(
+    tables: Sequence[Path], published: Sequence[Published], *, seed: int = 0, replicates: int = REPLICATES,
+    progress: Progress = lambda _what, _share: None,
+) -> list[Reproduction]:  # fmt: skip
+    """Analyse each table; all are read before the first is fitted.
+
+    ValueError, one line that names the file, for a table that cannot be read or fitted, for two of one name, and for
+    reference values none of which is of these tables.
+    """
+    read: dict[str, tuple[Path, list[Point]]] = {}
+    for path in tables:
+        if path.stem in read:
+            raise ValueError(f"{path}: has the same name as {read[path.stem][0]}; rename one of them")
+        read[path.stem] = path, read_points(path)
+    named = {one.table for one in published}
+    if published and not named & set(read):
+        raise ValueError(f"the reference values are of {', '.join(sorted(named))}; no table given has such a name")
+    done = []
+    for i, (name, (path, points)) in enumerate(read.items()):
+        progress(name, i / len(read))
+        try:
+            whole = fit(points, seed=seed, replicates=replicates)
+        except FitError as error:
+            raise ValueError(f"{path}: {error}") from error
+        own = [one for one in published if one.table == name]
+        compared = compare(points, whole.power_laws, own, seed=seed, replicates=replicates)
+        done.append(Reproduction(name, points, whole.to_dict(), compared))
+    return done
+
+
+def compare(
+    points: Sequence[Point], whole: Sequence[Exponent], published: Sequence[Published], *, seed: int, replicates: int
+) -> list[Compared]:
+    """All exponents of all budgets, then those of fewer budgets that a value was published for."""
+    smallest = min(point.flops for point in points) * SAME_BUDGET
+    given: dict[Key, float] = {}
+    for one in published:
+        start = one.from_flops if one.from_flops is not None and one.from_flops > smallest else None
+        given[start, one.target, one.quantity, one.at] = one.exponent
+    starts = sorted({key[0] for key in given if key[0] is not None})
+    found: dict[Key, Exponent] = {(None, row.target, row.quantity, row.at): row for row in whole}
+    keys = list(found)
+    for start in starts:
+        rows = exponents_from(points, start, seed=seed, replicates=replicates)
+        found |= {(start, row.target, row.quantity, row.at): row for row in rows}
+    keys += [key for key in given if key not in keys]
+    return [_compared(key, found.get(key), given.get(key)) for key in keys]
+
+
+def exponents_from(points: Sequence[Point], flops: float, *, seed: int, replicates: int) -> list[Exponent]:
+    """The power laws of the budgets from `flops` on; without those that cannot be fitted."""
+    seen = [point for point in points if not point.held_out and point.flops * SAME_BUDGET >= flops]
+    fitted, rows = [], []
+    for target in TARGETS:
+        try:
+            cells, _ = make_cells(seen, target)
+        except FitError:
+            continue
+        profiles, fewer = fit_profiles(cells), _fewer(len(cells.cost), replicates)
+        rows += fit_exponents(cells, profiles, np.random.default_rng([seed, len(target)]), fewer)
+        fitted.append((cells, profiles))
+    if len(fitted) == len(TARGETS):
+        fewer = _fewer(len(fitted[0][0].cost), replicates)
+        rows += fit_return_of_loss(fitted[0], fitted[1], np.random.default_rng([seed, 3]), fewer)
+    return rows
+
+
+def _fewer(cells: int, replicates: int) -> int:
+    """As many bootstrap replicates as the memory of a fit allows."""
+    return min(replicates, max(20, int(LARGEST / cells)))
+
+
+def _compared(key: Key, row: Exponent | None, value: float | None) -> Compared:
+    if row is None:
+        return Compared(*key, published=value)
+    law = row.law
+    return Compared(*key, law.exponent, law.low, law.high, law.boot_low, law.boot_high, law.n, value)

@@ -1,0 +1,150 @@
+"""Published tables analysed anew on one page, and their fits and figures beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+from playscale.report import numbers, record
+from playscale.report.evidence import NAMES, RETURN_OF_LOSS, TARGETS, Evidence
+from playscale.report.figures import make_plots, write_figures
+from playscale.report.laws import law_sentence
+from playscale.report.markup import Content, Html, join, readable, table, tag
+from playscale.report.page import asset, figures, subtitle
+from playscale.report.palette import css_declarations, css_variables
+from playscale.report.reproduction import Compared, Reproduction
+from playscale.report.tested import cell, track_sentence
+from playscale.storage import atomic_file, write_json
+
+TITLE = "Published tables, analysed anew"
+PAPER = (
+    "isoflop_dev_loss", "isoflop_return_mean", "optimal_params", "optimal_samples",
+    "dev_loss_against_compute", "return_mean_against_compute", "return_against_loss",
+)  # fmt: skip
+DECADE = 10.0  # times the largest budget fitted: how far ahead the track record is told
+
+
+def write_reproductions(out: Path, done: Sequence[Reproduction]) -> Path:
+    """OUT/<table>/fit.json and figures of each, and the page OUT/reproduce.html, which is returned. Each is atomic."""
+    for one in done:
+        write_json(out / one.name / "fit.json", one.fit)
+        write_figures(out / one.name / "figures", one.fit, one.points)
+    path = out / "reproduce.html"
+    page = reproduction_page(done)
+    with atomic_file(path) as file:
+        file.write(page.encode())
+    return path
+
+
+def reproduction_page(done: Sequence[Reproduction]) -> str:
+    """One self-contained HTML page, a section a table."""
+    anchors = _anchors([one.name for one in done])
+    shades = css_declarations(css_variables(0))
+    styles = [f":root {{ {shades} }}", asset("style.css")]
+    sections: list[Html] = []
+    for anchor, one in zip(anchors, done, strict=True):
+        evidence = Evidence(one.fit, one.points)
+        variables = css_variables(len(evidence.budgets))
+        styles.append(f"#{anchor} {{ {css_declarations(variables)} }}")
+        sections.append(_section(anchor, one, evidence, variables, guide=not sections))
+    count = sum(len(one.points) for one in done)
+    return Template(asset("reproduction.html")).substitute(
+        title=TITLE,
+        style="\n".join(styles),
+        script=asset("theme.js"),
+        subtitle=f"{len(done)} table{'s' if len(done) != 1 else ''} · {count:,} points",
+        summary=_summary(anchors, done),
+        sections=join(sections),
+    )
+
+
+def sentences(one: Reproduction) -> list[str]:
+    """The chosen law of each target, and how well such a choice forecast a decade ahead."""
+    evidence = Evidence(one.fit, one.points)
+    laws = [f"Law of the {law_sentence(target, law or {})}." for target, law in (one.fit.get("laws") or {}).items()]
+    told = track_sentence(evidence, (evidence.last_fitted_budget() or 0.0) * DECADE)
+    return [*laws, told] if told else laws
+
+
+def _anchors(names: Sequence[str]) -> list[str]:
+    """An id for each table: letters, digits and hyphens, unique."""
+    found: list[str] = []
+    for name in names:
+        base = "table-" + (re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "unnamed")
+        found.append(base if base not in found else f"{base}-{len(found) + 1}")
+    return found
+
+
+def _summary(anchors: Sequence[str], done: Sequence[Reproduction]) -> Html:
+    """A row a table, its name a link: how near to what was published, which law forecasts, and how well."""
+    rows: list[list[Content]] = []
+    for anchor, one in zip(anchors, done, strict=True):
+        apart = [abs(row.difference) for row in one.compared if row.difference is not None]
+        row: list[Content] = [
+            tag("a", one.name, href=f"#{anchor}"),
+            str(len(one.points)),
+            numbers.NOTHING if not apart else join([f"{max(apart):.3f}", tag("small", f" of {len(apart)} exponents")]),
+        ]
+        for target in TARGETS:
+            near = record.by_reach(record.track(one.fit, target)).get(1.0, [])
+            row += [cell(record.score(near), strong=True), cell(record.score(near, "power_"))]
+        rows.append(row)
+    head = ["table", "points", "largest difference from what was published"]
+    for target in TARGETS:
+        head += [f"{NAMES[target]} 0.5 to 1 decades ahead: missed by", "the plain power law"]
+    return table(head, rows, caption="The tables, and how well their laws forecast", text=(0,))
+
+
+def _section(
+    anchor: str, one: Reproduction, evidence: Evidence, variables: dict[str, tuple[str, str]], *, guide: bool
+) -> Html:
+    plots = {plot.name: plot for plot in make_plots(evidence)}
+    return tag(
+        "section",
+        tag("h2", one.name, id=f"{anchor}-title"),
+        tag("p", subtitle(evidence), class_="subtitle"),
+        tag("ul", *(tag("li", readable(text)) for text in sentences(one))),
+        _exponents(one),
+        figures([plots[name] for name in PAPER if name in plots], variables, prefix=f"{anchor}-", guide=guide),
+        tag("p", tag("a", "Back to the tables", href="#tables")),
+        id=anchor,
+        aria_labelledby=f"{anchor}-title",
+    )
+
+
+def _exponents(one: Reproduction) -> Html:
+    rows = [_exponent(row) for row in one.compared]
+    head = [
+        "best for", "what", "from", "budgets", "exponent a", "95% interval", "bootstrap 95%", "published", "difference",
+    ]  # fmt: skip
+    return table(head, rows, caption=f"Exponents of {one.name}", text=(0, 1, 2))
+
+
+def _exponent(row: Compared) -> list[Content]:
+    quantity, of = row.quantity, "compute"
+    if quantity == RETURN_OF_LOSS:
+        quantity, of = "return_mean", "dev loss"
+    start = f" from {numbers.budget(row.from_flops)}" if row.from_flops else ""
+    return [
+        NAMES.get(row.target, row.target),
+        tag("span", NAMES.get(quantity, quantity), f" ∝ {of}", tag("sup", "a"), class_="name"),
+        tag("span", {"argmin": "best cells", "vertex": "vertices"}[row.at], class_="name"),
+        join(["no" if row.n is None else str(row.n), tag("small", start)]),
+        "not fitted" if row.exponent is None else _three(row.exponent),
+        _span(row.low, row.high),
+        _span(row.boot_low, row.boot_high),
+        numbers.NOTHING if row.published is None else tag("b", _three(row.published)),
+        numbers.NOTHING if row.difference is None else _three(row.difference, sign=True),
+    ]
+
+
+def _three(value: float, *, sign: bool = False) -> str:
+    """Three decimals, as exponents are published."""
+    shown = f"{value:{'+' if sign else ''}.3f}".replace("-", numbers.MINUS)
+    return shown[1:] if sign and float(f"{value:.3f}") == 0 else shown
+
+
+def _span(low: float | None, high: float | None) -> str:
+    return f"{_three(low)} to {_three(high)}" if numbers.known(low) and numbers.known(high) else numbers.NOTHING
