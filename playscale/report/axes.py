@@ -74,8 +74,9 @@ def log_axis(
     margin = pad * (high - low)
     limits = 10 ** (low - margin), 10 ** (high + margin)
     axis = axes.xaxis if axis_name == "x" else axes.yaxis
-    (axes.set_xscale if axis_name == "x" else axes.set_yscale)("log")
+    # The limits first: a change of scale would look for limits of its own, and warn where there is only one value.
     (axes.set_xlim if axis_name == "x" else axes.set_ylim)(*limits)
+    (axes.set_xscale if axis_name == "x" else axes.set_yscale)("log")
     ticks = log_ticks(*limits)
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())

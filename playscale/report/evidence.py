@@ -33,11 +33,24 @@ class Reference:
     note: str = ""
 
 
+MOST = 5000
+
+
 @dataclass(frozen=True)
 class Evidence:
     fit: Mapping[str, Any]
     points: Sequence[Point]
     references: Sequence[Reference] = ()
+    measured_points: int | None = None  # how many there are where only some are shown
+
+    @classmethod
+    def of(cls, fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()) -> Evidence:
+        """With the points that a page can show: of more than MOST the best of each budget and every k-th."""
+        if len(points) <= MOST:
+            return cls(fit, points, references)
+        kept = {id(point) for target in TARGETS for point in _best_of_budgets(points, target)}
+        kept |= {id(point) for point in points[:: -(-len(points) // MOST)]}
+        return cls(fit, [point for point in points if id(point) in kept], references, len(points))
 
     @cached_property
     def budgets(self) -> list[float]:
@@ -133,6 +146,18 @@ class Evidence:
     def last_fitted_budget(self) -> float | None:
         """The largest budget that was fitted."""
         return max((point.flops for point in self.points if not point.held_out), default=None)
+
+
+def _best_of_budgets(points: Sequence[Point], target: str) -> list[Point]:
+    """The best point of each budget, fitted and held out."""
+    best: dict[tuple[bool, float], Point] = {}
+    budget = 0.0
+    for point in sorted(points, key=lambda point: point.flops):
+        budget = point.flops if point.flops > budget * SAME_BUDGET else budget
+        value, known = getattr(point, target), best.get((point.held_out, budget))
+        if value is not None and (known is None or better(target, value, getattr(known, target))):
+            best[point.held_out, budget] = point
+    return list(best.values())
 
 
 def error_of(point: Point, target: str) -> float | None:

@@ -44,7 +44,7 @@ def write_figures(
 ) -> list[Path]:
     """The report's figures as PNG (150 dpi, on white) under `folder`, which is made if need be; the paths written."""
     paths = []
-    for plot in make_plots(Evidence(fit, points, references)):
+    for plot in make_plots(Evidence.of(fit, points, references)):
         path = folder / f"{plot.name}.png"
         title = textwrap.fill(plot.title, 58)
         title = re.sub(r"\^([\N{MINUS SIGN}-]?[\d.]*\d)", r"$^{\1}$", title)

@@ -21,11 +21,14 @@ def subtitle(evidence: Evidence) -> str:
     """What was measured, in one line."""
     sizes = len({point.size or point.params for point in evidence.points})
     games = sum(point.episodes or 0 for point in evidence.points)
-    counts = ((len(evidence.points), "point"), (sizes, "model size"), (len(evidence.budgets), "compute budget"))
-    parts = [f"{number} {noun}{'s' if number != 1 else ''}" for number, noun in counts]
+    points = evidence.measured_points or len(evidence.points)
+    counts = ((points, "point"), (sizes, "model size"), (len(evidence.budgets), "compute budget"))
+    parts = [f"{number:,} {noun}{'s' if number != 1 else ''}" for number, noun in counts]
     if evidence.budgets:
         parts.append(f"{numbers.budget(evidence.budgets[0])} to {numbers.budget(evidence.budgets[-1])} FLOPs")
-    if games:
+    if points > len(evidence.points):
+        parts.append(f"{len(evidence.points):,} of the points are shown, the best of each budget among them")
+    elif games:
         parts.append(f"{games:,} games played")
     return " · ".join(parts)
 

@@ -36,7 +36,7 @@ def write_report(
     fit: the content of fit.json, with `profiles` and `curves` for the figures; missing parts are left out of the page.
     replays: games to watch, the best first. details: what else to keep of the study, name and text.
     """
-    evidence = Evidence(fit, points, references)
+    evidence = Evidence.of(fit, points, references)
     variables = css_variables(len(evidence.budgets))
     page = Template(asset("template.html")).substitute(
         title=escaped(title),

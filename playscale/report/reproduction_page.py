@@ -45,7 +45,7 @@ def reproduction_page(done: Sequence[Reproduction]) -> str:
     styles = [f":root {{ {shades} }}", asset("style.css")]
     sections: list[Html] = []
     for anchor, one in zip(anchors, done, strict=True):
-        evidence = Evidence(one.fit, one.points)
+        evidence = Evidence.of(one.fit, one.points)
         variables = css_variables(len(evidence.budgets))
         styles.append(f"#{anchor} {{ {css_declarations(variables)} }}")
         sections.append(_section(anchor, one, evidence, variables, guide=not sections))
@@ -62,7 +62,7 @@ def reproduction_page(done: Sequence[Reproduction]) -> str:
 
 def sentences(one: Reproduction) -> list[str]:
     """The chosen law of each target, and how well such a choice forecast a decade ahead."""
-    evidence = Evidence(one.fit, one.points)
+    evidence = Evidence.of(one.fit, one.points)
     laws = [f"Law of the {law_sentence(target, law or {})}." for target, law in (one.fit.get("laws") or {}).items()]
     told = track_sentence(evidence, (evidence.last_fitted_budget() or 0.0) * DECADE)
     return [*laws, told] if told else laws

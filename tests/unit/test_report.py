@@ -16,7 +16,8 @@ from report_study import MANY_BUDGETS, REFERENCES, make_fit, make_points, make_r
 from playscale.points import Point, read_points
 from playscale.report import numbers
 from playscale.report.allocation import method_name
-from playscale.report.evidence import Reference
+from playscale.report.evidence import Evidence, Reference
+from playscale.report.page import subtitle
 from playscale.report.report import write_report
 from playscale.scaling.fit import fit as fit_points
 from playscale.scaling.gpu import hardware
@@ -252,3 +253,16 @@ def test_the_report_needs_no_torch_no_tracker_and_no_game() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_of_very_many_points_the_best_of_each_budget_and_some_others_are_shown() -> None:
+    points = [
+        Point(flops=1e11 * 2 ** (i % 4), params=1e4 + i, samples=1e6, dev_loss=2 - (i == 7001) - 1e-6 * (i % 97))
+        for i in range(20_000)
+    ]
+    shown = Evidence.of({}, points)
+    assert len(shown.points) <= 5000 + 4
+    assert points[7001] in shown.points
+    assert "20,000 points" in subtitle(shown)
+    assert f"{len(shown.points):,} of the points are shown" in subtitle(shown)
+    assert Evidence.of({}, points[:100]).points == points[:100]
