@@ -10,7 +10,8 @@ Shapes: N = T * B samples, C channels, H rows, W columns; convolutions run chann
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,10 @@ from playscale.agents.lstm import LstmCore, State
 from playscale.agents.policy import PolicyOutput
 from playscale.layers import lookup
 
-CHARS, COLORS = 256, 32  # the peer's colour table has 128 rows; recorded terminals use 24 (16 and 8 more in inverse video)
+CHARS, COLORS = (
+    256,
+    32,
+)  # the peer's colour table has 128 rows; recorded terminals use 24 (16 and 8 more in inverse video)
 BLANK = 32 * COLORS  # a space of colour 0
 ACTIONS = 121
 EMBEDDING = 16
@@ -58,7 +62,7 @@ class Shape:
 def mlp(*widths: int) -> nn.Sequential:
     """Linear layers, an ELU behind each."""
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.ELU(inplace=True)]
     return nn.Sequential(*layers)
 
@@ -137,7 +141,7 @@ class CropNet(nn.Module):
         super().__init__()
         channels = (2 * EMBEDDING, 16, 16, 16, 16, 8)
         layers: list[nn.Module] = []
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in itertools.pairwise(channels):
             layers += [nn.Conv2d(before, after, 3, padding=1), nn.ELU(inplace=True)]
         self.convs = nn.Sequential(*layers)
 
@@ -167,7 +171,7 @@ class Twin(nn.Module):
     def initial_state(self, batch: int) -> State:
         return self.core.initial_state(batch, self.head.weight.device)
 
-    def forward(self, batch: Mapping[str, Tensor], state: State) -> PolicyOutput:
+    def forward(self, batch: Mapping[str, Tensor], state: State, resets: Sequence[int] | None = None) -> PolicyOutput:
         done = batch["done"]
         chars = batch["tty_chars"].flatten(0, 1)
         rows = slice(1, 1 + MAP_ROWS)
@@ -184,7 +188,7 @@ class Twin(nn.Module):
             ),
             1,
         )
-        y, state = self.core(self.fc(x).unflatten(0, done.shape), done, state)
+        y, state = self.core(self.fc(x).unflatten(0, done.shape), done, state, resets)
         return PolicyOutput(self.head(y), None, state)
 
     def table(self) -> Tensor:
@@ -195,7 +199,7 @@ class Twin(nn.Module):
     @torch.no_grad()
     def load_peer(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights of the peer's state_dict."""
-        own = {name: value for name, value in self.state_dict(keep_vars=True).items()}
+        own = dict(self.state_dict(keep_vars=True))
         for name, value in renamed(weights).items():
             own.pop(name).copy_(value)
         assert not own, f"weights the peer has not: {', '.join(own)}"
@@ -211,22 +215,23 @@ def crop(cells: Tensor, cursor: Tensor) -> Tensor:
     return padded.gather(1, corner[:, None] + offsets).view(-1, CROP, CROP).long()
 
 
-def conv_of_lookup(cells: Tensor, table: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def conv_of_lookup(cells: Tensor, table: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """3x3 convolution (padded by 1) of the looked up cells [N, H, W]: [N, C, H, W], channels-last.
 
-    A convolution of looked up rows is the sum of 9 looked up rows: row v of tap k is table[v] @ weight[k]. On a CPU that
-    costs the table's product once instead of 15 MFLOP a sample, forward and twice backward.
+    A convolution of looked up rows is the sum of 9 looked up rows: row v of tap k is table[v] @ weight[k]. On a CPU
+    that costs the table's product once instead of 15 MFLOP a sample, forward and twice backward.
     """
     if cells.device.type != "cpu":
         x = lookup(table, cells.long())
         return F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1)
+    assert bias is not None
     C = len(weight)
     taps = table @ weight.permute(1, 2, 3, 0).reshape(table.shape[1], 9 * C) + F.pad(bias, (4 * C, 4 * C))
     return SumOfTaps.apply(cells, F.pad(taps, (0, 0, 0, 1))).permute(0, 3, 1, 2)  # the last row: beyond the edge
 
 
 class SumOfTaps(torch.autograd.Function):
-    """Cells [N, H, W], taps [V + 1, 9 * C]: [N, H, W, C], at each place the taps of the 3 x 3 cells around it summed."""
+    """Cells [N, H, W], taps [V + 1, 9 * C]: [N, H, W, C], at each place the sum of the 3 x 3 cells' taps."""
 
     @staticmethod
     def forward(ctx: Any, cells: Tensor, taps: Tensor) -> Tensor:
@@ -241,7 +246,7 @@ class SumOfTaps(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         """Most cells are one and the same blank: its row is the sum over all cells, less that over the others."""
         (cells,) = ctx.saved_tensors
-        N, H, W, C = grad.shape
+        _, H, W, C = grad.shape
         flat = cells.flatten().long()
         place = (flat != BLANK).nonzero().flatten()
         wide = W + 2
@@ -258,40 +263,37 @@ class SumOfTaps(torch.autograd.Function):
         return None, taps
 
 
+PEER_PARTS = (
+    ("topline_encoder.msg_fwd.0.weight", "message.rows"),
+    ("topline_encoder.msg_fwd.0.bias", "message.bias"),
+    ("topline_encoder.msg_fwd.2.", "message.rest.0."),
+    ("bottomline_encoder.conv_net.", "status.convs."),
+    ("bottomline_encoder.fwd_net.", "status.rest."),
+    ("screen_encoder.char_embeddings.weight", "char"),
+    ("screen_encoder.color_embeddings.weight", "color"),
+    ("screen_encoder.fc_head.", "map.rest."),
+    ("extract_crop_representation.", "crop.convs."),
+    ("core.", "core.lstm."),
+    ("policy.", "head."),
+    ("fc.", "fc."),
+)
+"""The peer's names and ours; the map's stages are in `stage_name`. What else it holds takes no part in imitation."""
+
+
 def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The peer's weights by our names, in our layouts."""
+    """The peer's weights (or their gradients) by our names, in our layouts."""
     out: dict[str, Tensor] = {}
-    bottom, screen = "bottomline_encoder.", "screen_encoder."
     for name, value in weights.items():
-        head, _, rest = name.partition(".")
-        if head in ("reward_sum", "reward_m2", "reward_count", "baseline", "crop"):
+        if name.startswith("screen_encoder.conv_net."):
+            out[stage_name(name.removeprefix("screen_encoder.conv_net."))] = value
             continue
-        if name == "topline_encoder.msg_fwd.0.weight":
-            out["message.rows"] = value.t()
-        elif name == "topline_encoder.msg_fwd.0.bias":
-            out["message.bias"] = value
-        elif head == "topline_encoder":
-            out[f"message.rest.0.{rest.rpartition('.')[2]}"] = value
-        elif name.startswith(bottom + "conv_net."):
-            out["status.convs." + rest.removeprefix("conv_net.")] = value[:, :, None] if value.ndim == 3 else value
-        elif name.startswith(bottom):
-            out["status.rest." + rest.removeprefix("fwd_net.")] = value
-        elif name == screen + "char_embeddings.weight":
-            out["char"] = value
-        elif name == screen + "color_embeddings.weight":
-            out["color"] = value[:COLORS]
-        elif name.startswith(screen + "fc_head."):
-            out["map.rest." + rest.removeprefix("fc_head.")] = value
-        elif name.startswith(screen + "conv_net."):
-            out |= {stage_name(rest.removeprefix("conv_net.")): value}
-        elif head == "extract_crop_representation":
-            out[f"crop.convs.{rest}"] = value
-        elif head == "core":
-            out[f"core.lstm.{rest}"] = value
-        elif head == "policy":
-            out[f"head.{rest}"] = value
-        else:
-            out[name] = value
+        for theirs, ours in PEER_PARTS:
+            if name.startswith(theirs):
+                own = ours + name.removeprefix(theirs)
+                out[own] = value[:, :, None] if own.startswith("status.convs.") and value.ndim == 3 else value
+                break
+    out["message.rows"] = out["message.rows"].t()
+    out["color"] = out["color"][:COLORS]
     return out
 
 

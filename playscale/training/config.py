@@ -21,6 +21,7 @@ class Training(BaseModel):
     cooldown: float = Field(default=0.0, ge=0, lt=1, description="fraction of a budget's steps spent decaying to zero")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on CUDA, else fp32")
     device: str = "auto"
+    compile: bool = Field(default=False, description="compile what comes before the core (CUDA graphs on a GPU)")
     dev_samples: int = Field(default=8192, ge=1, description="transitions of the dev games that dev loss is taken on")
     save_seconds: float = Field(default=60.0, gt=0, description="longest time between two saves of the resume state")
 
