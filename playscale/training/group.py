@@ -85,6 +85,11 @@ class Group:
             dist.barrier()
 
 
+def first_process() -> bool:
+    """Whether this is the first of torchrun's processes, or none of them; asked before they have met."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def process_group() -> Iterator[Group]:
     """The group that torchrun's environment variables tell of; a group of one without them."""
