@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+
 from benchmarks.planted import LAWS, analyse, expected, summarise
 
 DRAWS = 20
