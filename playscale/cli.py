@@ -103,11 +103,12 @@ def train_bc(
     out: Out,
     core: Annotated[Core, typer.Option(help="The recurrent core.")] = Core.lstm,
     seed: Annotated[int, typer.Option(help="Of the initial weights and the order of games.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Games side by side in a batch.")] = 8,
-    unroll: Annotated[int, typer.Option(min=1, help="Transitions of each game in a batch.")] = 16,
+    batch: Annotated[int | None, typer.Option(min=1, help="Games side by side in a batch. Default: by size.")] = None,
+    unroll: Annotated[int | None, typer.Option(min=1, help="Transitions of each in a batch. Default: by size.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: by model size.")] = None,
     cooldown: Annotated[float, typer.Option(help="Share of each budget spent on a linear cooldown branch.")] = 0.0,
     precision: Annotated[Precision, typer.Option(help="auto: bf16 on CUDA, else fp32.")] = Precision.auto,
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile what precedes the core (for a GPU).")] = False,
     dev_samples: Annotated[int, typer.Option(min=1, help="Transitions that dev loss is taken on.")] = 8192,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     experiment: Experiment = None,
@@ -118,24 +119,32 @@ def train_bc(
     \b
     Example:
       playscale train bc --corpus corpus --size 10k --budgets 5e9,1e10 --out train-10k
+    On several GPUs:
+      torchrun --nproc-per-node 2 -m playscale.cli train bc ...
     """
     from playscale.console import points_table, progress, show
     from playscale.training.bc import train_bc as run
     from playscale.training.config import TrainConfig
+    from playscale.training.group import first_process
 
-    config = TrainConfig(
-        size=size,
-        budgets=tuple(sorted(_numbers(budgets, "--budgets"))),
-        core=core.value,
-        seed=seed,
-        batch=batch,
-        unroll=unroll,
-        learning_rate=learning_rate,
-        cooldown=cooldown,
-        precision=precision.value,
-        dev_samples=dev_samples,
-        device=device,
-    )
+    values = {
+        "size": size,
+        "budgets": sorted(_numbers(budgets, "--budgets")),
+        "core": core.value,
+        "seed": seed,
+        "batch": batch,
+        "unroll": unroll,
+        "learning_rate": learning_rate,
+        "cooldown": cooldown,
+        "precision": precision.value,
+        "compile": compile_,
+        "dev_samples": dev_samples,
+        "device": device,
+    }
+    config = TrainConfig.model_validate(values)
+    if not first_process():  # of several under torchrun, one tells and tracks
+        run(corpus, out, config)
+        return
     with progress("train") as report:
         if experiment:
             from playscale.steps import train_tracked

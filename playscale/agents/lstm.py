@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,13 +29,16 @@ class LstmCore(nn.Module):
         shape = (batch, self.lstm.num_layers, self.lstm.hidden_size)
         return {"hidden": torch.zeros(shape, device=device), "cell": torch.zeros(shape, device=device)}
 
-    def forward(self, x: Tensor, done: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Tensor, done: Tensor, state: State, resets: Sequence[int] | None = None
+    ) -> tuple[Tensor, State]:
         """Inputs x [T, B, h], done [T, B], state [B, layers, h] each: outputs [T, B, h], detached state.
 
-        Games are long, so an unroll is run as the few segments between resets, each in one fused call.
+        Games are long, so an unroll is run as the few segments between resets, each in one fused call. `resets`: the
+        steps before which a column is reset, see reset_steps; None: read off `done`, which waits for the device.
         """
         hidden, cell = (state[key].to(x.dtype).transpose(0, 1).contiguous() for key in ("hidden", "cell"))
-        resets = done.any(1).nonzero().flatten().tolist()  # the one wait for the device
+        resets = reset_steps(done) if resets is None else resets
         edges = sorted({0, *resets, len(x)})
         outputs = []
         for start, end in itertools.pairwise(edges):
@@ -46,6 +50,11 @@ class LstmCore(nn.Module):
         after = {"hidden": hidden, "cell": cell}
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return joined, {key: value.detach().transpose(0, 1).float() for key, value in after.items()}
+
+
+def reset_steps(done: Tensor) -> list[int]:
+    """The steps t at which any column of done [T, B] begins a new game."""
+    return done.any(1).nonzero().flatten().tolist()
 
 
 def lstm_params(width: int, layers: int) -> int:

@@ -5,7 +5,7 @@ Shapes: T unroll, B batch, N = T * B samples, A actions, h width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -88,18 +88,22 @@ class Policy(nn.Module):
         """The state before a game, every tensor [B, ...]; on the policy's own device when none is named."""
         return self.core.initial_state(batch, device or self.head.weight.device)
 
-    def forward(self, batch: Mapping[str, Tensor], state: State) -> PolicyOutput:
+    def forward(self, batch: Mapping[str, Tensor], state: State, resets: Sequence[int] | None = None) -> PolicyOutput:
         """`batch`: the game's columns [T, B, ...], prev_action i64 [T, B], done bool [T, B].
 
-        done[t, b] resets column b before step t. Other keys are ignored.
+        done[t, b] resets column b before step t. Other keys are ignored. `resets`: the steps with any such reset, for a
+        caller that knows them without asking the device.
         """
         done = batch["done"]
         observation = {name: batch[name].flatten(0, 1) for name in self.columns}
-        x = self.encoder(observation, batch["prev_action"].flatten())
-        x = F.relu(self.fc2(F.relu(self.fc1(x)))).unflatten(0, done.shape)
-        y, state = self.core(x, done, state)
+        x = self.features(observation, batch["prev_action"].flatten()).unflatten(0, done.shape)
+        y, state = self.core(x, done, state, resets)
         value = None if self.value is None else self.value(y).squeeze(2)
         return PolicyOutput(self.head(y), value, state)
+
+    def features(self, observation: dict[str, Tensor], prev_action: Tensor) -> Tensor:
+        """What the core sees of each sample [N, h]: everything before it, which knows no time."""
+        return F.relu(self.fc2(F.relu(self.fc1(self.encoder(observation, prev_action)))))
 
 
 def make_encoder(config: PolicyConfig) -> nn.Module:

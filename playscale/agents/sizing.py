@@ -7,7 +7,6 @@ formula (the encoder's on the meta device), so a size takes milliseconds however
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -15,6 +14,7 @@ import torch
 
 from playscale.agents.lstm import lstm_params
 from playscale.agents.policy import CORES, PolicyConfig
+from playscale.agents.size import parse_size
 from playscale.agents.transformer import transformer_params
 from playscale.games.game import Game
 
@@ -23,19 +23,6 @@ CLOSE_ENOUGH = 0.015  # a rounder width is preferred as long as the count is thi
 STEPS = (64, 32, 16, 8, 4, 2)
 NUDGES = (1.0, 0.97, 1.03, 0.94, 1.06, 0.91, 1.09)
 CONTEXT = 128  # steps the transformer sees
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
-SMALLEST, LARGEST = 8_000, 1_000_000_000
-
-
-def parse_size(size: str) -> int:
-    """250_000 of "250k"; ValueError for what is not a count, or not between the smallest and the largest."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmb]?)", size.strip().lower())
-    if match is None:
-        raise ValueError(f"size {size!r} is not a parameter count: write it like 30k, 1.5M or 500M")
-    count = round(float(match[1]) * UNITS[match[2]])
-    if not SMALLEST <= count <= LARGEST:
-        raise ValueError(f"size {size!r} is out of range: the smallest is {SMALLEST // 1000}k, the largest 1000M")
-    return count
 
 
 def config_for_size(game: Game, size: str, core: str) -> PolicyConfig:

@@ -7,6 +7,8 @@ stay small however long the game.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,8 +38,14 @@ class TransformerCore(nn.Module):
             "valid": torch.zeros(batch, self.past, dtype=torch.bool, device=device),
         }
 
-    def forward(self, x: Tensor, done: Tensor, state: State) -> tuple[Tensor, State]:
-        """Inputs x [T, B, h], done [T, B], state [B, ...]: outputs [T, B, h] and the detached state after them."""
+    def forward(
+        self, x: Tensor, done: Tensor, state: State, resets: Sequence[int] | None = None
+    ) -> tuple[Tensor, State]:
+        """Inputs x [T, B, h], done [T, B], state [B, ...]: outputs [T, B, h] and the detached state after them.
+
+        Resets are in the mask; `resets`, which the LSTM needs, are not looked at.
+        """
+        del resets
         game = F.pad(done.t().cumsum(1), (self.past, 0))  # [B, W - 1 + T]; the state belongs to game 0
         exists = F.pad(state["valid"], (0, len(x)), value=True)
         mask = self.mask(game, exists)

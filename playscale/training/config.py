@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from playscale.training.unroll import recipe_batch
+
 
 class Training(BaseModel):
-    """How every model of a study is trained. A sample is one transition."""
+    """How every model of a study is trained. A sample is one transition.
+
+    `batch` and `unroll`, where not given, follow from the model's size: see training/unroll.py.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    batch: int = Field(default=8, ge=1, description="columns: games played side by side")
-    unroll: int = Field(default=16, ge=1, description="transitions a column between two optimizer steps")
+    batch: int | None = Field(default=None, ge=1, description="columns: games played side by side (None: by size)")
+    unroll: int | None = Field(default=None, ge=1, description="transitions a column between two optimizer steps")
     learning_rate: float | None = Field(default=None, gt=0, description="None: the recipe of training/schedule.py")
     warmup_steps: int = Field(default=20, ge=0, description="optimizer steps of linear warm-up")
     clip_norm: float = Field(default=1.0, gt=0, description="largest global norm of a gradient")
     cooldown: float = Field(default=0.0, ge=0, lt=1, description="fraction of a budget's steps spent decaying to zero")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on CUDA, else fp32")
     device: str = "auto"
+    compile: bool = Field(default=False, description="compile what comes before the core (CUDA graphs on a GPU)")
     dev_samples: int = Field(default=8192, ge=1, description="transitions of the dev games that dev loss is taken on")
     save_seconds: float = Field(default=60.0, gt=0, description="longest time between two saves of the resume state")
 
@@ -33,10 +39,23 @@ class TrainConfig(Training):
     """
 
     size: str
+    batch: int = Field(ge=1)  # type: ignore[assignment] # a run's are known
+    unroll: int = Field(ge=1)  # type: ignore[assignment]
     budgets: tuple[float, ...]
     held_out: tuple[float, ...] = ()
     core: Literal["lstm", "transformer"] = "lstm"
     seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _batch_by_size(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        given = {name: value for name, value in values.items() if name not in ("batch", "unroll") or value is not None}
+        if "size" not in given or {"batch", "unroll"} <= given.keys():
+            return given
+        batch, unroll = recipe_batch(str(given["size"]))
+        return {"batch": batch, "unroll": unroll} | given
 
     @model_validator(mode="after")
     def _budgets_are_budgets(self) -> Self:

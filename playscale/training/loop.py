@@ -8,27 +8,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from playscale.corpus.corpus import Corpus
 from playscale.tracking.tracker import Tracker
-from playscale.training.batches import Batch, batches
+from playscale.training.batches import batches
 from playscale.training.config import TrainConfig
 from playscale.training.dev_loss import DevLoss, dev_loss
-from playscale.training.device import autocast
+from playscale.training.group import Group
+from playscale.training.learner import Learner, Loss, compile_features
 from playscale.training.meter import NonFiniteError
-from playscale.training.optimizer import set_rate
 from playscale.training.run_state import RunState, save_state
 
 REPORT_SECONDS = 30.0
 SETTLE_STEPS = 50
 """Steps between two looks at the losses on an accelerator, where a look waits for the device. A CPU looks at each."""
-
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,7 @@ class Setting:
     loss: Loss
     tracker: Tracker
     progress: Callable[[str, float], None]
+    group: Group = field(default_factory=Group)
 
 
 @dataclass(frozen=True)
@@ -63,19 +61,22 @@ class Stretch:
 
 def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
     """Train `state` up to step `stretch.until`, in place, and save it. NonFiniteError: the last save is a good one."""
-    config, watch = setting.config, state.watch
+    config, watch, group = setting.config, state.watch, setting.group
+    learner = make_learner(setting, state)
     settle_every = 1 if setting.device.type == "cpu" else min(SETTLE_STEPS, setting.report_steps)
     saved = reported = time.monotonic()
     clock, samples = watch.training, 0
     stream = setting.corpus.stream(
         batch=config.batch, unroll=config.unroll, split="train", seed=config.seed, start=state.step
     )
-    with closing(batches(stream, setting.device)) as unrolls:
+    with closing(batches(stream, setting.device, group.columns(config.batch))) as unrolls:
         while state.step < stretch.until:
             with watch.spent("data"):
                 batch = next(unrolls)
             with watch.spent("step"):
-                train_step(setting, state, batch, stretch.rate(state.step))
+                loss, grad_norm, state.recurrent = learner.step(batch, state.recurrent, stretch.rate(state.step))
+                state.step += 1
+                state.meter.add(state.step, loss, grad_norm, batch.game_ids)
                 if state.meter.pending >= settle_every:
                     settle(setting, state)
             samples += config.samples_per_step
@@ -87,25 +88,19 @@ def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
                 clock, samples, reported = watch.training, 0, now
             if state.step in setting.dev_steps and not stretch.branch:
                 measure(setting, state)
-            if now - saved > config.save_seconds:
+            if state.step % settle_every == 0 and group.share(now - saved > config.save_seconds):
                 save(setting, state, stretch.folder)
                 saved = now
     save(setting, state, stretch.folder)
 
 
-def train_step(setting: Setting, state: RunState, batch: Batch, rate: float) -> None:
-    """One optimizer step on one unroll [T, B]; the recurrent state goes on into the next."""
-    with autocast(setting.device, setting.precision):
-        logits, _, recurrent = state.policy(batch.tensors, state.recurrent)
-    loss = setting.loss(logits.float(), batch.tensors["action"], batch.tensors["valid"])
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    grad_norm = torch.nn.utils.clip_grad_norm_(state.policy.parameters(), setting.config.clip_norm)
-    set_rate(state.optimizer, rate)
-    state.optimizer.step()
-    state.recurrent = recurrent
-    state.step += 1
-    state.meter.add(state.step, loss, grad_norm, batch.game_ids)
+def make_learner(setting: Setting, state: RunState) -> Learner:
+    config, device = setting.config, setting.device
+    if config.compile:
+        compile_features(state.policy, device)
+    return Learner(
+        state.policy, state.optimizer, setting.loss, config.clip_norm, device, setting.precision, setting.group
+    )
 
 
 def settle(setting: Setting, state: RunState) -> None:
@@ -130,10 +125,18 @@ def report(setting: Setting, state: RunState, stretch: Stretch, samples_per_seco
 
 
 def measure(setting: Setting, state: RunState, name: str = "dev_loss") -> DevLoss:
-    """The dev loss of the policy as it is now, logged; NonFiniteError when it is not finite."""
+    """The dev loss of the policy as it is now, logged; NonFiniteError when it is not finite.
+
+    The group's first process takes it.
+    """
+    config, group = setting.config, setting.group
     with state.watch.spent("dev"):
-        found = dev_loss(state.policy, setting.corpus, setting.config.dev_samples, setting.device, setting.precision)
-    samples = state.step * setting.config.samples_per_step
+        found: DevLoss = group.share(
+            dev_loss(state.policy, setting.corpus, config.dev_samples, setting.device, setting.precision)
+            if group.first
+            else None
+        )
+    samples = state.step * config.samples_per_step
     if not found.finite:
         raise NonFiniteError("dev loss", found.loss, state.step, samples, ["of the dev split"])
     setting.tracker.log_metrics({name: found.loss}, samples)
@@ -141,7 +144,13 @@ def measure(setting: Setting, state: RunState, name: str = "dev_loss") -> DevLos
 
 
 def save(setting: Setting, state: RunState, folder: Path) -> None:
-    """Save the state to go on from, after a look at its losses: a save is always a good one."""
+    """Save the state to go on from, after a look at its losses: a save is always a good one.
+
+    What is saved is that of all columns, so that a run can go on with another number of processes.
+    """
     settle(setting, state)
     with state.watch.spent("save"):
-        save_state(folder, state)
+        whole = replace(state, recurrent=setting.group.gather(state.recurrent))
+        with setting.group.in_turn():
+            if setting.group.first:
+                save_state(folder, whole)

@@ -138,7 +138,8 @@ class Run:
             "seconds": state.watch.seconds,
             "corpus": setting.corpus.digest,
         }
-        save_checkpoint(self.checkpoint(cell.budget), state.policy, meta)
+        if setting.group.first:
+            save_checkpoint(self.checkpoint(cell.budget), state.policy, meta)
         return point
 
     def publish(self, points: Mapping[float, Point]) -> None:

@@ -10,7 +10,7 @@ from playscale.storage import read_json, write_json
 from playscale.training.config import TrainConfig
 
 SCHEMA = 1
-FREE = ("budgets", "held_out", "device", "save_seconds")
+FREE = ("budgets", "held_out", "device", "save_seconds", "compile")
 """What may differ when a run goes on: cells can be added and relabelled, the machine can be another."""
 
 
@@ -23,11 +23,11 @@ def claim(out: Path, config: TrainConfig, corpus: Corpus) -> None:
         "config": config.model_dump(mode="json"),
         "corpus": {"uri": str(corpus.uri), "digest": corpus.digest, "game": corpus.game},
     }
-    if path.is_file():
-        differences = _differences(read_json(path), record)
-        if differences:
-            raise ValueError(f"{out} holds another run ({'; '.join(differences)}): use another output directory")
-    write_json(path, record)
+    found = read_json(path) if path.is_file() else None
+    if found is not None and (differences := _differences(found, record)):
+        raise ValueError(f"{out} holds another run ({'; '.join(differences)}): use another output directory")
+    if found != record:
+        write_json(path, record)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -1,0 +1,192 @@
+"""One side of the training benchmark, in a process of its own: it waits for a word, trains for a moment, says how fast.
+
+    python -m benchmarks.contender '{"kind": "policy", "size": "1M", ...}'
+
+A process of its own, because its allocator, threads and compiled code are part of how a side does the work. It prints
+a line of JSON when it is ready (what it is, its first losses), then one for each line of seconds it reads.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.twin import Shape, Twin
+from benchmarks.unrolls import load_unrolls
+from playscale.training.batches import Batch
+
+RATE, CLIP = 1e-4, 1.0
+WARM_UP = 3
+MATMUL = 2048  # rows and columns of the product that stands for what the hardware can do
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Who trains on what. kind: peer, twin (of its layers) or policy (ours)."""
+
+    kind: str
+    unrolls: str
+    unroll: int
+    batch: int
+    precision: str
+    width: int = 0
+    peer: str = ""
+    size: str = ""
+    core: str = "lstm"
+    compile: bool = False
+
+
+def import_peer(folder: Path) -> type[nn.Module]:
+    """The peer's policy class. ValueError when it is not there.
+
+    Its modules import packages for sampling and for playing (transformers, gym) that training never calls; empty ones
+    stand in for them where they are not installed.
+    """
+    if not (folder / "il_scale/nethack/v1/net.py").is_file():
+        raise ValueError(f"--peer {folder}: no il_scale/nethack/v1/net.py in it (princeton-nlp/il-scaling-in-games)")
+    sys.path.insert(0, str(folder))
+    for name, attributes in (("transformers", ("TopPLogitsWarper", "TopKLogitsWarper")), ("gym", ())):
+        try:
+            __import__(name)
+        except ImportError:
+            module = types.ModuleType(name)
+            for attribute in attributes:
+                setattr(module, attribute, lambda *_: None)
+            sys.modules[name] = module
+    from il_scale.nethack.v1.net import NetHackNetTtyrec  # type: ignore[import-not-found]
+
+    return NetHackNetTtyrec
+
+
+def peer_step(net: Any, entry: Entry, device: torch.device) -> Callable[[Batch], torch.Tensor]:
+    """The peer's training step as its trainer does it: autocast, cross-entropy, clipping, Adam."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
+    state = tuple(value.to(device) for value in net.initial_state(entry.batch))
+
+    def step(batch: Batch) -> torch.Tensor:
+        nonlocal state
+        frames = {name: batch.tensors[name][:, :, None] for name in ("tty_chars", "tty_colors")}
+        with torch.autocast(device.type, torch.bfloat16, enabled=entry.precision == "bf16"):
+            output, after = net(batch.tensors | frames, state)
+            loss = F.cross_entropy(output["policy_logits"].flatten(0, 1), batch.tensors["action"].flatten())
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), CLIP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        state = tuple(value.detach() for value in after)
+        return loss.detach()
+
+    return step
+
+
+def our_step(policy: Any, entry: Entry, device: torch.device) -> Callable[[Batch], torch.Tensor]:
+    """Ours: playscale's Learner, on the policy or on the twin."""
+    from playscale.training.allocator import keep_freed_memory
+    from playscale.training.bc import bc_loss
+    from playscale.training.learner import Learner, compile_features
+    from playscale.training.optimizer import make_adam
+
+    if device.type == "cpu":
+        keep_freed_memory()
+    if entry.compile:
+        compile_features(policy, device)
+    learner = Learner(policy, make_adam(policy), bc_loss, CLIP, device, entry.precision)
+    state = policy.initial_state(entry.batch)
+
+    def step(batch: Batch) -> torch.Tensor:
+        nonlocal state
+        loss, _, state = learner.step(batch, state, RATE)
+        return loss
+
+    return step
+
+
+def make(entry: Entry, device: torch.device) -> tuple[nn.Module, Callable[[Batch], torch.Tensor]]:
+    torch.manual_seed(0)
+    if entry.kind == "policy":
+        from playscale.agents.policy import build_policy
+        from playscale.agents.sizing import config_for_size
+        from playscale.games.game import get_game
+
+        policy = build_policy(config_for_size(get_game("nethack"), entry.size, entry.core), device)
+        return policy, our_step(policy, entry, device)
+    shape = Shape(entry.width)
+    peer = import_peer(Path(entry.peer))(**shape.peer) if entry.peer else None
+    if entry.kind == "peer":
+        assert peer is not None
+        return peer.to(device), peer_step(peer.to(device), entry, device)
+    twin = Twin(shape)
+    if peer is not None:
+        twin.load_peer(peer.state_dict())  # the same weights: the first losses must be equal
+    return twin.to(device), our_step(twin.to(device), entry, device)
+
+
+def matmul_rate(device: torch.device, precision: str, seconds: float = 0.5) -> float:
+    """FLOP/s of a large square matrix product in that precision."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(MATMUL, MATMUL, device=device).to(dtype) for _ in range(2))
+    a @ b
+    done, start = 0, _now(device)
+    while (spent := _now(device) - start) < seconds:
+        for _ in range(4):
+            a @ b
+        done += 4
+    return done * 2 * MATMUL**3 / spent
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, everything queued on the device done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def measure(step: Callable[[Batch], torch.Tensor], batches: Iterator[Batch], device: torch.device, s: float) -> float:
+    """Seconds a step, over at least `s` seconds. The device is waited for at the ends alone."""
+    steps, start = 0, _now(device)
+    while True:
+        step(next(batches))
+        steps += 1
+        if (device.type == "cpu" or steps % 20 == 0) and (spent := _now(device) - start) >= s:
+            return spent / steps
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the device's peak, or the process's largest resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> None:
+    entry = Entry(**json.loads(sys.argv[1]))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    before = peak_memory(device)
+    net, step = make(entry, device)
+    batches = cycle(load_unrolls(Path(entry.unrolls), entry.unroll, device))
+    losses = [step(next(batches)).item() for _ in range(WARM_UP)]
+    params = sum(value.numel() for value in net.parameters())
+    say(asdict(entry) | {"losses": losses, "params": params, "memory": peak_memory(device) - before})
+    for line in sys.stdin:
+        matmul = matmul_rate(device, entry.precision)
+        say({"seconds": measure(step, batches, device, float(line)), "matmul": matmul})
+
+
+def say(value: dict[str, Any]) -> None:
+    print(json.dumps(value), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The processes that train one model together, as torchrun starts them: each takes some of a batch's columns.
+
+`torchrun --nproc-per-node N -m playscale.cli train bc ...` starts N of them. Started without it, a process is a group
+of its own, and everything here does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Group:
+    """One process of `size`. The first (rank 0) writes what the run leaves: saves, checkpoints, points, curves."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def columns(self, batch: int) -> slice:
+        """Its own of a global batch's columns; ValueError when they cannot be dealt out evenly."""
+        if batch % self.size:
+            raise ValueError(f"a batch of {batch} columns cannot be dealt out evenly to {self.size} processes")
+        share = batch // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def device(self, device: torch.device) -> torch.device:
+        """Each process of a machine takes the CUDA device of its local rank."""
+        if self.size == 1 or device.type != "cuda":
+            return device
+        own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(own)
+        return own
+
+    def wrap(self, policy: nn.Module) -> nn.Module:
+        """The policy to call forward on: its gradients become the means over the group, while they are computed."""
+        if self.size == 1:
+            return policy
+        return nn.parallel.DistributedDataParallel(policy, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over the group of a tensor that each process holds. Nobody waits for a device."""
+        if self.size > 1:
+            value = value / self.size
+            dist.all_reduce(value)
+        return value
+
+    def share(self, value: Any) -> Any:
+        """The first process's value, whatever the others gave (any object, on the host)."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+    def gather(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The recurrent state of all columns [B, ...] from each process's own."""
+        if self.size == 1:
+            return state
+        whole = {}
+        for name, value in state.items():
+            parts = [torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(self.size)]
+            dist.all_gather(parts, value.contiguous())
+            whole[name] = torch.cat(parts)
+        return whole
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """What is inside is done by the first process, then by the others."""
+        if self.size > 1 and not self.first:
+            dist.barrier()
+        yield
+        if self.size > 1 and self.first:
+            dist.barrier()
+
+
+def first_process() -> bool:
+    """Whether this is the first of torchrun's processes, or none of them; asked before they have met."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def process_group() -> Iterator[Group]:
+    """The group that torchrun's environment variables tell of; a group of one without them."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or dist.is_initialized():
+        yield Group(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Group()
+        return
+    dist.init_process_group()  # gloo for tensors of the CPU, NCCL for those of CUDA
+    try:
+        yield Group(dist.get_rank(), size)
+    finally:
+        dist.destroy_process_group()
