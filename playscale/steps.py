@@ -75,15 +75,16 @@ def collect(spec: str, out: str) -> str:
         if source is None:
             return work.spec.source.games or ""
         games = work.out / "games"
-        collect_games(
-            work.spec.game,
-            source.games,
-            games,
-            seed=source.seed,
-            workers=os.cpu_count() or 1,
-            max_steps=source.max_steps,
-            progress=progress,
-        )
+        with progress.spent("play"):
+            collect_games(
+                work.spec.game,
+                source.games,
+                games,
+                seed=source.seed,
+                workers=os.cpu_count() or 1,
+                max_steps=source.max_steps,
+                progress=progress,
+            )
         return str(games)
 
 
@@ -95,7 +96,8 @@ def prepare(spec: str, games: str, out: str) -> str:
     with _step("prepare", spec, out) as (work, progress):
         if work.spec.source.corpus:
             return str(Corpus.open(work.spec.source.corpus).uri)
-        return str(prepare_corpus(games, work.out / "corpus", game=work.spec.game, progress=progress).uri)
+        with progress.spent("decode"):
+            return str(prepare_corpus(games, work.out / "corpus", game=work.spec.game, progress=progress).uri)
 
 
 def plan(spec: str, corpus: str, out: str, tracking_uri: str) -> list[str]:
@@ -109,11 +111,13 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str) -> list[str]:
     from playscale.training.plan import plan_grid
 
     with _step("plan", spec, out, tracking_uri) as (work, progress):
-        games = Corpus.open(corpus)
-        grid = plan_grid(work.spec.game, work.spec.runs(), games)
-        baseline = {"corpus": str(games.uri), "bigram_dev_loss": bigram_cross_entropy(games)}
+        with progress.spent("plan"):
+            games = Corpus.open(corpus)
+            grid = plan_grid(work.spec.game, work.spec.runs(), games)
+            baseline = {"corpus": str(games.uri), "bigram_dev_loss": bigram_cross_entropy(games)}
         write_json(work.out / "plan.json", grid.to_dict() | baseline)
-        work.experiment()
+        with progress.spent("tracking"):
+            work.experiment()
         progress(grid.summary(), 1.0)
         return list(grid.runs)
 
