@@ -19,7 +19,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +31,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench import Options, Row
-from playscale.games.game import Column, Env, Game, Observation, Player, get_game
+from benchmarks.rounds import alternate, row
+from playscale.games.game import Column, Env, Observation, Player, get_game
 from playscale.rollout.agent import Agent, play
 from playscale.rollout.child import Child, Handler, serve
 from playscale.rollout.episode import Task
@@ -54,48 +55,37 @@ def run(options: Options) -> list[Row]:
     """Each size with two workers a core, then one of them with 1, 2, 4 and 8 workers."""
     cores = os.cpu_count() or 1
     plan = [(size, 2 * cores) for size in SIZES] + [(SCALED, count) for count in WORKERS if count != 2 * cores]
-    rows = []
-    for size, workers in plan:
-        with TemporaryDirectory() as folder:
-            played = _record(size, Path(folder))
-            rounds = [_round(played, workers, options.seconds) for _ in range(options.rounds)]
-        rows.append(_row(f"rollout {size}, {workers} workers", rounds, {"workers": workers, "rows": ROWS["cpu"]}))
-    return rows
+    return [_measure(size, workers, options) for size, workers in plan]
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Steps/s of one round."""
-
-    environments: float
-    forward: float
-    rollout: float
-
-    @property
-    def roofline(self) -> float:
-        """Of environments and forwards that share the processors."""
-        return 1 / (1 / self.environments + 1 / self.forward)
-
-
-def _row(name: str, rounds: Sequence[Rates], detail: dict[str, Any]) -> Row:
-    ratios = [each.rollout / each.roofline for each in rounds]
-    rates = {part: statistics.median(getattr(r, part) for r in rounds) for part in ("environments", "forward")}
-    slower = statistics.median(each.rollout / min(each.environments, each.forward) for each in rounds)
-    return Row(
-        name,
-        "steps/s",
-        ours=statistics.median(each.rollout for each in rounds),
-        peer=statistics.median(each.roofline for each in rounds),
-        ratio=statistics.median(ratios),
-        spread=(max(ratios) - min(ratios)) / statistics.median(ratios),
-        detail=rates | {"of_the_slower": slower} | detail,
-    )
-
-
-def _round(played: Played, workers: int, seconds: float) -> Rates:
+def _measure(size: str, workers: int, options: Options) -> Row:
+    """The rollout beside what cannot be exceeded, with the three rates that went into it."""
     used = min(workers, os.cpu_count() or 1)
-    return Rates(
-        _environments(played, used, seconds), _forward(played, used, seconds), _rollout(played, workers, used, seconds)
+    with TemporaryDirectory() as folder:
+        played = _record(size, Path(folder))
+        rates = alternate(
+            {
+                "environments": partial(_environments, played, used, options.seconds),
+                "forward": partial(_forward, played, used, options.seconds),
+                "rollout": partial(_rollout, played, workers, used, options.seconds),
+            },
+            options.rounds,
+        )
+    sides = list(zip(rates["environments"], rates["forward"], strict=True))
+    slower = [rollout / min(both) for rollout, both in zip(rates["rollout"], sides, strict=True)]
+    return row(
+        f"rollout {size}, {workers} workers",
+        "steps/s",
+        rates["rollout"],
+        [1 / (1 / environments + 1 / forward) for environments, forward in sides],
+        dtype="float32",
+        note=f"{statistics.median(slower):.2f} of the slower side",
+        environments=statistics.median(rates["environments"]),
+        forward=statistics.median(rates["forward"]),
+        of_the_slower=slower,
+        workers=workers,
+        cores=used,
+        rows=ROWS["cpu"],
     )
 
 
@@ -238,7 +228,7 @@ def _answering(setup: Answering) -> Iterator[Handler]:
     yield rate
 
 
-class Enough(Exception):
+class EnoughError(Exception):
     """The rollout has been watched for long enough."""
 
 
@@ -266,16 +256,14 @@ def _rollout(played: Played, workers: int, lanes: int, seconds: float) -> float:
         watch.times.append(time.monotonic())
         watch.steps += fresh if len(watch.times) > 1 else 0
         if all(each.times[-1] - each.times[0] > seconds for each in watches.values()):
-            raise Enough
+            raise EnoughError
 
     entrants = [Entrant(f"lane {i}", played.load, played.folder / f"lane{i}") for i in range(lanes)]
     settings = Settings(len(played.actions), STEPS, 0, 1.0)
     try:
-        for _ in play_entrants(
-            get_game(GAME), entrants, settings, workers=workers, device="cpu", on_report=note
-        ):
+        for _ in play_entrants(get_game(GAME), entrants, settings, workers=workers, device="cpu", on_report=note):
             pass
-    except Enough:
+    except EnoughError:
         pass
     return sum(watch.rate for watch in watches.values())
 
@@ -285,9 +273,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     options = parser.parse_args()
-    for row in run(Options(rounds=options.rounds, seconds=options.seconds)):
-        detail = ", ".join(f"{name} {value:,.2f}" for name, value in row.detail.items())
-        print(f"{row.name}: {row.ours:,.0f} of {row.peer:,.0f} {row.unit} = {row.ratio:.2f} ({detail})", flush=True)
+    for each in run(Options(rounds=options.rounds, seconds=options.seconds)):
+        sides = f"environments {each.detail['environments']:,.0f}, forward {each.detail['forward']:,.0f}"
+        print(f"{each.name}: {each.ours:,.0f} of {each.peer:,.0f} {each.unit} = {each.ratio:.2f}", flush=True)
+        print(f"    {sides}, {each.detail['note']}, spread {each.spread:.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,11 @@ class ProgressFile:
             inside = sum(self._parts.values()) - counted
             self._parts[part] = self._parts.get(part, 0.0) + time.perf_counter() - begin - inside
 
+    def move(self, seconds: float, part: str, other: str) -> None:
+        """Count so many seconds that were spent on `part` as spent on `other`."""
+        self._parts[part] -= seconds
+        self._parts[other] = self._parts.get(other, 0.0) + seconds
+
     def end(self, state: str, what: str, *, user_error: bool = False) -> None:
         fraction = 1.0 if state == "done" else self.current.fraction
         self._write(

@@ -34,8 +34,9 @@ class StudyTime:
         for task in tasks:
             ends = [other.updated for other in tasks if other.updated <= task.started]
             between = task.started - max([began, *ends])
-            starting = task.seconds - sum(task.parts.values())
-            seconds[task.task] = {"between tasks": max(0.0, between), "starting": max(0.0, starting), **task.parts}
+            parts = {part: value for part, value in task.parts.items() if part != "starting"}
+            starting = task.seconds - sum(parts.values())
+            seconds[task.task] = {"between tasks": max(0.0, between), "starting": max(0.0, starting), **parts}
         return cls(seconds)
 
     @property

@@ -48,7 +48,7 @@ class Seat:
     def __init__(self, setup: Setup, slab: Slab, slot: int, task: Task) -> None:
         self.task = task
         self.steps = 0
-        self._action = memoryview(slab.arrays["action"][slot : slot + 1])  # its item is a plain int
+        self._action = slab.arrays["action"][slot : slot + 1].data  # its item is a plain int
         self._player = setup.game.make_expert() if setup.scripted else None
         self._screen = {name: slab.arrays[name][slot] for name in setup.game.columns}
         self._env = setup.game.make_env(setup.max_steps, task.record_dir, self._screen)

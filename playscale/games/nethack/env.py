@@ -114,7 +114,7 @@ class NetHackEnv:
         if self._into is not None:
             arrays |= {key: self._into[key] for key in ("tty_chars", "tty_colors")}
         self._shown = tuple(arrays[key] for key in _SHOWN)
-        self._blstats, self._program_state, self._internal = (memoryview(arrays[key]) for key in _READ)
+        self._blstats, self._program_state, self._internal = (arrays[key].data for key in _READ)
         inner = self._game._pynethack  # noqa: SLF001 - nle's wrapper around it costs as much as a cheap step
         inner.set_buffers(**arrays)
         self._play, self._over = inner.step, inner.done
