@@ -2,9 +2,9 @@
 
 kfp.local starts an interpreter for every task, which spends 3 to 5 seconds of processor time on imports before its
 first line of work; a study has a dozen tasks. Here the "interpreter" that it starts is this file, run without any
-package: it hands its arguments, environment and output to the warm process, which forks. If that one is gone, it becomes
-a plain interpreter. The warm process does nothing but import: there is no Python thread, CUDA context or open file in it
-that could get into a task.
+package: it hands its arguments, environment and output to the warm process, which forks. If that one is gone, it
+becomes a plain interpreter. The warm process does nothing but import: there is no Python thread, CUDA context or open
+file in it that could get into a task.
 """
 
 import json
