@@ -199,9 +199,7 @@ class Backtest:
         return [p for rolling in self.rolling.values() for p in rolling.predictions(whole)]
 
 
-def backtest(
-    frontier: Frontier, among: Sequence[Candidate], rng: np.random.Generator, replicates: int
-) -> Backtest:
+def backtest(frontier: Frontier, among: Sequence[Candidate], rng: np.random.Generator, replicates: int) -> Backtest:
     """Fit every candidate at every origin."""
     whole = len(frontier.flops)
     first = min(FIRST, whole)

@@ -27,7 +27,9 @@ def test_nethack_with_one_and_with_eight_workers(tmp_path, policy, monkeypatch):
     monkeypatch.setitem(sys.modules["playscale.rollout.lanes"].ROWS, "cpu", 8)
     save_checkpoint(tmp_path / "agent", policy, {})
     played = {
-        workers: evaluate([tmp_path / "agent"], 20, tmp_path / str(workers), max_steps=60, workers=workers, device="cpu")
+        workers: evaluate(
+            [tmp_path / "agent"], 20, tmp_path / str(workers), max_steps=60, workers=workers, device="cpu"
+        )
         for workers in (1, 8)
     }
     assert played[1][0].episodes == played[8][0].episodes
