@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,7 @@ from playscale.rollout.episode import Task
 from playscale.rollout.evaluation import Settings
 from playscale.rollout.lane import Load
 from playscale.rollout.lanes import ROWS, Entrant, Tally, play_entrants
+from playscale.rollout.references import evaluate_random
 from playscale.rollout.workers import Workers
 
 GAME = "nethack"
@@ -48,14 +50,21 @@ SCALED = "100k"  # the size that is measured with every number of workers
 KEYS = "hjklyubnHJKLYUBN.s<>o\x1b\r "
 KEEN = 5.0  # added to the logits of KEYS, which are then more than nine of ten actions
 STEPS = 800  # of an episode, at most
+GROWTH = (10, 100, 1000)  # episodes of a whole evaluation
 EVERY = 20  # steps between two screens that are kept
 
 
 def run(options: Options) -> list[Row]:
-    """Each size with two workers a core, then one of them with 1, 2, 4 and 8 workers."""
+    """All rows; see `rows`."""
+    return list(rows(options))
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """Each size with two workers a core, then one of them with 1, 2, 4 and 8 workers, then more and more episodes."""
     cores = os.cpu_count() or 1
     plan = [(size, 2 * cores) for size in SIZES] + [(SCALED, count) for count in WORKERS if count != 2 * cores]
-    return [_measure(size, workers, options) for size, workers in plan]
+    yield from (_measure(size, workers, options) for size, workers in plan)
+    yield from (_growth(count) for count in GROWTH)
 
 
 def _measure(size: str, workers: int, options: Options) -> Row:
@@ -87,6 +96,18 @@ def _measure(size: str, workers: int, options: Options) -> Row:
         cores=used,
         rows=ROWS["cpu"],
     )
+
+
+def _growth(episodes: int) -> Row:
+    """A whole evaluation of short episodes: its rate, and the largest resident memory of this process and any below."""
+    with TemporaryDirectory() as folder:
+        begin = time.monotonic()
+        evaluate_random(get_game(GAME), episodes, Path(folder), max_steps=20, workers=os.cpu_count() or 1)
+        seconds = time.monotonic() - begin
+    here, below = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    note = f"{seconds:.1f} s, {here:.0f} MiB here, at most {below:.0f} MiB in a process below"  # ru_maxrss is in KiB
+    name = f"evaluation of {episodes} episodes"
+    return row(name, "episodes/s", [episodes / seconds], note=note, self_mib=here, largest_child_mib=below)
 
 
 @dataclass(frozen=True)
@@ -273,10 +294,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     options = parser.parse_args()
-    for each in run(Options(rounds=options.rounds, seconds=options.seconds)):
-        sides = f"environments {each.detail['environments']:,.0f}, forward {each.detail['forward']:,.0f}"
-        print(f"{each.name}: {each.ours:,.0f} of {each.peer:,.0f} {each.unit} = {each.ratio:.2f}", flush=True)
-        print(f"    {sides}, {each.detail['note']}, spread {each.spread:.2f}", flush=True)
+    for each in rows(Options(rounds=options.rounds, seconds=options.seconds)):
+        limit = "" if each.ratio is None else f" of {each.peer:,.0f} = {each.ratio:.2f} (spread {each.spread:.2f})"
+        parts = ", ".join(
+            f"{side} {each.detail[side]:,.0f}" for side in ("environments", "forward") if side in each.detail
+        )
+        print(f"{each.name}: {each.ours:,.0f} {each.unit}{limit}; {each.detail['note']}; {parts}", flush=True)
 
 
 if __name__ == "__main__":
