@@ -42,7 +42,12 @@ def warm() -> Iterator[None]:
         listener.bind(f"\0{name}")  # a name that is no file: nothing is left behind
         listener.listen()
         code = f"from pipelines.warm import serve; serve({listener.fileno()})"
-        process = subprocess.Popen([plain, "-c", code], stdin=subprocess.PIPE, pass_fds=[listener.fileno()])
+        process = subprocess.Popen(
+            [plain, "-c", code],
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+            env=os.environ | {"_KFP_RUNTIME": "true"},  # as kfp itself sets it for a task: no client, no compiler
+        )
     with process:  # leaving closes its stdin, upon which it ends
         os.environ[ADDRESS] = name
         sys.executable = shlex.join([plain, "-IS", __file__])  # kfp.local puts it into a line for the shell
