@@ -7,6 +7,7 @@ from pathlib import Path
 from kfp import local
 
 from pipelines.study import study
+from pipelines.warm import warm
 from playscale.lifeline import follow
 from playscale.steps import SUPERVISOR
 
@@ -15,8 +16,9 @@ def main(spec: str, out: str, tracking_uri: str) -> None:
     """Run every task as a subprocess of this interpreter; artifacts of Kubeflow go below OUT/kfp."""
     if supervisor := os.environ.get(SUPERVISOR):
         follow(int(supervisor))
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(Path(out) / "kfp"))
-    study(spec=Path(spec).read_text(), out=out, tracking_uri=tracking_uri)
+    with warm():
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(Path(out) / "kfp"))
+        study(spec=Path(spec).read_text(), out=out, tracking_uri=tracking_uri)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from playscale.console import fit_tables, points_table, show
 from playscale.points import read_points
 from playscale.progress import TaskProgress, read_progress
 from playscale.steps import REFERENCES, SUPERVISOR, default_tracking_uri
-from playscale.storage import read_json
+from playscale.storage import read_json, write_json
 from playscale.study import StudySpec, read_spec
+from playscale.study_time import StudyTime
 
 LINE_SECONDS = 15.0
 AT_ONCE = 2  # tasks that kfp.local runs side by side
@@ -151,15 +152,19 @@ def _check(returncode: int, place: Path) -> None:
 
 
 def _summary(place: Path, tracking: str, started: float) -> None:
-    """Points, laws, forecast against truth, the time each step took, and where to look next."""
+    """Points, laws, forecast against truth, where the time went (also in OUT/seconds.json), and where to look next."""
     show(points_table(read_points(place / "points.csv")), *fit_tables(read_json(place / "fit.json")))
     times = Table(title="Wall time", title_justify="left", header_style="bold")
     times.add_column("step")
     times.add_column("seconds", justify="right")
-    for task in read_progress(place / "progress"):
+    tasks = read_progress(place / "progress")
+    for task in tasks:
         times.add_row(task.task, f"{task.seconds:.1f}")
     times.add_row("whole study", f"{time.time() - started:.1f}")
-    show(times)
+    spent = StudyTime.of(tasks, started)
+    write_json(place / "seconds.json", spent.to_dict())
+    parts = ", ".join(f"{part} {seconds:.0f}" for part, seconds in spent.parts.items())
+    show(times, f"seconds of tasks: {parts}; overhead {100 * spent.overhead:.1f} %")
     show(
         f"report:  {place / 'report.html'}",
         f"MLflow:  mlflow ui --backend-store-uri {tracking}",

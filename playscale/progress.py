@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from playscale.storage import atomic_file
@@ -14,7 +14,10 @@ from playscale.storage import atomic_file
 
 @dataclass(frozen=True)
 class TaskProgress:
-    """One task: the last thing said, the fraction done (0..1), unix times, and how it failed if it did."""
+    """One task: the last thing said, the fraction done (0..1), unix times, and how it failed if it did.
+
+    parts: the seconds that are accounted for, by what they were spent on; at most `seconds` together
+    """
 
     task: str
     what: str
@@ -23,6 +26,7 @@ class TaskProgress:
     updated: float
     state: str = "running"  # running | done | failed
     user_error: bool = False
+    parts: dict[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -34,6 +38,7 @@ class ProgressFile:
 
     def __init__(self, folder: Path, task: str) -> None:
         now = time.time()
+        self._parts: dict[str, float] = {}
         self.path = folder / f"{task}.json"
         self.said = "done"
         self.current = TaskProgress(task, "starting", 0.0, now, now)
@@ -45,6 +50,21 @@ class ProgressFile:
         if now - self.current.updated >= 0.5:
             self._write(replace(self.current, what=what, fraction=min(max(fraction, 0.0), 1.0), updated=now))
 
+    @contextmanager
+    def spent(self, part: str) -> Iterator[None]:
+        """Count the seconds inside as spent on `part`, but for those that are spent on another part within."""
+        begin, counted = time.perf_counter(), sum(self._parts.values())
+        try:
+            yield
+        finally:
+            inside = sum(self._parts.values()) - counted
+            self._parts[part] = self._parts.get(part, 0.0) + time.perf_counter() - begin - inside
+
+    def move(self, seconds: float, part: str, other: str) -> None:
+        """Count so many seconds that were spent on `part` as spent on `other`."""
+        self._parts[part] -= seconds
+        self._parts[other] = self._parts.get(other, 0.0) + seconds
+
     def end(self, state: str, what: str, *, user_error: bool = False) -> None:
         fraction = 1.0 if state == "done" else self.current.fraction
         self._write(
@@ -52,7 +72,7 @@ class ProgressFile:
         )
 
     def _write(self, progress: TaskProgress) -> None:
-        self.current = progress
+        self.current = progress = replace(progress, parts=dict(self._parts))
         with atomic_file(self.path, "w") as file:
             json.dump(asdict(progress), file)
 

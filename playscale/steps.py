@@ -19,6 +19,7 @@ from playscale.lifeline import follow
 from playscale.progress import ProgressFile, reporting
 from playscale.storage import local_path, read_json, write_json
 from playscale.study import StudySpec, parse_spec
+from playscale.tracking.tracker import Spent, TimedTracker, not_timed
 
 if TYPE_CHECKING:
     from playscale.points import Point
@@ -75,15 +76,16 @@ def collect(spec: str, out: str) -> str:
         if source is None:
             return work.spec.source.games or ""
         games = work.out / "games"
-        collect_games(
-            work.spec.game,
-            source.games,
-            games,
-            seed=source.seed,
-            workers=os.cpu_count() or 1,
-            max_steps=source.max_steps,
-            progress=progress,
-        )
+        with progress.spent("play"):
+            collect_games(
+                work.spec.game,
+                source.games,
+                games,
+                seed=source.seed,
+                workers=os.cpu_count() or 1,
+                max_steps=source.max_steps,
+                progress=progress,
+            )
         return str(games)
 
 
@@ -95,7 +97,8 @@ def prepare(spec: str, games: str, out: str) -> str:
     with _step("prepare", spec, out) as (work, progress):
         if work.spec.source.corpus:
             return str(Corpus.open(work.spec.source.corpus).uri)
-        return str(prepare_corpus(games, work.out / "corpus", game=work.spec.game, progress=progress).uri)
+        with progress.spent("decode"):
+            return str(prepare_corpus(games, work.out / "corpus", game=work.spec.game, progress=progress).uri)
 
 
 def plan(spec: str, corpus: str, out: str, tracking_uri: str) -> list[str]:
@@ -109,11 +112,13 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str) -> list[str]:
     from playscale.training.plan import plan_grid
 
     with _step("plan", spec, out, tracking_uri) as (work, progress):
-        games = Corpus.open(corpus)
-        grid = plan_grid(work.spec.game, work.spec.runs(), games)
-        baseline = {"corpus": str(games.uri), "bigram_dev_loss": bigram_cross_entropy(games)}
+        with progress.spent("plan"):
+            games = Corpus.open(corpus)
+            grid = plan_grid(work.spec.game, work.spec.runs(), games)
+            baseline = {"corpus": str(games.uri), "bigram_dev_loss": bigram_cross_entropy(games)}
         write_json(work.out / "plan.json", grid.to_dict() | baseline)
-        work.experiment()
+        with progress.spent("tracking"):
+            work.experiment()
         progress(grid.summary(), 1.0)
         return list(grid.runs)
 
@@ -126,12 +131,31 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
         planned = work.planned()
         config = TrainConfig.model_validate(planned["runs"][run])
         folder = work.out / "train" / run
-        train_tracked(work.experiment(), run, planned["corpus"], folder, config, progress)
+        with progress.spent("tracking"):
+            experiment = work.experiment()
+        saved = _seconds_of_saves(folder)
+        train_tracked(experiment, run, planned["corpus"], folder, config, progress, progress.spent)
+        progress.move(_seconds_of_saves(folder) - saved, "train", "saves")
         return str(folder / "checkpoints")
 
 
+def _seconds_of_saves(folder: Path) -> float:
+    """What a run has spent on saves up to its last one."""
+    from playscale.agents.checkpoint import load_checkpoint
+    from playscale.training.run_state import latest
+
+    save = latest(folder / "resume")
+    return 0.0 if save is None else float(load_checkpoint(save).meta["seconds"]["save"])
+
+
 def train_tracked(
-    experiment: MlflowExperiment, run: str, corpus: str, folder: Path, config: TrainConfig, progress: Progress
+    experiment: MlflowExperiment,
+    run: str,
+    corpus: str,
+    folder: Path,
+    config: TrainConfig,
+    progress: Progress,
+    spent: Spent = not_timed,
 ) -> list[Point]:
     """Behavioural cloning with its curves, corpus, points and checkpoints in MLflow."""
     from playscale.corpus.corpus import Corpus
@@ -139,14 +163,17 @@ def train_tracked(
     from playscale.training.config import budget_name
 
     data = Corpus.open(corpus)
-    tracker = experiment.start("run", run)
-    tracker.log_params(config.model_dump() | {"method": "bc", "game": data.game})
-    tracker.log_dataset(f"{data.game} games", str(data.uri), data.digest, "training")
-    points = train_bc(corpus, folder, config, tracker, progress)
-    for point in points:
-        cell = experiment.log_point(point)
-        cell.log_artifacts(folder / "checkpoints" / budget_name(point.flops), "checkpoint")
-    tracker.finish()
+    with spent("tracking"):
+        tracker = experiment.start("run", run)
+        tracker.log_params(config.model_dump() | {"method": "bc", "game": data.game})
+        tracker.log_dataset(f"{data.game} games", str(data.uri), data.digest, "training")
+    with spent("train"):
+        points = train_bc(corpus, folder, config, TimedTracker(tracker, spent), progress)
+    with spent("tracking"):
+        for point in points:
+            cell = experiment.log_point(point)
+            cell.log_artifacts(folder / "checkpoints" / budget_name(point.flops), "checkpoint")
+        tracker.finish()
     return points
 
 
@@ -166,13 +193,15 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
             asked.episodes,
             folder,
             max_steps=asked.max_steps,
-            workers=1,
+            workers=os.cpu_count() or 1,
             seed=asked.seed,
             device=work.spec.training.device,
             temperature=asked.temperature,
             progress=progress,
+            spent=progress.spent,
         )
-        log_evaluations(work.experiment(), evaluations, folder)
+        with progress.spent("tracking"):
+            log_evaluations(work.experiment(), evaluations, folder)
         progress(f"mean return {evaluations[-1].return_mean:.1f} at the largest budget", 1.0)
         return str(folder)
 
@@ -202,14 +231,16 @@ def _references(work: Workplace, folder: Path, progress: ProgressFile) -> None:
         workers=os.cpu_count() or 1,
         seed=asked.seed,
         progress=progress,
+        spent=progress.spent,
     )
     references = [random.reference(), expert_reference(Corpus.open(work.planned()["corpus"]))]
     write_json(folder / "references.json", [reference._asdict() for reference in references])
-    experiment = work.experiment()
-    for reference in references:
-        run = experiment.start("reference", reference.name)
-        run.log_values({k: v for k, v in reference._asdict().items() if k != "name"})
-        run.finish()
+    with progress.spent("tracking"):
+        experiment = work.experiment()
+        for reference in references:
+            run = experiment.start("reference", reference.name)
+            run.log_values({k: v for k, v in reference._asdict().items() if k != "name"})
+            run.finish()
 
 
 class Fitted(NamedTuple):
@@ -231,40 +262,44 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
     from playscale.study_report import best_replays, headline, study_details
 
     with _step("fit", spec, out, tracking_uri) as (work, progress):
-        experiment = work.experiment()
-        points = experiment.points()
+        with progress.spent("tracking"):
+            experiment = work.experiment()
+            points = experiment.points()
         write_points(points, work.out / "points.csv")
         progress(f"fitting {len(points)} points", 0.1)
         references = [Reference(**row) for row in read_json(work.out / "evaluate" / REFERENCES / "references.json")]
         expert = next(row.return_mean for row in references if row.name == "expert")
         asked = work.spec.hardware
-        fitted = fit_laws(
-            points,
-            work.spec.forecast,
-            expert_return=expert,
-            max_return=work.spec.max_return,
-            target_returns=list(work.spec.target_returns.items()),
-            hardware=hardware(asked.gpu, asked.utilisation) if asked else None,
-        )
+        with progress.spent("fit"):
+            fitted = fit_laws(
+                points,
+                work.spec.forecast,
+                expert_return=expert,
+                max_return=work.spec.max_return,
+                target_returns=list(work.spec.target_returns.items()),
+                hardware=hardware(asked.gpu, asked.utilisation) if asked else None,
+            )
         write_fit(fitted, work.out / "fit.json")
         result = fitted.to_dict()
         progress("drawing the figures", 0.5)
-        write_figures(work.out / "figures", result, points, references)
         report = work.out / "report.html"
-        write_report(
-            report,
-            result,
-            points,
-            title=f"Study {work.spec.name}: behavioural cloning in {work.spec.game}",
-            replays=best_replays(work.spec.game, work.out / "evaluate"),
-            references=references,
-            details=study_details(work.spec, work.planned()),
-        )
+        with progress.spent("report"):
+            write_figures(work.out / "figures", result, points, references)
+            write_report(
+                report,
+                result,
+                points,
+                title=f"Study {work.spec.name}: behavioural cloning in {work.spec.game}",
+                replays=best_replays(work.spec.game, work.out / "evaluate"),
+                references=references,
+                details=study_details(work.spec, work.planned()),
+            )
         metrics = headline(result)
-        run = experiment.start("fit", f"fit of {work.spec.name}")
-        run.log_values(metrics)
-        for path in ("points.csv", "fit.json", "report.html", "figures"):
-            run.log_artifacts(work.out / path, "figures" if path == "figures" else "")
-        run.finish()
+        with progress.spent("tracking"):
+            run = experiment.start("fit", f"fit of {work.spec.name}")
+            run.log_values(metrics)
+            for path in ("points.csv", "fit.json", "report.html", "figures"):
+                run.log_artifacts(work.out / path, "figures" if path == "figures" else "")
+            run.finish()
         progress(f"{len(points)} points, {len(result['power_laws'])} laws", 1.0)
         return Fitted(metrics, report)

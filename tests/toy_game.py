@@ -37,8 +37,8 @@ def screens(seed: int) -> list[tuple[int, int]]:
 class RecallEnv:
     """Leaves `recall-<seed>.json` in `record_dir` for each game that ended, with its actions."""
 
-    def __init__(self, max_steps: int, record_dir: Path | None) -> None:
-        self.max_steps, self.record_dir = max_steps, record_dir
+    def __init__(self, max_steps: int, record_dir: Path | None, into: Observation | None) -> None:
+        self.max_steps, self.record_dir, self.into = max_steps, record_dir, into
 
     def reset(self, seed: int) -> Observation:
         self.seed, self.actions, self.score = seed, [], 0
@@ -64,7 +64,9 @@ class RecallEnv:
 
     def _observation(self) -> Observation:
         step = min(len(self.actions), len(self.screens) - 1)
-        return {"symbol": np.array([self.screens[step][0]], np.uint8)}
+        observation = {"symbol": np.empty(1, np.uint8)} if self.into is None else self.into
+        observation["symbol"][0] = self.screens[step][0]
+        return observation
 
     def _record(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,8 +126,8 @@ class Recall:
     num_actions = CUES + 1
     columns: ClassVar = {"symbol": Column((1,), "uint8")}
 
-    def make_env(self, max_steps: int, record_dir: Path | None = None) -> Env:
-        return RecallEnv(max_steps, record_dir)
+    def make_env(self, max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> Env:
+        return RecallEnv(max_steps, record_dir, into)
 
     def make_expert(self) -> Player:
         return RecallExpert()

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -31,8 +31,7 @@ class Column:
     dtype: str
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What the environment answers to one action. `score` is the game's score so far, in points."""
 
     observation: Observation
@@ -56,7 +55,10 @@ class Outcome:
 
 
 class Env(Protocol):
-    """One environment. Observations are fresh arrays (the caller may keep them), one per name in Game.columns."""
+    """One environment. Observations are arrays, one per name in Game.columns.
+
+    They are fresh (the caller may keep them), unless the environment was made to write them `into` the caller's own.
+    """
 
     def reset(self, seed: int) -> Observation: ...
     def step(self, action: int) -> Step: ...
@@ -95,8 +97,11 @@ class Game(Protocol):
     num_actions: int
     columns: Mapping[str, Column]
 
-    def make_env(self, max_steps: int, record_dir: Path | None = None) -> Env:
-        """An environment that truncates after `max_steps` actions and leaves its recordings in `record_dir`."""
+    def make_env(self, max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> Env:
+        """An environment that truncates after `max_steps` actions and leaves its recordings in `record_dir`.
+
+        With `into`, one C-contiguous array per column, every observation is written there, over the one before it.
+        """
         ...
 
     def make_expert(self) -> Player: ...

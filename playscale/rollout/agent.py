@@ -79,15 +79,16 @@ def play(
     """
     dice = Dice(tasks, settings.seed)
     workers.begin(tasks)
-    columns = {name: array for name, array in workers.arrays.items() if name != "action"}
+    columns = {name: torch.from_numpy(array) for name, array in workers.arrays.items() if name != "action"}
     slots = np.arange(len(tasks))  # of each row of the batch
+    first, later = (torch.full((1, len(tasks)), value, device=device) for value in (True, False))
     state = agent.initial_state(len(slots), device)
     previous = torch.full((len(slots),), num_actions, dtype=torch.int64, device=device)
     step = 0
     while len(slots):
-        batch = {name: torch.from_numpy(array[slots]).to(device)[None] for name, array in columns.items()}
+        batch = {name: _rows(column, slots).to(device)[None] for name, column in columns.items()}
         batch["prev_action"] = previous[None]
-        batch["done"] = torch.full((1, len(slots)), step == 0, device=device)
+        batch["done"] = (later if step else first)[:, : len(slots)]
         output = agent(batch, state)
         logits = output.logits[0].float()
         if not bool(torch.isfinite(logits).all()):
@@ -103,6 +104,16 @@ def play(
             previous = previous[rows]
             state = {name: value[rows] for name, value in state.items()}
         step += 1
+
+
+def _rows(column: Tensor, slots: np.ndarray) -> Tensor:
+    """The rows `slots` (ascending) of a column [S, ...] of the slab: the memory itself where they are the first ones.
+
+    The workers write there only once they are told the next actions, which follow from this forward.
+    """
+    if len(slots) == slots[-1] + 1:
+        return column[: len(slots)]
+    return column.index_select(0, torch.from_numpy(slots))
 
 
 def find_device(name: str) -> str:

@@ -26,6 +26,7 @@ from playscale.rollout.evaluation import Evaluation, Settings, read_evaluation
 from playscale.rollout.lane import Load
 from playscale.rollout.lanes import Entrant, Tally, play_entrants, recording_name
 from playscale.storage import write_json
+from playscale.tracking.tracker import Spent, not_timed
 
 Progress = Callable[[str, float], None]
 
@@ -56,11 +57,13 @@ def evaluate(
     device: str = "auto",
     temperature: float = 1.0,
     progress: Progress | None = None,
+    spent: Spent = not_timed,
 ) -> list[Evaluation]:
     """Evaluate checkpoints of one game, each on the same episodes, seeds `seed` ... `seed` + `episodes` - 1.
 
     An evaluation that `out` already holds, of the same weights with the same settings, is taken as it is. ValueError
     for what is not a checkpoint, for checkpoints of different games, and for an agent whose logits are not finite.
+    `spent` counts the seconds until the first steps are reported as `starting`, those after it as `play`.
     """
     if not checkpoints:
         raise ValueError("no checkpoint to evaluate: give at least one checkpoint directory")
@@ -68,7 +71,7 @@ def evaluate(
     candidates = checkpoint_candidates([Path(path) for path in checkpoints])
     game = get_game(candidates[0].game)
     evaluations = evaluate_candidates(
-        game, candidates, settings, out, workers=workers, device=device, progress=progress
+        game, candidates, settings, out, workers=workers, device=device, progress=progress, spent=spent
     )
     points = [point for evaluation in evaluations if (point := point_of(evaluation)) is not None]
     if points:
@@ -97,6 +100,7 @@ def evaluate_candidates(
     workers: int,
     device: str = "auto",
     progress: Progress | None = None,
+    spent: Spent = not_timed,
 ) -> list[Evaluation]:
     """Evaluate agents, or the expert; what `out` holds already is not played again."""
     if workers < 1:
@@ -116,7 +120,7 @@ def evaluate_candidates(
     try:
         for name in waiting:
             shutil.rmtree(_scratch(out, name), ignore_errors=True)  # of a run that was killed
-        played = play_entrants(game, entrants, settings, workers=workers, device=device, on_report=say)
+        played = play_entrants(game, entrants, settings, workers=workers, device=device, on_report=say, spent=spent)
         with closing(played):
             for entrant in played:
                 done[entrant.name] = _keep(game, waiting[entrant.name], entrant, settings, out)

@@ -17,14 +17,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 from playscale.games.game import GAMES, Game
 from playscale.rollout.child import Child
 from playscale.rollout.episode import Episode, Task
 from playscale.rollout.evaluation import Settings
 from playscale.rollout.lane import ENTRY, Batch, LaneSetup, Load, Report
+from playscale.tracking.tracker import Spent, not_timed
 
 ROWS = {"cpu": 32, "cuda": 128}  # episodes in a batch
+YIELDING = 10
+"""Niceness of every lane but the first: it uses a core that is idle, and takes none from a training run beside it."""
 
 
 @dataclass
@@ -86,6 +90,7 @@ def play_entrants(
     workers: int,
     device: str,
     on_report: Callable[[Entrant, Tally], None],
+    spent: Spent = not_timed,
 ) -> Generator[Entrant]:
     """Play every entrant's episodes; yields each entrant when its last one has ended, episodes in order.
 
@@ -103,16 +108,20 @@ def play_entrants(
     slots = max(len(batch.tasks) for batch in waiting)
     tally = Tally(len(entrants) * settings.episodes)
     with ExitStack() as stack:
-        lanes: dict[object, Child] = {}
-        for share in _shares(workers, len(waiting), 2 if kind == "cuda" else os.cpu_count() or 1):
-            lane = stack.enter_context(
-                Child(ENTRY, LaneSetup(game, GAMES, share, slots, settings, device, scripted, os.getpid()))
-            )
-            lane.send(waiting.popleft())
-            lanes[lane.connection] = lane
-        stack.callback(_stop_all, lanes.values())  # before each is waited for
+        lanes: dict[Any, Child] = {}
+        with spent("starting"):
+            for share in _shares(workers, len(waiting), 2 if kind == "cuda" else os.cpu_count() or 1):
+                setup = LaneSetup(
+                    game, GAMES, share, slots, settings, device, scripted, os.getpid(), YIELDING if lanes else 0
+                )
+                lane = stack.enter_context(Child(ENTRY, setup))
+                lane.send(waiting.popleft())
+                lanes[lane.connection] = lane
+            stack.callback(_stop_all, lanes.values())  # before each is waited for
+            wait(lanes)
+        stack.enter_context(spent("play"))
         while tally.played < tally.total:
-            for ready in wait([lane.connection for lane in lanes.values()]):
+            for ready in wait(lanes):
                 lane = lanes[ready]
                 report = lane.receive()
                 entrant = by_name[report.entrant]

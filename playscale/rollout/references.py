@@ -14,6 +14,7 @@ from playscale.corpus.corpus import Corpus
 from playscale.games.game import Game
 from playscale.rollout.evaluate import Candidate, Progress, evaluate_candidates
 from playscale.rollout.evaluation import Evaluation, Reference, Settings, standard_error
+from playscale.tracking.tracker import Spent, not_timed
 
 
 class UniformOutput(NamedTuple):
@@ -50,10 +51,11 @@ def evaluate_random(
     workers: int,
     seed: int = 0,
     progress: Progress | None = None,
+    spent: Spent = not_timed,
 ) -> Evaluation:
     """A uniformly random policy on the episodes that agents play; kept in OUT/random."""
     random = Candidate("random", partial(_uniform, game.num_actions), game.name)
-    return _evaluate(game, random, Settings(episodes, max_steps, seed, 1.0), out, workers, progress)
+    return _evaluate(game, random, Settings(episodes, max_steps, seed, 1.0), out, workers, progress, spent)
 
 
 def evaluate_expert(
@@ -65,10 +67,17 @@ def evaluate_expert(
     workers: int,
     seed: int = 0,
     progress: Progress | None = None,
+    spent: Spent = not_timed,
 ) -> Evaluation:
     """The game's scripted expert on the episodes that agents play; kept in OUT/expert."""
     return _evaluate(
-        game, Candidate("expert", None, game.name), Settings(episodes, max_steps, seed, 0.0), out, workers, progress
+        game,
+        Candidate("expert", None, game.name),
+        Settings(episodes, max_steps, seed, 0.0),
+        out,
+        workers,
+        progress,
+        spent,
     )
 
 
@@ -81,9 +90,15 @@ def expert_reference(corpus: Corpus) -> Reference:
 
 
 def _evaluate(
-    game: Game, candidate: Candidate, settings: Settings, out: Path, workers: int, progress: Progress | None
+    game: Game,
+    candidate: Candidate,
+    settings: Settings,
+    out: Path,
+    workers: int,
+    progress: Progress | None,
+    spent: Spent,
 ) -> Evaluation:
     [evaluation] = evaluate_candidates(
-        game, [candidate], settings, out, workers=workers, device="cpu", progress=progress
+        game, [candidate], settings, out, workers=workers, device="cpu", progress=progress, spent=spent
     )
     return evaluation

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from playscale.games.game import Column, Game, Observation, Outcome
+from playscale.games.game import Column, Game, Outcome
 from playscale.rollout.child import Handler, serve
 from playscale.rollout.episode import Task
 from playscale.rollout.slab import Slab
@@ -48,32 +48,28 @@ class Seat:
     def __init__(self, setup: Setup, slab: Slab, slot: int, task: Task) -> None:
         self.task = task
         self.steps = 0
-        self._columns = {name: slab.arrays[name][slot : slot + 1] for name in setup.game.columns}
-        self._action = slab.arrays["action"][slot : slot + 1]
+        self._action = slab.arrays["action"][slot : slot + 1].data  # its item is a plain int
         self._player = setup.game.make_expert() if setup.scripted else None
-        self._env = setup.game.make_env(setup.max_steps, task.record_dir)
+        self._screen = {name: slab.arrays[name][slot] for name in setup.game.columns}
+        self._env = setup.game.make_env(setup.max_steps, task.record_dir, self._screen)
 
     def start(self) -> None:
         if self._player is not None:
             self._player.reset(self.task.seed)
-        self._show(self._env.reset(self.task.seed))
+        self._env.reset(self.task.seed)
 
     def step(self) -> Outcome | None:
         """One step; the outcome when the episode ended with it."""
-        action = int(self._action[0]) if self._player is None else self._player.act(self._observation)
-        step = self._env.step(action)
+        step = self._env.step(self._action[0] if self._player is None else self._player.act(self._screen))
         self.steps += 1
-        if not step.done:
-            self._show(step.observation)
+        if not (step.terminated or step.truncated):
             return None
         outcome = self._env.outcome()
         self._env.close()  # only now is its recording complete
         return outcome
 
-    def _show(self, observation: Observation) -> None:
-        self._observation = observation
-        for name, column in self._columns.items():
-            column[0] = observation[name]
+    def locate(self, error: Exception) -> None:
+        error.add_note(f"in episode {self.task.index} (seed {self.task.seed}) after {self.steps} steps")
 
 
 class Room:
@@ -90,8 +86,11 @@ class Room:
             return
         for slot, task in message:
             seat = self._seats[slot] = Seat(self._setup, self._slab, slot, task)
-            with _located(seat):
+            try:
                 seat.start()
+            except Exception as error:
+                seat.locate(error)
+                raise
         yield Answer(0, [])
 
     def _run(self, rounds: int) -> Answer:
@@ -99,8 +98,11 @@ class Room:
         steps, ended = 0, []
         for _ in range(rounds):
             for slot, seat in list(self._seats.items()):
-                with _located(seat):
+                try:
                     outcome = seat.step()
+                except Exception as error:
+                    seat.locate(error)
+                    raise
                 steps += 1
                 if outcome is not None:
                     ended.append((slot, outcome))
@@ -108,15 +110,6 @@ class Room:
             if time.monotonic() > answer_by:
                 break
         return Answer(steps, ended)
-
-
-@contextmanager
-def _located(seat: Seat) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"in episode {seat.task.index} (seed {seat.task.seed}) after {seat.steps} steps")
-        raise
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
+
+Spent = Callable[[str], AbstractContextManager[None]]
 
 
 class Tracker(Protocol):
@@ -19,3 +22,21 @@ class NullTracker:
 
     def log_metrics(self, metrics: Mapping[str, float], samples: int) -> None:
         del metrics, samples
+
+
+def not_timed(part: str) -> AbstractContextManager[None]:
+    """Counts nothing."""
+    del part
+    return nullcontext()
+
+
+class TimedTracker:
+    """A tracker whose seconds are counted as `tracking`."""
+
+    def __init__(self, tracker: Tracker, spent: Spent) -> None:
+        self._tracker = tracker
+        self._spent = spent
+
+    def log_metrics(self, metrics: Mapping[str, float], samples: int) -> None:
+        with self._spent("tracking"):
+            self._tracker.log_metrics(metrics, samples)

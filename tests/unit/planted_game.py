@@ -20,8 +20,8 @@ def length_of(seed: int) -> int:
 class PlantedEnv:
     """Each action scores its own number. The observation is (seed, step). Its recording is the list of its actions."""
 
-    def __init__(self, game: "Planted", max_steps: int, record_dir: Path | None) -> None:
-        self.game, self.max_steps, self.record_dir = game, max_steps, record_dir
+    def __init__(self, game: "Planted", max_steps: int, record_dir: Path | None, into: Observation | None) -> None:
+        self.game, self.max_steps, self.record_dir, self.into = game, max_steps, record_dir, into
 
     def reset(self, seed: int) -> Observation:
         self.seed, self.actions, self.terminated = seed, [], False
@@ -44,7 +44,9 @@ class PlantedEnv:
             (self.record_dir / "actions.json").write_text(json.dumps(self.actions))
 
     def _observation(self) -> Observation:
-        return {"where": np.array([self.seed, len(self.actions)], np.int16)}
+        observation = {"where": np.empty(2, np.int16)} if self.into is None else self.into
+        observation["where"][:] = self.seed, len(self.actions)
+        return observation
 
     def _trouble(self, kind: str) -> None:
         if kind == "bug":
@@ -77,8 +79,8 @@ class Planted:
     num_actions = 5
     columns: ClassVar = {"where": Column((2,), "int16")}
 
-    def make_env(self, max_steps: int, record_dir: Path | None = None) -> Env:
-        return PlantedEnv(self, max_steps, record_dir)
+    def make_env(self, max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> Env:
+        return PlantedEnv(self, max_steps, record_dir, into)
 
     def make_expert(self) -> PlantedExpert:
         return PlantedExpert()

@@ -47,6 +47,20 @@ def test_observations_are_fresh_arrays(game):
         assert not any(np.shares_memory(array, observation[name]) for observation in later)
 
 
+def test_observations_can_be_written_into_the_callers_arrays(game):
+    """They are then what a fresh array would hold, in every step and in the next game."""
+    into = {name: np.full(column.shape, 77, column.dtype) for name, column in game.columns.items()}
+    fresh, shared = game.make_env(STEPS), game.make_env(STEPS, None, into)
+    for seed in (1, 2):
+        wanted, seen = fresh.reset(seed), shared.reset(seed)
+        for action in (0, 1, 2):
+            assert all(seen[name] is into[name] for name in game.columns)
+            assert all((into[name] == wanted[name]).all() for name in game.columns)
+            wanted, seen = fresh.step(action).observation, shared.step(action).observation
+    fresh.close()
+    shared.close()
+
+
 def test_a_seed_is_a_game(game):
     once, again, other = play(game, 3), play(game, 3), play(game, 4)
     assert once[1] == again[1]

@@ -16,23 +16,30 @@ from nle import nethack
 from playscale.games.game import Env, Metadata, Observation, Outcome, Step
 from playscale.games.nethack.actions import KEYS
 from playscale.games.nethack.recording import cut_after, read_xlogfile
+from playscale.games.nethack.shared_code import share_code
 
 NO_PROGRESS_TIMEOUT = 10_000  # NetHackChallenge-v0 ends a game whose turn counter stands still for so many steps
 LOADING_LIMIT = 1_000  # keys that may be needed from the start of the game to its first move, as in nle.env
 
 _ESC, _SPACE, _QUIT, _YES = 27, ord(" "), ord("q") | 0x80, ord("y")
 _QUITTING = (_ESC,) * 8 + (_QUIT, _YES) + (_ESC,) * 60
-_OBSERVED = ("tty_chars", "tty_colors", "tty_cursor", "blstats", "program_state", "internal")
+_SHOWN, _READ = ("tty_chars", "tty_colors", "tty_cursor"), ("blstats", "program_state", "internal")
+_GAMEOVER, _IN_MOVELOOP = 0, 3  # in nle's program_state
+_WAITS_FOR_SPACE = 3  # in nle's internal
 
 
 class NetHackEnv:
-    """One game after the other, each in an instance of its own (7 ms), so that no game leaks into the next."""
+    """One game after the other, each in an instance of its own (7 ms), so that no game leaks into the next.
 
-    def __init__(self, max_steps: int, record_dir: Path | None = None) -> None:
+    nle writes the screen straight into the arrays `into`, when they are given: nothing is copied.
+    """
+
+    def __init__(self, max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> None:
         if max_steps < 1:
             raise ValueError(f"max_steps is {max_steps}: it must be at least 1")
         self._max_steps = max_steps
         self._record_dir = None if record_dir is None else record_dir.resolve()
+        self._into = into
         self._game: nethack.Nethack | None = None
 
     def reset(self, seed: int) -> Observation:
@@ -43,12 +50,13 @@ class NetHackEnv:
         self._start(seed)
         assert self._game is not None
         self._game.set_initial_seeds(seed, seed, False)
-        self._observed = self._game.reset(self._ttyrec)
+        self._game.reset(self._ttyrec)
+        share_code(self._game._dl.fileno())  # noqa: SLF001 - loaded only by this reset
         self._steps = self._score = self._turns = self._deepest = self._still = self._keys = 0
         self._terminated = self._truncated = False
         self._character: Metadata = {}
         for _ in range(LOADING_LIMIT):
-            if self._observed[4][3]:  # in_moveloop
+            if self._program_state[_IN_MOVELOOP]:
                 self._read_status()
                 return self._observation()
             self._press(_SPACE)
@@ -60,8 +68,8 @@ class NetHackEnv:
         ended = self._press(KEYS[action])
         self._steps += 1
         self._read_status()
-        if self._observed[4][0]:  # gameover: the screens after death are clicked through, as in nle.env
-            while not ended and self._observed[5][3]:  # xwaitforspace
+        if self._program_state[_GAMEOVER]:  # the screens after death are clicked through, as in nle.env
+            while not ended and self._internal[_WAITS_FOR_SPACE]:
                 ended = self._press(_SPACE)
         observation = self._observation()
         self._terminated = ended
@@ -89,33 +97,48 @@ class NetHackEnv:
             names = (f"{prefix}{n}.ttyrec{nethack.TTYREC_VERSION}.bz2" for n in itertools.count())
             self._ttyrec = next(name for name in names if not Path(name).exists())
         self._game = nethack.Nethack(
-            observation_keys=_OBSERVED,
+            observation_keys=_SHOWN + _READ,
             playername="Agent-@",
             ttyrec=self._ttyrec,
             scoreprefix=prefix,
             fix_moon_phase=True,
         )
+        self._look()
         # the log of a game that is not recorded stays in the folder of its instance
         self._xlogfile = Path(f"{prefix or self._game._vardir + '/'}xlogfile")  # noqa: SLF001
 
-    def _press(self, key: int) -> bool:
+    def _look(self) -> None:
+        """Say where nle writes what it shows, and read the numbers through views: a view's item is a plain int."""
         assert self._game is not None
-        self._observed, ended = self._game.step(key)
+        arrays = {key: np.zeros(**nethack.OBSERVATION_DESC[key]) for key in _SHOWN + _READ}
+        if self._into is not None:
+            arrays |= {key: self._into[key] for key in ("tty_chars", "tty_colors")}
+        self._shown = tuple(arrays[key] for key in _SHOWN)
+        self._blstats, self._program_state, self._internal = (arrays[key].data for key in _READ)
+        inner = self._game._pynethack  # noqa: SLF001 - nle's wrapper around it costs as much as a cheap step
+        inner.set_buffers(**arrays)
+        self._play, self._over = inner.step, inner.done
+
+    def _press(self, key: int) -> bool:
+        self._play(key)
         self._keys += 1
-        return bool(ended)
+        return bool(self._over())
 
     def _observation(self) -> Observation:
-        chars, colors, cursor = self._observed[:3]
+        chars, colors, cursor = self._shown
+        if self._into is not None:
+            self._into["tty_cursor"][:] = cursor
+            return self._into
         return {"tty_chars": chars.copy(), "tty_colors": colors.copy(), "tty_cursor": cursor.astype(np.int16)}
 
     def _read_status(self) -> None:
-        blstats = self._observed[3]
-        turns = int(blstats[nethack.NLE_BL_TIME])
+        blstats = self._blstats
+        turns = blstats[nethack.NLE_BL_TIME]
         self._still = self._still + 1 if turns == self._turns else 0
         if turns:  # all zero before the game and after it
             self._turns = turns
-            self._score = int(blstats[nethack.NLE_BL_SCORE])
-            self._deepest = max(self._deepest, int(blstats[nethack.NLE_BL_DEPTH]))
+            self._score = blstats[nethack.NLE_BL_SCORE]
+            self._deepest = max(self._deepest, blstats[nethack.NLE_BL_DEPTH])
 
     def _finish(self) -> None:
         """Bring the game to its end, so that NetHack logs it, and close it, so that its recording is complete.
@@ -137,6 +160,6 @@ class NetHackEnv:
             cut_after(Path(self._ttyrec), played)
 
 
-def make_env(max_steps: int, record_dir: Path | None = None) -> Env:
+def make_env(max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> Env:
     """NetHack, truncated after `max_steps` actions; with `record_dir`, nle's own recordings of the games go there."""
-    return NetHackEnv(max_steps, record_dir)
+    return NetHackEnv(max_steps, record_dir, into)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from playscale.games.game import Column, Env, Player, Recording, Rejected
+from playscale.games.game import Column, Env, Observation, Player, Recording, Rejected
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,10 +25,10 @@ class NetHack:
         "tty_cursor": Column((2,), "int16"),
     }
 
-    def make_env(self, max_steps: int, record_dir: Path | None = None) -> Env:
+    def make_env(self, max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> Env:
         from playscale.games.nethack.env import make_env
 
-        return make_env(max_steps, record_dir)
+        return make_env(max_steps, record_dir, into)
 
     def make_expert(self) -> Player:
         from playscale.games.nethack.expert import make_expert

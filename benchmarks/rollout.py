@@ -1,0 +1,306 @@
+"""Playing games against its limits: how fast environments step alone, how fast the policy answers alone, and both.
+
+    python -m benchmarks.rollout [--rounds 3] [--seconds 3]
+
+The policies are untrained, with a head that prefers the keys of a wanderer, so that their games go on like an agent's.
+One run of theirs is kept, actions and screens; then, in alternating rounds and on the same processors,
+
+    environments  worker processes that replay those actions: no agent, nobody to wait for
+    forward       one process a core that answers those screens, 32 at a time: no game, no drawing of actions
+    rollout       the lanes of `playscale evaluate` on the same episodes, recordings included
+
+Where environments and forwards share the processors, no rollout can exceed 1 / (1 / environments + 1 / forward): that
+is the roofline here. Where forwards have a processor of their own (a GPU), it is the slower of the two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bench import Options, Row
+from benchmarks.rounds import alternate, row
+from playscale.games.game import Column, Env, Observation, Player, get_game
+from playscale.rollout.agent import Agent, play
+from playscale.rollout.child import Child, Handler, serve
+from playscale.rollout.episode import Task
+from playscale.rollout.evaluation import Settings
+from playscale.rollout.lane import Load
+from playscale.rollout.lanes import ROWS, Entrant, Tally, play_entrants
+from playscale.rollout.references import evaluate_random
+from playscale.rollout.workers import Workers
+
+GAME = "nethack"
+SIZES = ("10k", "100k", "1M")
+WORKERS = (1, 2, 4, 8)
+SCALED = "100k"  # the size that is measured with every number of workers
+KEYS = "hjklyubnHJKLYUBN.s<>o\x1b\r "
+KEEN = 5.0  # added to the logits of KEYS, which are then more than nine of ten actions
+STEPS = 800  # of an episode, at most
+GROWTH = (10, 100, 1000)  # episodes of a whole evaluation
+EVERY = 20  # steps between two screens that are kept
+
+
+def run(options: Options) -> list[Row]:
+    """All rows; see `rows`."""
+    return list(rows(options))
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """Each size with two workers a core, then one of them with 1, 2, 4 and 8 workers, then more and more episodes."""
+    cores = os.cpu_count() or 1
+    plan = [(size, 2 * cores) for size in SIZES] + [(SCALED, count) for count in WORKERS if count != 2 * cores]
+    yield from (_measure(size, workers, options) for size, workers in plan)
+    yield from (_growth(count) for count in GROWTH)
+
+
+def _measure(size: str, workers: int, options: Options) -> Row:
+    """The rollout beside what cannot be exceeded, with the three rates that went into it."""
+    used = min(workers, os.cpu_count() or 1)
+    with TemporaryDirectory() as folder:
+        played = _record(size, Path(folder))
+        rates = alternate(
+            {
+                "environments": partial(_environments, played, used, options.seconds),
+                "forward": partial(_forward, played, used, options.seconds),
+                "rollout": partial(_rollout, played, workers, used, options.seconds),
+            },
+            options.rounds,
+        )
+    sides = list(zip(rates["environments"], rates["forward"], strict=True))
+    slower = [rollout / min(both) for rollout, both in zip(rates["rollout"], sides, strict=True)]
+    return row(
+        f"rollout {size}, {workers} workers",
+        "steps/s",
+        rates["rollout"],
+        [1 / (1 / environments + 1 / forward) for environments, forward in sides],
+        dtype="float32",
+        note=f"{statistics.median(slower):.2f} of the slower side",
+        environments=statistics.median(rates["environments"]),
+        forward=statistics.median(rates["forward"]),
+        of_the_slower=slower,
+        workers=workers,
+        cores=used,
+        rows=ROWS["cpu"],
+    )
+
+
+def _growth(episodes: int) -> Row:
+    """A whole evaluation of short episodes: its rate, and the largest resident memory of this process and any below."""
+    with TemporaryDirectory() as folder:
+        begin = time.monotonic()
+        evaluate_random(get_game(GAME), episodes, Path(folder), max_steps=20, workers=os.cpu_count() or 1)
+        seconds = time.monotonic() - begin
+    here, below = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    note = f"{seconds:.1f} s, {here:.0f} MiB here, at most {below:.0f} MiB in a process below"  # ru_maxrss is in KiB
+    name = f"evaluation of {episodes} episodes"
+    return row(name, "episodes/s", [episodes / seconds], note=note, self_mib=here, largest_child_mib=below)
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a policy did in its episodes: the actions by seed, and batches of screens [rows, ...] that it saw."""
+
+    load: Load
+    actions: Mapping[int, list[int]]
+    screens: list[dict[str, np.ndarray]]
+    folder: Path
+
+    def tasks(self, copies: int) -> list[Task]:
+        """The episodes, that many times over: the lanes play the same ones."""
+        return [Task(i, seed, self.folder / f"e{i}") for i, seed in enumerate(list(self.actions) * copies)]
+
+
+def load_policy(size: str, device: str) -> Agent:
+    """An untrained policy that prefers KEYS."""
+    import torch
+
+    from playscale.agents.policy import build_policy
+    from playscale.agents.sizing import config_for_size
+    from playscale.games.nethack.actions import action_of
+
+    torch.manual_seed(0)
+    policy = build_policy(config_for_size(get_game(GAME), size, "lstm"), device).eval()
+    with torch.no_grad():
+        policy.head.bias[[action_of(key) for key in KEYS]] += KEEN
+    return policy
+
+
+def _record(size: str, folder: Path) -> Played:
+    import torch
+
+    torch.set_num_threads(1)
+    game, load, rows = get_game(GAME), partial(load_policy, size), ROWS["cpu"]
+    tasks = [Task(i, i) for i in range(rows)]
+    actions, screens = [], []
+    with Workers(game, 1, rows, STEPS) as workers:
+        for _ in play(load("cpu"), workers, tasks, game.num_actions, Settings(rows, STEPS, 0, 1.0), "cpu"):
+            actions.append(workers.arrays["action"].copy())
+            if len(actions) % EVERY == 0:
+                screens.append({name: workers.arrays[name].copy() for name in game.columns})
+    taken = np.stack(actions, 1)
+    return Played(load, {task.seed: taken[task.index].tolist() for task in tasks}, screens, folder)
+
+
+class Replayer:
+    """A player who does what was done before."""
+
+    def __init__(self, actions: Mapping[int, list[int]]) -> None:
+        self._actions = actions
+
+    def reset(self, seed: int) -> None:
+        self._next = iter(self._actions[seed])
+
+    def act(self, observation: Observation) -> int:
+        del observation
+        return next(self._next)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The game, with a Replayer for its expert: as much of the game port as an environment worker asks for."""
+
+    actions: Mapping[int, list[int]]
+    columns: Mapping[str, Column]
+
+    def make_env(self, max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> Env:
+        return get_game(GAME).make_env(max_steps, record_dir, into)
+
+    def make_expert(self) -> Player:
+        return Replayer(self.actions)
+
+
+def _environments(played: Played, processes: int, seconds: float) -> float:
+    """Steps/s of worker processes that replay the episodes over and over; starting an episode is not counted."""
+    tasks = played.tasks(processes)
+    game: Any = Replayed(played.actions, get_game(GAME).columns)
+    steps, spent = 0, 0.0
+    with Workers(game, processes, len(tasks), STEPS, scripted=True) as workers:
+        while spent < seconds:
+            workers.begin(tasks)
+            begin, running = time.monotonic(), len(tasks)
+            while running:
+                answer = workers.step(STEPS)
+                steps += answer.steps
+                running -= len(answer.ended)
+            spent += time.monotonic() - begin
+    return steps / spent
+
+
+@dataclass(frozen=True)
+class Answering:
+    load: Load
+    screens: list[dict[str, np.ndarray]]
+
+
+def _forward(played: Played, processes: int, seconds: float) -> float:
+    """Samples/s of so many processes together, each with one thread."""
+    with ExitStack() as stack:
+        setup = Answering(played.load, played.screens)
+        children = [stack.enter_context(Child("benchmarks.rollout:answer", setup)) for _ in range(processes)]
+        for length in (0.2, seconds):  # the first is to warm up
+            for child in children:
+                child.send(length)
+            rates = [child.receive() for child in children]
+    return sum(rates)
+
+
+def answer(fd: int) -> None:
+    """The inside of such a process: it is told for how long, and answers with its rate."""
+    serve(fd, _answering)
+
+
+@contextmanager
+def _answering(setup: Answering) -> Iterator[Handler]:
+    import torch
+
+    torch.set_num_threads(1)
+    agent, rows = setup.load("cpu"), ROWS["cpu"]
+    batches = [{name: torch.from_numpy(array)[None] for name, array in screen.items()} for screen in setup.screens]
+    for batch in batches:
+        batch["prev_action"] = torch.zeros((1, rows), dtype=torch.int64)
+        batch["done"] = torch.zeros((1, rows), dtype=torch.bool)
+
+    def rate(seconds: float) -> Iterator[float]:
+        state, samples = agent.initial_state(rows), 0
+        begin = time.monotonic()
+        with torch.inference_mode():
+            for batch in cycle(batches):
+                state = agent(batch, state).state
+                samples += rows
+                spent = time.monotonic() - begin
+                if spent > seconds:
+                    break
+        yield samples / spent
+
+    yield rate
+
+
+class EnoughError(Exception):
+    """The rollout has been watched for long enough."""
+
+
+@dataclass
+class Watch:
+    """Steps a lane reported after its first report, and when it did."""
+
+    times: list[float] = field(default_factory=list)
+    steps: int = 0
+
+    @property
+    def rate(self) -> float:
+        return self.steps / (self.times[-1] - self.times[0])
+
+
+def _rollout(played: Played, workers: int, lanes: int, seconds: float) -> float:
+    """Steps/s of all lanes together, from each one's first report on; every lane plays all the episodes."""
+    watches: dict[str, Watch] = {}
+    before = 0
+
+    def note(entrant: Entrant, tally: Tally) -> None:
+        nonlocal before
+        fresh, before = tally.steps - before, tally.steps
+        watch = watches.setdefault(entrant.name, Watch())
+        watch.times.append(time.monotonic())
+        watch.steps += fresh if len(watch.times) > 1 else 0
+        if all(each.times[-1] - each.times[0] > seconds for each in watches.values()):
+            raise EnoughError
+
+    entrants = [Entrant(f"lane {i}", played.load, played.folder / f"lane{i}") for i in range(lanes)]
+    settings = Settings(len(played.actions), STEPS, 0, 1.0)
+    try:
+        for _ in play_entrants(get_game(GAME), entrants, settings, workers=workers, device="cpu", on_report=note):
+            pass
+    except EnoughError:
+        pass
+    return sum(watch.rate for watch in watches.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    options = parser.parse_args()
+    for each in rows(Options(rounds=options.rounds, seconds=options.seconds)):
+        limit = "" if each.ratio is None else f" of {each.peer:,.0f} = {each.ratio:.2f} (spread {each.spread:.2f})"
+        parts = ", ".join(
+            f"{side} {each.detail[side]:,.0f}" for side in ("environments", "forward") if side in each.detail
+        )
+        print(f"{each.name}: {each.ours:,.0f} {each.unit}{limit}; {each.detail['note']}; {parts}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

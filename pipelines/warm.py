@@ -1,0 +1,129 @@
+"""Tasks that start at once: forked from a process that has imported torch, MLflow and the rest already.
+
+kfp.local starts an interpreter for every task, which spends 3 to 5 seconds of processor time on imports before its
+first line of work; a study has a dozen tasks. Here the "interpreter" that it starts is this file, run without any
+package: it hands its arguments, environment and output to the warm process, which forks. If that one is gone, it
+becomes a plain interpreter. The warm process does nothing but import: there is no Python thread, CUDA context or open
+file in it that could get into a task.
+"""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+ADDRESS = "PLAYSCALE_WARM"  # of the warm process, in the environment of tasks
+PRELOADED = (
+    "kfp.dsl.executor_main",
+    "playscale.steps",
+    "playscale.corpus.prepare",
+    "playscale.rollout.evaluate",
+    "playscale.training.bc",
+    "playscale.tracking.mlflow_tracker",
+    "mlflow.store.tracking.sqlalchemy_store",
+)
+LONGEST = 1 << 22  # bytes of a request: a task's command line and environment
+
+
+@contextmanager
+def warm() -> Iterator[None]:
+    """While inside, kfp.local's tasks are forked. The warm process ends with this one, however that ends."""
+    import shlex
+    import subprocess
+
+    if sys.platform != "linux":  # elsewhere to fork after these imports is not safe
+        yield
+        return
+    plain = sys.executable
+    with socket.socket(socket.AF_UNIX) as listener:
+        name = f"playscale-{os.urandom(8).hex()}"
+        listener.bind(f"\0{name}")  # a name that is no file: nothing is left behind
+        listener.listen()
+        code = f"from pipelines.warm import serve; serve({listener.fileno()})"
+        process = subprocess.Popen(
+            [plain, "-c", code],
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+            env=os.environ | {"_KFP_RUNTIME": "true"},  # as kfp itself sets it for a task: no client, no compiler
+        )
+    with process:  # leaving closes its stdin, upon which it ends
+        os.environ[ADDRESS] = name
+        sys.executable = shlex.join([plain, "-IS", __file__])  # kfp.local puts it into a line for the shell
+        try:
+            yield
+        finally:
+            sys.executable = plain
+
+
+def serve(listener_fd: int) -> None:
+    """The warm process: fork for every request until stdin closes. Returns in no process but that of a task's end."""
+    import gc
+    import importlib
+    import select
+    import signal
+
+    for module in PRELOADED:
+        importlib.import_module(module)
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the tasks here; their clients do
+    listener = socket.socket(fileno=listener_fd)
+    while True:
+        ready, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in ready:
+            return
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            listener.close()
+            _task(connection)
+            return
+        connection.close()
+
+
+def _task(connection: socket.socket) -> None:
+    """Run the module that the client was asked to run, in its place, and tell it the exit code."""
+    import runpy
+
+    request, fds, _, _ = socket.recv_fds(connection, LONGEST, 3)
+    while not request.endswith(b"\n"):
+        request += connection.recv(LONGEST)
+    asked = json.loads(request)
+    for number, fd in enumerate(fds):
+        os.dup2(fd, number)
+        os.close(fd)
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    os.chdir(asked["directory"])
+    _, module, *arguments = asked["arguments"]
+    sys.argv = [module, *arguments]
+    code = 1
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        sys.stdout.flush()
+        connection.sendall(bytes([code & 0xFF]))
+    sys.exit(code)
+
+
+def client(arguments: list[str]) -> int:
+    """What kfp.local starts, with `-m MODULE ARGUMENT...`: the exit code of the task."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(f"\0{os.environ[ADDRESS]}")
+    except (OSError, KeyError):
+        os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - in this one's place
+    asked = {"arguments": arguments, "environment": dict(os.environ), "directory": os.getcwd()}  # noqa: PTH109 - pathlib takes longer to import than all of this
+    request = json.dumps(asked).encode() + b"\n"
+    sent = socket.send_fds(connection, [request], [0, 1, 2])
+    connection.sendall(request[sent:])
+    code = connection.recv(1)
+    return code[0] if code else 137  # it said nothing: it was killed
+
+
+if __name__ == "__main__":
+    sys.exit(client(sys.argv[1:]))
