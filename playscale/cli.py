@@ -338,7 +338,7 @@ def bench(
 
     \b
     Example:
-      playscale bench fit --rounds 3 --json bench.json
+      playscale bench fit --rounds 1 --json bench.json
     """
     from benchmarks.bench import PARTS, Options
     from benchmarks.bench import bench as run

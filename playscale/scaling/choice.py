@@ -87,10 +87,13 @@ class Choice:
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Cost [m] and the ends of its 95 % interval of what would be measured; (cost, None, None) without one."""
         cost = self.law.cost(flops)
-        draws = [d for law in self.laws if (d := law.predict(flops, rng, noise)) is not None]
+        draws = [(law, d) for law in self.laws if (d := law.predict(flops, rng, noise)) is not None]
         if not draws:
             return cost, None, None
-        low, high = np.quantile(np.concatenate(draws), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        # A law of the last decades says nothing of the budgets before them, unless it is the chosen one.
+        outside = [law is not self.law and flops < law.first * (1 - 1e-6) for law, _ in draws]
+        pooled = np.concatenate([np.where(out, np.nan, d) for out, (_, d) in zip(outside, draws, strict=True)])
+        low, high = np.nanquantile(pooled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
         low, high = np.minimum(low, cost), np.maximum(high, cost)
         return cost, cost - self.widening * (cost - low), cost + self.widening * (high - cost)
 

@@ -61,7 +61,7 @@ def _crossing(flops: np.ndarray, cost: np.ndarray | None, goal: float) -> float 
 
 def _text(name: str, value: float, at: Sequence[float | None], choice: Choice, last: float) -> str:
     reached, soonest, latest = at
-    whose = f"a return of {value:,.4g}" + (f" ({name})" if name else "")
+    whose = f"a return of {value:,.6g}" + (f" ({name})" if name else "")
     if reached is None:
         end = float(value_of("return_mean", choice.law.cost(last * 10.0**DECADES))[0])
         text = f"{whose} is not reached under this law, which comes to {end:,.4g} within {DECADES} decades of compute"

@@ -58,12 +58,14 @@ def test_examples_run_one_after_the_other(tmp_path):
         "laws/report.html",
         "reproduced/reproduce.html",
         "reproduced/points/fit.json",
+        "bench.json",
         "compiled/study.yaml",
     )
     assert all((tmp_path / name).exists() for name in made)
 
 
-TRAIN = ["train", "bc", "--size", "10k", "--budgets", "1e9", "--out", "o", "--corpus"]
+TRAIN = ["train", "bc", "--size", "10k", "--budgets", "1e9", "--out", "o", "--corpus"    ("bench",),
+]
 FIT = ["fit", "p.csv", "--out", "o"]
 GOOD_HEADER = "flops,params,samples,dev_loss\n"
 TABLE = GOOD_HEADER + "".join(
