@@ -49,7 +49,7 @@ WORKERS = (1, 2, 4, 8)
 SCALED = "100k"  # the size that is measured with every number of workers
 KEYS = "hjklyubnHJKLYUBN.s<>o\x1b\r "
 KEEN = 5.0  # added to the logits of KEYS, which are then more than nine of ten actions
-STEPS = 800  # of an episode, at most
+STEPS = 400  # of an episode, at most
 GROWTH = (10, 100, 1000)  # episodes of a whole evaluation
 EVERY = 20  # steps between two screens that are kept
 
