@@ -1,6 +1,6 @@
 """Playing games against its limits: how fast environments step alone, how fast the policy answers alone, and both.
 
-    python -m benchmarks.rollout [--rounds 3] [--seconds 3]
+    playscale bench rollout [--rounds 5] [--seconds 2]
 
 The policies are untrained, with a head that prefers the keys of a wanderer, so that their games go on like an agent's.
 One run of theirs is kept, actions and screens; then, in alternating rounds and on the same processors,
@@ -15,7 +15,6 @@ is the roofline here. Where forwards have a processor of their own (a GPU), it i
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import statistics
@@ -49,22 +48,16 @@ WORKERS = (1, 2, 4, 8)
 SCALED = "100k"  # the size that is measured with every number of workers
 KEYS = "hjklyubnHJKLYUBN.s<>o\x1b\r "
 KEEN = 5.0  # added to the logits of KEYS, which are then more than nine of ten actions
-STEPS = 800  # of an episode, at most
+STEPS = 400  # of an episode, at most
 GROWTH = (10, 100, 1000)  # episodes of a whole evaluation
 EVERY = 20  # steps between two screens that are kept
 
 
 def run(options: Options) -> list[Row]:
-    """All rows; see `rows`."""
-    return list(rows(options))
-
-
-def rows(options: Options) -> Iterator[Row]:
     """Each size with two workers a core, then one of them with 1, 2, 4 and 8 workers, then more and more episodes."""
     cores = os.cpu_count() or 1
     plan = [(size, 2 * cores) for size in SIZES] + [(SCALED, count) for count in WORKERS if count != 2 * cores]
-    yield from (_measure(size, workers, options) for size, workers in plan)
-    yield from (_growth(count) for count in GROWTH)
+    return [_measure(size, workers, options) for size, workers in plan] + [_growth(count) for count in GROWTH]
 
 
 def _measure(size: str, workers: int, options: Options) -> Row:
@@ -287,20 +280,3 @@ def _rollout(played: Played, workers: int, lanes: int, seconds: float) -> float:
     except EnoughError:
         pass
     return sum(watch.rate for watch in watches.values())
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    options = parser.parse_args()
-    for each in rows(Options(rounds=options.rounds, seconds=options.seconds)):
-        limit = "" if each.ratio is None else f" of {each.peer:,.0f} = {each.ratio:.2f} (spread {each.spread:.2f})"
-        parts = ", ".join(
-            f"{side} {each.detail[side]:,.0f}" for side in ("environments", "forward") if side in each.detail
-        )
-        print(f"{each.name}: {each.ours:,.0f} {each.unit}{limit}; {each.detail['note']}; {parts}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

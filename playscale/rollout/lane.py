@@ -5,7 +5,6 @@ It answers a Batch with Reports, the last of them `over`.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,7 +44,6 @@ class LaneSetup:
     device: str
     scripted: bool
     parent: int
-    niceness: int = 0
 
 
 class Batch(NamedTuple):
@@ -118,7 +116,6 @@ def _play_scripted(workers: Workers, tasks: list[Task]) -> Iterator[Advance]:
 @contextmanager
 def _lane(setup: LaneSetup) -> Iterator[Handler]:
     follow(setup.parent)
-    os.nice(setup.niceness)
     GAMES.update(setup.games)
     with Workers(setup.game, setup.workers, setup.slots, setup.settings.max_steps, scripted=setup.scripted) as workers:
         if not setup.scripted:

@@ -27,8 +27,6 @@ from playscale.rollout.lane import ENTRY, Batch, LaneSetup, Load, Report
 from playscale.tracking.tracker import Spent, not_timed
 
 ROWS = {"cpu": 32, "cuda": 128}  # episodes in a batch
-YIELDING = 10
-"""Niceness of every lane but the first: it uses a core that is idle, and takes none from a training run beside it."""
 
 
 @dataclass
@@ -111,9 +109,7 @@ def play_entrants(
         lanes: dict[Any, Child] = {}
         with spent("starting"):
             for share in _shares(workers, len(waiting), 2 if kind == "cuda" else os.cpu_count() or 1):
-                setup = LaneSetup(
-                    game, GAMES, share, slots, settings, device, scripted, os.getpid(), YIELDING if lanes else 0
-                )
+                setup = LaneSetup(game, GAMES, share, slots, settings, device, scripted, os.getpid())
                 lane = stack.enter_context(Child(ENTRY, setup))
                 lane.send(waiting.popleft())
                 lanes[lane.connection] = lane
