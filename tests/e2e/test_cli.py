@@ -31,6 +31,7 @@ CHAIN = [
     ("fit",),
     ("reproduce",),
     ("compile",),
+    ("bench",),
 ]  # each feeds the next
 
 
@@ -64,8 +65,7 @@ def test_examples_run_one_after_the_other(tmp_path):
     assert all((tmp_path / name).exists() for name in made)
 
 
-TRAIN = ["train", "bc", "--size", "10k", "--budgets", "1e9", "--out", "o", "--corpus"    ("bench",),
-]
+TRAIN = ["train", "bc", "--size", "10k", "--budgets", "1e9", "--out", "o", "--corpus"]
 FIT = ["fit", "p.csv", "--out", "o"]
 GOOD_HEADER = "flops,params,samples,dev_loss\n"
 TABLE = GOOD_HEADER + "".join(
