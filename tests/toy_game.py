@@ -37,7 +37,7 @@ def screens(seed: int) -> list[tuple[int, int]]:
 class RecallEnv:
     """Leaves `recall-<seed>.json` in `record_dir` for each game that ended, with its actions."""
 
-    def __init__(self, max_steps: int, record_dir: Path | None, into: Observation | None) -> None:
+    def __init__(self, max_steps: int, record_dir: Path | None, into: Observation | None = None) -> None:
         self.max_steps, self.record_dir, self.into = max_steps, record_dir, into
 
     def reset(self, seed: int) -> Observation:
