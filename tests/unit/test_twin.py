@@ -56,10 +56,12 @@ def test_the_crop_is_around_the_cursor_and_empty_beyond_the_map():
 
 @pytest.mark.skipif(not PEER, reason="set PLAYSCALE_PEER to a checkout of princeton-nlp/il-scaling-in-games")
 @pytest.mark.parametrize("width", [64, 512])
-def test_with_the_peers_weights_it_computes_what_the_peer_does(width):
+def test_with_the_peers_weights_it_computes_what_the_peer_does(monkeypatch, width):
+    """In fp64: in fp32 a ReLU's input within rounding of zero can send a gradient of 4 % the other way."""
+    monkeypatch.setattr(torch.Tensor, "float", lambda self, **_: self.double())
     torch.manual_seed(0)
-    peer = import_peer(Path(PEER))(**Shape(width).peer)
-    twin = Twin(Shape(width))
+    peer = import_peer(Path(PEER))(**Shape(width).peer).double()
+    twin = Twin(Shape(width)).double()
     twin.load_peer(peer.state_dict())
     batch = unroll_of(8, 4)
     batch["done"][3, 1] = batch["done"][5, 2] = True
@@ -67,12 +69,12 @@ def test_with_the_peers_weights_it_computes_what_the_peer_does(width):
     batch["action"] = torch.randint(0, 121, (8, 4))
     valid = torch.ones(8, 4, dtype=torch.bool)
     frames = {name: batch[name][:, :, None] for name in ("tty_chars", "tty_colors")}
-    theirs = peer(batch | frames, peer.initial_state(4))[0]["policy_logits"]
+    state = tuple(value.double() for value in peer.initial_state(4))
+    theirs = peer(batch | frames, state)[0]["policy_logits"]
     ours = twin(batch, twin.initial_state(4)).logits
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
     for logits in (theirs, ours):
         bc_loss(logits, batch["action"], valid).backward()
     gradients = renamed({name: p.grad for name, p in peer.named_parameters() if p.grad is not None})
     for name, p in twin.named_parameters():
-        if p.grad.norm() > 1e-6:  # a bias in front of a batch norm has none but rounding
-            assert (p.grad - gradients[name]).norm() < 0.02 * gradients[name].norm(), name
+        torch.testing.assert_close(p.grad, gradients[name], rtol=1e-6, atol=1e-12, msg=name)
