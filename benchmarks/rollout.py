@@ -19,7 +19,7 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -63,12 +63,15 @@ def run(options: Options) -> list[Row]:
 def _measure(size: str, workers: int, options: Options) -> Row:
     """The rollout beside what cannot be exceeded, with the three rates that went into it."""
     used = min(workers, os.cpu_count() or 1)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, ExitStack() as stack:
         played = _record(size, Path(folder))
+        setup = Answering(played.load, played.screens)
+        answering = [stack.enter_context(Child("benchmarks.rollout:answer", setup)) for _ in range(used)]
+        _forward(answering, 0.2)  # to warm up
         rates = alternate(
             {
                 "environments": partial(_environments, played, used, options.seconds),
-                "forward": partial(_forward, played, used, options.seconds),
+                "forward": partial(_forward, answering, options.seconds),
                 "rollout": partial(_rollout, played, workers, used, options.seconds),
             },
             options.rounds,
@@ -199,16 +202,11 @@ class Answering:
     screens: list[dict[str, np.ndarray]]
 
 
-def _forward(played: Played, processes: int, seconds: float) -> float:
-    """Samples/s of so many processes together, each with one thread."""
-    with ExitStack() as stack:
-        setup = Answering(played.load, played.screens)
-        children = [stack.enter_context(Child("benchmarks.rollout:answer", setup)) for _ in range(processes)]
-        for length in (0.2, seconds):  # the first is to warm up
-            for child in children:
-                child.send(length)
-            rates = [child.receive() for child in children]
-    return sum(rates)
+def _forward(answering: Sequence[Child], seconds: float) -> float:
+    """Samples/s of these processes together, each with one thread."""
+    for child in answering:
+        child.send(seconds)
+    return float(sum(child.receive() for child in answering))
 
 
 def answer(fd: int) -> None:
