@@ -56,9 +56,9 @@ def test_a_size_is_found_at_once():
     config_for_size(NETHACK, "20k", "lstm")
     times = []
     for size in ("12345", "77k", "1.7M", "440M"):
-        start = time.perf_counter()
+        start = time.process_time()
         config_for_size(NETHACK, size, "transformer")
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.1
 
 
