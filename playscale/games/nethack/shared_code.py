@@ -1,9 +1,9 @@
 """One copy of NetHack's machine code for all games of a process.
 
 NetHack keeps its state in global variables, so nle loads its library anew for every game, from a copy in memory. 32
-games that take turns then run through 32 copies of the same 2.2 MB of code and push one another's out of the caches: a
-step took 95 us where a game alone takes 22. With the code shared it takes 50. The code is position independent, so only
-its addresses differ; data stays each game's own.
+games that take turns then run through 32 copies of the same 2.2 MB of code: a step took four times as long as that of a
+game alone. With the code shared it takes half to two thirds of that (docs/performance.md). The code is position
+independent, so only its addresses differ; data stays each game's own.
 """
 
 from __future__ import annotations
