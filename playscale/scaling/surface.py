@@ -14,6 +14,7 @@ import numpy as np
 
 from playscale.scaling.backtest import Prediction
 from playscale.scaling.cells import Cells, Target
+from playscale.scaling.choice import COVERED, EQUALLY_GOOD, WIDEST
 from playscale.scaling.exclusion import FitError
 from playscale.scaling.isoflop import in_windows
 from playscale.scaling.parametric import fit_parametric
@@ -25,10 +26,6 @@ KINDS = (WHOLE, NEAR, TRANSLOG)
 ORIGINS = 8
 FIRST = 4
 BACKTEST_DRAWS = 40
-# As for the laws of the frontier: who shares the intervals, and when they are widened.
-EQUALLY_GOOD = 1.25
-COVERED = 0.9
-WIDEST = 3.0
 
 
 class Law(Protocol):
