@@ -9,7 +9,7 @@ OUT := out/quickstart
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.run ## A whole small study: expert games, 25 agents, played, fitted, forecast (7 to 13 minutes)
+demo: $(VENV)/.run ## A whole small study: expert games, 25 agents, played, fitted, forecast (7 to 16 minutes)
 	$(VENV)/bin/playscale study run studies/quickstart.yaml --out $(OUT)
 
 test: $(VENV)/.dev ## All tests
