@@ -213,6 +213,11 @@ def _widening(tested: Backtest, chosen: Candidate, upto: int) -> float:
     """From the later half of the origins: a law fitted to few budgets says little about it fitted to all of them."""
     middle = np.median([o for o in tested.origins if o < upto])
     own = [p for o in tested.origins if middle <= o < upto for p in predictions(tested.rolling[chosen], [], o, upto)]
-    if not own or sum(p.inside for p in own) >= COVERED * len(own):
+    return widening(np.array([p.strain for p in own]))
+
+
+def widening(strain: np.ndarray) -> float:
+    """By how much intervals whose backtest errors were `strain` half-widths are to be multiplied; 1 where they held."""
+    if len(strain) == 0 or np.mean(strain <= 1) >= COVERED:
         return 1.0
-    return float(np.clip(np.quantile([p.strain for p in own], LEVEL), 1.0, WIDEST))
+    return float(np.clip(np.quantile(strain, LEVEL), 1.0, WIDEST))

@@ -14,7 +14,7 @@ import numpy as np
 
 from playscale.scaling.backtest import Prediction
 from playscale.scaling.cells import Cells, Target
-from playscale.scaling.choice import COVERED, EQUALLY_GOOD, WIDEST
+from playscale.scaling.choice import EQUALLY_GOOD, widening
 from playscale.scaling.exclusion import FitError
 from playscale.scaling.isoflop import in_windows
 from playscale.scaling.parametric import fit_parametric
@@ -81,13 +81,12 @@ def fit_surface(cells: Cells, rng: np.random.Generator, replicates: int) -> Surf
         return Surface(cells.target, laws, chosen, sharing, 1.0, (), "parametric: too few budgets for a backtest")
     strain = strains[chosen]
     held = float(np.mean(strain <= 1))
-    widening = 1.0 if held >= COVERED else float(np.clip(np.quantile(strain, LEVEL), 1.0, WIDEST))
     error = np.expm1(float(np.median(np.abs(errors[chosen]))))
     why = (
         f"{chosen}: the best of {len(score)} laws of parameters and samples in a rolling backtest; median error of"
         f" {len(strain)} cells near the best of larger budgets {100 * error:.1f} %, {100 * held:.0f} % inside"
     )
-    return Surface(cells.target, laws, chosen, sharing, widening, tuple(made), why)
+    return Surface(cells.target, laws, chosen, sharing, widening(strain), tuple(made), why)
 
 
 def _fit_kinds(
