@@ -32,12 +32,16 @@ class Column:
 
 
 class Step(NamedTuple):
-    """What the environment answers to one action. `score` is the game's score so far, in points."""
+    """What the environment answers to one action. `score` is the game's score so far, in points.
+
+    `penalty`: what the task takes off, beside the gain in score (points, not positive).
+    """
 
     observation: Observation
     score: int
     terminated: bool
     truncated: bool
+    penalty: float = 0.0
 
     @property
     def done(self) -> bool:

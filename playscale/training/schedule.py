@@ -20,6 +20,7 @@ DEV_SHARE = 0.02
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
+RMSPROP_ALPHA, RMSPROP_EPS = 0.99, 1e-5
 
 
 def recipe_learning_rate(params: int) -> float:
