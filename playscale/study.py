@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from playscale.games.game import GAMES
+from playscale.games.game import get_game
 from playscale.scaling.gpu import hardware
 from playscale.training.config import TrainConfig, Training
 
@@ -79,7 +79,7 @@ class StudySpec(Frozen):
     """A whole study. Budgets are in training FLOPs; `held_out` budgets are trained, never fitted."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    game: str = "nethack"
+    game: Annotated[str, AfterValidator(lambda name: get_game(name).name)] = "nethack"
     method: Literal["bc"] = "bc"
     source: Source
     sizes: tuple[Size, ...] = Field(min_length=1)
@@ -96,8 +96,6 @@ class StudySpec(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> StudySpec:
-        if self.game not in GAMES:
-            raise ValueError(f"unknown game {self.game!r}: known are {', '.join(GAMES)}")
         for name, values in (("sizes", self.sizes), ("budgets", self.budgets + self.held_out), ("seeds", self.seeds)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name}: a value is given twice")
