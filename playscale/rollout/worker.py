@@ -63,7 +63,7 @@ class Seat:
         """One step; the outcome when the episode ended with it."""
         step = self._env.step(self._action[0] if self._player is None else self._player.act(self._screen))
         self.steps += 1
-        self._reward[0] = step.score - self._score + step.penalty  # type: ignore[call-overload] # floats
+        self._reward[0] = step.score - self._score - step.penalty  # type: ignore[call-overload] # floats
         self._score = step.score
         if not (step.terminated or step.truncated):
             return None
