@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from playscale.agents.policy import Policy
+from playscale.agents.policy import Policy, PolicyConfig
 from playscale.games.game import Game, get_game
 
 
@@ -29,16 +29,16 @@ def restrict(policy: Policy, game: Game, value_head: bool = False) -> Policy:
     missing = [name for name in game.actions if name not in source.actions]
     if missing:
         raise ValueError(f"an agent of {source.name} cannot play {game.name}: it has no action {missing[0]!r}")
-    config = replace(
-        policy.config,
-        game=game.name,
-        num_actions=game.num_actions,
-        value_head=policy.config.value_head or value_head,
-    )
+    config = restrict_config(policy.config, game, value_head)
     with torch.random.fork_rng(devices=[], enabled=config.value_head == policy.config.value_head):
         restricted = Policy(config)
     restricted.load_state_dict(restricted.state_dict() | _rows(policy, [source.actions.index(a) for a in game.actions]))
     return restricted.to(policy.head.weight.device).train(policy.training)
+
+
+def restrict_config(config: PolicyConfig, game: Game, value_head: bool = False) -> PolicyConfig:
+    """That of the policy which `restrict` makes of one with this config."""
+    return replace(config, game=game.name, num_actions=game.num_actions, value_head=config.value_head or value_head)
 
 
 def _rows(policy: Policy, actions: list[int]) -> dict[str, Tensor]:
