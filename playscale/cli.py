@@ -1,4 +1,4 @@
-"""The command line. The one place where everything is wired together; nothing heavy is imported before a verb needs it."""
+"""The command line, where everything is wired together; nothing heavy is imported before a verb needs it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from playscale.report import numbers, record
 from playscale.report.allocation import method_name, parameter
-from playscale.report.evidence import NAMES, RETURN_OF_LOSS, TARGETS, Evidence
+from playscale.report.evidence import NAMES, TARGETS, Evidence
 from playscale.report.markup import Content, Html, join, readable, symbol, table, tag, with_powers
 from playscale.report.tested import cell
 
@@ -34,11 +34,11 @@ def power_laws(evidence: Evidence) -> Html:
 
 def _power_law(row: Mapping[str, Any]) -> list[Content]:
     quantity, of = str(row.get("quantity")), "compute"
-    if quantity == RETURN_OF_LOSS:
-        quantity, of = "return_mean", "dev loss"
+    if " of " in quantity:
+        quantity, of = quantity.split(" of ")
     return [
         _name(row.get("target")),
-        join([_name(quantity), f" ∝ {of}", tag("sup", "a")]),
+        join([_name(quantity), f" ∝ {_name(of)}", tag("sup", "a")]),
         {"argmin": "best cells", "vertex": "vertices"}.get(str(row.get("at")), numbers.NOTHING),
         numbers.number(row.get("exponent")),
         *(numbers.between(row.get(b + "low"), row.get(b + "high"), 2) or "not known" for b in ("", "boot_")),

@@ -85,8 +85,13 @@ class MlflowExperiment:
         return run
 
     def points(self) -> list[Point]:
-        """The points table as MLflow holds it, by whomever it was logged."""
-        return [from_row(_row(run)) for run in self.runs("point")]
+        """The points table as MLflow holds it, by whomever it was logged.
+
+        A row without a return gives way to the rows of the same agent that have one: it was played in other tasks.
+        """
+        points = [from_row(_row(run)) for run in self.runs("point")]
+        played = {(point.run, point.flops) for point in points if point.return_mean is not None}
+        return [p for p in points if p.return_mean is not None or (p.run, p.flops) not in played]
 
 
 class MlflowRun:

@@ -14,7 +14,8 @@ from playscale.agents.restrict import restrict_config
 from playscale.agents.sizing import config_for_size
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
-from playscale.training.config import OWN_CLONE, TrainConfig
+from playscale.points import read_points
+from playscale.training.config import OWN_CLONE, TrainConfig, budget_name
 from playscale.training.reinforcement import Reinforcement
 from playscale.training.schedule import MIN_STEPS
 
@@ -118,3 +119,23 @@ def trained_policy(size: str, core: str, rl: Reinforcement | None, clones_game: 
             "from its teacher has that size and core; or start from scratch"
         )
     return restrict_config(teacher, task, value_head=True)
+
+
+def choose_teachers(runs: Mapping[str, dict[str, Any]], trained: Path) -> list[str]:
+    """Give each planned run (JSON, changed in place) that its study's own clone teaches the checkpoint of that clone.
+
+    That is, of the clones of its size and at the largest budget they came to, the one with the lowest dev loss.
+    `trained`: where the runs' directories are. Returns the names of these runs.
+    """
+    clones = [
+        (point, trained / name)
+        for name, run in runs.items()
+        if run["method"] == "bc"
+        for point in read_points(trained / name / "points.csv")
+    ]
+    taught = [name for name, run in runs.items() if run["rl"] and run["rl"]["teacher"] == OWN_CLONE]
+    for name in taught:
+        own = [(point, folder) for point, folder in clones if point.size == runs[name]["size"]]
+        point, folder = min(own, key=lambda clone: (-clone[0].flops, clone[0].dev_loss))
+        runs[name]["rl"]["teacher"] = str(folder / "checkpoints" / budget_name(point.flops))
+    return taught

@@ -42,7 +42,7 @@ def evaluate(
     from playscale.games.game import get_game
     from playscale.rollout.evaluate import evaluate as run
     from playscale.rollout.references import evaluate_random, expert_reference
-    from playscale.steps import log_evaluations
+    from playscale.tracked import log_evaluations
 
     game = get_game(game).name if game else None
     expert = [expert_reference(Corpus.open(corpus), game)] if corpus else []

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from playscale.verbs.options import Out, Tracking, numbers, open_experiment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from playscale.points import Point
+    from playscale.scaling.fit import Fit
 
 
 def fit(
@@ -26,7 +32,7 @@ def fit(
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     tracking_uri: Tracking = None,
 ) -> None:
-    """Fit the scaling laws of a points table: OUT/fit.json, OUT/report.html and OUT/figures.
+    """Fit the scaling laws of a points table, each method's apart: OUT/fit.json, OUT/report.html and OUT/figures.
 
     \b
     Example:
@@ -38,25 +44,34 @@ def fit(
     from playscale.report.figures import write_figures
     from playscale.report.report import write_report
     from playscale.scaling.fit import fit as run
-    from playscale.scaling.fit import write_fit
     from playscale.scaling.gpu import hardware
+    from playscale.scaling.methods import fit_methods
 
     name = points.removeprefix("mlflow:")
     table = (
-        open_experiment(name, tracking_uri, create=False).points() if points.startswith("mlflow:") else read_points(points)
+        open_experiment(name, tracking_uri, create=False).points()
+        if points.startswith("mlflow:")
+        else read_points(points)
     )
-    result = run(
-        table,
-        numbers(forecast, "--forecast"),
-        [_pair(text) for text in forecast_at or []],
-        seed,
-        expert_return=expert_return,
-        max_return=max_return,
-        target_returns=[_named(text) for text in target_return or []],
-        hardware=hardware(gpu, utilisation) if gpu else None,
-    )
+    budgets, pairs = numbers(forecast, "--forecast"), [_pair(text) for text in forecast_at or []]
+    goals = [_named(text) for text in target_return or []]
+
+    def fit_one(method: str, rows: Sequence[Point]) -> Fit:
+        imitates = method in ("", "bc") or expert_return is None
+        return run(
+            rows,
+            budgets,
+            pairs,
+            seed,
+            expert_return=expert_return if imitates else None,
+            max_return=max_return,
+            target_returns=goals if imitates else [*goals, ("the expert", expert_return or 0.0)],
+            hardware=hardware(gpu, utilisation) if gpu else None,
+        )
+
+    result = fit_methods(table, fit_one)
     out.mkdir(parents=True, exist_ok=True)
-    write_fit(result, out / "fit.json")
+    result.write(out / "fit.json")
     write_figures(out / "figures", result.to_dict(), table, ())
     write_report(out / "report.html", result.to_dict(), table, title=f"Scaling laws of {name}")
     show(*fit_tables(result.to_dict()))

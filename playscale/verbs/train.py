@@ -101,7 +101,8 @@ def train_impala(
         ),
     ] = "nethack",
     size: Annotated[
-        str | None, typer.Option(help="Model size: 10k ... 500M parameters. Default: that of the teacher it starts from.")
+        str | None,
+        typer.Option(help="Model size: 10k ... 500M parameters. Default: the teacher's, where it starts from one."),
     ] = None,
     budgets: Annotated[str, typer.Option(help="Compute budgets in training FLOPs, comma-separated.")] = "",
     steps: Annotated[
@@ -110,8 +111,8 @@ def train_impala(
     teacher: Annotated[
         Path | None, typer.Option(help="Checkpoint of a teacher, such as a cloned agent's: a kickstarted run.")
     ] = None,
-    start: Annotated[Start, typer.Option(help="Whose weights a kickstarted run begins with.")] = Start(RL.start),
-    teacher_cost: Annotated[float, typer.Option(help="Of the divergence from the teacher, at first.")] = RL.teacher_cost,
+    start: Annotated[Start, typer.Option(help="Whose weights a kickstarted run begins with.")] = Start.teacher,
+    teacher_cost: Annotated[float, typer.Option(help="Of diverging from the teacher, at first.")] = RL.teacher_cost,
     teacher_half_life: Annotated[
         float, typer.Option(help="Interactions in which that cost halves.")
     ] = RL.teacher_half_life,
@@ -123,9 +124,9 @@ def train_impala(
     entropy_cost: Annotated[float, typer.Option(help="Of acting predictably.")] = RL.entropy_cost,
     reward_scale: Annotated[
         RewardScale, typer.Option(help="running: divide rewards by the spread of the returns so far.")
-    ] = RewardScale(RL.reward_scale),
+    ] = RewardScale.running,
     reward_clip: Annotated[float, typer.Option(help="Largest reward after scaling; 0: any.")] = RL.reward_clip or 0.0,
-    optimizer: Annotated[Optimizer, typer.Option(help="The optimizer.")] = Optimizer(RL.optimizer),
+    optimizer: Annotated[Optimizer, typer.Option(help="The optimizer.")] = Optimizer.adam,
     learning_rate: Rate = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Environments of an actor. Default: by size.")] = None,
     unroll: Annotated[int | None, typer.Option(min=1, help="Steps of each in a batch. Default: by size.")] = None,
@@ -220,7 +221,7 @@ def _train(
         return
     with progress("train") as report:
         if experiment:
-            from playscale.steps import train_tracked
+            from playscale.tracked import train_tracked
 
             logged = open_experiment(experiment, tracking_uri)
             points = train_tracked(logged, config.run_name, corpus, out, config, report)
