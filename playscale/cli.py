@@ -164,6 +164,13 @@ def evaluate(
     max_steps: Annotated[int, typer.Option(min=1, help="An episode is cut after this many actions.")] = 100_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode.")] = 0,
     temperature: Annotated[float, typer.Option(min=0, help="Of the action distribution; 0 takes the best.")] = 1.0,
+    game: Annotated[
+        str | None,
+        typer.Option(
+            help="Play in this task of the game instead of the checkpoint's own, with those actions alone that it has: "
+            "nethack/score (NetHackScore-v0's monk), nethack/score/@ (anyone), nethack/challenge/val-dwa-law-fem."
+        ),
+    ] = None,
     corpus: Annotated[str | None, typer.Option(help="Also show the expert's return in this corpus.")] = None,
     workers: Workers = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -175,6 +182,7 @@ def evaluate(
     \b
     Example:
       playscale evaluate train-10k/checkpoints/* --episodes 4 --max-steps 200 --corpus corpus --out play
+      playscale evaluate train-10k/checkpoints/* --game nethack/score --episodes 4 --max-steps 200 --out score
     """
     from playscale.console import evaluations_table, progress, show
     from playscale.corpus.corpus import Corpus
@@ -183,7 +191,8 @@ def evaluate(
     from playscale.rollout.references import evaluate_random, expert_reference
     from playscale.steps import log_evaluations
 
-    expert = [expert_reference(Corpus.open(corpus))] if corpus else []
+    game = get_game(game).name if game else None
+    expert = [expert_reference(Corpus.open(corpus), game)] if corpus else []
     workers = workers or _cores()
     with progress("evaluate") as report:
         evaluations = run(
@@ -195,10 +204,13 @@ def evaluate(
             seed=seed,
             device=device,
             temperature=temperature,
+            game=game,
             progress=report,
         )
-        game = get_game(evaluations[0].game)
-        random = evaluate_random(game, episodes, out, max_steps=max_steps, workers=workers, seed=seed, progress=report)
+        played = get_game(evaluations[0].game)
+        random = evaluate_random(
+            played, episodes, out, max_steps=max_steps, workers=workers, seed=seed, progress=report
+        )
     if experiment:
         log_evaluations(_experiment(experiment, tracking_uri), evaluations, out)
     show(evaluations_table([evaluation.reference() for evaluation in (*evaluations, random)] + expert))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from playscale.agents.policy import Policy
@@ -18,8 +19,9 @@ def restrict(policy: Policy, game: Game, value_head: bool = False) -> Policy:
     """A new policy of `game`, on the device and in the mode of `policy`, with which it shares nothing.
 
     Of the policy head and the previous-action table the rows of the game's actions are taken, and the row for "no
-    action yet". `value_head` adds one where there is none, drawn as a new policy's from torch's global generator; one
-    that is there stays. ValueError when the policy lacks an action of the game, or the games' columns differ.
+    action yet". `value_head` adds one where there is none, drawn as a new policy's from torch's global generator (which
+    is left alone otherwise); one that is there stays. ValueError when the policy lacks an action of the game, or the
+    games' columns differ.
     """
     source = get_game(policy.config.game)
     if dict(game.columns) != dict(source.columns):
@@ -33,7 +35,8 @@ def restrict(policy: Policy, game: Game, value_head: bool = False) -> Policy:
         num_actions=game.num_actions,
         value_head=policy.config.value_head or value_head,
     )
-    restricted = Policy(config)
+    with torch.random.fork_rng(devices=[], enabled=config.value_head == policy.config.value_head):
+        restricted = Policy(config)
     restricted.load_state_dict(restricted.state_dict() | _rows(policy, [source.actions.index(a) for a in game.actions]))
     return restricted.to(policy.head.weight.device).train(policy.training)
 

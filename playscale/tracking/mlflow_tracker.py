@@ -73,9 +73,13 @@ class MlflowExperiment:
         return found[0].info.run_id if found else None
 
     def log_point(self, point: Point) -> MlflowRun:
-        """Write a row of the points table as a finished run under its model's run; call again to add its return."""
+        """Write a row of the points table as a finished run under its model's run; call again to add its return.
+
+        An agent's point in a task is another run than its point in the whole game.
+        """
         parent = self._find("run", point.run) or self.start("run", point.run).finish()
-        run = self.start("point", f"{point.run} @ {point.flops:.3g} FLOPs", parent=parent)
+        where = f" in {point.game}" if "/" in point.game else ""
+        run = self.start("point", f"{point.run} @ {point.flops:.3g} FLOPs{where}", parent=parent)
         run.log_row(to_row(point))
         run.finish()
         return run

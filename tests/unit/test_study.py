@@ -22,6 +22,11 @@ def test_yaml_budgets_written_as_3e10_are_numbers():
     assert spec.budgets == (3e10, 1e11, 2.5e11)
 
 
+def test_a_game_is_known_by_its_one_name():
+    assert parse(game="nethack/score/mon-hum-neu-mal").game == "nethack/score"
+    assert parse(game="nethack/score/@").game == "nethack/score/@"
+
+
 def test_grid_has_one_run_per_size_and_seed_smallest_first_through_all_budgets():
     runs = parse(held_out=[1e11], seeds=[0, 1]).runs()
     assert list(runs) == ["bc-lstm-10k-s0", "bc-lstm-10k-s1", "bc-lstm-3M-s0", "bc-lstm-3M-s1"]
@@ -45,6 +50,7 @@ def test_grid_has_one_run_per_size_and_seed_smallest_first_through_all_budgets()
         ({"budgets": "many"}, "budgets"),
         ({"held_out": [1e9]}, "held_out"),
         ({"game": "nethak"}, "nethack"),
+        ({"game": "nethack/skore"}, "known are challenge, score"),
         ({"method": "ppo"}, "method"),
         ({"name": "a/b"}, "name"),
         ({"evaluate": {"episodes": 0}}, "evaluate.episodes"),
