@@ -1,6 +1,5 @@
 """Which processes there are below one, and what they share: read from /proc."""
 
-import os
 import time
 from pathlib import Path
 
@@ -25,14 +24,15 @@ def below(pid):
 
 
 def shared_memory():
-    """What this process holds of the package's unnamed memory, and every name in /dev/shm."""
+    """What this process holds of the package's unnamed memory, and the names in /dev/shm but for semaphores."""
     held = []
     for path in Path("/proc/self/fd").iterdir():
         try:
-            held.append(os.readlink(path))
+            held.append(str(path.readlink()))
         except FileNotFoundError:  # the descriptor of the listing itself
             continue
-    return sorted(name for name in held if "memfd:playscale" in name), sorted(os.listdir("/dev/shm"))
+    named = (path.name for path in Path("/dev/shm").iterdir())  # noqa: S108
+    return sorted(name for name in held if "memfd:playscale" in name), sorted(n for n in named if n[:4] != "sem.")
 
 
 def wait_until(true, seconds=60.0):
