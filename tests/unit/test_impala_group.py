@@ -37,10 +37,11 @@ def noted_update(self, loss, rate):
     own = torch.autograd.grad(loss, self.parameters, retain_graph=True)
     norm = update(self, loss, rate)
     if self._state.step == 0:
-        pairs = zip(own, self.parameters, strict=True)
-        named = {f"{kind}.{i}": value.contiguous().clone()
-                 for i, (one, parameter) in enumerate(pairs) for kind, value in (("own", one), ("mean", parameter.grad))}
-        save_file(named, notes / f"gradients-{rank}.safetensors")
+        mean = [parameter.grad for parameter in self.parameters]
+        kinds = {"own": own, "mean": mean}
+        named = {f"{kind}.{i}": value for kind, values in kinds.items() for i, value in enumerate(values)}
+        whole = {name: value.contiguous().clone() for name, value in named.items()}
+        save_file(whole, notes / f"gradients-{rank}.safetensors")
     return norm
 
 def noted_step(self, batch, recurrent, rate):
