@@ -152,7 +152,8 @@ def _seen(state: RunState, config: TrainConfig, per_sample: int, mentor: Mentor 
     """
     assert config.rl is not None
     frames = state.step * config.samples_per_step
-    teacher = 0.0 if mentor is None else mentor.training_flops + frames * mentor.forward_flops
+    asking = frames * mentor.forward_flops if mentor and config.rl.teacher_cost else 0
+    teacher = asking + (mentor.training_flops if mentor else 0.0)
     extra = {
         "flops_acting": float(frames * per_sample),
         "flops_teacher": teacher,
