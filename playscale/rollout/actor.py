@@ -51,7 +51,9 @@ class ActorSetup:
 
 
 class Filled(NamedTuple):
-    """The unroll is full, played with weights `version`; the episodes that ended in it; seconds by what took them."""
+    """The unroll is full, played with weights `version`; the episodes that ended in it; seconds by what took them, of
+    which `waiting` is until the learner let the actor begin.
+    """
 
     version: int
     interactions: int
@@ -78,6 +80,7 @@ class Actor:
         self._over = np.zeros(setup.environments, bool)  # the frame is an episode's last
         self._previous = np.full(setup.environments, self._none)
         self._begin(range(setup.environments))
+        self._idle_since = time.perf_counter()
 
     def handle(self, message: str) -> Iterator[Filled]:
         assert message == GO
@@ -87,7 +90,8 @@ class Actor:
     def _fill(self) -> Filled:
         begun = time.perf_counter()
         self._version = self._weights.load(self._policy, self._version)
-        seconds = {"weights": time.perf_counter() - begun, "forward": 0.0, "environment": 0.0}
+        waited = begun - self._idle_since
+        seconds = {"waiting": waited, "weights": time.perf_counter() - begun, "forward": 0.0, "environment": 0.0}
         frames = self._unroll.frames
         for name, array in self._unroll.state.items():
             array[:] = self._state[name].cpu().numpy()
@@ -106,6 +110,7 @@ class Actor:
             seconds["environment"] += time.perf_counter() - begun
             episodes += ended
         self._show(frames, self._steps)
+        self._idle_since = time.perf_counter()
         return Filled(self._version, interactions, episodes, seconds)
 
     def _show(self, frames: dict[str, np.ndarray], t: int) -> None:

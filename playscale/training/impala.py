@@ -152,7 +152,8 @@ def _seen(state: RunState, config: TrainConfig, per_sample: int, mentor: Mentor 
     """
     assert config.rl is not None
     frames = state.step * config.samples_per_step
-    teacher = 0.0 if mentor is None else mentor.training_flops + frames * mentor.forward_flops
+    asking = frames * mentor.forward_flops if mentor and config.rl.teacher_cost else 0
+    teacher = asking + (mentor.training_flops if mentor else 0.0)
     extra = {
         "flops_acting": float(frames * per_sample),
         "flops_teacher": teacher,
@@ -188,6 +189,7 @@ def _method(run: Run, mentor: Mentor | None, device: torch.device, group: Group,
             )
             experience = Experience(actors, asked.discount, state.tally.rewards)
             unrolls = stack.enter_context(closing(batches(experience.stream(), device, ahead=1)))
+            stack.callback(actors.stop)  # before the thread that reads ahead is waited for: it waits for actors
             teacher = Teacher(mentor.policy, device, precision) if mentor and asked.teacher_cost else None
             made.append((actors, experience, unrolls, teacher))
         actors, experience, _, teacher = made[0]

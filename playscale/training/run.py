@@ -91,7 +91,7 @@ class Run:
 
     def rate(self, step: int) -> float:
         """The learning rate of the constant run at a step."""
-        peak = self.config.learning_rate or recipe_learning_rate(self.params)
+        peak = self.config.learning_rate or recipe_learning_rate(self.params, self.config.method)
         return constant_rate(step, peak, self.config.warmup_steps)
 
     def state(self, device: torch.device) -> RunState:
