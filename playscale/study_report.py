@@ -58,15 +58,15 @@ def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[Ref
 
 
 def best_replays(game_name: str, folder: Path) -> list[Replay]:
-    """The best game of any agent below `folder`, as a replay; none when nothing was recorded."""
+    """The best game of any agent below `folder`, as a replay; none when nothing was recorded, or has no terminal."""
     evaluations = [(read_evaluation(path), path.parent) for path in sorted(folder.glob("*/*/evaluation.json"))]
     recorded = [
         (max(e.returns), e, place) for e, place in evaluations if e.point is not None and "best" in e.recordings
     ]
-    if not recorded:
+    game = get_game(game_name)
+    if not recorded or "tty_chars" not in game.columns:
         return []
     best_return, evaluation, place = max(recorded, key=lambda item: item[0])
-    game = get_game(game_name)
     (recording,), _ = game.find_recordings(place / evaluation.recordings["best"])
     blocks = list(game.decode(recording, REPLAY_BLOCK))
     frames = {name: np.concatenate([block[name] for block in blocks])[:REPLAY_FRAMES] for name in blocks[0]}

@@ -27,6 +27,7 @@ CHAIN = [
     ("collect",),
     ("prepare",),
     ("train", "bc"),
+    ("train", "impala"),
     ("evaluate",),
     ("fit",),
     ("reproduce",),
@@ -56,6 +57,8 @@ def test_examples_run_one_after_the_other(tmp_path):
         "games",
         "corpus/corpus.json",
         "train-10k/points.csv",
+        "impala-10k/points.csv",
+        "kickstart-10k/curve.csv",
         "play/points.csv",
         "score/points.csv",
         "laws/report.html",
@@ -68,6 +71,7 @@ def test_examples_run_one_after_the_other(tmp_path):
 
 
 TRAIN = ["train", "bc", "--size", "10k", "--budgets", "1e9", "--out", "o", "--corpus"]
+PLAY = ["train", "impala", "--out", "o"]
 FIT = ["fit", "p.csv", "--out", "o"]
 GOOD_HEADER = "flops,params,samples,dev_loss\n"
 TABLE = GOOD_HEADER + "".join(
@@ -92,6 +96,11 @@ BAD = {
     "no expert": (["collect", "--game", "nethack/score", "--games", "1", "--out", "o"], {}, "has no expert"),
     "no checkpoint": (["evaluate", "none", "--out", "o"], {}, "none"),
     "not a checkpoint": (["evaluate", "k", "--out", "o"], {"k/checkpoint.json": "{}"}, "k"),
+    "no size": ([*PLAY, "--steps", "6000"], {}, "--size"),
+    "steps and budgets": ([*PLAY, "--size", "10k", "--steps", "6000", "--budgets", "1e9"], {}, "--budgets"),
+    "neither steps nor budgets": ([*PLAY, "--size", "10k"], {}, "--steps"),
+    "no teacher": ([*PLAY, "--steps", "6000", "--teacher", "none"], {}, "none"),
+    "no such task": ([*PLAY, "--size", "10k", "--steps", "6000", "--game", "nethack/skore"], {}, "challenge, score"),
     "no points": (["fit", "none.csv", "--out", "o"], {}, "none.csv"),
     "missing column": (FIT, {"p.csv": "flops,params\n1,2\n"}, "samples, dev_loss"),
     "negative loss": (FIT, {"p.csv": GOOD_HEADER + "1e9,1e4,1e4,-1\n"}, "line 2"),
