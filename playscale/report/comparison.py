@@ -22,12 +22,9 @@ Place = Callable[[Point], float | None]
 def compared(evidences: Evidences, failed: Mapping[str, str]) -> Html:
     """What stands at the top of a report of several methods."""
     notes = [tag("p", readable(f"{method} has no laws: {why}."), class_="note") for method, why in failed.items()]
-    spread = [
-        tag("p", f"{method}: {text}", class_="note")
-        for method, e in evidences.items()
-        if (text := spread_sentence(e.fit))
-    ]
-    return join([tag("p", answer(evidences), class_="answer"), _table(evidences), *spread, *notes])
+    spread = spread_sentence({method: evidence.fit for method, evidence in evidences.items()})
+    seeds = tag("p", spread, class_="note") if spread else None
+    return join([tag("p", answer(evidences), class_="answer"), seeds, _table(evidences), *notes])
 
 
 def answer(evidences: Evidences) -> str:
@@ -37,8 +34,8 @@ def answer(evidences: Evidences) -> str:
         return "No budget was reached by all methods: there is nothing to compare."
     found = {method: _best_at(evidence, budget) for method, evidence in evidences.items()}
     ranked = sorted(((p, m) for m, p in found.items() if p), key=lambda pair: -(pair[0].return_mean or 0))
-    told = ", ".join(f"{m} to {numbers.with_error(p.return_mean, p.return_se)}" for p, m in ranked)
-    return f"With {numbers.budget(budget)} FLOPs of its own, the best agent comes by {told}." if ranked else ""
+    told = ", ".join(f"{m} {numbers.with_error(p.return_mean, p.return_se)}" for p, m in ranked)
+    return f"With {numbers.budget(budget)} FLOPs of its own, each method's best agent scores: {told}." if ranked else ""
 
 
 def common_budget(evidences: Evidences) -> float | None:
@@ -123,14 +120,17 @@ def _against(evidences: Evidences, axis: str, place: Place, title: Callable[[Evi
             label = None if point.held_out else method
             drawing.mark(x, y, f"{method}\n{describe(point)}", color=colour, marker=marker, label=label, **hollow)
             values.append(y)
+        shown = {(point.flops, point.params) for point in best}
         for point in evidence.repeats:
-            x_seed = place(point)
+            x_seed = place(point) if (point.flops, point.params) in shown else None
             if numbers.positive(x_seed) and numbers.positive(point.return_mean):
                 tip = f"{method}, seed {point.seed}\n{describe(point)}"
                 style: dict[str, Any] = {"markersize": 3, "markeredgewidth": 0, "alpha": 0.6, "zorder": 1.6}
                 drawing.mark(x_seed, point.return_mean, tip, color=colour, label="single seeds", **style)
     if not drawing.seen:
         return None
+    if "single seeds" in drawing.entries:  # last in the legend, after all methods
+        drawing.entries["single seeds"] = drawing.entries.pop("single seeds")
     near = near_references(first.references, values)
     for reference in near:
         drawing.see(drawing.seen[0][0], float(reference.return_mean or 0))

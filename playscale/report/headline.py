@@ -34,7 +34,7 @@ def headline(evidence: Evidence) -> Html:
 
 
 def _seeds(evidence: Evidence) -> Html:
-    text = spread_sentence(evidence.fit)
+    text = spread_sentence({"": evidence.fit})
     return tag("p", text, class_="note") if text else Html("")
 
 

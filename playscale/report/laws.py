@@ -25,15 +25,15 @@ NOT_POSITIVE = "return not positive"
 
 
 def power_laws(evidence: Evidence) -> Html:
-    rows = [_power_law(row) for row in evidence.rows("power_laws")]
+    rows = [_power_law(row, evidence.noun) for row in evidence.rows("power_laws")]
     if not rows:
         return tag("p", "No power law could be fitted: see the warnings.", class_="note")
     head = ["best for", "what", "from", "exponent a", "95% interval", "bootstrap 95%", "coefficient", "R²", "budgets"]
     return table(head, rows, caption="Power laws of what is best at a budget", text=(0, 1, 2))
 
 
-def _power_law(row: Mapping[str, Any]) -> list[Content]:
-    quantity, of = str(row.get("quantity")), "compute"
+def _power_law(row: Mapping[str, Any], noun: str) -> list[Content]:
+    quantity, of = str(row.get("quantity")).replace("samples", noun), "compute"
     if " of " in quantity:
         quantity, of = quantity.split(" of ")
     return [

@@ -75,10 +75,10 @@ def _colours(evidence: Evidence, prefix: str) -> dict[str, tuple[str, str]]:
 
 def _fitted(method: str, evidence: Evidence, colours: Mapping[str, tuple[str, str]], curves: Curves) -> Iterator[Html]:
     """What to train next, the figures, the laws: of one method, which is named where there are several."""
-    prefix, whose = (f"{method}-", f" by {method}") if method else ("", "")
-    yield section(f"{prefix}next", f"What to train next{whose}", headline(evidence))
+    prefix = f"{method}-" if method else ""
+    yield section(f"{prefix}next", _heading(method, "What to train next"), headline(evidence))
     drawn = figures(make_plots(evidence, curves), colours, prefix=prefix, guide=not method)
-    yield section(f"{prefix}figures", f"What was found{whose}", drawn)
+    yield section(f"{prefix}figures", _heading(method, "What was found"), drawn)
     parts = [
         laws.forecasting_laws(evidence),
         laws.backtest(evidence),
@@ -87,4 +87,8 @@ def _fitted(method: str, evidence: Evidence, colours: Mapping[str, tuple[str, st
         surfaces(evidence),
         laws.left_out(evidence),
     ]
-    yield section(f"{prefix}laws", f"The laws{whose}", join(parts))
+    yield section(f"{prefix}laws", _heading(method, "The laws"), join(parts))
+
+
+def _heading(method: str, text: str) -> str:
+    return f"{method}: {text[0].lower()}{text[1:]}" if method else text

@@ -54,19 +54,26 @@ def _mean(own: Sequence[Point], fit: Mapping[str, Any]) -> Point:
     )
 
 
-def spread_sentence(fit: Mapping[str, Any]) -> str:
-    """How far seeds are apart, in a line; "" where every cell is a single run."""
+def spread_sentence(fits: Mapping[str, Mapping[str, Any]]) -> str:
+    """How far the seeds of each method (named where there are several) are apart; "" where every cell is one run."""
     names = {"dev_loss": "dev loss", "return_mean": "return"}
     told = []
-    cells = points = 0
-    for target, row in (fit.get("repeats") or {}).items():
-        if numbers.known(row.get("sd")) and row.get("cells"):
-            told.append(f"{numbers.percent(row['sd'], '.0%' if row['sd'] > 0.02 else '.1%')} of the {names[target]}")
-            cells, points = max(cells, row["cells"]), max(points, row["points"])
+    for method, fit in fits.items():
+        rows = {
+            t: row for t, row in (fit.get("repeats") or {}).items() if row.get("cells") and numbers.known(row["sd"])
+        }
+        parts = [f"{_percent(row['sd'])} of the {names[target]}" for target, row in rows.items()]
+        if parts:
+            most = max(rows.values(), key=lambda row: row["points"])
+            pooled = f"{most['points']} runs in {most['cells']} cells"
+            told.append((f"{method} " if len(fits) > 1 else "") + f"{' and '.join(parts)} ({pooled})")
     if not told:
         return ""
     return (
-        f"Seeds: runs that differ in nothing else scatter by {' and '.join(told)} about the mean of their cell"
-        f" (standard deviation, pooled over {cells} cells of {points} runs). The laws are fitted to the means, and"
-        " their intervals know of this scatter."
+        f"Seeds: runs that differ in nothing else scatter about their cell's mean by {'; '.join(told)}: the standard"
+        " deviation of a single run. The laws are fitted to the means, and their intervals know of this scatter."
     )
+
+
+def _percent(sd: float) -> str:
+    return numbers.percent(sd, ".0%" if sd > 0.02 else ".1%")

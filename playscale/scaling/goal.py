@@ -11,6 +11,7 @@ from playscale.scaling.cells import value_of
 from playscale.scaling.choice import Choice
 from playscale.scaling.exponents import Exponent
 from playscale.scaling.forecast import Forecaster
+from playscale.scaling.warning import number
 
 # How far beyond the last fitted budget it is looked for, in decades, and the steps of a decade.
 DECADES, STEPS = 12, 100
@@ -50,10 +51,27 @@ def reach(name: str, value: float, forecaster: Forecaster, rng: np.random.Genera
     at, soonest, latest = (_crossing(flops, c, -np.log(value)) for c in (cost, low, high))
     text = _text(name, value, (at, soonest, latest), choice, last)
     if at is None:
-        return Goal(name, value, None, soonest, latest, None, None, text)
+        return Goal(name, value, None, soonest, latest, None, None, text + _plainly(value, forecaster, last))
     best = forecaster.at_flops([at], rng)[0]
     ends = [*_span(forecaster.params, soonest, latest), *_span(forecaster.samples, soonest, latest)]
     return Goal(name, value, at, soonest, latest, best.params, best.samples, text, *ends)
+
+
+def _plainly(value: float, forecaster: Forecaster, last: float) -> str:
+    """Where the plain power law, which no law with a ceiling can follow, would come to it."""
+    law = None if forecaster.plain is None else forecaster.plain.law
+    if law is None or law.exponent <= 0:
+        return ""
+    log_flops = (np.log(value) - law.log_coefficient) / law.exponent
+    if not np.log(last) < log_flops < np.log(last) + DECADES * np.log(10):
+        return ""
+    flops = float(np.exp(log_flops))
+    sizes = zip(forecaster.recommended(flops), ("parameters", "samples"), strict=True)
+    with_ = " and ".join(f"{number(size)} {what}" for size, what in sizes if size is not None)
+    return (
+        f"; a power law that went on for ever would come to it at {flops:.2g} FLOPs, {flops / last:.2g} times the"
+        f" largest fitted budget{f', with {with_}' if with_ else ''}"
+    )
 
 
 def _span(law: Exponent | None, soonest: float | None, latest: float | None) -> tuple[float | None, float | None]:
