@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from string import Template
 
 from playscale.report import numbers
 from playscale.report.drawing import Plot
@@ -15,6 +16,12 @@ from playscale.report.svg import inline_svg
 def asset(name: str) -> str:
     """A file of the package, as text."""
     return files("playscale.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def make_page(kind: str, texts: Mapping[str, str], *, styles: str, scripts: str) -> str:
+    """A whole page: page.html around the sections in KIND.html, both filled with the texts."""
+    sections = Template(asset(f"{kind}.html")).substitute(texts)
+    return Template(asset("page.html")).substitute(texts, style=styles, script=scripts, sections=sections.strip())
 
 
 def subtitle(evidence: Evidence) -> str:

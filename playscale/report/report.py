@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from playscale.points import Point
@@ -14,7 +13,7 @@ from playscale.report.evidence import Evidence, Reference
 from playscale.report.figures import make_plots
 from playscale.report.headline import headline
 from playscale.report.markup import escaped, join
-from playscale.report.page import asset, figures, subtitle
+from playscale.report.page import asset, figures, make_page, subtitle
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.player import players
 from playscale.report.replay import Replay
@@ -38,14 +37,12 @@ def write_report(
     """
     evidence = Evidence.of(fit, points, references)
     variables = css_variables(len(evidence.budgets))
-    page = Template(asset("template.html")).substitute(
-        title=escaped(title),
-        style=f":root {{ {css_declarations(variables)} }}\n{asset('style.css')}",
-        script=f"{asset('theme.js')}\n{asset('replay.js')}",
-        subtitle=escaped(subtitle(evidence)),
-        headline=headline(evidence),
-        figures=figures(make_plots(evidence), variables),
-        laws=join(
+    texts = {
+        "title": escaped(title),
+        "subtitle": escaped(subtitle(evidence)),
+        "headline": headline(evidence),
+        "figures": figures(make_plots(evidence), variables),
+        "laws": join(
             [
                 laws.forecasting_laws(evidence),
                 laws.backtest(evidence),
@@ -55,9 +52,12 @@ def write_report(
                 laws.left_out(evidence),
             ]
         ),
-        points=join([tables.points(evidence), tables.references(evidence)]),
-        replays=players(replays),
-        details=tables.details(details or {}),
-    )
+        "points": join([tables.points(evidence), tables.references(evidence)]),
+        "replays": players(replays),
+        "details": tables.details(details or {}),
+    }
+    styles = f":root {{ {css_declarations(variables)} }}\n{asset('style.css')}"
+    scripts = f"{asset('theme.js')}\n{asset('replay.js')}"
+    page = make_page("study", texts, styles=styles, scripts=scripts)
     with atomic_file(path) as file:
         file.write(page.encode())
