@@ -85,7 +85,7 @@ def size_for(flops: float) -> str:
 
 
 def peer_flops() -> float:
-    """The forward FLOPs of a frame in the peer's network: torch's count, and the formula's of the LSTM, which it skips."""
+    """The forward FLOPs of a frame in the peer's network: torch's count, and a formula's of the LSTM it skips."""
     import gymnasium
     import torch
     from nle.agent.agent import NetHackNet
