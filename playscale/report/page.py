@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from string import Template
 
 from playscale.report import numbers
 from playscale.report.drawing import Plot
@@ -20,6 +21,12 @@ def asset(name: str) -> str:
 def section(name: str, title: str, content: Html) -> Html:
     """A part of the page with its heading; name: its id."""
     return tag("section", tag("h2", title, id=f"{name}-title"), content, id=name, aria_labelledby=f"{name}-title")
+
+
+def make_page(kind: str, texts: Mapping[str, str], *, styles: str, scripts: str) -> str:
+    """A whole page: page.html around the sections in KIND.html, both filled with the texts."""
+    sections = Template(asset(f"{kind}.html")).substitute(texts)
+    return Template(asset("page.html")).substitute(texts, style=styles, script=scripts, sections=sections.strip())
 
 
 def subtitle(evidence: Evidence) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from playscale.points import Point
@@ -16,7 +15,7 @@ from playscale.report.figures import make_plots
 from playscale.report.headline import headline
 from playscale.report.learning import Curves, sizes_of
 from playscale.report.markup import Html, escaped, join
-from playscale.report.page import asset, figures, section, subtitle
+from playscale.report.page import asset, figures, make_page, section, subtitle
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.player import players
 from playscale.report.replay import Replay
@@ -58,13 +57,10 @@ def write_report(
         section("details", "The study", tables.details(details or {})),
     ]
     declared = {name: pair for own in colours.values() for name, pair in own.items()} or css_variables(0)
-    page = Template(asset("template.html")).substitute(
-        title=escaped(title),
-        style=f":root {{ {css_declarations(declared)} }}\n{asset('style.css')}",
-        script=f"{asset('theme.js')}\n{asset('replay.js')}",
-        subtitle=escaped(subtitle(whole)),
-        sections="\n".join(sections),
-    )
+    texts = {"title": escaped(title), "subtitle": escaped(subtitle(whole)), "each": "\n".join(sections)}
+    styles = f":root {{ {css_declarations(declared)} }}\n{asset('style.css')}"
+    scripts = f"{asset('theme.js')}\n{asset('replay.js')}"
+    page = make_page("study", texts, styles=styles, scripts=scripts)
     with atomic_file(path) as file:
         file.write(page.encode())
 

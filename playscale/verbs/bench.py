@@ -9,7 +9,7 @@ import typer
 
 
 def bench(
-    part: Annotated[str, typer.Argument(help="data, train, rollout, fit or all.")] = "all",
+    part: Annotated[str, typer.Argument(help="data, train, rollout, fit, impala or all.")] = "all",
     json: Annotated[Path | None, typer.Option(help="Also write the figures here, as JSON.")] = None,
     games: Annotated[Path | None, typer.Option(help="Recorded games, NLD-AA layout (default: collect some).")] = None,
     peer: Annotated[Path | None, typer.Option(help="Where the code of the peer in training lies.")] = None,

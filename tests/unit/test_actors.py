@@ -10,8 +10,9 @@ import pytest
 import torch
 import toy_game
 from planted_game import gone
-from processes import below, shared_memory
+from shared_memory import shared_memory
 
+from benchmarks.tree import below
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game

@@ -10,8 +10,9 @@ import pytest
 import toy_game
 import toy_run
 from planted_game import gone
-from processes import below, shared_memory
+from shared_memory import shared_memory
 
+from benchmarks.tree import below
 from playscale.agents.checkpoint import load_checkpoint
 from playscale.points import read_points
 from playscale.training import impala
