@@ -179,11 +179,10 @@ class Evidence:
 def evidences_of(
     fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()
 ) -> dict[str, Evidence]:
-    """The evidence of each method; of a fit of one method it is about all points, whatever they call themselves."""
+    """The evidence of each method, its laws missing where it has none; of a fit of one method that of all points."""
     if "methods" not in fit:
         return {points[0].method if points else "": Evidence.of(fit, points, references)}
-    own = by_method(points)
-    return {method: Evidence.of(one, own.get(method, []), references) for method, one in fit["methods"].items()}
+    return {m: Evidence.of(fit["methods"].get(m, {}), own, references) for m, own in by_method(points).items()}
 
 
 def _best_of_budgets(points: Sequence[Point], target: str) -> list[Point]:
