@@ -40,8 +40,8 @@ def learning_curves(evidence: Evidence, curves: Curves) -> Plot | None:
 
 
 CAPTION = (
-    "Mean score of the last 100 episodes of training, which are cut shorter than those of the evaluation. Thin: a seed;"
-    " bold: the mean of the seeds."
+    "Mean score of the last 100 episodes of training, which the running policy played. Thin: a seed; bold: the mean of"
+    " the seeds."
 )
 
 
