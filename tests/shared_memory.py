@@ -1,10 +1,12 @@
 """What this process shares with others: read from /proc."""
 
+import gc
 from pathlib import Path
 
 
 def shared_memory():
     """What this process holds of the package's unnamed memory, and the names in /dev/shm but for semaphores."""
+    gc.collect()  # the memory goes with the last array that looks at it
     held = []
     for path in Path("/proc/self/fd").iterdir():
         try:

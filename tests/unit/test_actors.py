@@ -45,6 +45,7 @@ def playing():
         pids = [pid for actor in actors.pids for pid in (actor, *below(actor))]
     assert len(pids) == 6
     assert all(gone(pid, 0.1) for pid in pids)
+    del made, actors
     assert shared_memory() == before
 
 
@@ -111,6 +112,7 @@ def test_one_that_always_fails_is_given_up(monkeypatch, caplog):
             actors.next()
         assert actors.restarts == TRIES - 1
     assert caplog.text.count("starting another in its place") == TRIES - 1
+    del made, actors
     assert (below(os.getpid()), shared_memory()) == before
 
 
@@ -129,4 +131,5 @@ def test_actors_that_have_not_begun_leave_nothing(monkeypatch):
     before = shared_memory()
     with make()[1] as actors:
         assert actors.pids == []
+    del actors
     assert shared_memory() == before

@@ -27,9 +27,9 @@ ASKED = Reinforcement(
 @pytest.fixture(scope="module")
 def actors_and_state():
     """One actor, whose games are truncated after 70 steps or end by themselves."""
-    state = new_state(toy_run.policy(), {})
     with pytest.MonkeyPatch.context() as patch:
         toy_game.register(patch)
+        state = new_state(toy_run.policy(), {})
         with Actors(
             state.policy.config, actors=1, workers=1, environments=B, unroll=T, max_steps=70, device="cpu", seed=(2,)
         ) as actors:
@@ -85,7 +85,8 @@ def test_steps_are_as_put_together_by_hand(actors_and_state):
     assert report["actor_restarts"] == 0
 
 
-def test_costs_change_with_interactions():
+def test_costs_change_with_interactions(monkeypatch):
+    toy_game.register(monkeypatch)
     asked = ASKED.model_copy(update={"value_warmup": 1000, "teacher_cost": 0.8, "teacher_half_life": 500.0})
     learner = object.__new__(ImpalaLearner)
     learner._asked, learner._state = asked, new_state(toy_run.policy(), {})
