@@ -221,7 +221,7 @@ class Environments:
         self._begin(range(self._slots))
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._workers.__exit__(*error)
 
     def rate(self, seconds: float) -> float:
