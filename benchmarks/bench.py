@@ -23,7 +23,7 @@ from playscale.storage import write_json
 
 log = logging.getLogger(__name__)
 
-PARTS = ("data", "train", "rollout", "fit")
+PARTS = ("data", "train", "rollout", "fit", "impala")
 PLAYS = {"data", "train"}  # parts that read recorded games
 PEERS = {"train"}  # parts whose peer is not a package that is installed, but is given with --peer
 GAMES, STEPS = 64, 1000  # what is collected where no games are given: about 60,000 frames in a minute on 2 cores

@@ -96,13 +96,13 @@ def our_step(policy: Any, entry: Entry, device: torch.device) -> Callable[[Batch
     from playscale.training.allocator import keep_freed_memory
     from playscale.training.bc import bc_loss
     from playscale.training.learner import Learner, compile_features
-    from playscale.training.optimizer import make_adam
+    from playscale.training.optimizer import make_optimizer
 
     if device.type == "cpu":
         keep_freed_memory()
     if entry.compile:
         compile_features(policy, device)
-    learner = Learner(policy, make_adam(policy), bc_loss, CLIP, device, entry.precision)
+    learner = Learner(policy, make_optimizer(policy), bc_loss, CLIP, device, entry.precision)
     state = policy.initial_state(entry.batch)
 
     def step(batch: Batch) -> torch.Tensor:

@@ -186,7 +186,7 @@ def _environments(played: Played, processes: int, seconds: float) -> float:
     steps, spent = 0, 0.0
     with Workers(game, processes, len(tasks), STEPS, scripted=True) as workers:
         while spent < seconds:
-            workers.begin(tasks)
+            workers.begin(dict(enumerate(tasks)))
             begin, running = time.monotonic(), len(tasks)
             while running:
                 answer = workers.step(STEPS)

@@ -39,8 +39,13 @@ def transitions(number: int, length: int) -> dict[str, np.ndarray]:
 
 class Counting:
     name = "counting"
+    actions = tuple(f"action {number}" for number in range(ACTIONS))
     num_actions = ACTIONS
+    default_task = None
     columns: ClassVar = COLUMNS
+
+    def task(self, text):
+        raise ValueError(f"counting has no tasks, so no {text!r}")
 
     def find_recordings(self, source):
         if not source.is_dir():

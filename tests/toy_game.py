@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from playscale.games.game import GAMES, Column, Env, Observation, Outcome, Player, Recording, Rejected, Step
+from playscale.games.game import GAMES, Column, Env, Game, Observation, Outcome, Player, Recording, Rejected, Step
 
 CUES = 4
 WAIT = 4
@@ -106,6 +106,10 @@ class RecallEncoder(nn.Module):
         self.hidden = nn.Linear(widths.symbol + widths.action, widths.hidden)
         self.out_features = widths.hidden
 
+    @property
+    def previous_action(self) -> nn.Parameter:
+        return self.action.weight
+
     def forward(self, obs: dict[str, Tensor], prev_action: Tensor) -> Tensor:
         """symbol u8 [N, 1], prev_action i64 [N]: features [N, hidden]."""
         embedded = (self.symbol(obs["symbol"][:, 0].int()), self.action(prev_action))
@@ -123,8 +127,13 @@ class RecallEncoder(nn.Module):
 
 class Recall:
     name = "recall"
-    num_actions = CUES + 1
+    actions = (*(f"answer {cue}" for cue in range(1, CUES + 1)), "wait")
+    num_actions = len(actions)
+    default_task = None
     columns: ClassVar = {"symbol": Column((1,), "uint8")}
+
+    def task(self, text: str) -> Game:
+        raise ValueError(f"recall has no tasks, so no {text!r}")
 
     def make_env(self, max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> Env:
         return RecallEnv(max_steps, record_dir, into)

@@ -58,7 +58,7 @@ def prepare(
     played, place = get_game(game), open_place(out)
     recordings, rejected = played.find_recordings(local_path(source))
     _require(recordings, rejected, source)
-    fingerprint = _fingerprint(game, recordings, dev_fraction)
+    fingerprint = _fingerprint(played.name, recordings, dev_fraction)
     if _occupied(out, place):
         return _existing(out, fingerprint)
     report = progress or _silent
@@ -68,7 +68,7 @@ def prepare(
         rejected = sorted(rejected + damaged, key=lambda r: r.path)
         _require(games, rejected, source)
         manifest = Manifest(
-            game=game,
+            game=played.name,
             num_actions=played.num_actions,
             columns=played.columns,
             shards=shards,

@@ -1,6 +1,7 @@
 """What a game must offer, and the registry of games.
 
-A game is one folder under games/ and one line in GAMES. Nothing else in the package names it.
+A game is one folder under games/ and one line in GAMES. Nothing else in the package names it. A game may know tasks:
+other ways to play it, which are games themselves. Their names are GAME/TASK, and what TASK may be the game knows.
 """
 
 from __future__ import annotations
@@ -32,12 +33,17 @@ class Column:
 
 
 class Step(NamedTuple):
-    """What the environment answers to one action. `score` is the game's score so far, in points."""
+    """What the environment answers to one action. `score` is the game's score so far, in points.
+
+    `penalty` is what the task takes off, beside the gain in score, in points and not negative: the step's reward is the
+    gain in score minus the penalty.
+    """
 
     observation: Observation
     score: int
     terminated: bool
     truncated: bool
+    penalty: float = 0.0
 
     @property
     def done(self) -> bool:
@@ -91,11 +97,36 @@ class Rejected:
 
 
 class Game(Protocol):
-    """Everything the rest of the package asks of a game."""
+    """Everything the rest of the package asks of a game. Its objects travel to other processes (they are pickled)."""
 
-    name: str
-    num_actions: int
-    columns: Mapping[str, Column]
+    @property
+    def name(self) -> str:
+        """What get_game() knows it by, its task included; one game has one name."""
+        ...
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The name of each action, all different. An action of the same name in another task is the same action."""
+        ...
+
+    @property
+    def num_actions(self) -> int:
+        """How many actions there are: action i is actions[i]."""
+        ...
+
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """The arrays of an observation by name."""
+        ...
+
+    @property
+    def default_task(self) -> str | None:
+        """The task (as `task` takes it) that is learned by reinforcement where only the game is named; None: itself."""
+        ...
+
+    def task(self, text: str) -> Game:
+        """The task that get_game("<game>/<text>") asks for; ValueError, one line, when there is none such."""
+        ...
 
     def make_env(self, max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> Env:
         """An environment that truncates after `max_steps` actions and leaves its recordings in `record_dir`.
@@ -104,7 +135,9 @@ class Game(Protocol):
         """
         ...
 
-    def make_expert(self) -> Player: ...
+    def make_expert(self) -> Player:
+        """A scripted player; ValueError, one line, when it cannot play this task."""
+        ...
 
     def find_recordings(self, source: Path) -> tuple[list[Recording], list[Rejected]]:
         """The recorded games below a directory, sorted by key; ValueError when there is none."""
@@ -113,7 +146,7 @@ class Game(Protocol):
     def decode(self, recording: Recording, block: int) -> Iterator[dict[str, np.ndarray]]:
         """Blocks of at most `block` transitions: the observation columns, `action` i64, `score` i32, each [T, ...].
 
-        Raises ValueError, with a reason for the user, when the recording is damaged.
+        Raises ValueError, with a reason for the user, when the recording is damaged or holds what is no action.
         """
         ...
 
@@ -122,15 +155,26 @@ class Game(Protocol):
         ...
 
     def make_encoder(self, widths: Any) -> nn.Module:
-        """Observation tensors {column: [N, ...]} and prev_action [N] to features [N, F]; see agents/policy.py."""
+        """Observation tensors {column: [N, ...]} and prev_action i64 [N] to features [N, F].
+
+        `out_features` is F; `params()` and `flops()` count by part; `previous_action` is the nn.Parameter
+        [num_actions + 1, width] with a row for each previous action, the last of them for "no action yet".
+        """
         ...
 
 
 def get_game(name: str) -> Game:
-    """The game of that name; ValueError naming the nearest known one."""
-    if name not in GAMES:
-        near = difflib.get_close_matches(name, GAMES, n=1, cutoff=0.0)
-        raise ValueError(f"unknown game {name!r}: did you mean {near[0]!r}? known: {', '.join(sorted(GAMES))}")
-    module, _, attribute = GAMES[name].partition(":")
+    """The game of that name, or a game's task: GAME/TASK. ValueError naming the nearest known game, or its tasks."""
+    title, slash, task = name.partition("/")
+    if title not in GAMES:
+        near = difflib.get_close_matches(title, GAMES, n=1, cutoff=0.0)
+        raise ValueError(f"unknown game {title!r}: did you mean {near[0]!r}? known: {', '.join(sorted(GAMES))}")
+    module, _, attribute = GAMES[title].partition(":")
     game: Game = getattr(importlib.import_module(module), attribute)()
-    return game
+    return game.task(task) if slash else game
+
+
+def get_task(name: str) -> Game:
+    """What reinforcement learning plays: a full name as get_game takes it; a game alone means its default task."""
+    game = get_game(name)
+    return game if "/" in name or game.default_task is None else game.task(game.default_task)

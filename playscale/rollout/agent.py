@@ -78,8 +78,8 @@ def play(
     Raises ValueError when the agent's logits are not finite.
     """
     dice = Dice(tasks, settings.seed)
-    workers.begin(tasks)
-    columns = {name: torch.from_numpy(array) for name, array in workers.arrays.items() if name != "action"}
+    workers.begin(dict(enumerate(tasks)))
+    columns = {name: torch.from_numpy(array) for name, array in workers.observation.items()}
     slots = np.arange(len(tasks))  # of each row of the batch
     first, later = (torch.full((1, len(tasks)), value, device=device) for value in (True, False))
     state = agent.initial_state(len(slots), device)

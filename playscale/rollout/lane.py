@@ -104,7 +104,7 @@ class Lane:
 
 def _play_scripted(workers: Workers, tasks: list[Task]) -> Iterator[Advance]:
     """As agent.play, with the game's expert, who acts in the workers."""
-    workers.begin(tasks)
+    workers.begin(dict(enumerate(tasks)))
     running = len(tasks)
     while running:
         answer = workers.step(_EXPERT_STEPS)

@@ -16,12 +16,15 @@ from playscale.games.game import Column
 _ALIGN = 64
 
 
-def _open() -> int:
-    """Memory without a name: nothing is left in /dev/shm, whichever way the processes end."""
+def open_memory(size: int) -> int:
+    """A descriptor of `size` bytes of memory without a name: nothing is left in /dev/shm, however the processes end."""
     if sys.platform == "linux":
-        return os.memfd_create("playscale-slab")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+        fd = os.memfd_create("playscale")
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.ftruncate(fd, size)
+    return fd
 
 
 class Slab:
@@ -33,10 +36,9 @@ class Slab:
     def __init__(self, columns: Mapping[str, Column], slots: int, fd: int | None = None) -> None:
         sizes = {name: slots * math.prod(c.shape) * np.dtype(c.dtype).itemsize for name, c in columns.items()}
         padded = {name: -(-size // _ALIGN) * _ALIGN for name, size in sizes.items()}
-        self.fd = _open() if fd is None else fd
-        if fd is None:
-            os.ftruncate(self.fd, sum(padded.values()))
-        memory = mmap.mmap(self.fd, sum(padded.values()))
+        total = max(sum(padded.values()), _ALIGN)
+        self.fd = open_memory(total) if fd is None else fd
+        memory = mmap.mmap(self.fd, total)
         self.arrays: dict[str, np.ndarray] = {}
         offset = 0
         for name, column in columns.items():

@@ -43,12 +43,13 @@ class Setup:
 
 
 class Seat:
-    """The episode that is running in one slot."""
+    """The episode that is running in one slot. Items of a memoryview, unlike those of an array, are plain numbers."""
 
     def __init__(self, setup: Setup, slab: Slab, slot: int, task: Task) -> None:
         self.task = task
         self.steps = 0
-        self._action = slab.arrays["action"][slot : slot + 1].data  # its item is a plain int
+        self._score = 0
+        self._action, self._reward = (slab.arrays[name][slot : slot + 1].data for name in ("action", "reward"))
         self._player = setup.game.make_expert() if setup.scripted else None
         self._screen = {name: slab.arrays[name][slot] for name in setup.game.columns}
         self._env = setup.game.make_env(setup.max_steps, task.record_dir, self._screen)
@@ -62,6 +63,8 @@ class Seat:
         """One step; the outcome when the episode ended with it."""
         step = self._env.step(self._action[0] if self._player is None else self._player.act(self._screen))
         self.steps += 1
+        self._reward[0] = step.score - self._score - step.penalty  # type: ignore[call-overload] # floats
+        self._score = step.score
         if not (step.terminated or step.truncated):
             return None
         outcome = self._env.outcome()

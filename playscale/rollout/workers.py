@@ -6,7 +6,7 @@ sockets carry only who is to step and who has ended.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -26,8 +26,9 @@ class Workers:
     def __init__(self, game: Game, processes: int, slots: int, max_steps: int, *, scripted: bool = False) -> None:
         assert processes >= 1
         assert slots >= 1
-        columns = {**game.columns, "action": Column((), "int64")}
+        columns = {**game.columns, "action": Column((), "int64"), "reward": Column((), "float32")}
         self._running: set[int] = set()
+        self._shown = list(game.columns)
         with ExitStack() as stack:
             self._slab = Slab(columns, slots)
             stack.callback(self._slab.close)
@@ -52,19 +53,27 @@ class Workers:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The slots: every column of the game and `action` i64, each [S, ...]."""
+        """The slots: every column of the game, `action` i64, and `reward` f32 of the last step, each [S, ...]."""
         return self._slab.arrays
+
+    @property
+    def observation(self) -> dict[str, np.ndarray]:
+        """What the games show in the slots: every column of the game, [S, ...]."""
+        return {name: self.arrays[name] for name in self._shown}
 
     @property
     def pids(self) -> list[int]:
         return [child.pid for child in self._children]
 
-    def begin(self, tasks: Sequence[Task]) -> None:
-        """Start task i in slot i; when this returns the first observations are there."""
-        assert not self._running, "the episodes before have not ended"
-        self._running = set(range(len(tasks)))
+    def begin(self, tasks: Mapping[int, Task]) -> None:
+        """Start these tasks in their slots, which must be free; when this returns the first observations are there."""
+        assert not self._running & tasks.keys(), "the episodes before have not ended"
+        self._running |= tasks.keys()
         count = len(self._children)
-        self._exchange([list(enumerate(tasks))[member::count] for member in range(count)])
+        shares: list[list[tuple[int, Task]]] = [[] for _ in range(count)]
+        for slot, task in tasks.items():
+            shares[slot % count].append((slot, task))
+        self._exchange(shares)
 
     def step(self, steps: int = 1) -> Answer:
         """One action (the expert: up to `steps`) in every running slot; those that ended leave, in order of slots.

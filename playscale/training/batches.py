@@ -19,8 +19,8 @@ POLL_SECONDS = 0.1
 class Batch:
     """One unroll of some columns: tensors [T, B, ...], and what the host knows of it without asking the device.
 
-    `game_ids`: the games in all columns (ascending, padding left out); `resets`: the steps with a new game in any of
-    these columns.
+    `game_ids`: the recorded games in all columns (ascending, padding left out); `resets`: the steps with a new game in
+    any of these columns.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -29,7 +29,10 @@ class Batch:
 
 
 def batches(
-    stream: Iterator[dict[str, np.ndarray]], device: torch.device, columns: slice = slice(None)
+    stream: Iterator[dict[str, np.ndarray]],
+    device: torch.device,
+    columns: slice = slice(None),
+    ahead: int = READ_AHEAD,
 ) -> Generator[Batch]:
     """The stream's batches on `device`, in order, of them these columns.
 
@@ -37,7 +40,7 @@ def batches(
     thread; the next batch is copied to the device, on a stream of its own, while the one before is trained on. What the
     stream raises is raised here, in its place.
     """
-    with closing(_read_ahead(stream, columns, pin=device.type == "cuda")) as read:
+    with closing(_read_ahead(stream, columns, ahead, pin=device.type == "cuda")) as read:
         yield from _copied_ahead(read, device) if device.type == "cuda" else read
 
 
@@ -65,8 +68,8 @@ def _arrived(batch: Batch, copied: torch.cuda.Event, device: torch.device) -> Ba
     return batch
 
 
-def _read_ahead(stream: Iterator[dict[str, np.ndarray]], columns: slice, pin: bool) -> Generator[Batch]:
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(READ_AHEAD)
+def _read_ahead(stream: Iterator[dict[str, np.ndarray]], columns: slice, ahead: int, pin: bool) -> Generator[Batch]:
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(ahead)
     stop = threading.Event()
 
     def put(item: Batch | BaseException | None) -> None:
@@ -105,5 +108,5 @@ def _to_tensors(arrays: dict[str, np.ndarray], columns: slice, pin: bool) -> Bat
     tensors = {name: torch.from_numpy(array) for name, array in own.items()}
     if pin:
         tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
-    game_ids = np.unique(arrays["game_id"][arrays["valid"]]).tolist()
+    game_ids = np.unique(arrays["game_id"][arrays["valid"]]).tolist() if "game_id" in arrays else []
     return Batch(tensors, game_ids, np.flatnonzero(own["done"].any(1)).tolist())

@@ -5,27 +5,32 @@ T unroll, B batch (columns), A actions.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from playscale.agents.policy import build_policy
+from playscale.agents.sizing import config_for_size
 from playscale.corpus.corpus import Corpus
+from playscale.games.game import get_game
 from playscale.points import Point
-from playscale.storage import write_json
 from playscale.tracking.tracker import NullTracker, Tracker
 from playscale.training.allocator import keep_freed_memory
-from playscale.training.config import TrainConfig, budget_name
+from playscale.training.batches import Batch, batches
+from playscale.training.cells import train_cells
+from playscale.training.config import TrainConfig
+from playscale.training.dev_loss import dev_loss
 from playscale.training.device import resolve_device, resolve_precision
 from playscale.training.group import Group, process_group
-from playscale.training.loop import Setting, Stretch, advance
-from playscale.training.meter import Meter, NonFiniteError
-from playscale.training.run import Run
-from playscale.training.run_state import RunState, latest, load_state
-from playscale.training.schedule import Cell, Work, dev_looks
+from playscale.training.learner import Learner, compile_features
+from playscale.training.loop import Method, Setting
+from playscale.training.run import Run, Seen
+from playscale.training.run_state import RunState
+from playscale.training.schedule import Work, dev_looks
 
 REPORTS = 100
 """Reports a run, so that one stands for 1 % of it."""
@@ -59,90 +64,63 @@ def train_bc(
         device = group.device(resolve_device(config.device))
         if device.type == "cpu":
             keep_freed_memory()
+        run = _run(Path(out), config, corpus)
         with group.in_turn():
-            run = Run.claim(Path(out), config, corpus)
+            run.claim()
             points = run.reached()
         left = [cell for cell in run.cells if cell.budget not in points]
         if left:
             run.check_ahead(left)
-            if tracker is None or not group.first:
-                tracker = NullTracker()
-            if progress is None or not group.first:
-                progress = _silent
-            setting = _setting(run, corpus, device, group, tracker, progress)
-            try:
-                with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-                    _train(run, setting, left, points)
-            except NonFiniteError as error:
-                if group.first:
-                    write_json(run.out / "nonfinite.json", error.record)
-                raise
+            setting = Setting(
+                config=config,
+                method=_method(config, corpus, device, group),
+                device=device,
+                precision=resolve_precision(config.precision, device),
+                flops_per_sample=run.flops_per_sample,
+                report_steps=max(1, Work(run.cells).total // REPORTS),
+                dev_steps=dev_looks(run.cells[-1].branch_step, config.samples_per_step, config.dev_samples),
+                tracker=tracker if tracker is not None and group.first else NullTracker(),
+                progress=progress if progress is not None and group.first else _silent,
+                group=group,
+            )
+            train_cells(run, setting, left, points)
         if group.first:
             run.publish(points)
     return [points[budget] for budget in sorted(points)]
 
 
-def _train(run: Run, setting: Setting, left: list[Cell], points: dict[float, Point]) -> None:
-    """Train the constant-rate run through the cells that are left, each cell's cooldown branch as it comes."""
-    work = Work(run.cells)
-    main = _own_columns(setting, run.state(setting.device))
-    for cell in left:
-        advance(setting, main, Stretch(cell.branch_step, run.rate, run.resume, work.of_run))
-        point = run.finish(cell, main, setting) if cell.branch_step == cell.step else _cool(run, setting, cell, work)
-        points[cell.budget] = point
-        if setting.group.first:
-            run.publish(points)
-        reached = f"train {run.config.size}: dev loss {point.dev_loss:.3f} at {budget_name(cell.budget)} FLOPs"
-        setting.progress(reached, work.of_branch(cell)(cell.step))
+def _run(out: Path, config: TrainConfig, corpus: Corpus) -> Run:
+    policy = config_for_size(get_game(corpus.game), config.size, config.core)
+    return Run(
+        out,
+        config,
+        policy,
+        source={"corpus": {"uri": str(corpus.uri), "digest": corpus.digest, "game": corpus.game}},
+        seen=lambda state: Seen(state.step * config.samples_per_step, {}),
+        start=lambda device: build_policy(policy, device),
+        recurrent=lambda policy: policy.initial_state(config.batch),
+    )
 
 
-def _cool(run: Run, setting: Setting, cell: Cell, work: Work) -> Point:
-    """Train a cell's cooldown branch, from the run as saved at its branch step, over the data the run will also see."""
-    folder = run.branch_resume(cell)
-    saved = latest(folder)
-    start = saved or latest(run.resume)
-    assert start is not None
-    devices = [setting.device] if setting.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        branch = _own_columns(setting, load_state(start, setting.device))
-        if saved is None:
-            branch.meter = Meter()  # the steps before the branch are in the run's own curve
-        rate = lambda step: cell.cooled(step, run.rate(step))  # noqa: E731
-        advance(setting, branch, Stretch(cell.step, rate, folder, work.of_branch(cell), branch=True))
-        point = run.finish(cell, branch, setting)
-    if setting.group.first:
-        shutil.rmtree(folder, ignore_errors=True)
-    return point
+def _method(config: TrainConfig, corpus: Corpus, device: torch.device, group: Group) -> Method:
+    precision = resolve_precision(config.precision, device)
 
+    def unrolls(state: RunState) -> AbstractContextManager[Iterator[Batch]]:
+        stream = corpus.stream(
+            batch=config.batch, unroll=config.unroll, split="train", seed=config.seed, start=state.step
+        )
+        return closing(batches(stream, device, group.columns(config.batch)))
 
-def _own_columns(setting: Setting, state: RunState) -> RunState:
-    """The state with this process's columns of what was saved for all of them."""
-    columns = setting.group.columns(setting.config.batch)
-    state.recurrent = {name: value[columns] for name, value in state.recurrent.items()}
-    return state
+    def learner(state: RunState) -> Learner:
+        if config.compile:
+            compile_features(state.policy, device)
+        return Learner(state.policy, state.optimizer, bc_loss, config.clip_norm, device, precision, group)
 
-
-def _setting(
-    run: Run,
-    corpus: Corpus,
-    device: torch.device,
-    group: Group,
-    tracker: Tracker,
-    progress: Callable[[str, float], None],
-) -> Setting:
-    end = run.cells[-1].branch_step
-    return Setting(
-        config=run.config,
-        corpus=corpus,
-        device=device,
-        precision=resolve_precision(run.config.precision, device),
-        flops_per_sample=run.flops_per_sample,
-        report_steps=max(1, Work(run.cells).total // REPORTS),
-        dev_steps=dev_looks(end, run.config.samples_per_step, run.config.dev_samples),
-        loss=bc_loss,
-        tracker=tracker,
-        progress=progress,
-        group=group,
+    return Method(
+        unrolls,
+        learner,
+        lambda state: dev_loss(state.policy, corpus, config.dev_samples, device, precision),
+        lambda index: corpus.games[index].key,
     )
 
 

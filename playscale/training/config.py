@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from playscale.training.reinforcement import Reinforcement
 from playscale.training.unroll import recipe_batch
 
 
@@ -31,13 +32,21 @@ class Training(BaseModel):
     save_seconds: float = Field(default=60.0, gt=0, description="longest time between two saves of the resume state")
 
 
+MethodName = Literal["bc", "impala", "kickstart"]
+OWN_CLONE = "bc"
+"""The teacher that is a study's own clone of the same size; a path takes its place when that one is trained."""
+
+
 class TrainConfig(Training):
-    """One behavioural-cloning run: one model size, a checkpoint at each compute budget.
+    """One run: one model size, trained by one method, a checkpoint at each compute budget.
 
     Budgets are in training FLOPs (3 x the analytic forward count x samples).
     `held_out` budgets are trained like the others (whether or not `budgets` names them too) and marked in the points.
+    `rl`: how a run learns that does not imitate; with a teacher it is a kickstarted one.
     """
 
+    method: MethodName = "bc"
+    rl: Reinforcement | None = None
     size: str
     batch: int = Field(ge=1)  # type: ignore[assignment] # a run's are known
     unroll: int = Field(ge=1)  # type: ignore[assignment]
@@ -54,7 +63,7 @@ class TrainConfig(Training):
         given = {name: value for name, value in values.items() if name not in ("batch", "unroll") or value is not None}
         if "size" not in given or {"batch", "unroll"} <= given.keys():
             return given
-        batch, unroll = recipe_batch(str(given["size"]))
+        batch, unroll = recipe_batch(str(given["size"]), str(given.get("method", "bc")))
         return {"batch": batch, "unroll": unroll} | given
 
     @model_validator(mode="after")
@@ -67,10 +76,22 @@ class TrainConfig(Training):
                 raise ValueError(f"budgets: {budget:g} is not a compute budget; give positive FLOPs such as 3e11")
         return self
 
+    @model_validator(mode="after")
+    def _method_has_its_settings(self) -> Self:
+        if (self.rl is None) != (self.method == "bc"):
+            raise ValueError(f"rl: settings of reinforcement learning, and method {self.method}, do not go together")
+        if self.rl is not None and (self.rl.teacher is None) != (self.method == "impala"):
+            raise ValueError(f"rl.teacher: {self.rl.teacher}, but method {self.method}: kickstart has one, impala none")
+        return self
+
+    @property
+    def taught_by_own_clone(self) -> bool:
+        return self.rl is not None and self.rl.teacher == OWN_CLONE
+
     @property
     def run_name(self) -> str:
         """What the run is called in the points table, in MLflow and in a study's directory."""
-        return f"bc-{self.core}-{self.size}-s{self.seed}"
+        return f"{self.method}-{self.core}-{self.size}-s{self.seed}"
 
     @property
     def cells(self) -> tuple[float, ...]:

@@ -56,6 +56,14 @@ class Group:
             dist.all_reduce(value)
         return value
 
+    def all(self, value: Any) -> list[Any]:
+        """Every process's value, by rank (any object, on the host)."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
     def share(self, value: Any) -> Any:
         """The first process's value, whatever the others gave (any object, on the host)."""
         if self.size == 1:

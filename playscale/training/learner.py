@@ -34,8 +34,43 @@ class Step(NamedTuple):
     recurrent: dict[str, Tensor]
 
 
-class Learner:
-    """Steps a policy. Its forward has the signature of agents.policy.Policy's."""
+class Updates:
+    """What every learner does with its loss. The policy's forward has the signature of agents.policy.Policy's."""
+
+    def __init__(
+        self,
+        policy: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        clip_norm: float,
+        device: torch.device,
+        precision: str,
+        group: Group | None = None,
+    ) -> None:
+        self.optimizer, self.clip_norm = optimizer, clip_norm
+        self.device, self.precision, self.group = device, precision, group or Group()
+        self.parameters = list(policy.parameters())
+        self.forward = self.group.wrap(policy)
+
+    def step(self, batch: Batch, recurrent: dict[str, Tensor], rate: float) -> Step:
+        """One step at learning rate `rate` on this process's unroll [T, B]; the loss is the group's mean."""
+        raise NotImplementedError
+
+    def update(self, loss: Tensor, rate: float) -> Tensor:
+        """Backward, clipping, the optimizer's step; the gradient's norm before clipping."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        set_rate(self.optimizer, rate)
+        self.optimizer.step()
+        return grad_norm
+
+    def report(self) -> dict[str, float]:
+        """What else there is to say of the steps since the last report."""
+        return {}
+
+
+class Learner(Updates):
+    """Steps a policy towards what somebody else did."""
 
     def __init__(
         self,
@@ -47,22 +82,14 @@ class Learner:
         precision: str,
         group: Group | None = None,
     ) -> None:
-        self.optimizer, self.loss, self.clip_norm = optimizer, loss, clip_norm
-        self.device, self.precision, self.group = device, precision, group or Group()
-        self.parameters = list(policy.parameters())
-        self.forward = self.group.wrap(policy)
+        super().__init__(policy, optimizer, clip_norm, device, precision, group)
+        self.loss = loss
 
     def step(self, batch: Batch, recurrent: dict[str, Tensor], rate: float) -> Step:
-        """One step at learning rate `rate` on this process's unroll [T, B]; the loss is the group's mean."""
         with autocast(self.device, self.precision):
             logits, _, recurrent = self.forward(batch.tensors, recurrent, batch.resets)
         loss = self.loss(logits.float(), batch.tensors["action"], batch.tensors["valid"])
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        set_rate(self.optimizer, rate)
-        self.optimizer.step()
-        return Step(self.group.mean(loss.detach()), grad_norm, recurrent)
+        return Step(self.group.mean(loss.detach()), self.update(loss, rate), recurrent)
 
 
 def compile_features(policy: Policy, device: torch.device) -> bool:

@@ -6,20 +6,20 @@ T unroll, B batch (columns), A actions.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from playscale.corpus.corpus import Corpus
+from playscale.curve import Curve
 from playscale.tracking.tracker import Tracker
-from playscale.training.batches import batches
+from playscale.training.batches import Batch
 from playscale.training.config import TrainConfig
-from playscale.training.dev_loss import DevLoss, dev_loss
+from playscale.training.dev_loss import DevLoss
 from playscale.training.group import Group
-from playscale.training.learner import Learner, Loss, compile_features
+from playscale.training.learner import Updates
 from playscale.training.meter import NonFiniteError
 from playscale.training.run_state import RunState, save_state
 
@@ -29,17 +29,29 @@ SETTLE_STEPS = 50
 
 
 @dataclass(frozen=True)
+class Method:
+    """How a run learns: batches for a state, and who learns from them; the dev loss, where there is a corpus.
+
+    game_key: the name of a batch's game by its id, for an error's text.
+    """
+
+    batches: Callable[[RunState], AbstractContextManager[Iterator[Batch]]]
+    learner: Callable[[RunState], Updates]
+    dev_loss: Callable[[RunState], DevLoss] | None = None
+    game_key: Callable[[int], str] = str
+
+
+@dataclass(frozen=True)
 class Setting:
     """What a run needs beside its state. `flops_per_sample`: training FLOPs; `dev_steps`: looks between the cells."""
 
     config: TrainConfig
-    corpus: Corpus
+    method: Method
     device: torch.device
     precision: str
     flops_per_sample: int
     report_steps: int
     dev_steps: frozenset[int]
-    loss: Loss
     tracker: Tracker
     progress: Callable[[str, float], None]
     group: Group = field(default_factory=Group)
@@ -49,7 +61,7 @@ class Setting:
 class Stretch:
     """A part of a run: to step `until` at `rate(step)`, saved in `folder`; `done(step)` is the share of the whole run.
 
-    `branch` marks a cooldown: its curves get names of their own.
+    `curve` is where its reports are also kept; a cooldown, marked by `branch`, has none, and its metrics other names.
     """
 
     until: int
@@ -57,19 +69,19 @@ class Stretch:
     folder: Path
     done: Callable[[int], float]
     branch: bool = False
+    curve: Curve | None = None
 
 
 def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
     """Train `state` up to step `stretch.until`, in place, and save it. NonFiniteError: the last save is a good one."""
     config, watch, group = setting.config, state.watch, setting.group
-    learner = make_learner(setting, state)
+    learner = setting.method.learner(state)
     settle_every = 1 if setting.device.type == "cpu" else min(SETTLE_STEPS, setting.report_steps)
     saved = reported = time.monotonic()
     clock, samples = watch.training, 0
-    stream = setting.corpus.stream(
-        batch=config.batch, unroll=config.unroll, split="train", seed=config.seed, start=state.step
-    )
-    with closing(batches(stream, setting.device, group.columns(config.batch))) as unrolls:
+    if stretch.curve is not None and group.first:
+        stretch.curve.resume(state.step)
+    with setting.method.batches(state) as unrolls:
         while state.step < stretch.until:
             with watch.spent("data"):
                 batch = next(unrolls)
@@ -84,7 +96,7 @@ def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
             if state.step % setting.report_steps == 0 or now - reported > REPORT_SECONDS:
                 with watch.spent("step"):
                     settle(setting, state)
-                report(setting, state, stretch, samples / (watch.training - clock))
+                report(setting, state, learner, stretch, samples / (watch.training - clock))
                 clock, samples, reported = watch.training, 0, now
             if state.step in setting.dev_steps and not stretch.branch:
                 measure(setting, state)
@@ -94,34 +106,32 @@ def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
     save(setting, state, stretch.folder)
 
 
-def make_learner(setting: Setting, state: RunState) -> Learner:
-    config, device = setting.config, setting.device
-    if config.compile:
-        compile_features(state.policy, device)
-    return Learner(
-        state.policy, state.optimizer, setting.loss, config.clip_norm, device, setting.precision, setting.group
-    )
-
-
 def settle(setting: Setting, state: RunState) -> None:
     """Look at the losses since the last look; NonFiniteError when one is not a number to go on with."""
-    state.meter.settle(setting.config.samples_per_step, lambda index: setting.corpus.games[index].key)
+    state.meter.settle(setting.config.samples_per_step, setting.method.game_key)
 
 
-def report(setting: Setting, state: RunState, stretch: Stretch, samples_per_second: float) -> None:
+def report(setting: Setting, state: RunState, learner: Updates, stretch: Stretch, samples_per_second: float) -> None:
     """Log the means since the last report, and tell the progress. The gradient norm is the one before clipping."""
     samples = state.step * setting.config.samples_per_step
-    metrics = state.meter.report() | {
-        "learning_rate": stretch.rate(state.step - 1),
-        "samples_per_second": samples_per_second,
-        "flops": float(setting.flops_per_sample * samples),
-    }
+    metrics = (
+        state.meter.report()
+        | learner.report()
+        | {
+            "learning_rate": stretch.rate(state.step - 1),
+            "samples_per_second": samples_per_second,
+            "flops": float(setting.flops_per_sample * samples),
+        }
+    )
     ending = "_cooldown" if stretch.branch else ""
     setting.tracker.log_metrics({name + ending: value for name, value in metrics.items()}, samples)
+    if stretch.curve is not None and setting.group.first:
+        stretch.curve.add(state.step, metrics)
     what = f"train {setting.config.size}{' cooldown' if stretch.branch else ''}"
-    setting.progress(
-        f"{what}: loss {metrics['train_loss']:.3f}, {samples_per_second:,.0f} samples/s", stretch.done(state.step)
-    )
+    known = f"loss {metrics['train_loss']:.3f}"
+    if "train_return" in metrics:
+        known = f"return {metrics['train_return']:.1f}, entropy {metrics['entropy']:.2f}"
+    setting.progress(f"{what}: {known}, {samples_per_second:,.0f} samples/s", stretch.done(state.step))
 
 
 def measure(setting: Setting, state: RunState, name: str = "dev_loss") -> DevLoss:
@@ -130,12 +140,9 @@ def measure(setting: Setting, state: RunState, name: str = "dev_loss") -> DevLos
     The group's first process takes it.
     """
     config, group = setting.config, setting.group
+    assert setting.method.dev_loss is not None
     with state.watch.spent("dev"):
-        found: DevLoss = group.share(
-            dev_loss(state.policy, setting.corpus, config.dev_samples, setting.device, setting.precision)
-            if group.first
-            else None
-        )
+        found: DevLoss = group.share(setting.method.dev_loss(state) if group.first else None)
     samples = state.step * config.samples_per_step
     if not found.finite:
         raise NonFiniteError("dev loss", found.loss, state.step, samples, ["of the dev split"])

@@ -14,8 +14,9 @@ class NonFiniteError(RuntimeError):
 
     def __init__(self, what: str, value: float, step: int, samples: int, games: list[str]) -> None:
         self.record = {"what": what, "value": str(value), "step": step, "samples": samples, "games": games}
+        in_games = f", in a batch of games {', '.join(games)}" if games else ""
         super().__init__(
-            f"{what} became {value} at step {step} ({samples:,} samples), in a batch of games {', '.join(games)}; "
+            f"{what} became {value} at step {step} ({samples:,} samples){in_games}; "
             "the last good state is kept: a lower learning rate or clip norm in another output directory may help"
         )
 

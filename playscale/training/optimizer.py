@@ -1,17 +1,19 @@
-"""Adam, and its state as named tensors."""
+"""The optimizers, and their state as named tensors."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from playscale.training.schedule import ADAM_BETAS, ADAM_EPS
+from playscale.training.schedule import ADAM_BETAS, ADAM_EPS, RMSPROP_ALPHA, RMSPROP_EPS
 
-PREFIX = "adam."
+PREFIX = "optimizer."
 
 
-def make_adam(policy: nn.Module) -> torch.optim.Adam:
-    """Adam over every parameter, in one fused kernel. The rate is set at each step (set_rate)."""
+def make_optimizer(policy: nn.Module, name: str = "adam") -> torch.optim.Optimizer:
+    """Adam, in one fused kernel, or RMSProp over every parameter. The rate is set at each step (set_rate)."""
+    if name == "rmsprop":
+        return torch.optim.RMSprop(policy.parameters(), lr=0.0, alpha=RMSPROP_ALPHA, eps=RMSPROP_EPS, foreach=True)
     return torch.optim.Adam(policy.parameters(), lr=0.0, betas=ADAM_BETAS, eps=ADAM_EPS, fused=True)
 
 
@@ -20,7 +22,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def adam_to_tensors(policy: nn.Module, optimizer: torch.optim.Adam) -> dict[str, Tensor]:
+def optimizer_to_tensors(policy: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The moments and step counts by parameter name; nothing for a parameter that was not stepped yet."""
     return {
         f"{PREFIX}{key}.{name}": value
@@ -29,12 +31,12 @@ def adam_to_tensors(policy: nn.Module, optimizer: torch.optim.Adam) -> dict[str,
     }
 
 
-def adam_from_tensors(policy: nn.Module, optimizer: torch.optim.Adam, tensors: dict[str, Tensor]) -> None:
-    """The inverse of adam_to_tensors, into an optimizer over the same policy."""
-    for name, parameter in policy.named_parameters():
-        for key in ("step", "exp_avg", "exp_avg_sq"):
-            saved = tensors.get(f"{PREFIX}{key}.{name}")
-            if saved is not None:
-                # On its parameter's device (the count too, as the fused kernel wants it) and in its memory format.
-                like = parameter.detach() if key != "step" else saved.to(parameter.device)
-                optimizer.state[parameter][key] = torch.empty_like(like).copy_(saved)
+def optimizer_from_tensors(policy: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of optimizer_to_tensors, into an optimizer of the same kind over the same policy."""
+    parameters = dict(policy.named_parameters())
+    for full, saved in tensors.items():
+        if full.startswith(PREFIX):
+            key, _, name = full.removeprefix(PREFIX).partition(".")
+            # On its parameter's device (the count too, as the fused kernel wants it) and in its memory format.
+            like = parameters[name].detach() if key != "step" else saved.to(parameters[name].device)
+            optimizer.state[parameters[name]][key] = torch.empty_like(like).copy_(saved)

@@ -3,6 +3,7 @@
 run.json               what this is a run of (run_record.py)
 checkpoints/<budget>/  a cell each; meta["point"] is its row of the table
 points.csv             the rows of the cells reached so far
+curve.csv              what was reported on the way (playscale/curve.py)
 resume/<step>/         the state to go on from
 resume-<budget>/<step>/  that of an unfinished cooldown branch
 nonfinite.json         only after a loss that was not finite: the step and the data it saw
@@ -10,19 +11,18 @@ nonfinite.json         only after a loss that was not finite: the step and the d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from playscale.agents.checkpoint import load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.flops import params, training_flops_per_sample
-from playscale.agents.policy import PolicyConfig, build_policy
-from playscale.agents.sizing import config_for_size
-from playscale.corpus.corpus import Corpus
-from playscale.games.game import get_game
+from playscale.agents.policy import Policy, PolicyConfig
 from playscale.points import COLUMNS, Point, from_row, write_points
 from playscale.training.config import TrainConfig, budget_name
 from playscale.training.loop import Setting, measure
@@ -30,28 +30,50 @@ from playscale.training.run_record import claim
 from playscale.training.run_state import RunState, latest, load_state, new_state, saved_step
 from playscale.training.schedule import Cell, constant_rate, plan_cells, recipe_learning_rate
 
-METHOD = "bc"
+
+class Seen(NamedTuple):
+    """What a method says of a cell beside its losses: samples it learned from, and more columns of the points table."""
+
+    samples: int
+    extra: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One model size trained through its budgets. `params` and `flops_per_sample` count everything that is trained."""
+    """One model size trained through its budgets, by a method that says how it begins and what it has seen.
+
+    start: the policy before the first step, on a device; recurrent: the state its unrolls carry, [B, ...] each
+    source: what it learns from, JSON; a run goes on only with the same
+    """
 
     out: Path
     config: TrainConfig
     policy: PolicyConfig
-    params: int
-    flops_per_sample: int
-    cells: list[Cell]
+    source: Mapping[str, Any]
+    seen: Callable[[RunState], Seen]
+    start: Callable[[torch.device], Policy]
+    recurrent: Callable[[Policy], dict[str, Tensor]]
+    optimizer: str = "adam"
 
-    @classmethod
-    def claim(cls, out: Path, config: TrainConfig, corpus: Corpus) -> Run:
-        """The run of this config in `out`. ValueError: a budget too small, or `out` holds another run."""
-        policy = config_for_size(get_game(corpus.game), config.size, config.core)
-        flops_per_sample = training_flops_per_sample(policy)
-        cells = plan_cells(config, flops_per_sample)
-        claim(out, config, corpus)
-        return cls(out, config, policy, params(policy), flops_per_sample, cells)
+    def claim(self) -> None:
+        """Make `out` this run's. ValueError: a budget too small, or `out` holds another run."""
+        assert self.cells
+        claim(self.out, self.config, self.source)
+
+    @cached_property
+    def params(self) -> int:
+        """Of everything that is trained."""
+        return params(self.policy)
+
+    @cached_property
+    def flops_per_sample(self) -> int:
+        """Training FLOPs of everything that is trained."""
+        return training_flops_per_sample(self.policy)
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """In the order of their steps. ValueError: a budget too small."""
+        return plan_cells(self.config, self.flops_per_sample)
 
     @property
     def name(self) -> str:
@@ -69,16 +91,21 @@ class Run:
 
     def rate(self, step: int) -> float:
         """The learning rate of the constant run at a step."""
-        peak = self.config.learning_rate or recipe_learning_rate(self.params)
+        peak = self.config.learning_rate or recipe_learning_rate(self.params, self.config.method)
         return constant_rate(step, peak, self.config.warmup_steps)
 
     def state(self, device: torch.device) -> RunState:
         """The saved state, or the state before the first step (weights drawn from the config's seed)."""
         saved = latest(self.resume)
         if saved is not None:
-            return load_state(saved, device)
+            return self.load(saved, device)
         torch.manual_seed(self.config.seed)
-        return new_state(build_policy(self.policy, device), self.config.batch)
+        policy = self.start(device)
+        return new_state(policy, self.recurrent(policy), self.optimizer)
+
+    def load(self, saved: Path, device: torch.device) -> RunState:
+        """The state of a save."""
+        return load_state(saved, device, self.optimizer)
 
     def check_ahead(self, cells: list[Cell]) -> None:
         """ValueError when the run has already gone past the step that one of these cells begins at."""
@@ -111,32 +138,35 @@ class Run:
         """Measure a cell at its budget and write its checkpoint."""
         assert state.step == cell.step
         cooled = cell.branch_step < cell.step
-        found = measure(setting, state, "dev_loss_cooldown" if cooled else "dev_loss")
-        samples = state.step * self.config.samples_per_step
+        dev = {}
+        if setting.method.dev_loss is not None:
+            found = measure(setting, state, "dev_loss_cooldown" if cooled else "dev_loss")
+            dev = {"dev_samples": found.samples, "dev_games": found.games}
+        samples, extra = self.seen(state)
+        extra["flops_6nd"] = 6 * self.params * samples
         point = Point(
             game=self.policy.game,
-            method=METHOD,
+            method=self.config.method,
             run=self.name,
             seed=self.config.seed,
             size=self.config.size,
             flops=cell.budget,
             params=self.params,
             samples=samples,
-            dev_loss=found.loss,
-            dev_loss_se=found.se,
+            dev_loss=found.loss if dev else None,
+            dev_loss_se=found.se if dev else None,
             split=self.config.split(cell.budget),
-            extra={"flops_6nd": f"{6 * self.params * samples:.6g}"},
+            extra={name: f"{value:.6g}" for name, value in extra.items()},
         )
         meta = {
             "kind": "cell",
             "point": _row(point),
             "step": state.step,
             "cooldown_steps": cell.step - cell.branch_step,
-            "dev_samples": found.samples,
-            "dev_games": found.games,
             "precision": setting.precision,
             "seconds": state.watch.seconds,
-            "corpus": setting.corpus.digest,
+            "source": self.source,
+            **dev,
         }
         if setting.group.first:
             save_checkpoint(self.checkpoint(cell.budget), state.policy, meta)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor
 from playscale.agents.checkpoint import load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.policy import Policy
 from playscale.training.meter import Meter
-from playscale.training.optimizer import adam_from_tensors, adam_to_tensors, make_adam
+from playscale.training.optimizer import make_optimizer, optimizer_from_tensors, optimizer_to_tensors
 from playscale.training.stopwatch import Stopwatch
+from playscale.training.tally import Tally
 
 STATE = "state."
 RNG = "rng."
@@ -23,30 +24,37 @@ RNG = "rng."
 class RunState:
     """A policy in training after `step` optimizer steps. The next batch is number `step` of the train stream.
 
-    `recurrent` is the core's state [B, ...] by name, carried from unroll to unroll.
+    `recurrent` is the core's state [B, ...] by name, carried from unroll to unroll; empty where unrolls bring theirs.
     """
 
     policy: Policy
-    optimizer: torch.optim.Adam
+    optimizer: torch.optim.Optimizer
     recurrent: dict[str, Tensor]
     step: int
     meter: Meter
     watch: Stopwatch
+    tally: Tally = field(default_factory=Tally)
 
 
-def new_state(policy: Policy, batch: int) -> RunState:
+def new_state(policy: Policy, recurrent: dict[str, Tensor], optimizer: str = "adam") -> RunState:
     """Before the first step."""
-    return RunState(policy, make_adam(policy), policy.initial_state(batch), 0, Meter(), Stopwatch())
+    return RunState(policy, make_optimizer(policy, optimizer), recurrent, 0, Meter(), Stopwatch())
 
 
 def save_state(folder: Path, state: RunState) -> None:
     """Save as `folder`/<step>, then drop the older saves: there always is a whole one. Nothing may be pending."""
     assert not state.meter.pending
-    extra = adam_to_tensors(state.policy, state.optimizer)
+    extra = optimizer_to_tensors(state.policy, state.optimizer)
     extra |= {STATE + name: tensor for name, tensor in state.recurrent.items()}
     extra |= {RNG + name: tensor for name, tensor in _rng_tensors(state.policy.head.weight.device).items()}
     meter = {"loss": state.meter.loss, "grad_norm": state.meter.grad_norm, "steps": state.meter.steps}
-    meta = {"kind": "resume", "step": state.step, "meter": meter, "seconds": state.watch.seconds}
+    meta = {
+        "kind": "resume",
+        "step": state.step,
+        "meter": meter,
+        "seconds": state.watch.seconds,
+        "tally": state.tally.to_dict(),
+    }
     path = folder / f"{state.step:09d}"
     # Another save of the same step is of the same state: to replace it would leave a moment without a whole one.
     if not path.is_dir():
@@ -62,18 +70,19 @@ def latest(folder: Path) -> Path | None:
     return max(saves, default=None, key=lambda path: int(path.name))
 
 
-def load_state(path: Path, device: torch.device) -> RunState:
+def load_state(path: Path, device: torch.device, optimizer_name: str = "adam") -> RunState:
     """The state saved at `path`, on `device`; the global random generators as they were. ValueError: damaged."""
     policy, checkpoint = load_policy(path, device)
     policy.train()
     meta, extra = checkpoint.meta, checkpoint.extra
-    optimizer = make_adam(policy)
-    adam_from_tensors(policy, optimizer, extra)
+    optimizer = make_optimizer(policy, optimizer_name)
+    optimizer_from_tensors(policy, optimizer, extra)
     recurrent = {
         name.removeprefix(STATE): tensor.to(device) for name, tensor in extra.items() if name.startswith(STATE)
     }
     _set_rng({name.removeprefix(RNG): tensor for name, tensor in extra.items() if name.startswith(RNG)}, device)
-    return RunState(policy, optimizer, recurrent, int(meta["step"]), Meter(**meta["meter"]), Stopwatch(meta["seconds"]))
+    meter, watch = Meter(**meta["meter"]), Stopwatch(meta["seconds"])
+    return RunState(policy, optimizer, recurrent, int(meta["step"]), meter, watch, Tally(meta["tally"]))
 
 
 def saved_step(path: Path) -> int:

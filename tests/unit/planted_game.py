@@ -76,8 +76,13 @@ class Planted:
 
     trouble: dict[int, str] = field(default_factory=dict)
     name = "planted"
+    actions: ClassVar = tuple(f"score {points}" for points in range(5))
     num_actions = 5
+    default_task: ClassVar = None
     columns: ClassVar = {"where": Column((2,), "int16")}
+
+    def task(self, text: str) -> Game:
+        raise ValueError(f"planted has no tasks, so no {text!r}")
 
     def make_env(self, max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> Env:
         return PlantedEnv(self, max_steps, record_dir, into)

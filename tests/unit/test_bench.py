@@ -63,7 +63,7 @@ NONE = {"peer": None, "ratio": None}
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("sound",), "unknown benchmark 'sound': data, train, rollout, fit or all"),
+        (("sound",), "unknown benchmark 'sound': data, train, rollout, fit, impala or all"),
         (("fit", "--rounds", "0"), "rounds"),
         (("data", "--games", "nowhere"), "--games nowhere: no such directory"),
         (("data", "--seconds", "0"), "seconds above 0"),

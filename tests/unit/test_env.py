@@ -7,9 +7,10 @@ import pytest
 from nle import nethack
 
 from playscale.games.nethack.actions import KEYS, action_of
-from playscale.games.nethack.env import NO_PROGRESS_TIMEOUT, make_env
+from playscale.games.nethack.env import make_env
 from playscale.games.nethack.expert import make_expert
 from playscale.games.nethack.recording import read_xlogfile
+from playscale.games.nethack.rules import NO_PROGRESS_TIMEOUT
 
 WANDERING = [action_of(key) for key in "hjklyubns.<>oi,"]
 

@@ -2,20 +2,43 @@
 
 import numpy as np
 import pytest
+import torch
 
 from playscale.games.game import GAMES, get_game
 
 STEPS = 300
 
 
-@pytest.fixture(params=sorted(GAMES))
+@pytest.fixture(params=[*sorted(GAMES), "nethack/score"])
 def game(request):
     return get_game(request.param)
 
 
+class Guesser:
+    """Plays where there is no expert."""
+
+    def __init__(self, num_actions):
+        self.num_actions = num_actions
+
+    def reset(self, seed):
+        self.generator = np.random.default_rng(seed)
+
+    def act(self, observation):
+        return int(self.generator.integers(self.num_actions))
+
+
+def make_player(game):
+    """The expert; only a task may have none."""
+    try:
+        return game.make_expert()
+    except ValueError:
+        assert "/" in game.name
+        return Guesser(game.num_actions)
+
+
 def play(game, seed, max_steps=STEPS, record_dir=None):
-    """One game of the expert: the observations it acted on, its actions, the steps' answers, the outcome."""
-    env, player = game.make_env(max_steps, record_dir), game.make_expert()
+    """One game of the expert, if any: the observations it acted on, its actions, the steps' answers, the outcome."""
+    env, player = game.make_env(max_steps, record_dir), make_player(game)
     observations, actions, steps = [env.reset(seed)], [], []
     player.reset(seed)
     while not steps or not steps[-1].done:
@@ -25,6 +48,13 @@ def play(game, seed, max_steps=STEPS, record_dir=None):
     outcome = env.outcome()
     env.close()
     return observations[:-1], actions, steps, outcome
+
+
+def test_it_is_known_by_its_name_and_its_actions_by_theirs(game):
+    assert get_game(game.name).name == game.name
+    assert len(game.actions) == len(set(game.actions)) == game.num_actions
+    with pytest.raises(ValueError, match="task"):
+        game.task("no such")
 
 
 def test_observations_are_as_declared(game):
@@ -99,13 +129,26 @@ def test_the_limit_truncates(game):
     assert outcome.score == steps[-1].score
 
 
-def test_the_expert_plays_legally_to_an_end(game):
+def test_the_player_plays_legally_to_an_end(game):
     _, actions, steps, outcome = play(game, 9, max_steps=20_000)
     assert all(isinstance(action, int) and 0 <= action < game.num_actions for action in actions)
     assert steps[-1].terminated != steps[-1].truncated
     assert outcome.terminated == steps[-1].terminated
     assert outcome.steps == len(steps)
     assert outcome.score == steps[-1].score
+    assert all(step.penalty >= 0 for step in steps)
+
+
+def test_the_encoder_has_a_row_for_each_previous_action(game):
+    encoder = game.make_encoder(game.encoder_widths(0.1))
+    assert len(encoder.previous_action) == game.num_actions + 1
+    seen = {
+        name: torch.zeros(1, *column.shape, dtype=getattr(torch, column.dtype)) for name, column in game.columns.items()
+    }
+    for row in (0, game.num_actions):
+        encoder.zero_grad()
+        encoder(seen, torch.tensor([row])).sum().backward()
+        assert encoder.previous_action.grad.abs().sum(1).nonzero().flatten().tolist() == [row]
 
 
 def test_a_recording_holds_the_game(game, tmp_path):

@@ -15,7 +15,7 @@ from playscale.games.game import get_game
 from playscale.training.batches import Batch
 from playscale.training.bc import bc_loss
 from playscale.training.learner import Learner, can_compile, compile_features
-from playscale.training.optimizer import make_adam
+from playscale.training.optimizer import make_optimizer
 
 T, B, STEPS, RATE, CLIP = 9, 3, 4, 2e-3, 0.5
 CPU = torch.device("cpu")
@@ -99,7 +99,7 @@ def plain_core(policy, batch, state):
 
 def fast(core):
     policy = policy_of(core)
-    learner = Learner(policy, make_adam(policy), bc_loss, CLIP, CPU, "fp32")
+    learner = Learner(policy, make_optimizer(policy), bc_loss, CLIP, CPU, "fp32")
     state, losses = policy.initial_state(B), []
     for tensors in unrolls():
         loss, norm, state = learner.step(Batch(tensors, [], reset_steps(tensors["done"])), state, RATE)
@@ -132,7 +132,7 @@ def test_compiled_it_trains_the_same(tmp_path, monkeypatch):
         policy = build_policy(config_for_size(toy_game.Recall(), "10k", "lstm"))
         if compiled:
             assert compile_features(policy, CPU)
-        learner = Learner(policy, make_adam(policy), bc_loss, CLIP, CPU, "fp32")
+        learner = Learner(policy, make_optimizer(policy), bc_loss, CLIP, CPU, "fp32")
         state, losses = policy.initial_state(B), []
         for batch in unrolls():
             symbol = batch["tty_chars"][:, :, 0, :1] % 5
@@ -154,7 +154,7 @@ def test_without_a_compiler_training_goes_on_without(monkeypatch):
 def test_nothing_in_a_step_asks_the_device(monkeypatch):
     """A value read off a tensor (item, tolist, bool) would make a GPU wait at every step."""
     policy = policy_of("lstm")
-    learner = Learner(policy, make_adam(policy), bc_loss, CLIP, CPU, "fp32")
+    learner = Learner(policy, make_optimizer(policy), bc_loss, CLIP, CPU, "fp32")
     batches = unrolls()
     ready = [Batch(each, [], reset_steps(each["done"])) for each in batches]
     state = policy.initial_state(B)

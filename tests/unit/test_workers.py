@@ -35,7 +35,7 @@ def test_every_episode_is_played_to_its_own_end(processes):
     ends = {}
     with Workers(planted(), processes, slots=8, max_steps=20) as workers:
         for _ in range(2):  # the same slots can be used again
-            workers.begin(tasks)
+            workers.begin(dict(enumerate(tasks)))
             running, step = set(range(7)), 0
             while running:
                 for slot in running:

@@ -172,6 +172,11 @@ class NetHackEncoder(nn.Module):
         self.out_features = widths.message + widths.status + widths.map + widths.crop + widths.action
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @property
+    def previous_action(self) -> nn.Parameter:
+        """A row [action width] for each action, and one for no action yet."""
+        return self.action_table
+
     def forward(self, obs: dict[str, Tensor], prev_action: Tensor) -> Tensor:
         """The columns tty_chars, tty_colors [N, 24, 80], tty_cursor [N, 2] and prev_action [N] to [N, out_features]."""
         chars = (obs["tty_chars"].clamp(32, 127) - 32).long()

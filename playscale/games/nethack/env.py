@@ -1,8 +1,8 @@
-"""NetHack through nle, as NetHackChallenge-v0 plays it, but seeded.
+"""NetHack through nle, as its tasks play it, but seeded.
 
-NetHackChallenge-v0 refuses seeds, so the game is driven one floor below gymnasium, with the same options, the same 121
-actions and the same ends: any character, no menus skipped, a limit of steps, a stop when the turn counter stands still.
-A seed fixes everything, the phase of the moon included (nle takes it from the clock otherwise).
+NetHackChallenge-v0 refuses seeds, so the game is driven one floor below gymnasium, with the same options, actions and
+ends; what differs between the tasks is in their Rules. A seed fixes everything, the phase of the moon included (nle
+takes it from the clock otherwise). Games are those of nle without its screen_descriptions, which draw random numbers.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from pathlib import Path
 
 import numpy as np
 from nle import nethack
+from nle.env.base import SKIP_EXCEPTIONS
 
 from playscale.games.game import Env, Metadata, Observation, Outcome, Step
-from playscale.games.nethack.actions import KEYS
 from playscale.games.nethack.recording import cut_after, read_xlogfile
+from playscale.games.nethack.rules import CHALLENGE, ESC, SPACE, Rules
 from playscale.games.nethack.shared_code import share_code
 
-NO_PROGRESS_TIMEOUT = 10_000  # NetHackChallenge-v0 ends a game whose turn counter stands still for so many steps
 LOADING_LIMIT = 1_000  # keys that may be needed from the start of the game to its first move, as in nle.env
 
-_ESC, _SPACE, _QUIT, _YES = 27, ord(" "), ord("q") | 0x80, ord("y")
-_QUITTING = (_ESC,) * 8 + (_QUIT, _YES) + (_ESC,) * 60
-_SHOWN, _READ = ("tty_chars", "tty_colors", "tty_cursor"), ("blstats", "program_state", "internal")
+_QUIT, _YES = ord("q") | 0x80, ord("y")
+_QUITTING = (ESC,) * 8 + (_QUIT, _YES) + (ESC,) * 60
+_SHOWN = ("tty_chars", "tty_colors", "tty_cursor")
+_READ = ("blstats", "program_state", "internal", "message")
 _GAMEOVER, _IN_MOVELOOP = 0, 3  # in nle's program_state
-_WAITS_FOR_SPACE = 3  # in nle's internal
+_ASKS, _ASKS_FOR_LINE, _WAITS_FOR_SPACE = 1, 2, 3  # in nle's internal
 
 
 class NetHackEnv:
@@ -34,12 +35,20 @@ class NetHackEnv:
     nle writes the screen straight into the arrays `into`, when they are given: nothing is copied.
     """
 
-    def __init__(self, max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> None:
+    def __init__(
+        self,
+        max_steps: int,
+        record_dir: Path | None = None,
+        into: Observation | None = None,
+        rules: Rules = CHALLENGE,
+    ) -> None:
         if max_steps < 1:
             raise ValueError(f"max_steps is {max_steps}: it must be at least 1")
         self._max_steps = max_steps
         self._record_dir = None if record_dir is None else record_dir.resolve()
         self._into = into
+        self._rules = rules
+        self._keys = rules.keys
         self._game: nethack.Nethack | None = None
 
     def reset(self, seed: int) -> Observation:
@@ -52,31 +61,37 @@ class NetHackEnv:
         self._game.set_initial_seeds(seed, seed, False)
         self._game.reset(self._ttyrec)
         share_code(self._game._dl.fileno())  # noqa: SLF001 - loaded only by this reset
-        self._steps = self._score = self._turns = self._deepest = self._still = self._keys = 0
+        self._steps = self._score = self._turns = self._deepest = self._still = self._pressed = 0
         self._terminated = self._truncated = False
         self._character: Metadata = {}
         for _ in range(LOADING_LIMIT):
             if self._program_state[_IN_MOVELOOP]:
                 self._read_status()
                 return self._observation()
-            self._press(_SPACE)
+            self._press(SPACE)
         raise RuntimeError(f"NetHack with seed {seed} did not reach its first move in {LOADING_LIMIT} keys")
 
     def step(self, action: int) -> Step:
         """Press the key of one action. After the end of a game only reset() and outcome() are allowed."""
         assert self._game is not None, "step() outside a game: reset first"
-        ended = self._press(KEYS[action])
+        ended = self._press(self._keys[action])
         self._steps += 1
-        self._read_status()
-        if self._program_state[_GAMEOVER]:  # the screens after death are clicked through, as in nle.env
-            while not ended and self._internal[_WAITS_FOR_SPACE]:
-                ended = self._press(_SPACE)
+        if self._rules.skips_menus:
+            ended = ended or self._skip_menus()
+            self._read_status()  # only now, as nle.env does: what a move scores that is the last one counts for nothing
+        else:
+            self._read_status()
+            if self._program_state[_GAMEOVER]:  # the screens after death are clicked through, as in nle.env
+                while not ended and self._internal[_WAITS_FOR_SPACE]:
+                    ended = self._press(SPACE)
         observation = self._observation()
         self._terminated = ended
-        self._truncated = not ended and (self._steps >= self._max_steps or self._still >= NO_PROGRESS_TIMEOUT)
+        stuck = self._still >= self._rules.no_progress_timeout
+        self._truncated = not ended and (self._steps >= self._max_steps or stuck)
         if self._truncated or ended:
             self._finish()
-        return Step(observation, self._score, self._terminated, self._truncated)
+        penalty = self._rules.penalty if self._still else 0.0
+        return Step(observation, self._score, self._terminated, self._truncated, penalty)
 
     def outcome(self) -> Outcome:
         """The game so far; its character and how it died are known once it is over."""
@@ -98,7 +113,7 @@ class NetHackEnv:
             self._ttyrec = next(name for name in names if not Path(name).exists())
         self._game = nethack.Nethack(
             observation_keys=_SHOWN + _READ,
-            playername="Agent-@",
+            playername=f"Agent-{self._rules.character}",
             ttyrec=self._ttyrec,
             scoreprefix=prefix,
             fix_moon_phase=True,
@@ -114,15 +129,27 @@ class NetHackEnv:
         if self._into is not None:
             arrays |= {key: self._into[key] for key in ("tty_chars", "tty_colors")}
         self._shown = tuple(arrays[key] for key in _SHOWN)
-        self._blstats, self._program_state, self._internal = (arrays[key].data for key in _READ)
+        self._blstats, self._program_state, self._internal, self._message = (arrays[key].data for key in _READ)
         inner = self._game._pynethack  # noqa: SLF001 - nle's wrapper around it costs as much as a cheap step
         inner.set_buffers(**arrays)
         self._play, self._over = inner.step, inner.done
 
     def _press(self, key: int) -> bool:
         self._play(key)
-        self._keys += 1
+        self._pressed += 1
         return bool(self._over())
+
+    def _skip_menus(self) -> bool:
+        """Click through texts, refuse to write, and refuse questions but for nle's exceptions; whether the game ended.
+
+        As in nle.env, what comes after a refused question is not looked at.
+        """
+        while self._internal[_WAITS_FOR_SPACE] or self._internal[_ASKS_FOR_LINE]:
+            if self._press(SPACE if self._internal[_WAITS_FOR_SPACE] else ESC):
+                return True
+        if self._internal[_ASKS] and not any(word in self._message.tobytes() for word in SKIP_EXCEPTIONS):
+            return self._press(ESC)
+        return False
 
     def _observation(self) -> Observation:
         chars, colors, cursor = self._shown
@@ -145,7 +172,7 @@ class NetHackEnv:
 
         The keys that quit a truncated game are no play: they are cut from the recording.
         """
-        played = self._keys
+        played = self._pressed
         if self._truncated:
             keys = iter(_QUITTING)
             while not self._press(next(keys)):
@@ -160,6 +187,8 @@ class NetHackEnv:
             cut_after(Path(self._ttyrec), played)
 
 
-def make_env(max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> Env:
+def make_env(
+    max_steps: int, record_dir: Path | None = None, into: Observation | None = None, rules: Rules = CHALLENGE
+) -> Env:
     """NetHack, truncated after `max_steps` actions; with `record_dir`, nle's own recordings of the games go there."""
-    return NetHackEnv(max_steps, record_dir, into)
+    return NetHackEnv(max_steps, record_dir, into, rules)

@@ -4,7 +4,9 @@ Legend: T transitions of a block, H = 24 rows, W = 80 columns.
 
 The decoding is nle's own converter, so that frames and keys pair exactly as in nle.dataset.TtyrecDataset: one
 transition a keypress, the screen as it stood when the key was pressed. What the game drew after the last key
-has no key and is no transition.
+has no key and is no transition. In a task that skips menus, the spaces and escapes that skip them are in the
+recording but no play (they are no actions there), so they are no transitions either: what is left is the screens that
+the player saw and the actions it took.
 
 The converter does not say when it gives up: at damaged data it stops as if the game were over, or goes on with
 garbage. So a recording is believed only when its last keypress, found independently at the end of the file, is
@@ -19,12 +21,14 @@ from pathlib import Path
 import numpy as np
 
 from playscale.games.game import Metadata, Recording, Rejected
-from playscale.games.nethack.actions import key_to_action
+from playscale.games.nethack.actions import actions_by_key
 from playscale.games.nethack.bzip2 import last_blocks
 from playscale.games.nethack.recording import KEYPRESS, RECORD, read_xlogfile
+from playscale.games.nethack.rules import CHALLENGE, ESC, SPACE, Rules
 
 HEIGHT, WIDTH = 24, 80
 SUFFIX = ".ttyrec3.bz2"
+NO_ACTION, NO_PLAY = -1, -2
 NUMBERS = {
     "points": "score",
     "turns": "turns",
@@ -91,12 +95,13 @@ def describe(game: dict[str, str]) -> Metadata:
     return texts | numbers
 
 
-def decode(recording: Recording, block: int) -> Iterator[dict[str, np.ndarray]]:
+def decode(recording: Recording, block: int, rules: Rules = CHALLENGE) -> Iterator[dict[str, np.ndarray]]:
     """Blocks of at most `block` transitions: tty_chars u8 [T, H, W], tty_colors i8 [T, H, W], tty_cursor i16
     [T, 2] (row, column), action i64 [T], score i32 [T] (in-game points as the screen stood).
 
-    Raises ValueError, possibly after some blocks, when the recording is damaged. The converter may then have
-    harmed the process: one that decodes unknown files should be one that can be spared.
+    Raises ValueError, possibly after some blocks, when a key is none of the rules' actions, or the recording is
+    damaged. The converter may then have harmed the process: one that decodes unknown files should be one that can be
+    spared.
     """
     from nle import _pyconverter
 
@@ -116,13 +121,19 @@ def decode(recording: Recording, block: int) -> Iterator[dict[str, np.ndarray]]:
             t = block - remaining
             if t:
                 last = (int(times[t - 1]), int(keys[t - 1]))
-                yield {
+                actions = _actions(keys[:t], done, rules)
+                whole: dict[str, np.ndarray] = {
                     "tty_chars": chars[:t],
                     "tty_colors": colors[:t],
                     "tty_cursor": cursor[:t],
-                    "action": _actions(keys[:t], done),
+                    "action": actions,
                     "score": score[:t],
                 }
+                play = actions != NO_PLAY
+                if play.all():
+                    yield whole
+                elif play.any():
+                    yield {name: array[play] for name, array in whole.items()}
             done += t
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"damaged after transition {done} ({error})") from error
@@ -130,11 +141,15 @@ def decode(recording: Recording, block: int) -> Iterator[dict[str, np.ndarray]]:
         raise ValueError(f"damaged after transition {done}: the rest cannot be decoded")
 
 
-def _actions(keys: np.ndarray, done: int) -> np.ndarray:
-    actions = key_to_action[keys]
-    if (actions < 0).any():
-        t = int(np.argmax(actions < 0))
-        raise ValueError(f"key {int(keys[t])} at transition {done + t} is none of the game's actions")
+def _actions(keys: np.ndarray, done: int, rules: Rules) -> np.ndarray:
+    """The action that each key presses; NO_PLAY for those that only skip menus. ValueError for any other key."""
+    table = actions_by_key(rules.keys)
+    if rules.skips_menus:
+        table[[ESC, SPACE]] = NO_PLAY
+    actions = table[keys]
+    if (actions == NO_ACTION).any():
+        t = int(np.argmax(actions == NO_ACTION))
+        raise ValueError(f"key {int(keys[t])} at transition {done + t} is none of the game's {len(rules.keys)} actions")
     return actions
 
 

@@ -1,0 +1,168 @@
+"""The inside of an actor: a process with a copy of the policy that fills its unroll each time it is asked to.
+
+It answers GO with Filled. T unroll, E environments, A actions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from playscale.agents.policy import PolicyConfig, build_policy
+from playscale.games.game import GAMES, get_game
+from playscale.lifeline import follow
+from playscale.rollout.child import Handler, serve
+from playscale.rollout.episode import Episode, Task
+from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, Unroll
+from playscale.rollout.weights import SharedWeights
+from playscale.rollout.workers import Workers
+
+ENTRY = "playscale.rollout.actor:main"
+GO = "go"
+FIRST_SEED = 2**30
+"""Games of training have seeds from here on, games of evaluation smaller ones."""
+
+
+@dataclass(frozen=True)
+class ActorSetup:
+    """`seed` is the actor's own, from which its games' seeds and its actions follow; `parent` is a process id.
+
+    `games` is the registry of the parent, which may know more games than are built in.
+    """
+
+    policy: PolicyConfig
+    games: dict[str, str]
+    workers: int
+    environments: int
+    unroll: int
+    max_steps: int
+    device: str
+    seed: tuple[int, ...]
+    unroll_fds: tuple[int, int]
+    weights_fd: int
+    parent: int
+
+
+class Filled(NamedTuple):
+    """The unroll is full, played with weights `version`; the episodes that ended in it; seconds by what took them, of
+    which `waiting` is until the learner let the actor begin.
+    """
+
+    version: int
+    interactions: int
+    episodes: list[Episode]
+    seconds: dict[str, float]
+
+
+class Actor:
+    def __init__(self, setup: ActorSetup, workers: Workers) -> None:
+        self._workers = workers
+        self._policy = build_policy(setup.policy, setup.device).eval()
+        state = self._policy.initial_state(setup.environments)
+        columns = get_game(setup.policy.game).columns
+        self._unroll = Unroll(columns, state, setup.unroll, setup.environments, setup.unroll_fds)
+        self._weights = SharedWeights(sum(p.numel() for p in self._policy.parameters()), setup.weights_fd)
+        self._version = -1
+        self._steps, self._count, self._device = setup.unroll, setup.environments, setup.device
+        self._none = setup.policy.num_actions  # "no action yet"
+        self._seeds = np.random.default_rng(setup.seed)
+        self._dice = torch.Generator(setup.device).manual_seed(int(self._seeds.integers(2**62)))
+        self._tasks: dict[int, Task] = {}
+        self._state = state
+        self._first = np.ones(setup.environments, bool)  # the frame is an episode's first
+        self._over = np.zeros(setup.environments, bool)  # the frame is an episode's last
+        self._previous = np.full(setup.environments, self._none)
+        self._begin(range(setup.environments))
+        self._idle_since = time.perf_counter()
+
+    def handle(self, message: str) -> Iterator[Filled]:
+        assert message == GO
+        yield self._fill()
+
+    @torch.inference_mode()
+    def _fill(self) -> Filled:
+        begun = time.perf_counter()
+        self._version = self._weights.load(self._policy, self._version)
+        waited = begun - self._idle_since
+        seconds = {"waiting": waited, "weights": time.perf_counter() - begun, "forward": 0.0, "environment": 0.0}
+        frames = self._unroll.frames
+        for name, array in self._unroll.state.items():
+            array[:] = self._state[name].cpu().numpy()
+        episodes: list[Episode] = []
+        interactions = 0
+        for t in range(self._steps):
+            self._show(frames, t)
+            begun = time.perf_counter()
+            action, frames["log_prob"][t] = self._act()
+            seconds["forward"] += time.perf_counter() - begun
+            interactions += self._count - int(self._over.sum())
+            begun = time.perf_counter()
+            frames["action"][t] = action
+            frames["ended"][t], ended = self._advance(action)
+            frames["reward"][t] = self._workers.arrays["reward"] * frames["valid"][t]
+            seconds["environment"] += time.perf_counter() - begun
+            episodes += ended
+        self._show(frames, self._steps)
+        self._idle_since = time.perf_counter()
+        return Filled(self._version, interactions, episodes, seconds)
+
+    def _show(self, frames: dict[str, np.ndarray], t: int) -> None:
+        """Write what is known of frame t before its action."""
+        for name, array in self._workers.observation.items():
+            frames[name][t] = array
+        frames["prev_action"][t], frames["done"][t], frames["valid"][t] = self._previous, self._first, ~self._over
+
+    def _act(self) -> tuple[np.ndarray, np.ndarray]:
+        """Actions [E] drawn from the policy, and their log probabilities [E]."""
+        batch = {name: self._tensor(array)[None] for name, array in self._workers.observation.items()}
+        batch["prev_action"], batch["done"] = self._tensor(self._previous)[None], self._tensor(self._first)[None]
+        output = self._policy(batch, self._state, [0] if self._first.any() else [])
+        self._state = output.state
+        log_policy = output.logits[0].float().log_softmax(-1)
+        noise = torch.empty_like(log_policy).exponential_(generator=self._dice)
+        action = (log_policy.exp() / noise).argmax(-1)
+        return action.cpu().numpy(), log_policy.gather(1, action[:, None])[:, 0].cpu().numpy()
+
+    def _advance(self, action: np.ndarray) -> tuple[np.ndarray, list[Episode]]:
+        """Step the running episodes, start new ones where the last observation was shown: how each went on [E]."""
+        restart = np.flatnonzero(self._over)
+        self._workers.arrays["action"][:] = action
+        outcomes = dict(self._workers.step().ended)
+        self._begin(restart.tolist())
+        self._first[:], self._over[:], self._previous[:] = False, False, action
+        self._first[restart], self._previous[restart] = True, self._none
+        ended = np.full(self._count, RUNNING, np.uint8)
+        for slot, outcome in outcomes.items():
+            self._over[slot] = True
+            ended[slot] = TERMINATED if outcome.terminated else TRUNCATED
+        return ended, [Episode.of(self._tasks[slot], outcome) for slot, outcome in outcomes.items()]
+
+    def _begin(self, slots: range | list[int]) -> None:
+        if slots:
+            tasks = {slot: Task(0, FIRST_SEED + int(self._seeds.integers(FIRST_SEED))) for slot in slots}
+            self._tasks |= tasks
+            self._workers.begin(tasks)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+
+@contextmanager
+def _actor(setup: ActorSetup) -> Iterator[Handler]:
+    follow(setup.parent)
+    GAMES.update(setup.games)
+    torch.set_num_threads(1)  # actors are the parallelism
+    game = get_game(setup.policy.game)
+    with Workers(game, setup.workers, setup.environments, setup.max_steps) as workers:
+        yield Actor(setup, workers).handle
+
+
+def main(fd: int) -> None:
+    serve(fd, _actor)

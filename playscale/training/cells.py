@@ -1,0 +1,73 @@
+"""A run through its compute budgets: at each a cell, which is a checkpoint and a row of the points table."""
+
+from __future__ import annotations
+
+import shutil
+
+import torch
+
+from playscale.curve import Curve
+from playscale.points import Point
+from playscale.storage import write_json
+from playscale.training.config import budget_name
+from playscale.training.loop import Setting, Stretch, advance
+from playscale.training.meter import Meter, NonFiniteError
+from playscale.training.run import Run
+from playscale.training.run_state import RunState, latest
+from playscale.training.schedule import Cell, Work
+
+
+def train_cells(run: Run, setting: Setting, left: list[Cell], points: dict[float, Point]) -> None:
+    """Train the constant-rate run through the cells that are left, each cell's cooldown branch as it comes.
+
+    `points`, by budget, grows with each. NonFiniteError: OUT/nonfinite.json describes the step and its data.
+    """
+    work = Work(run.cells)
+    devices = [setting.device] if setting.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            main = _own_columns(setting, run.state(setting.device))
+            for cell in left:
+                curve = Curve(run.out / "curve.csv")
+                advance(setting, main, Stretch(cell.branch_step, run.rate, run.resume, work.of_run, curve=curve))
+                whole = cell.branch_step == cell.step
+                point = run.finish(cell, main, setting) if whole else _cool(run, setting, cell, work)
+                points[cell.budget] = point
+                if setting.group.first:
+                    run.publish(points)
+                setting.progress(_reached(run, point), work.of_branch(cell)(cell.step))
+    except NonFiniteError as error:
+        if setting.group.first:
+            write_json(run.out / "nonfinite.json", error.record)
+        raise
+
+
+def _cool(run: Run, setting: Setting, cell: Cell, work: Work) -> Point:
+    """Train a cell's cooldown branch, from the run as saved at its branch step, over the data the run will also see."""
+    folder = run.branch_resume(cell)
+    saved = latest(folder)
+    start = saved or latest(run.resume)
+    assert start is not None
+    devices = [setting.device] if setting.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        branch = _own_columns(setting, run.load(start, setting.device))
+        if saved is None:
+            branch.meter = Meter()  # the steps before the branch are in the run's own curve
+        rate = lambda step: cell.cooled(step, run.rate(step))  # noqa: E731
+        advance(setting, branch, Stretch(cell.step, rate, folder, work.of_branch(cell), branch=True))
+        point = run.finish(cell, branch, setting)
+    if setting.group.first:
+        shutil.rmtree(folder, ignore_errors=True)
+    return point
+
+
+def _own_columns(setting: Setting, state: RunState) -> RunState:
+    """The state with this process's columns of what was saved for all of them."""
+    columns = setting.group.columns(setting.config.batch)
+    state.recurrent = {name: value[columns] for name, value in state.recurrent.items()}
+    return state
+
+
+def _reached(run: Run, point: Point) -> str:
+    what = "through" if point.dev_loss is None else f"dev loss {point.dev_loss:.3f} at"
+    return f"train {run.config.size}: {what} {budget_name(point.flops)} FLOPs"

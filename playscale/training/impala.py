@@ -1,0 +1,216 @@
+"""IMPALA: one model trained by reinforcement through its compute budgets, each one's checkpoint an isoFLOP cell.
+
+Actors play in processes of their own with weights a few updates old; the learner corrects for that with V-trace
+(Espeholt et al., arXiv 1802.01561). With a teacher the run is kickstarted (Schmitt et al., arXiv 1803.03835).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from playscale.agents.checkpoint import WEIGHTS, load_policy
+from playscale.agents.flops import forward_flops
+from playscale.agents.policy import Policy, PolicyConfig, build_policy
+from playscale.agents.restrict import restrict
+from playscale.agents.sizing import config_for_size
+from playscale.games.game import Game, get_game
+from playscale.points import Point
+from playscale.rollout.actors import Actors
+from playscale.tracking.tracker import NullTracker, Tracker
+from playscale.training.allocator import keep_freed_memory
+from playscale.training.batches import Batch, batches
+from playscale.training.cells import train_cells
+from playscale.training.config import TrainConfig
+from playscale.training.device import resolve_device, resolve_precision
+from playscale.training.experience import Experience
+from playscale.training.group import Group, process_group
+from playscale.training.impala_learner import ImpalaLearner
+from playscale.training.learner import compile_features
+from playscale.training.loop import Method, Setting
+from playscale.training.reinforcement import Reinforcement
+from playscale.training.run import Run, Seen
+from playscale.training.run_state import RunState
+from playscale.training.schedule import Work
+from playscale.training.teacher import Teacher
+
+REPORTS = 200
+"""Reports a run: returns are noisier than losses."""
+
+
+@dataclass(frozen=True)
+class Mentor:
+    """A teacher's checkpoint. `training_flops`: what it took to train, 0 where its checkpoint does not say."""
+
+    path: Path
+    digest: str
+    policy: Policy
+    training_flops: float
+
+    @classmethod
+    def load(cls, path: Path, game: Game) -> Mentor:
+        """Limited to the actions of `game`. ValueError: no checkpoint, damaged, or of a game that lacks them."""
+        policy, checkpoint = load_policy(path)
+        point = checkpoint.meta.get("point") or {}
+        return cls(path, checkpoint.digests[WEIGHTS], restrict(policy, game), float(point.get("flops") or 0))
+
+    @cached_property
+    def forward_flops(self) -> int:
+        return forward_flops(self.policy)
+
+
+def train_impala(
+    out: Path,
+    config: TrainConfig,
+    tracker: Tracker | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> list[Point]:
+    """Train one model through the config's budgets; the points, by budget, as also written to OUT/points.csv.
+
+    Run again with the same OUT, it goes on from its last save (the games that were going on begin anew); a finished run
+    answers at once. ValueError: a budget too small or already passed, OUT holding another run, no such game, device or
+    teacher, a damaged save. NonFiniteError: the loss ran away; the last good save stays. ChildError: actors fail again
+    and again. Under torchrun every process has a share of a batch's environments, played by actors of its own.
+    """
+    assert config.rl is not None
+    asked, game = config.rl, get_game(config.rl.game)
+    with process_group() as group, ExitStack() as stack:
+        group.columns(config.batch)
+        device = group.device(resolve_device(config.device))
+        if device.type == "cpu":
+            keep_freed_memory()
+        mentor = Mentor.load(Path(asked.teacher), game) if asked.teacher else None
+        run = _run(Path(out), config, game, mentor)
+        with group.in_turn():
+            run.claim()
+            points = run.reached()
+        left = [cell for cell in run.cells if cell.budget not in points]
+        if left:
+            run.check_ahead(left)
+            setting = Setting(
+                config=config,
+                method=_method(run, mentor, device, group, stack),
+                device=device,
+                precision=resolve_precision(config.precision, device),
+                flops_per_sample=run.flops_per_sample,
+                report_steps=max(1, Work(run.cells).total // REPORTS),
+                dev_steps=frozenset(),
+                tracker=tracker if tracker is not None and group.first else NullTracker(),
+                progress=progress if progress is not None and group.first else _silent,
+                group=group,
+            )
+            train_cells(run, setting, left, points)
+        if group.first:
+            run.publish(points)
+    return [points[budget] for budget in sorted(points)]
+
+
+def _run(out: Path, config: TrainConfig, game: Game, mentor: Mentor | None) -> Run:
+    assert config.rl is not None
+    policy = policy_config(config, game)
+    source: dict[str, Any] = {"game": {"uri": game.name, "digest": game.name}}
+    start: Callable[[torch.device], Policy] = lambda device: build_policy(policy, device)  # noqa: E731
+    if mentor is not None:
+        source["teacher"] = {"uri": str(mentor.path), "digest": mentor.digest}
+        if config.rl.start == "teacher":
+            pupil = restrict(mentor.policy, game, value_head=True)
+            if pupil.config.size != config.size or pupil.config.core != config.core:
+                raise ValueError(
+                    f"{mentor.path}: a teacher of size {pupil.config.size} ({pupil.config.core}); a run that starts "
+                    f"from it has that size and core, not {config.size} ({config.core}); or start from scratch"
+                )
+            policy = pupil.config
+            start = lambda device: restrict(mentor.policy, game, value_head=True).to(device).train()  # noqa: E731
+    per_sample = forward_flops(policy)
+    return Run(
+        out,
+        config,
+        policy,
+        source=source,
+        seen=lambda state: _seen(state, config, per_sample, mentor),
+        start=start,
+        recurrent=lambda _: {},
+        optimizer=config.rl.optimizer,
+    )
+
+
+def policy_config(config: TrainConfig, game: Game) -> PolicyConfig:
+    """The policy of that size, with a value head."""
+    return replace(config_for_size(game, config.size, config.core), value_head=True)
+
+
+def _seen(state: RunState, config: TrainConfig, per_sample: int, mentor: Mentor | None) -> Seen:
+    """Interactions, and the compute beside the learner's: acting (a forward pass a frame), the teacher's training and
+    its forward passes, and the total of learner and teacher.
+    """
+    assert config.rl is not None
+    frames = state.step * config.samples_per_step
+    asking = frames * mentor.forward_flops if mentor and config.rl.teacher_cost else 0
+    teacher = asking + (mentor.training_flops if mentor else 0.0)
+    extra = {
+        "flops_acting": float(frames * per_sample),
+        "flops_teacher": teacher,
+        "flops_total": 3.0 * frames * per_sample + teacher,
+        "episodes_trained": float(state.tally.episodes),
+    }
+    if state.tally.return_mean is not None:
+        extra["train_return"] = state.tally.return_mean
+    return Seen(state.tally.interactions, extra)
+
+
+def _method(run: Run, mentor: Mentor | None, device: torch.device, group: Group, stack: ExitStack) -> Method:
+    """Actors that live as long as `stack`; from stretch to stretch of the run they just get other weights."""
+    config, asked = run.config, run.config.rl
+    assert asked is not None
+    precision = resolve_precision(config.precision, device)
+    made: list[tuple[Actors, Experience, Iterator[Batch], Teacher | None]] = []
+
+    def learner(state: RunState) -> ImpalaLearner:
+        if not made:
+            count, workers = crew(asked, device, group)
+            actors = stack.enter_context(
+                Actors(
+                    run.policy,
+                    actors=count,
+                    workers=workers,
+                    environments=config.batch // group.size,
+                    unroll=config.unroll,
+                    max_steps=asked.max_steps,
+                    device=str(device),
+                    seed=(config.seed, group.rank, state.step),
+                )
+            )
+            experience = Experience(actors, asked.discount, state.tally.rewards)
+            unrolls = stack.enter_context(closing(batches(experience.stream(), device, ahead=1)))
+            stack.callback(actors.stop)  # before the thread that reads ahead is waited for: it waits for actors
+            teacher = Teacher(mentor.policy, device, precision) if mentor and asked.teacher_cost else None
+            made.append((actors, experience, unrolls, teacher))
+        actors, experience, _, teacher = made[0]
+        if config.compile:
+            compile_features(state.policy, device)
+        return ImpalaLearner(state, asked, config.clip_norm, actors, experience, teacher, device, precision, group)
+
+    return Method(lambda _: nullcontext(made[0][2]), learner)
+
+
+def crew(asked: Reinforcement, device: torch.device, group: Group) -> tuple[int, int]:
+    """How many actors this process has, and how many environment processes each of them.
+
+    While one actor's environments step, another's policy thinks, so there are two at least. Beyond that, on a CPU, one
+    for each core but the learner's; a GPU is shared, and its cores are for environments.
+    """
+    cores = max(1, (os.cpu_count() or 1) // group.size)
+    actors = asked.actors or (2 if device.type == "cuda" else max(2, cores - 1))
+    workers = asked.workers or (cores if device.type == "cuda" else actors)
+    return actors, max(1, workers // actors)
+
+
+def _silent(what: str, fraction: float) -> None:
+    del what, fraction

@@ -1,0 +1,49 @@
+"""IMPALA learns a game that asks for memory: with an LSTM to within 5 % of the optimum, and not without memory."""
+
+import pytest
+import torch
+import toy_game
+import toy_run
+
+from playscale.agents import sizing
+from playscale.rollout.evaluate import evaluate
+from playscale.training.config import budget_name
+from playscale.training.impala import train_impala
+
+INTERACTIONS = 250_000
+BATCH, UNROLL = 32, 20
+EPISODES = 100
+GUESSING = toy_game.ROUNDS / toy_game.CUES
+
+
+def evaluated(tmp_path, core, seed=0):
+    """The mean return in games that no run was trained on, of an agent trained with that core."""
+    steps = INTERACTIONS // (BATCH * UNROLL)
+    rl = {"max_steps": 200, "actors": 2, "entropy_cost": 0.01, "reward_clip": 10.0}
+    asked = toy_run.config(
+        steps, core=core, batch=BATCH, unroll=UNROLL, learning_rate=3e-3, seed=seed, save_seconds=1e9, rl=rl
+    )
+    train_impala(tmp_path / "run", asked)
+    checkpoint = tmp_path / "run" / "checkpoints" / budget_name(asked.budgets[0])
+    (found,) = evaluate([checkpoint], EPISODES, tmp_path / "played", max_steps=200, workers=2, device="cpu")
+    assert found.episode_count == EPISODES
+    return found.return_mean
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    toy_game.register(monkeypatch)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_with_an_lstm_it_comes_within_5_percent_of_the_optimum(tmp_path):
+    assert evaluated(tmp_path, "lstm") >= 0.95 * toy_game.ROUNDS
+
+
+def test_without_memory_it_does_not(tmp_path, monkeypatch):
+    """A transformer that sees one step alone can but guess."""
+    monkeypatch.setattr(sizing, "CONTEXT", 1)
+    assert 0.5 * GUESSING < evaluated(tmp_path, "transformer") < 2 * GUESSING

@@ -1,0 +1,65 @@
+"""The optimizers: their state through a save, and RMSProp's step as its formula has it."""
+
+import pytest
+import torch
+import toy_game
+
+from playscale.agents.policy import build_policy
+from playscale.agents.sizing import config_for_size
+from playscale.training.optimizer import make_optimizer, optimizer_to_tensors, set_rate
+from playscale.training.run_state import latest, load_state, new_state, save_state
+from playscale.training.schedule import RMSPROP_ALPHA, RMSPROP_EPS
+
+
+@pytest.fixture
+def policy(monkeypatch):
+    toy_game.register(monkeypatch)
+    torch.manual_seed(0)
+    return build_policy(config_for_size(toy_game.Recall(), "10k", "lstm"))
+
+
+def train(state, seeds):
+    """A step for each seed, on gradients drawn from it."""
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in state.policy.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        set_rate(state.optimizer, 1e-3 * (1 + seed))
+        state.optimizer.step()
+        state.step += 1
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_what_was_saved_goes_on_as_if_never_stopped(policy, tmp_path, name):
+    state = new_state(policy, {}, name)
+    train(state, range(3))
+    state.tally.add(12, [])
+    save_state(tmp_path, state)
+    other = load_state(latest(tmp_path), torch.device("cpu"), name)
+    assert (other.step, other.tally.interactions) == (3, 12)
+    assert type(other.optimizer) is type(state.optimizer)
+    for one in (state, other):
+        train(one, range(3, 6))
+    kept, again = (optimizer_to_tensors(one.policy, one.optimizer) for one in (state, other))
+    assert kept.keys() == again.keys()
+    assert len(kept) >= 2 * len(list(policy.parameters()))
+    for key, value in kept.items():
+        assert torch.equal(value, again[key]), key
+    weights, others = state.policy.state_dict(), other.policy.state_dict()
+    assert all(torch.equal(value, others[key]) for key, value in weights.items())
+
+
+def test_rmsprop_divides_by_the_running_root_mean_square(policy):
+    optimizer = make_optimizer(policy, "rmsprop")
+    weight = policy.head.weight
+    expected, square = weight.detach().clone().double(), torch.zeros_like(weight, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(1)
+    for rate in (1e-2, 3e-3, 1e-3):
+        policy.zero_grad()
+        weight.grad = torch.randn(weight.shape, generator=generator)
+        gradient = weight.grad.double()
+        square = RMSPROP_ALPHA * square + (1 - RMSPROP_ALPHA) * gradient**2
+        expected -= rate * gradient / (square.sqrt() + RMSPROP_EPS)
+        set_rate(optimizer, rate)
+        optimizer.step()
+    torch.testing.assert_close(weight.double(), expected, rtol=1e-5, atol=1e-6)
