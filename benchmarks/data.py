@@ -30,7 +30,6 @@ from playscale.games.nethack.actions import key_to_action
 
 SHAPES = ((8, 16), (32, 32), (64, 80))  # batch, unroll: the trainer's default to the order of the paper's 104 x 80
 STEPS = 700  # of every column that are compared with the peer's: more than a block
-SLICE = 1000  # frames that the limits work on at a time
 
 Batch = Mapping[str, np.ndarray]
 
@@ -144,14 +143,15 @@ def limits(options: Options, corpus: Corpus) -> list[Row]:
     A batch larger than the caches has to be written to main memory after it was decoded: no reader is faster than
     both one after the other.
     """
-    reader = corpus.reader()
-    corpus.turn(reader, 0)
-    blocks = reader.blocks
+    reader, games = corpus.reader(), itertools.cycle(range(len(corpus.games)))
 
     def decode() -> int:
-        for block in range(blocks):
+        """A tenth of a game's whole blocks, from its beginning to its end: late screens decode slower."""
+        corpus.turn(reader, next(games))
+        blocks = range(0, reader.blocks - 1, 10)
+        for block in blocks:
             reader.read(block)
-        return corpus.games[0].transitions
+        return len(blocks) * BLOCK
 
     width = sum(int(np.prod(c.shape)) * np.dtype(c.dtype).itemsize for c in corpus.columns.values())
     source, target = np.ones((BLOCK, width), np.uint8), np.ones((100, BLOCK, width), np.uint8)
@@ -179,8 +179,9 @@ def preparing(options: Options, folder: Path) -> list[Row]:
     game = get_game("nethack")
     recordings, _ = game.find_recordings(options.games)
     part = folder / "part"
-    # Few and short games: a round should last seconds. Their lines in the xlogfile come along.
-    chosen = sorted(recordings, key=lambda r: r.paths[0].stat().st_size)[len(recordings) // 3 :][:8]
+    # Few and short games: a round should last seconds, but many times the workers' start. Their lines in the xlogfile
+    # come along.
+    chosen = sorted(recordings, key=lambda r: r.paths[0].stat().st_size)[len(recordings) // 3 :][:16]
     for recording in chosen:
         home = part / recording.paths[0].parent.name
         home.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,10 @@
-"""The study pipeline: collect, prepare, plan, then train and evaluate every size side by side, then fit."""
+"""The study pipeline: collect, prepare, plan, then train and evaluate every run side by side, then fit.
+
+Runs that are taught by clones of the same study come second: the same components again, over what the plan then says.
+"""
 
 from kfp import dsl
+from kfp.dsl import pipeline_channel
 
 from components.collect.component import collect
 from components.evaluate.component import evaluate
@@ -11,7 +15,7 @@ from components.train.component import train
 
 
 @dsl.pipeline(
-    name="playscale-study", description="An isoFLOP study: from expert games to laws, forecasts and a report."
+    name="playscale-study", description="An isoFLOP study: from a game or expert games to laws, forecasts and a report."
 )
 def study(spec: str, out: str, tracking_uri: str = "") -> str:
     """A study's spec (YAML text), the directory it may fill, and the MLflow server it logs to ("": SQLite in `out`).
@@ -23,11 +27,26 @@ def study(spec: str, out: str, tracking_uri: str = "") -> str:
     grid = plan(spec=spec, corpus=corpus.output, out=out, tracking_uri=tracking_uri).set_caching_options(False)
     references = evaluate(spec=spec, run="references", checkpoints="", out=out, tracking_uri=tracking_uri)
     references.set_caching_options(False).after(grid)
-    # Nothing but the loop's own item may come from another task: kfp.local puts the item in its place.
-    with dsl.ParallelFor(grid.output) as run:
-        trained = train(spec=spec, run=run, out=out, tracking_uri=tracking_uri).set_caching_options(False)
-        played = evaluate(spec=spec, run=run, checkpoints=trained.output, out=out, tracking_uri=tracking_uri)
-        played.set_caching_options(False)
-    fitted = fit(spec=spec, evaluated=dsl.Collected(played.output), out=out, tracking_uri=tracking_uri)
+
+    def fan_out(runs: pipeline_channel.PipelineChannel) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
+        # Nothing but the loop's own item may come from another task: kfp.local puts the item in its place.
+        with dsl.ParallelFor(runs) as run:
+            trained = train(spec=spec, run=run, out=out, tracking_uri=tracking_uri).set_caching_options(False)
+            played = evaluate(spec=spec, run=run, checkpoints=trained.output, out=out, tracking_uri=tracking_uri)
+            played.set_caching_options(False)
+        return trained, played
+
+    trained, played = fan_out(grid.output)
+    taught = plan(
+        spec=spec, corpus=corpus.output, out=out, tracking_uri=tracking_uri, trained=dsl.Collected(trained.output)
+    ).set_caching_options(False)
+    _, taught_played = fan_out(taught.output)
+    fitted = fit(
+        spec=spec,
+        evaluated=dsl.Collected(played.output),
+        taught=dsl.Collected(taught_played.output),
+        out=out,
+        tracking_uri=tracking_uri,
+    )
     fitted.set_caching_options(False).after(references)
     return fitted.outputs["Output"]

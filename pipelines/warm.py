@@ -21,6 +21,7 @@ PRELOADED = (
     "playscale.corpus.prepare",
     "playscale.rollout.evaluate",
     "playscale.training.bc",
+    "playscale.training.impala",
     "playscale.tracking.mlflow_tracker",
     "mlflow.store.tracking.sqlalchemy_store",
 )

@@ -81,6 +81,10 @@ def evaluations_table(references: Sequence[Reference]) -> Table:
 
 def fit_tables(fit: Mapping[str, Any]) -> list[Table | str]:
     """What a fit.json says: the laws and how well they forecast, the forecasts, held-out truth, and the warnings."""
+    if "methods" in fit:
+        failed = [f"[yellow]{method} is not fitted[/]: {why}" for method, why in fit["failed"].items()]
+        own = [[f"\n[bold]Method {method}[/]", *fit_tables(one)] for method, one in fit["methods"].items()]
+        return [*(table for tables in own for table in tables), *failed]
     chosen, why = _chosen(fit), [f"{target}: {law['why']}" for target, law in fit["laws"].items()]
     tables = [
         *(_backtest(fit, target) for target in fit["laws"]), _track_record(fit), _power_laws(fit),
@@ -160,9 +164,16 @@ def _target_returns(fit: Mapping[str, Any]) -> Table:
             where = f"{row['flops']:.2g} ({low} to {high})"
         elif row["low"] is not None:
             where += f"; interval from {row['low']:.2g}"
-        sizes = _number(row["params"], ",.0f"), _number(row["samples"], ",.0f")
+        sizes = _size(row, "params"), _size(row, "samples")
         table.add_row(row["name"], f"{row['value']:,.6g}", where, *sizes, *_cost(row, cost))
     return table
+
+
+def _size(row: Mapping[str, Any], name: str) -> str:
+    """What is recommended where a return is reached, and its interval."""
+    low, high = (numbers.count(end) if (end := row.get(f"{name}_{which}")) else "no end" for which in ("low", "high"))
+    value = row[name]
+    return "" if value is None else f"{numbers.count(value)} ({low} to {high})"
 
 
 def _held_out(fit: Mapping[str, Any]) -> Table:

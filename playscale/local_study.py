@@ -123,8 +123,8 @@ def _picture(tasks: list[TaskProgress], spec: StudySpec, started: float) -> Tabl
 
 
 def _left(tasks: list[TaskProgress], spec: StudySpec) -> str:
-    """The time left: every size takes about as long to train as every other (the same FLOPs), and so to evaluate."""
-    runs = len(spec.sizes) * len(spec.seeds)
+    """The time left: every run takes about as long to train as every other (the same FLOPs), and so to evaluate."""
+    runs = len(spec.runs())
     left = 0.0
     for kind in ("train", "evaluate"):
         begun = [t for t in tasks if t.task.startswith(kind) and t.task != f"evaluate-{REFERENCES}"]

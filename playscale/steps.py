@@ -9,7 +9,7 @@ Every function takes and returns plain text, as a pipeline passes it, and can be
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from playscale.lifeline import follow
 from playscale.progress import ProgressFile, reporting
 from playscale.storage import local_path, read_json, write_json
-from playscale.study import StudySpec, parse_spec
-from playscale.tracking.tracker import Spent, TimedTracker, not_timed
+from playscale.study import Source, StudySpec, parse_spec
 
 if TYPE_CHECKING:
-    from playscale.points import Point
-    from playscale.rollout.evaluation import Evaluation
     from playscale.tracking.mlflow_tracker import MlflowExperiment
-    from playscale.training.config import TrainConfig
 
-Progress = Callable[[str, float], None]
 SUPERVISOR = "PLAYSCALE_SUPERVISOR"  # the process whose end ends the study's steps
 REFERENCES = "references"
 
@@ -68,13 +63,14 @@ def _step(task: str, spec: str, out: str, tracking_uri: str = "") -> Iterator[tu
 
 
 def collect(spec: str, out: str) -> str:
-    """Let the expert play, if the study asks for it. Returns the directory of recordings ("" for a ready corpus)."""
+    """Let the expert play, if the study asks for it. Returns the directory of recordings, "" where there is none."""
     from playscale.rollout.collect import collect as collect_games
 
     with _step("collect", spec, out) as (work, progress):
-        source = work.spec.source.collect
+        given = work.spec.source or Source.model_construct()
+        source = given.collect
         if source is None:
-            return work.spec.source.games or ""
+            return given.games or ""
         games = work.out / "games"
         with progress.spent("play"):
             collect_games(
@@ -90,41 +86,54 @@ def collect(spec: str, out: str) -> str:
 
 
 def prepare(spec: str, games: str, out: str) -> str:
-    """Recordings into a corpus, unless the study brings one. Returns the corpus's URI."""
+    """Recordings into a corpus, unless the study brings one. Returns the corpus's URI, "" where there is none."""
     from playscale.corpus.corpus import Corpus
     from playscale.corpus.prepare import prepare as prepare_corpus
 
     with _step("prepare", spec, out) as (work, progress):
+        if work.spec.source is None:
+            return ""
         if work.spec.source.corpus:
             return str(Corpus.open(work.spec.source.corpus).uri)
         with progress.spent("decode"):
             return str(prepare_corpus(games, work.out / "corpus", game=work.spec.game, progress=progress).uri)
 
 
-def plan(spec: str, corpus: str, out: str, tracking_uri: str) -> list[str]:
-    """Which cells of the grid will be trained, and which cannot be. Returns the names of the training runs.
+def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[str] | None = None) -> list[str]:
+    """Which cells of the grid will be trained, and which cannot be. Returns the names of the runs that can be trained.
 
+    Those are at first all but the ones whose teachers are clones of this study. Once these are `trained` (that there is
+    a list says so), it is the turn of the others: each gets its teacher, which the plan then names.
     The plan also holds the corpus's URI, for the steps after it. The study's MLflow experiment is made here, where
     nothing runs beside it: two processes that make an SQLite store at once trip over each other.
     """
     from playscale.corpus.bigram import bigram_cross_entropy
     from playscale.corpus.corpus import Corpus
-    from playscale.training.plan import plan_grid
+    from playscale.training.plan import choose_teachers, plan_grid
 
+    if trained is not None:
+        with _step("plan-taught", spec, out, tracking_uri) as (work, progress):
+            planned = work.planned()
+            taught = choose_teachers(planned["runs"], work.out / "train")
+            write_json(work.out / "plan.json", planned)
+            progress(f"{len(taught)} runs have a teacher", 1.0)
+            return taught
     with _step("plan", spec, out, tracking_uri) as (work, progress):
         with progress.spent("plan"):
-            games = Corpus.open(corpus)
+            games = Corpus.open(corpus) if corpus else None
             grid = plan_grid(work.spec.game, work.spec.runs(), games)
-            baseline = {"corpus": str(games.uri), "bigram_dev_loss": bigram_cross_entropy(games)}
+            bigram = bigram_cross_entropy(games) if games else None
+            baseline = {"corpus": str(games.uri) if games else None, "bigram_dev_loss": bigram}
         write_json(work.out / "plan.json", grid.to_dict() | baseline)
         with progress.spent("tracking"):
             work.experiment()
         progress(grid.summary(), 1.0)
-        return list(grid.runs)
+        return [name for name, run in grid.runs.items() if not run.taught_by_own_clone]
 
 
 def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
     """Train one model through its budgets. Returns the directory of its checkpoints."""
+    from playscale.tracked import train_tracked
     from playscale.training.config import TrainConfig
 
     with _step(f"train-{run}", spec, out, tracking_uri) as (work, progress):
@@ -134,7 +143,9 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
         with progress.spent("tracking"):
             experiment = work.experiment()
         saved = _seconds_of_saves(folder)
-        train_tracked(experiment, run, planned["corpus"], folder, config, progress, progress.spent)
+        train_tracked(
+            experiment, run, planned["corpus"], folder, config, progress, progress.spent, played=work.spec.played
+        )
         progress.move(_seconds_of_saves(folder) - saved, "train", "saves")
         return str(folder / "checkpoints")
 
@@ -148,38 +159,10 @@ def _seconds_of_saves(folder: Path) -> float:
     return 0.0 if save is None else float(load_checkpoint(save).meta["seconds"]["save"])
 
 
-def train_tracked(
-    experiment: MlflowExperiment,
-    run: str,
-    corpus: str,
-    folder: Path,
-    config: TrainConfig,
-    progress: Progress,
-    spent: Spent = not_timed,
-) -> list[Point]:
-    """Behavioural cloning with its curves, corpus, points and checkpoints in MLflow."""
-    from playscale.corpus.corpus import Corpus
-    from playscale.training.bc import train_bc
-    from playscale.training.config import budget_name
-
-    data = Corpus.open(corpus)
-    with spent("tracking"):
-        tracker = experiment.start("run", run)
-        tracker.log_params(config.model_dump() | {"method": "bc", "game": data.game})
-        tracker.log_dataset(f"{data.game} games", str(data.uri), data.digest, "training")
-    with spent("train"):
-        points = train_bc(corpus, folder, config, TimedTracker(tracker, spent), progress)
-    with spent("tracking"):
-        for point in points:
-            cell = experiment.log_point(point)
-            cell.log_artifacts(folder / "checkpoints" / budget_name(point.flops), "checkpoint")
-        tracker.finish()
-    return points
-
-
 def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str) -> str:
     """Play every checkpoint of a run, or the references (random policy, expert). Returns the results' directory."""
     from playscale.rollout.evaluate import evaluate as play
+    from playscale.tracked import log_evaluations
 
     with _step(f"evaluate-{run}", spec, out, tracking_uri) as (work, progress):
         folder = work.out / "evaluate" / run
@@ -197,6 +180,7 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
             seed=asked.seed,
             device=work.spec.training.device,
             temperature=asked.temperature,
+            game=work.spec.played,
             progress=progress,
             spent=progress.spent,
         )
@@ -206,25 +190,15 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
         return str(folder)
 
 
-def log_evaluations(experiment: MlflowExperiment, evaluations: Sequence[Evaluation], folder: Path) -> None:
-    """Add the returns to the points in MLflow, and the episodes and kept recordings to their artifacts."""
-    from playscale.rollout.evaluate import point_of
-
-    for evaluation in evaluations:
-        if point := point_of(evaluation):
-            run = experiment.log_point(point)
-            run.log_artifacts(folder / evaluation.name, "evaluation")
-
-
 def _references(work: Workplace, folder: Path, progress: ProgressFile) -> None:
-    """How a uniformly random policy and the expert do, beside the agents."""
+    """How a uniformly random policy does, and the corpus's expert where there is a corpus, beside the agents."""
     from playscale.corpus.corpus import Corpus
     from playscale.games.game import get_game
     from playscale.rollout.references import evaluate_random, expert_reference
 
     asked = work.spec.evaluate
     random = evaluate_random(
-        get_game(work.spec.game),
+        get_game(work.spec.played or work.spec.game),
         asked.episodes,
         folder,
         max_steps=asked.max_steps,
@@ -233,7 +207,9 @@ def _references(work: Workplace, folder: Path, progress: ProgressFile) -> None:
         progress=progress,
         spent=progress.spent,
     )
-    references = [random.reference(), expert_reference(Corpus.open(work.planned()["corpus"]))]
+    references = [random.reference()]
+    if corpus := work.planned()["corpus"]:
+        references.append(expert_reference(Corpus.open(corpus), work.spec.played))
     write_json(folder / "references.json", [reference._asdict() for reference in references])
     with progress.spent("tracking"):
         experiment = work.experiment()
@@ -252,47 +228,41 @@ class Fitted(NamedTuple):
 
 def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
     """Fit the laws to all points that the study's experiment holds; write points.csv, fit.json and the report."""
+    from playscale.curve import read_curve
     from playscale.points import write_points
     from playscale.report.evidence import Reference
     from playscale.report.figures import write_figures
     from playscale.report.report import write_report
-    from playscale.scaling.fit import fit as fit_laws
-    from playscale.scaling.fit import write_fit
-    from playscale.scaling.gpu import hardware
-    from playscale.study_report import best_replays, headline, study_details
+    from playscale.scaling.methods import fits_of
+    from playscale.study_report import best_replays, fit_study, headline, study_details, title
 
     with _step("fit", spec, out, tracking_uri) as (work, progress):
         with progress.spent("tracking"):
             experiment = work.experiment()
             points = experiment.points()
+        if work.spec.played:  # others were played in another task: no axis of theirs is one of these
+            points = [point for point in points if point.game == work.spec.played]
         write_points(points, work.out / "points.csv")
         progress(f"fitting {len(points)} points", 0.1)
         references = [Reference(**row) for row in read_json(work.out / "evaluate" / REFERENCES / "references.json")]
-        expert = next(row.return_mean for row in references if row.name == "expert")
-        asked = work.spec.hardware
         with progress.spent("fit"):
-            fitted = fit_laws(
-                points,
-                work.spec.forecast,
-                expert_return=expert,
-                max_return=work.spec.max_return,
-                target_returns=list(work.spec.target_returns.items()),
-                hardware=hardware(asked.gpu, asked.utilisation) if asked else None,
-            )
-        write_fit(fitted, work.out / "fit.json")
+            fitted = fit_study(work.spec, points, references)
+        fitted.write(work.out / "fit.json")
         result = fitted.to_dict()
+        curves = {path.parent.name: read_curve(path) for path in sorted(work.out.glob("train/*/curve.csv"))}
         progress("drawing the figures", 0.5)
         report = work.out / "report.html"
         with progress.spent("report"):
-            write_figures(work.out / "figures", result, points, references)
+            write_figures(work.out / "figures", result, points, references, curves)
             write_report(
                 report,
                 result,
                 points,
-                title=f"Study {work.spec.name}: behavioural cloning in {work.spec.game}",
-                replays=best_replays(work.spec.game, work.out / "evaluate"),
+                title=title(work.spec),
+                replays=best_replays(work.spec.played or work.spec.game, work.out / "evaluate"),
                 references=references,
                 details=study_details(work.spec, work.planned()),
+                curves=curves,
             )
         metrics = headline(result)
         with progress.spent("tracking"):
@@ -301,5 +271,6 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
             for path in ("points.csv", "fit.json", "report.html", "figures"):
                 run.log_artifacts(work.out / path, "figures" if path == "figures" else "")
             run.finish()
-        progress(f"{len(points)} points, {len(result['power_laws'])} laws", 1.0)
+        laws = sum(len(one["power_laws"]) for one in fits_of(result).values())
+        progress(f"{len(points)} points, {laws} laws", 1.0)
         return Fitted(metrics, report)

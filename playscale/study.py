@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from playscale.games.game import get_game
+from playscale.games.game import get_game, get_task
 from playscale.scaling.gpu import hardware
-from playscale.training.config import TrainConfig, Training
+from playscale.training.config import OWN_CLONE, MethodName, TrainConfig, Training
+from playscale.training.reinforcement import Reinforcement
 
 
 def _size(text: str) -> str:
@@ -54,6 +55,17 @@ class Source(Frozen):
         return self
 
 
+class Playing(Reinforcement):
+    """How the runs learn that learn by playing, beside Reinforcement's own keys.
+
+    game: where only the game is named, its default task; teacher: a checkpoint directory, or bc, the study's own clone
+    of the same size with the lowest dev loss at its largest budget; training: what differs from the study's `training`
+    """
+
+    game: Annotated[str, AfterValidator(lambda name: get_task(name).name)]  # type: ignore[assignment]
+    training: Training = Training()
+
+
 class Evaluate(Frozen):
     """The episodes played by each trained agent. The same seeds for every agent."""
 
@@ -76,12 +88,16 @@ class Hardware(Frozen):
 
 
 class StudySpec(Frozen):
-    """A whole study. Budgets are in training FLOPs; `held_out` budgets are trained, never fitted."""
+    """A whole study. Budgets are in training FLOPs; `held_out` budgets are trained, never fitted.
+
+    With a method that learns by playing, all agents are evaluated in `rl.game`, so that they share one axis.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     game: Annotated[str, AfterValidator(lambda name: get_game(name).name)] = "nethack"
-    method: Literal["bc"] = "bc"
-    source: Source
+    method: Annotated[tuple[MethodName, ...], Field(min_length=1)] = ("bc",)
+    source: Source | None = None
+    rl: Playing | None = None
     sizes: tuple[Size, ...] = Field(min_length=1)
     budgets: tuple[Budget, ...] = Field(min_length=2)
     held_out: tuple[Budget, ...] = ()
@@ -94,34 +110,83 @@ class StudySpec(Frozen):
     max_return: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     hardware: Hardware | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_method_is_a_list_of_one(cls, values: Any) -> Any:
+        """And where the runs that play are not told what, they play the study's game, its default task."""
+        if not isinstance(values, dict):
+            return values
+        method = values.get("method", "bc")
+        values = values | {"method": [method] if isinstance(method, str) else method}
+        plays = isinstance(values["method"], list) and {"impala", "kickstart"} & {str(m) for m in values["method"]}
+        rl = values.get("rl", {} if plays else None)
+        if isinstance(rl, dict):
+            values["rl"] = {"game": values.get("game", "nethack")} | rl
+        return values
+
+    @model_validator(mode="after")
+    def _methods_have_what_they_need(self) -> StudySpec:
+        if "bc" in self.method and self.source is None:
+            raise ValueError("source: behavioural cloning needs expert play: give source.collect, games or corpus")
+        if self.rl is None:
+            return self
+        if self.method == ("bc",):
+            raise ValueError("rl: no run of this study learns by playing; add impala or kickstart to method")
+        teacher = self.rl.teacher
+        if teacher is None and "kickstart" in self.method:
+            raise ValueError("rl.teacher: kickstart needs one: a checkpoint, or bc for the study's own clones")
+        if teacher is not None and "kickstart" not in self.method:
+            raise ValueError("rl.teacher: no run of this study is taught; add kickstart to method")
+        if teacher == OWN_CLONE and "bc" not in self.method:
+            raise ValueError("rl.teacher: bc is the study's own clone; add bc to method, or give a checkpoint")
+        if "bc" in self.method and self.rl.game.split("/")[0] != self.game.split("/")[0]:
+            raise ValueError(f"rl.game: {self.rl.game} is no task of {self.game}, which is what the clones play")
+        return self
+
     @model_validator(mode="after")
     def _consistent(self) -> StudySpec:
-        for name, values in (("sizes", self.sizes), ("budgets", self.budgets + self.held_out), ("seeds", self.seeds)):
+        grid = (("sizes", self.sizes), ("budgets", self.budgets + self.held_out), ("seeds", self.seeds))
+        for name, values in (*grid, ("method", self.method)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name}: a value is given twice")
         if self.held_out and min(self.held_out) < min(self.budgets):
             raise ValueError("held_out: a held-out budget below the smallest fitted budget tests no forecast")
         return self
 
+    @property
+    def played(self) -> str | None:
+        """The task that all agents are evaluated in; None: each in its own game."""
+        return None if self.rl is None else self.rl.game
+
     def runs(self) -> dict[str, TrainConfig]:
-        """Every training run by name: one per (size, seed), each through all budgets.
+        """Every training run by name: one per (method, size, seed), each through all budgets.
 
         Smallest size first: at equal FLOPs a small model sees the most samples, and takes the longest.
         """
         sizes = sorted(self.sizes, key=lambda size: float(size[:-1]) * (1e3 if size[-1] == "k" else 1e6))
         runs = [
             TrainConfig(
+                method=method,
                 size=size,
                 core=self.core,
                 budgets=tuple(sorted(self.budgets + self.held_out)),
                 held_out=self.held_out,
                 seed=seed,
-                **self.training.model_dump(),
+                **self._learning(method),
             )
+            for method in self.method
             for size in sizes
             for seed in self.seeds
         ]
         return {run.run_name: run for run in runs}
+
+    def _learning(self, method: MethodName) -> dict[str, Any]:
+        """The training of a method's runs, and its settings of reinforcement."""
+        training = self.training.model_dump()
+        if self.rl is None or method == "bc":
+            return training
+        rl = Reinforcement(**self.rl.model_dump(exclude={"training"} | ({"teacher"} if method == "impala" else set())))
+        return training | self.rl.training.model_dump(exclude_unset=True) | {"rl": rl}
 
 
 def parse_spec(text: str, where: str = "spec") -> StudySpec:

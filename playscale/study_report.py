@@ -1,9 +1,9 @@
-"""What a study's report shows beside the fits: its best game, its details, its headline figures."""
+"""A study's fits, and what its report shows beside them: its best game, its details, its headline figures."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,61 @@ import numpy as np
 
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
+from playscale.points import Point
+from playscale.report.evidence import Reference
 from playscale.report.replay import Replay
 from playscale.rollout.evaluation import read_evaluation
+from playscale.scaling.fit import Fit
+from playscale.scaling.fit import fit as fit_laws
+from playscale.scaling.gpu import hardware
+from playscale.scaling.methods import MethodFits, fit_methods, fits_of
 from playscale.study import StudySpec
 
+METHODS = {"bc": "behavioural cloning", "impala": "IMPALA", "kickstart": "kickstarting"}
 REPLAY_BLOCK = 1024
 REPLAY_FRAMES = 20_000  # about 1 MB of page
 
 
+def title(spec: StudySpec) -> str:
+    """Of the report."""
+    names = [METHODS[method] for method in spec.method]
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"Study {spec.name}: {listed} in {spec.played or spec.game}"
+
+
+def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[Reference]) -> MethodFits:
+    """The laws of each method, with what the spec asks of them.
+
+    The expert's return bounds those who imitate it, in the game that it played; to all others it is one more target.
+    """
+    experts = [one for one in references if one.name.startswith("expert") and one.return_mean is not None]
+    asked = spec.hardware
+
+    def fit_one(method: str, rows: Sequence[Point]) -> Fit:
+        bound = next((one.return_mean for one in experts if one.name == "expert" and method == "bc"), None)
+        others = [(f"the {one.name}", float(one.return_mean or 0)) for one in experts if bound is None]
+        return fit_laws(
+            rows,
+            spec.forecast,
+            expert_return=bound,
+            max_return=spec.max_return,
+            target_returns=[*spec.target_returns.items(), *((name, value) for name, value in others if value > 0)],
+            hardware=hardware(asked.gpu, asked.utilisation) if asked else None,
+        )
+
+    return fit_methods(points, fit_one)
+
+
 def best_replays(game_name: str, folder: Path) -> list[Replay]:
-    """The best game of any agent below `folder`, as a replay; none when nothing was recorded."""
+    """The best game of any agent below `folder`, as a replay; none when nothing was recorded, or has no terminal."""
     evaluations = [(read_evaluation(path), path.parent) for path in sorted(folder.glob("*/*/evaluation.json"))]
     recorded = [
         (max(e.returns), e, place) for e, place in evaluations if e.point is not None and "best" in e.recordings
     ]
-    if not recorded:
+    game = get_game(game_name)
+    if not recorded or "tty_chars" not in game.columns:
         return []
     best_return, evaluation, place = max(recorded, key=lambda item: item[0])
-    game = get_game(game_name)
     (recording,), _ = game.find_recordings(place / evaluation.recordings["best"])
     blocks = list(game.decode(recording, REPLAY_BLOCK))
     frames = {name: np.concatenate([block[name] for block in blocks])[:REPLAY_FRAMES] for name in blocks[0]}
@@ -50,9 +87,10 @@ def best_replays(game_name: str, folder: Path) -> list[Replay]:
 def study_details(spec: StudySpec, plan: Mapping[str, Any]) -> dict[str, str]:
     """What a reader needs to run the study again."""
     return {
-        "corpus": Corpus.open(plan["corpus"]).summary(),
-        "previous-action bigram": f"dev loss {plan['bigram_dev_loss']:.3f} nats per action",
-        "agents": f"{spec.method}, {spec.core} core, sizes {', '.join(spec.sizes)}, seeds {list(spec.seeds)}",
+        **_expert_play(plan),
+        **({"task": spec.played} if spec.played else {}),
+        "agents": f"{', '.join(spec.method)}, {spec.core} core",
+        "sizes": f"{', '.join(spec.sizes)}; seeds {', '.join(map(str, spec.seeds))}",
         "budgets": ", ".join(f"{budget:.3g}" for budget in spec.budgets) + " FLOPs",
         "held-out budgets": ", ".join(f"{budget:.3g}" for budget in spec.held_out) + " FLOPs",
         "episodes a point": f"{spec.evaluate.episodes}, at most {spec.evaluate.max_steps:,} actions each",
@@ -61,16 +99,26 @@ def study_details(spec: StudySpec, plan: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _expert_play(plan: Mapping[str, Any]) -> dict[str, str]:
+    if plan["corpus"] is None:
+        return {}
+    bigram = f"dev loss {plan['bigram_dev_loss']:.3f} nats per action"
+    return {"corpus": Corpus.open(plan["corpus"]).summary(), "previous-action bigram": bigram}
+
+
 def headline(fit: Mapping[str, Any]) -> dict[str, float]:
     """The exponents, and each held-out measurement beside its forecast, as single figures.
 
-    Named so that MLflow's chart page shows them in two sections, laws/ and held_out/.
+    Named so that MLflow's chart page shows them in two sections, laws/ and held_out/; of several methods, by method.
     """
+    fits = fits_of(fit)
     figures: dict[str, float | None] = {}
-    for law in fit["power_laws"]:
-        figures[f"laws/{law['target']}.{law['quantity']}.{law['at']}"] = law["exponent"]
-    for row in fit["held_out"]:
-        budget = f"{row['flops']:.3g}".replace("+", "")
-        for key in ("measured", "value", "low", "high"):
-            figures[f"held_out/{row['target']}.{budget}.{row['params']:.0f}.{key}"] = row[key]
+    for method, one in fits.items():
+        whose = f"{method}." if len(fits) > 1 else ""
+        for law in one["power_laws"]:
+            figures[f"laws/{whose}{law['target']}.{law['quantity']}.{law['at']}"] = law["exponent"]
+        for row in one["held_out"]:
+            budget = f"{row['flops']:.3g}".replace("+", "")
+            for key in ("measured", "value", "low", "high"):
+                figures[f"held_out/{whose}{row['target']}.{budget}.{row['params']:.0f}.{key}"] = row[key]
     return {name: value for name, value in figures.items() if value is not None}

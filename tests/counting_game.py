@@ -41,6 +41,7 @@ class Counting:
     name = "counting"
     actions = tuple(f"action {number}" for number in range(ACTIONS))
     num_actions = ACTIONS
+    default_task = None
     columns: ClassVar = COLUMNS
 
     def task(self, text):

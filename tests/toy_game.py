@@ -129,6 +129,7 @@ class Recall:
     name = "recall"
     actions = (*(f"answer {cue}" for cue in range(1, CUES + 1)), "wait")
     num_actions = len(actions)
+    default_task = None
     columns: ClassVar = {"symbol": Column((1,), "uint8")}
 
     def task(self, text: str) -> Game:

@@ -9,12 +9,13 @@ from components.image import IMAGE
 def fit(
     spec: str,
     evaluated: list,
+    taught: list,
     out: str,
     tracking_uri: str,
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
 ) -> str:
-    """`evaluated` only says what must be done before. Returns the path of the report."""
+    """`evaluated` and `taught` only say what must be done before. Returns the path of the report."""
     import shutil
 
     from playscale import steps

@@ -1,13 +1,15 @@
 """KFP component: which runs of the grid are trained."""
 
+from typing import Optional
+
 from kfp import dsl
 
 from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def plan(spec: str, corpus: str, out: str, tracking_uri: str) -> list:
-    """Returns the names of the training runs, smallest first."""
+def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Optional[list] = None) -> list:  # noqa: UP045
+    """Returns the names of the runs to train: those that need no teacher; once they are `trained`, those that do."""
     from playscale import steps
 
-    return steps.plan(spec, corpus, out, tracking_uri)
+    return steps.plan(spec, corpus, out, tracking_uri, trained)

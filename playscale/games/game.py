@@ -119,6 +119,11 @@ class Game(Protocol):
         """The arrays of an observation by name."""
         ...
 
+    @property
+    def default_task(self) -> str | None:
+        """The task (as `task` takes it) that is learned by reinforcement where only the game is named; None: itself."""
+        ...
+
     def task(self, text: str) -> Game:
         """The task that get_game("<game>/<text>") asks for; ValueError, one line, when there is none such."""
         ...
@@ -167,3 +172,9 @@ def get_game(name: str) -> Game:
     module, _, attribute = GAMES[title].partition(":")
     game: Game = getattr(importlib.import_module(module), attribute)()
     return game.task(task) if slash else game
+
+
+def get_task(name: str) -> Game:
+    """What reinforcement learning plays: a full name as get_game takes it; a game alone means its default task."""
+    game = get_game(name)
+    return game if "/" in name or game.default_task is None else game.task(game.default_task)

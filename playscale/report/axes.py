@@ -95,8 +95,11 @@ QUANTITY: dict[str, tuple[str, Callable[[float], str]]] = {
     "flops": ("training compute (FLOPs)", numbers.power_of_ten),
     "params": ("model size (parameters)", numbers.count),
     "samples": ("data (samples)", numbers.count),
+    "interactions": ("interactions with the game", numbers.count),
+    "flops_total": ("compute, the teacher's included (FLOPs)", numbers.power_of_ten),
     "dev_loss": ("dev loss (nats per action)", plain),
     "return_mean": ("return (points per game)", plain),
+    "train_return": ("return in training (points per game)", plain),
 }
 
 

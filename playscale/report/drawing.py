@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,15 @@ class Drawing:
         style = {"marker": "D", "zorder": 2.5} if point.held_out else {}
         label = label or ("held out" if point.held_out else None)
         self.mark(x, y, tip, color=colour, markersize=size, label=label, **style)
+
+    def seeds(self, target: str, x: str, colour: Callable[[Point], str]) -> None:
+        """The single runs behind the means: small dots, x being a column of theirs."""
+        for point in self.evidence.repeats:
+            value, place = getattr(point, target), getattr(point, x)
+            if numbers.positive(value) and numbers.positive(place):
+                tip = f"seed {point.seed}\n{describe(point)}"
+                style = {"markersize": 3, "markeredgewidth": 0, "alpha": 0.75, "zorder": 1.7}
+                self.mark(place, value, tip, label="single seeds", color=colour(point), **style)
 
     def off_the_axis(self, point: Point, x: float) -> None:
         """A return of 0 or less, at x > 0: it will be marked at the lower edge."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from playscale.points import Point
 from playscale.report import numbers
+from playscale.report.seeds import SEEDS, average
+from playscale.scaling.methods import by_method
 
 RETURN_OF_LOSS = "return_mean of dev_loss"
 TARGETS = ("dev_loss", "return_mean")
@@ -34,6 +36,7 @@ class Reference:
 
 
 MOST = 5000
+PLAYED = ("impala", "kickstart")  # methods whose samples are interactions with the game, and that have no dev loss
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,40 @@ class Evidence:
     points: Sequence[Point]
     references: Sequence[Reference] = ()
     measured_points: int | None = None  # how many there are where only some are shown
+    repeats: Sequence[Point] = ()  # the runs of several seeds whose means are among the points
 
     @classmethod
     def of(cls, fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()) -> Evidence:
-        """With the points that a page can show: of more than MOST the best of each budget and every k-th."""
+        """With the points that a page can show: of more than MOST the best of each budget and every k-th.
+
+        Seeds of one cell are one point, their mean; what each of them measured is among `repeats`.
+        """
         if len(points) <= MOST:
-            return cls(fit, points, references)
+            shown, repeats = average(points, fit)
+            return cls(fit, shown, references, repeats=repeats)
         kept = {id(point) for target in TARGETS for point in _best_of_budgets(points, target)}
         kept |= {id(point) for point in points[:: -(-len(points) // MOST)]}
         return cls(fit, [point for point in points if id(point) in kept], references, len(points))
+
+    @cached_property
+    def runs(self) -> list[Point]:
+        """Every run's own points, seeds apart."""
+        return [point for point in self.points if SEEDS not in point.extra] + list(self.repeats)
+
+    @property
+    def played(self) -> bool:
+        """Whether all of it learned by playing."""
+        return bool(self.points) and all(point.method in PLAYED for point in self.points)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What can have been measured."""
+        return ("return_mean",) if self.played else TARGETS
+
+    @property
+    def noun(self) -> str:
+        """What was learned from."""
+        return "interactions" if self.played else "samples"
 
     @cached_property
     def budgets(self) -> list[float]:
@@ -148,6 +176,15 @@ class Evidence:
         return max((point.flops for point in self.points if not point.held_out), default=None)
 
 
+def evidences_of(
+    fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()
+) -> dict[str, Evidence]:
+    """The evidence of each method, its laws missing where it has none; of a fit of one method that of all points."""
+    if "methods" not in fit:
+        return {points[0].method if points else "": Evidence.of(fit, points, references)}
+    return {m: Evidence.of(fit["methods"].get(m, {}), own, references) for m, own in by_method(points).items()}
+
+
 def _best_of_budgets(points: Sequence[Point], target: str) -> list[Point]:
     """The best point of each budget, fitted and held out."""
     best: dict[tuple[bool, float], Point] = {}
@@ -187,11 +224,13 @@ def describe(point: Point, reason: str | None = None) -> str:
     parts = [
         f"{point.size + ': ' if point.size else ''}{numbers.count(point.params)} parameters",
         f"{numbers.budget(point.flops)} FLOPs",
-        f"{numbers.count(point.samples)} samples",
-        f"dev loss {numbers.with_error(point.dev_loss, point.dev_loss_se)}",
+        f"{numbers.count(point.samples)} {'interactions' if point.method in PLAYED else 'samples'}",
+        *([] if point.method in PLAYED else [f"dev loss {numbers.with_error(point.dev_loss, point.dev_loss_se)}"]),
         f"return {numbers.with_error(point.return_mean, point.return_se)}"
         + (f" over {point.episodes} games" if point.episodes else ""),
     ]
+    if SEEDS in point.extra:
+        parts.append(f"mean of {point.extra[SEEDS]} seeds, with returns {point.extra['of_seeds']}")
     if point.held_out:
         parts.append("held out")
     if reason:

@@ -11,9 +11,11 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from playscale.points import Point
+from playscale.report.comparison import comparison_plots
 from playscale.report.drawing import Plot
-from playscale.report.evidence import Evidence, Reference
+from playscale.report.evidence import Evidence, Reference, evidences_of
 from playscale.report.isoflop import isoflop
+from playscale.report.learning import Curves, learning_curves
 from playscale.report.optimum import optimum
 from playscale.report.palette import INK
 from playscale.report.performance import against_compute, return_against_loss
@@ -23,8 +25,8 @@ from playscale.storage import atomic_file
 DPI = 150
 
 
-def make_plots(evidence: Evidence) -> list[Plot]:
-    """Every figure that there is something to draw for."""
+def make_plots(evidence: Evidence, curves: Curves | None = None) -> list[Plot]:
+    """Every figure of one method that there is something to draw for."""
     plots = (
         against_compute(evidence, "dev_loss"),
         against_compute(evidence, "return_mean"),
@@ -35,17 +37,29 @@ def make_plots(evidence: Evidence) -> list[Plot]:
         optimum(evidence, "params"),
         optimum(evidence, "samples"),
         return_against_loss(evidence),
+        learning_curves(evidence, curves or {}),
     )
     return [plot for plot in plots if plot is not None]
 
 
 def write_figures(
-    folder: Path, fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()
+    folder: Path,
+    fit: Mapping[str, Any],
+    points: Sequence[Point],
+    references: Sequence[Reference] = (),
+    curves: Curves | None = None,
 ) -> list[Path]:
-    """The report's figures as PNG (150 dpi, on white) under `folder`, which is made if need be; the paths written."""
+    """The report's figures as PNG (150 dpi, on white) under `folder`, which is made if need be; the paths written.
+
+    Of several methods: those that compare them, and each method's own, whose names begin with it.
+    """
+    evidences = evidences_of(fit, points, references)
+    plots = [(f"{m}_" if len(evidences) > 1 else "", p) for m, e in evidences.items() for p in make_plots(e, curves)]
+    if len(evidences) > 1:
+        plots = [("", plot) for plot in comparison_plots(evidences, curves or {})] + plots
     paths = []
-    for plot in make_plots(Evidence.of(fit, points, references)):
-        path = folder / f"{plot.name}.png"
+    for prefix, plot in plots:
+        path = folder / f"{prefix}{plot.name}.png"
         title = textwrap.fill(plot.title, 58)
         title = re.sub(r"\^([\N{MINUS SIGN}-]?[\d.]*\d)", r"$^{\1}$", title)
         plot.figure.suptitle(title, fontsize=11.5, color=INK, x=0.02, ha="left")

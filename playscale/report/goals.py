@@ -18,7 +18,14 @@ def goals(evidence: Evidence) -> Html:
     rows = [row for row in evidence.rows("target_returns") if numbers.known(row.get("value"))]
     if not rows:
         return Html("")
-    head = ["target", "return", "reached at FLOPs (95%)", "parameters", "samples", *cost_head(evidence)]
+    head = [
+        "target",
+        "return",
+        "reached at FLOPs (95%)",
+        "parameters (95%)",
+        f"{evidence.noun} (95%)",
+        *cost_head(evidence),
+    ]
     whole = table(head, [_goal(evidence, row) for row in rows], caption="When a return is reached", text=(0,))
     missed = [readable(f"{row['text']}.") for row in rows if row.get("flops") is None and row.get("text")]
     return join([whole, *(tag("p", text, class_="note") for text in missed)])
@@ -26,10 +33,20 @@ def goals(evidence: Evidence) -> Html:
 
 def _goal(evidence: Evidence, row: Row) -> list[Content]:
     reached = numbers.positive(row.get("flops"))
-    sizes = [numbers.count(row.get("params")), numbers.count(row.get("samples"))] if reached else [numbers.NOTHING] * 2
+    sizes = [_size(row, name) if reached else numbers.NOTHING for name in ("params", "samples")]
     cost = cost_cells(evidence, row)
     value = f"{row['value']:,.6g}" if abs(row["value"]) < EXACT else numbers.number(row["value"])
     return [row.get("name") or numbers.NOTHING, value, _where(row), *sizes, *cost]
+
+
+def _size(row: Row, name: str) -> Content:
+    """What is recommended there, and between what: of the compute's interval and of the law that recommends."""
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    value = numbers.count(row.get(name))
+    if not (numbers.known(low) or numbers.known(high)):
+        return value
+    ends = f" {numbers.count(low) if low else 'no lower end'} to {numbers.count(high) if high else 'no upper end'}"
+    return join([value, tag("small", ends)])
 
 
 def _where(row: Row) -> Content:

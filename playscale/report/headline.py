@@ -9,6 +9,7 @@ from playscale.report import numbers
 from playscale.report.evidence import NAMES, SAME_BUDGET, TARGETS, Evidence
 from playscale.report.goals import cost_cells, cost_head, cost_note, goals
 from playscale.report.markup import Content, Html, join, readable, table, tag
+from playscale.report.seeds import spread_sentence
 from playscale.report.tested import interval_cell, tables, tested
 
 Row = Mapping[str, Any]
@@ -22,6 +23,7 @@ def headline(evidence: Evidence) -> Html:
     return join([
         _answer(evidence, forecasts),
         tested(evidence, next(iter(forecasts), None)),
+        _seeds(evidence),
         _warnings(evidence),
         _next_table(evidence, forecasts),
         goals(evidence),
@@ -29,6 +31,11 @@ def headline(evidence: Evidence) -> Html:
         cost_note(evidence),
         tables(evidence),
     ])  # fmt: skip
+
+
+def _seeds(evidence: Evidence) -> Html:
+    text = spread_sentence({"": evidence.fit})
+    return tag("p", text, class_="note") if text else Html("")
 
 
 def _forecasts(evidence: Evidence) -> Forecasts:
@@ -66,7 +73,7 @@ def _answer(evidence: Evidence, forecasts: Forecasts) -> Html:
     train = [
         tag("b", f"{numbers.count(row.get('params'))} parameters"),
         " on ",
-        tag("b", f"{numbers.count(row.get('samples'))} samples"),
+        tag("b", f"{numbers.count(row.get('samples'))} {evidence.noun}"),
     ]
     hours = row.get("gpu_hours")
     if numbers.known(hours) and cost_head(evidence):
@@ -94,7 +101,7 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Html:
     for flops, by_target in forecasts.items():
         row = _recommended(by_target)
         size = [tag("b", numbers.count(row.get("params"))), tag("b", numbers.count(row.get("samples")))]
-        cells = [interval_cell(by_target.get(target)) for target in TARGETS]
+        cells = [interval_cell(by_target.get(target)) for target in evidence.targets]
         rows.append(
             [
                 numbers.budget(flops),
@@ -104,7 +111,8 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Html:
                 *cost_cells(evidence, row),
             ]
         )
-    head = ["FLOPs", "parameters", "samples", "dev loss (95%)", "return (95%)", "times the largest fitted"]
+    heads = [f"{NAMES[target]} (95%)" for target in evidence.targets]
+    head = ["FLOPs", "parameters", evidence.noun, *heads, "times the largest fitted"]
     head += cost_head(evidence)
     return join([table(head, rows, caption="Recommended by budget"), _other_optimum(forecasts)])
 
@@ -122,12 +130,13 @@ def _asked_table(evidence: Evidence) -> Html:
             numbers.count(params),
             numbers.count(samples),
             numbers.budget(_recommended(by_target)["flops"]),
-            *(interval_cell(by_target.get(target)) for target in TARGETS),
+            *(interval_cell(by_target.get(target)) for target in evidence.targets),
             *cost_cells(evidence, _recommended(by_target)),
         ]
         for (params, samples), by_target in found.items()
     ]
-    head = ["parameters", "samples", "FLOPs", "dev loss (95%)", "return (95%)", *cost_head(evidence)]
+    heads = [f"{NAMES[target]} (95%)" for target in evidence.targets]
+    head = ["parameters", evidence.noun, "FLOPs", *heads, *cost_head(evidence)]
     return table(head, rows, caption="For the parameters and samples asked about")
 
 

@@ -31,6 +31,7 @@ def isoflop(evidence: Evidence, target: str) -> Plot | None:
     for point, value in measured:
         colour = colours[evidence.budget_index(point.flops)]
         drawing.point(point, point.params, value, target, colour=colour)
+    drawing.seeds(target, "params", lambda point: colours[evidence.budget_index(point.flops)])
     for profile in profiles:
         _vertex(drawing, profile, target)
     off = evidence.not_positive(target)

@@ -7,7 +7,7 @@ from typing import Any
 
 from playscale.report import numbers, record
 from playscale.report.allocation import method_name, parameter
-from playscale.report.evidence import NAMES, RETURN_OF_LOSS, TARGETS, Evidence
+from playscale.report.evidence import NAMES, TARGETS, Evidence
 from playscale.report.markup import Content, Html, join, readable, symbol, table, tag, with_powers
 from playscale.report.tested import cell
 
@@ -25,20 +25,20 @@ NOT_POSITIVE = "return not positive"
 
 
 def power_laws(evidence: Evidence) -> Html:
-    rows = [_power_law(row) for row in evidence.rows("power_laws")]
+    rows = [_power_law(row, evidence.noun) for row in evidence.rows("power_laws")]
     if not rows:
         return tag("p", "No power law could be fitted: see the warnings.", class_="note")
     head = ["best for", "what", "from", "exponent a", "95% interval", "bootstrap 95%", "coefficient", "R²", "budgets"]
     return table(head, rows, caption="Power laws of what is best at a budget", text=(0, 1, 2))
 
 
-def _power_law(row: Mapping[str, Any]) -> list[Content]:
-    quantity, of = str(row.get("quantity")), "compute"
-    if quantity == RETURN_OF_LOSS:
-        quantity, of = "return_mean", "dev loss"
+def _power_law(row: Mapping[str, Any], noun: str) -> list[Content]:
+    quantity, of = str(row.get("quantity")).replace("samples", noun), "compute"
+    if " of " in quantity:
+        quantity, of = quantity.split(" of ")
     return [
         _name(row.get("target")),
-        join([_name(quantity), f" ∝ {of}", tag("sup", "a")]),
+        join([_name(quantity), f" ∝ {_name(of)}", tag("sup", "a")]),
         {"argmin": "best cells", "vertex": "vertices"}.get(str(row.get("at")), numbers.NOTHING),
         numbers.number(row.get("exponent")),
         *(numbers.between(row.get(b + "low"), row.get(b + "high"), 2) or "not known" for b in ("", "boot_")),

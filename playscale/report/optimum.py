@@ -29,7 +29,7 @@ def optimum(evidence: Evidence, quantity: str) -> Plot | None:
     budgets = [flops for flops, _ in drawing.seen]
     for target in TARGETS:
         _line(drawing, target, quantity, min(budgets), max(budgets))
-    drawing.scale("flops", quantity)
+    drawing.scale("flops", evidence.noun if quantity == "samples" else quantity)
     caption = (
         "Each point is the best of one budget: the vertex of its parabola, else the best cell. Lines: C to the power a."
     )
@@ -91,7 +91,8 @@ def _line(drawing: Drawing, target: str, quantity: str, low: float, high: float)
 
 
 def _title(evidence: Evidence, quantity: str) -> str:
-    what = {"params": "The best model size", "samples": "The best amount of data"}[quantity]
+    data = "The best number of interactions" if evidence.played else "The best amount of data"
+    what = {"params": "The best model size", "samples": data}[quantity]
     law = evidence.power_law("dev_loss", quantity) or evidence.power_law("return_mean", quantity)
     if law is None:
         return f"{what} at each budget: too few optima for a law"

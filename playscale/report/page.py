@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from string import Template
 
 from playscale.report import numbers
 from playscale.report.drawing import Plot
@@ -17,16 +18,30 @@ def asset(name: str) -> str:
     return files("playscale.report").joinpath(name).read_text(encoding="utf-8")
 
 
+def section(name: str, title: str, content: Html) -> Html:
+    """A part of the page with its heading; name: its id."""
+    return tag("section", tag("h2", title, id=f"{name}-title"), content, id=name, aria_labelledby=f"{name}-title")
+
+
+def make_page(kind: str, texts: Mapping[str, str], *, styles: str, scripts: str) -> str:
+    """A whole page: page.html around the sections in KIND.html, both filled with the texts."""
+    sections = Template(asset(f"{kind}.html")).substitute(texts)
+    return Template(asset("page.html")).substitute(texts, style=styles, script=scripts, sections=sections.strip())
+
+
 def subtitle(evidence: Evidence) -> str:
     """What was measured, in one line."""
     sizes = len({point.size or point.params for point in evidence.points})
     games = sum(point.episodes or 0 for point in evidence.points)
-    points = evidence.measured_points or len(evidence.points)
-    counts = ((points, "point"), (sizes, "model size"), (len(evidence.budgets), "compute budget"))
+    points = evidence.measured_points or len(evidence.runs)
+    methods, seeds = ({getattr(point, name) for point in evidence.runs} for name in ("method", "seed"))
+    counts = [(points, "point"), (sizes, "model size"), (len(evidence.budgets), "compute budget")]
+    more = ((len(methods), "method"), (len(seeds), "seed"))
+    counts += [(number, noun) for number, noun in more if number > 1]
     parts = [f"{number:,} {noun}{'s' if number != 1 else ''}" for number, noun in counts]
     if evidence.budgets:
         parts.append(f"{numbers.budget(evidence.budgets[0])} to {numbers.budget(evidence.budgets[-1])} FLOPs")
-    if points > len(evidence.points):
+    if evidence.measured_points and points > len(evidence.points):
         parts.append(f"{len(evidence.points):,} of the points are shown, the best of each budget among them")
     elif games:
         parts.append(f"{games:,} games played")
@@ -57,6 +72,7 @@ def _reading_guide() -> Html:
         ("Hollow grey points", "were left out of the fits; hover for why. At the lower edge: returns of 0 or less."),
         ("Hollow triangles", "that point right are forecasts, their bars the 95% interval."),
         ("Crosses", "are the best size of a budget, the lowest (for returns the highest) place of its parabola."),
+        ("Small dots", "are single seeds, where the point is their mean and its bar knows of their scatter."),
         ("All axes are logarithmic", "so that a power law is a straight line and its exponent the slope."),
     )
     items = [tag("li", tag("b", name), " ", text) for name, text in lines]

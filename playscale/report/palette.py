@@ -17,9 +17,14 @@ ROLES: dict[str, tuple[str, str]] = {
     "loss": ("#0067a5", "#5db7f0"),
     "return": ("#c2500a", "#ff9d5c"),
     "held": ("#8a1f7d", "#f092e4"),
+    "cloned": ("#00796b", "#4fd1bd"),
+    "played": ("#c1520c", "#ff9e5e"),
+    "taught": ("#4f46c4", "#a9a2ff"),
 }
-INK, SOFT, GRID, FAINT, LOSS, RETURN, HELD = (light for light, _ in ROLES.values())
+INK, SOFT, GRID, FAINT, LOSS, RETURN, HELD, *_METHODS = (light for light, _ in ROLES.values())
 TARGET_COLOUR = {"dev_loss": LOSS, "return_mean": RETURN}
+METHOD_COLOUR = dict(zip(("bc", "impala", "kickstart"), _METHODS, strict=True))
+METHOD_MARKER = {"bc": "o", "impala": "s", "kickstart": "^"}
 
 
 def budget_colours(count: int) -> list[tuple[str, str]]:
@@ -35,9 +40,19 @@ def _shade(position: float) -> str:
     return to_hex(colormaps["viridis"](position))
 
 
-def css_variables(budgets: int) -> dict[str, tuple[str, str]]:
-    """Every colour a figure can have, as {CSS name: (light, dark)}."""
-    shades = {f"--budget-{i}": pair for i, pair in enumerate(budget_colours(budgets))}
+def size_colours(count: int) -> list[tuple[str, str]]:
+    """(light, dark) for `count` model sizes, small to large: plasma, so that no shade is one of a budget's."""
+    steps = [i / max(count - 1, 1) for i in range(count)]
+    return [
+        (to_hex(colormaps["plasma"](0.75 * (1 - step))), to_hex(colormaps["plasma"](0.35 + 0.55 * step)))
+        for step in steps
+    ]
+
+
+def css_variables(budgets: int, sizes: int = 0, prefix: str = "") -> dict[str, tuple[str, str]]:
+    """Every colour a figure can have, as {CSS name: (light, dark)}; `prefix` tells several fits apart."""
+    shades = {f"--{prefix}budget-{i}": pair for i, pair in enumerate(budget_colours(budgets))}
+    shades |= {f"--{prefix}size-{i}": pair for i, pair in enumerate(size_colours(sizes))}
     return {f"--{name}": pair for name, pair in ROLES.items()} | shades
 
 

@@ -33,6 +33,7 @@ def against_compute(evidence: Evidence, target: str) -> Plot | None:
             drawing.point(point, point.flops, value, target, colour=shade, size=7, label=label)
         else:
             drawing.point(point, point.flops, value, target, colour=FAINT, size=3.5, label="other sizes")
+    drawing.seeds(target, "flops", lambda point: HELD if point.held_out else colour)
     for row in evidence.forecasts(target):
         _forecast(drawing, row, target)
     off = evidence.not_positive(target)
@@ -40,12 +41,12 @@ def against_compute(evidence: Evidence, target: str) -> Plot | None:
         drawing.off_the_axis(point, point.flops)
     near: list[Reference] = []
     if target == "return_mean":
-        near = _near(evidence.references, [y for _, y in drawing.seen])
+        near = near_references(evidence.references, [y for _, y in drawing.seen])
     for reference in near:
         drawing.see(drawing.seen[0][0], float(reference.return_mean or 0))
     drawing.scale("flops", target)
     if target == "return_mean":
-        _references(drawing, near, [value for _, value in measured])
+        mark_references(drawing, near, [value for _, value in measured])
     caption = (
         "The line is the law used for forecasting, dashed beyond what it was fitted to. Band and bars: 95% intervals."
     )
@@ -108,12 +109,13 @@ def _positive(row: Mapping[str, Any], *names: str) -> bool:
     return all(numbers.positive(row.get(name)) for name in names)
 
 
-def _near(references: Sequence[Reference], values: Sequence[float]) -> list[Reference]:
+def near_references(references: Sequence[Reference], values: Sequence[float]) -> list[Reference]:
+    """Those that are near enough to what was measured to be drawn to scale."""
     low, high = min(values) / NEAR, max(values) * NEAR
     return [one for one in references if one.return_mean is not None and low <= one.return_mean <= high]
 
 
-def _references(drawing: Drawing, near: Sequence[Reference], values: Sequence[float]) -> None:
+def mark_references(drawing: Drawing, near: Sequence[Reference], values: Sequence[float]) -> None:
     """Labelled horizontal lines; one that is far off, or not above zero, is named at the edge with an arrow."""
     axes = drawing.axes
     style: dict[str, Any] = {"fontsize": 9.5, "color": SOFT, "ha": "left", "textcoords": "offset points"}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from playscale.points import Point
 from playscale.report import laws, tables
 from playscale.report.allocation import allocation, surfaces
-from playscale.report.evidence import Evidence, Reference
+from playscale.report.comparison import compared, comparison_plots
+from playscale.report.evidence import Evidence, Reference, evidences_of
 from playscale.report.figures import make_plots
 from playscale.report.headline import headline
-from playscale.report.markup import escaped, join
-from playscale.report.page import asset, figures, subtitle
+from playscale.report.learning import Curves, sizes_of
+from playscale.report.markup import Html, escaped, join
+from playscale.report.page import asset, figures, make_page, section, subtitle
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.player import players
 from playscale.report.replay import Replay
@@ -30,34 +31,60 @@ def write_report(
     replays: Sequence[Replay] = (),
     references: Sequence[Reference] = (),
     details: Mapping[str, str] | None = None,
+    curves: Curves | None = None,
 ) -> None:
     """Write the report of a study as one self-contained HTML file, atomically.
 
     fit: the content of fit.json, with `profiles` and `curves` for the figures; missing parts are left out of the page.
     replays: games to watch, the best first. details: what else to keep of the study, name and text.
+    curves: of each run's training, by its name. Several methods are compared first, then each has its own sections.
     """
-    evidence = Evidence.of(fit, points, references)
-    variables = css_variables(len(evidence.budgets))
-    page = Template(asset("template.html")).substitute(
-        title=escaped(title),
-        style=f":root {{ {css_declarations(variables)} }}\n{asset('style.css')}",
-        script=f"{asset('theme.js')}\n{asset('replay.js')}",
-        subtitle=escaped(subtitle(evidence)),
-        headline=headline(evidence),
-        figures=figures(make_plots(evidence), variables),
-        laws=join(
-            [
-                laws.forecasting_laws(evidence),
-                laws.backtest(evidence),
-                laws.power_laws(evidence),
-                allocation(evidence),
-                surfaces(evidence),
-                laws.left_out(evidence),
-            ]
-        ),
-        points=join([tables.points(evidence), tables.references(evidence)]),
-        replays=players(replays),
-        details=tables.details(details or {}),
-    )
+    evidences = evidences_of(fit, points, references)
+    whole = next(iter(evidences.values())) if len(evidences) == 1 else Evidence.of({}, points, references)
+    several = len(evidences) > 1
+    colours = {method: _colours(evidence, f"{method}-" if several else "") for method, evidence in evidences.items()}
+    sections: list[Html] = []
+    if several:
+        sections = [
+            section("next", "What the methods come to", compared(evidences, fit.get("failed") or {})),
+            section("figures", "Side by side", figures(comparison_plots(evidences, curves or {}), css_variables(0))),
+        ]
+    for method, evidence in evidences.items():
+        sections += _fitted(method if several else "", evidence, colours[method], curves or {})
+    sections += [
+        section("points", "The points", join([tables.points(whole), tables.references(whole)])),
+        section("replay", "A game to watch", players(replays)),
+        section("details", "The study", tables.details(details or {})),
+    ]
+    declared = {name: pair for own in colours.values() for name, pair in own.items()} or css_variables(0)
+    texts = {"title": escaped(title), "subtitle": escaped(subtitle(whole)), "each": "\n".join(sections)}
+    styles = f":root {{ {css_declarations(declared)} }}\n{asset('style.css')}"
+    scripts = f"{asset('theme.js')}\n{asset('replay.js')}"
+    page = make_page("study", texts, styles=styles, scripts=scripts)
     with atomic_file(path) as file:
         file.write(page.encode())
+
+
+def _colours(evidence: Evidence, prefix: str) -> dict[str, tuple[str, str]]:
+    return css_variables(len(evidence.budgets), len(sizes_of(evidence)), prefix)
+
+
+def _fitted(method: str, evidence: Evidence, colours: Mapping[str, tuple[str, str]], curves: Curves) -> Iterator[Html]:
+    """What to train next, the figures, the laws: of one method, which is named where there are several."""
+    prefix = f"{method}-" if method else ""
+    yield section(f"{prefix}next", _heading(method, "What to train next"), headline(evidence))
+    drawn = figures(make_plots(evidence, curves), colours, prefix=prefix, guide=not method)
+    yield section(f"{prefix}figures", _heading(method, "What was found"), drawn)
+    parts = [
+        laws.forecasting_laws(evidence),
+        laws.backtest(evidence),
+        laws.power_laws(evidence),
+        allocation(evidence),
+        surfaces(evidence),
+        laws.left_out(evidence),
+    ]
+    yield section(f"{prefix}laws", _heading(method, "The laws"), join(parts))
+
+
+def _heading(method: str, text: str) -> str:
+    return f"{method}: {text[0].lower()}{text[1:]}" if method else text

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 
 from playscale.report import numbers, record
 from playscale.report.evidence import NAMES, RETURN_OF_LOSS, TARGETS, Evidence
 from playscale.report.figures import make_plots, write_figures
 from playscale.report.laws import law_sentence
 from playscale.report.markup import Content, Html, join, readable, table, tag
-from playscale.report.page import asset, figures, subtitle
+from playscale.report.page import asset, figures, make_page, subtitle
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.reproduction import Compared, Reproduction
 from playscale.report.tested import cell, track_sentence
@@ -50,14 +49,13 @@ def reproduction_page(done: Sequence[Reproduction]) -> str:
         styles.append(f"#{anchor} {{ {css_declarations(variables)} }}")
         sections.append(_section(anchor, one, evidence, variables, guide=not sections))
     count = sum(len(one.points) for one in done)
-    return Template(asset("reproduction.html")).substitute(
-        title=TITLE,
-        style="\n".join(styles),
-        script=asset("theme.js"),
-        subtitle=f"{len(done)} table{'s' if len(done) != 1 else ''} · {count:,} points",
-        summary=_summary(anchors, done),
-        sections=join(sections),
-    )
+    texts = {
+        "title": TITLE,
+        "subtitle": f"{len(done)} table{'s' if len(done) != 1 else ''} · {count:,} points",
+        "summary": _summary(anchors, done),
+        "each": join(sections),
+    }
+    return make_page("reproduction", texts, styles="\n".join(styles), scripts=asset("theme.js"))
 
 
 def sentences(one: Reproduction) -> list[str]:

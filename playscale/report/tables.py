@@ -16,22 +16,28 @@ def points(evidence: Evidence) -> Html:
     """Every measured point, budget by budget; the best of each budget in bold."""
     best = {id(point) for held in (False, True) for point, _ in evidence.best("dev_loss", held_out=held)}
     rows = []
-    for point in sorted(evidence.points, key=lambda point: (evidence.budget_index(point.flops), point.params)):
+    runs = evidence.runs
+    several = [name for name in ("method", "seed") if len({getattr(point, name) for point in runs}) > 1]
+    lossless = all(point.dev_loss is None for point in runs)
+    for point in sorted(runs, key=lambda p: (evidence.budget_index(p.flops), p.method, p.params, p.seed or 0)):
         loss = numbers.with_error(point.dev_loss, point.dev_loss_se)
         reason = evidence.reason_excluded(point, "dev_loss") or evidence.reason_excluded(point, "return_mean")
         rows.append([
+            *(str(getattr(point, name)) for name in several),
             numbers.budget(point.flops),
             point.size or NOTHING,
             numbers.count(point.params),
             numbers.count(point.samples),
-            tag("b", loss) if id(point) in best else loss,
+            *([] if lossless else [tag("b", loss) if id(point) in best else loss]),
             numbers.with_error(point.return_mean, point.return_se),
             str(point.episodes) if point.episodes is not None else NOTHING,
             f"left out: {reason}" if reason else "held out" if point.held_out else "fitted",
         ])  # fmt: skip
-    head = ["FLOPs", "size", "parameters", "samples", "dev loss ± SE", "return ± SE", "games", "use"]
-    caption = f"{len(rows)} points; the lowest dev loss of each budget in bold"
-    return table(head, rows, caption=caption, text=(1, 7))
+    loss_head = [] if lossless else ["dev loss ± SE"]
+    head = [*several, "FLOPs", "size", "parameters", evidence.noun, *loss_head, "return ± SE", "games", "use"]
+    caption = f"{len(rows)} points" + ("" if lossless else "; the lowest dev loss of each budget in bold")
+    text = [i for i, name in enumerate(head) if name in ("method", "size", "use")]
+    return table(head, rows, caption=caption, text=text)
 
 
 def references(evidence: Evidence) -> Html:

@@ -57,7 +57,7 @@ class Actors:
         seed: tuple[int, ...],
     ) -> None:
         """`workers`: environment processes of each actor; `seed` fixes the games, but not how the actors interleave."""
-        self.restarts = 0
+        self.restarts, self._stopped = 0, False
         with torch.device("meta"):
             like = build_policy(policy)
         state = like.initial_state(1, "cpu")
@@ -87,12 +87,18 @@ class Actors:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        children = [child for child in self._children if child is not None]
-        for child in children:
-            child.stop()  # all at once, so that they leave at the same time
-        for child in children:
-            child.close()
+        self.stop()
+        for child in self._children:
+            if child is not None:
+                child.close()
         self._stack.close()
+
+    def stop(self) -> None:
+        """Tell the actors to leave, without waiting; whoever waits for their next unroll gets a ChildError."""
+        self._stopped = True
+        for child in self._children:
+            if child is not None:
+                child.stop()
 
     @property
     def pids(self) -> list[int]:
@@ -138,7 +144,7 @@ class Actors:
 
     def _replace(self, number: int, error: ChildError) -> None:
         self._failures[number] += 1
-        if self._failures[number] >= TRIES:
+        if self._stopped or self._failures[number] >= TRIES:
             raise error
         log.warning("actor %d failed (%s): starting another in its place", number, error)
         child = self._children[number]

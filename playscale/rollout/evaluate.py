@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from playscale.agents.checkpoint import WEIGHTS, load_policy
+from playscale.agents.policy import Policy
+from playscale.agents.restrict import restrict
 from playscale.games.game import Game, get_game
 from playscale.points import Point, from_row, write_points
 from playscale.rollout.agent import Agent, find_device
@@ -56,22 +58,26 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     temperature: float = 1.0,
+    game: str | None = None,
     progress: Progress | None = None,
     spent: Spent = not_timed,
 ) -> list[Evaluation]:
     """Evaluate checkpoints of one game, each on the same episodes, seeds `seed` ... `seed` + `episodes` - 1.
 
-    An evaluation that `out` already holds, of the same weights with the same settings, is taken as it is. ValueError
-    for what is not a checkpoint, for checkpoints of different games, and for an agent whose logits are not finite.
+    `game`: what they play instead of their own game, restricted to its actions (agents/restrict.py) where they have
+    more; they may then be of different games.
+    An evaluation that `out` already holds, of the same weights in the same game with the same settings, is taken as it
+    is. ValueError for what is not a checkpoint, for checkpoints of different games or that cannot play the game asked
+    for, and for an agent whose logits are not finite.
     `spent` counts the seconds until the first steps are reported as `starting`, those after it as `play`.
     """
     if not checkpoints:
         raise ValueError("no checkpoint to evaluate: give at least one checkpoint directory")
     settings = Settings(episodes, max_steps, seed, temperature)
-    candidates = checkpoint_candidates([Path(path) for path in checkpoints])
-    game = get_game(candidates[0].game)
+    candidates = checkpoint_candidates([Path(path) for path in checkpoints], game)
+    played = get_game(candidates[0].game)
     evaluations = evaluate_candidates(
-        game, candidates, settings, out, workers=workers, device=device, progress=progress, spent=spent
+        played, candidates, settings, out, workers=workers, device=device, progress=progress, spent=spent
     )
     points = [point for evaluation in evaluations if (point := point_of(evaluation)) is not None]
     if points:
@@ -137,20 +143,27 @@ def _check(settings: Settings) -> None:
             raise ValueError(f"{name} is {value}: it must be at least {low}")
 
 
-def checkpoint_candidates(paths: Sequence[Path]) -> list[Candidate]:
+def checkpoint_candidates(paths: Sequence[Path], game: str | None = None) -> list[Candidate]:
     """Candidates with distinct names: run-budget, or the directory's name; where two share it, with the digest.
 
-    Every checkpoint is read whole, so that a damaged one is found before anything is played: ValueError.
+    They play `game`, or the one that all of them are of. Every checkpoint is read whole, so that a damaged one, or one
+    that cannot play the game, is found before anything is played: ValueError.
     """
+    task = None if game is None else get_game(game).name
     found: list[Candidate] = []
     for path in paths:
-        _, checkpoint = load_policy(path, "cpu", found[0].game if found else None)
+        policy, checkpoint = load_policy(path, "cpu", found[0].game if found and task is None else None)
+        if task is not None:
+            _restrict(policy, task, path)
+        played = task or checkpoint.config.game
         point = checkpoint.meta.get("point")
         owner = (point or {}).get("run") or (point or {}).get("size")
         name = f"{owner}-{path.resolve().name}" if owner else path.resolve().name
         plays = json.dumps([checkpoint.config.to_dict(), checkpoint.digests[WEIGHTS]], sort_keys=True)
         digest = hashlib.sha256(plays.encode()).hexdigest()
-        found.append(Candidate(name, partial(_load, path), checkpoint.config.game, str(path), digest, point))
+        if point and task is not None:
+            point = {**point, "game": task}
+        found.append(Candidate(name, partial(_load, path, task), played, str(path), digest, point))
     names = [candidate.name for candidate in found]
     distinct: dict[str, Candidate] = {}
     for candidate in found:
@@ -163,8 +176,16 @@ def checkpoint_candidates(paths: Sequence[Path]) -> list[Candidate]:
     return list(distinct.values())
 
 
-def _load(path: Path, device: str) -> Agent:
-    return load_policy(path, device)[0]
+def _load(path: Path, task: str | None, device: str) -> Agent:
+    policy, _ = load_policy(path, device)
+    return policy if task is None else _restrict(policy, task, path)
+
+
+def _restrict(policy: Policy, task: str, path: Path) -> Policy:
+    try:
+        return restrict(policy, get_game(task))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _finished(folder: Path, game: Game, candidate: Candidate, settings: Settings) -> Evaluation | None:

@@ -81,12 +81,16 @@ def evaluate_expert(
     )
 
 
-def expert_reference(corpus: Corpus) -> Reference:
-    """The mean final score of the corpus's games, all of them. ValueError when it has none."""
+def expert_reference(corpus: Corpus, played: str | None = None) -> Reference:
+    """The mean final score of the corpus's games, all of them. ValueError when it has none.
+
+    `played`: what the agents beside it play; where that is not the corpus's game, the name says whose expert it is.
+    """
     scores = [float(game.score) for game in corpus.games]
     if not scores:
         raise ValueError(f"{corpus.uri}: holds no games")
-    return Reference("expert", statistics.fmean(scores), standard_error(scores), len(scores))
+    name = "expert" if played in (None, corpus.game) else f"expert in {corpus.game}"
+    return Reference(name, statistics.fmean(scores), standard_error(scores), len(scores))
 
 
 def _evaluate(

@@ -9,7 +9,7 @@ import numpy as np
 
 from playscale.points import COUNT_COLUMNS, Point
 from playscale.scaling.backtest import Prediction
-from playscale.scaling.cells import value_of
+from playscale.scaling.cells import Cells, value_of
 from playscale.scaling.choice import Record
 from playscale.scaling.exponents import Exponent
 from playscale.scaling.forecast import Forecast, HeldOut
@@ -40,6 +40,7 @@ def document(fit: Fit) -> dict[str, Any]:
         ],
         "forecasts": [_forecast(forecast) | _spent(fit.hardware, forecast.flops) for forecast in fit.forecasts],
         "target_returns": [dict(goal.__dict__) | _spent(fit.hardware, goal.flops) for goal in fit.target_returns],
+        "repeats": {t: _repeats(result.cells) for t, result in fit.targets.items()},
         "hardware": None
         if fit.hardware is None
         else fit.hardware.gpu.__dict__ | {"utilisation": fit.hardware.utilisation},
@@ -82,6 +83,12 @@ def _exponent(row: Exponent) -> dict[str, Any]:
         "boot_low": law.boot_low, "boot_high": law.boot_high, "log_coefficient": law.log_coefficient,
         "residuals": list(law.residuals),
     }  # fmt: skip
+
+
+def _repeats(cells: Cells) -> dict[str, Any]:
+    """How far runs that differ in nothing but the seed are apart: the relative scatter about their cell's mean."""
+    repeated = cells.repeats > 1
+    return {"sd": cells.repeat_sd, "cells": int(repeated.sum()), "points": int(cells.repeats[repeated].sum())}
 
 
 def _law(result: TargetFit) -> dict[str, Any]:

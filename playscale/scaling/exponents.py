@@ -21,7 +21,7 @@ RETURN_OF_LOSS = "return_mean of dev_loss"
 @dataclass(frozen=True)
 class Exponent:
     """One row of the table of power laws. quantity: params | samples | dev_loss | return_mean, each of flops, or
-    "return_mean of dev_loss"; target: what is best at a budget.
+    "return_mean of dev_loss", "... of params", "... of samples"; target: what is best at a budget.
     """
 
     target: Target
@@ -42,7 +42,11 @@ def best(profiles: list[Profile], at: At) -> dict[str, np.ndarray]:
 
 
 def fit_exponents(cells: Cells, profiles: list[Profile], rng: np.random.Generator, replicates: int) -> list[Exponent]:
-    """Laws of params, samples and the target against flops, at argmin and vertex; those with 2 budgets or more."""
+    """Laws of params, samples and the target against flops, at argmin and vertex; those with 2 budgets or more.
+
+    Of a return also against params and against samples: what the best agent of each budget earns, by its size and by
+    the transitions (interactions, where it learned by playing) that it learned from.
+    """
     resampled = resample(cells, rng, replicates)
     rows = []
     for at in ATS:
@@ -59,6 +63,15 @@ def fit_exponents(cells: Cells, profiles: list[Profile], rng: np.random.Generato
             if law is not None:
                 low, high = interval(slopes(log_flops, draws))
                 rows.append(Exponent(cells.target, quantity, at, replace(law, boot_low=low, boot_high=high)))
+        if cells.target == "return_mean":
+            gain, gain_draws = values[cells.target]
+            for variable in ("params", "samples"):
+                log_x, draws = values[variable]
+                law = _fit(log_x, gain)
+                if law is not None:
+                    low, high = interval(slopes(draws, gain_draws))
+                    boot = replace(law, boot_low=low, boot_high=high)
+                    rows.append(Exponent(cells.target, f"return_mean of {variable}", at, boot))
     return rows
 
 

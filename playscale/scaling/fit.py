@@ -28,12 +28,14 @@ from playscale.scaling.warning import (
     cell_warnings,
     expert_warning,
     extrapolation_warning,
+    goal_warning,
     profile_warnings,
     return_warning,
 )  # fmt: skip
 from playscale.storage import write_json
 
 REPLICATES = 1000
+PLAYED = {"impala", "kickstart"}  # methods that learn by playing have no dev loss, and nobody misses it
 # Bootstrap memory: replicates x cells stay below this.
 LARGEST = 4e6
 
@@ -99,6 +101,9 @@ def fit(
     _check(forecast_flops, forecast_at, [("the largest", 1.0 if max_return is None else max_return), *target_returns])
     limits = [(n, v) for n, v in (("the expert's return", expert_return), ("the largest return", max_return)) if v]
     seen = [point for point in points if not point.held_out]
+    if len(methods := {point.method for point in points}) > 1:
+        raise FitError(f"a law is of one method; this table has {', '.join(sorted(methods))}: fit each apart")
+    played = methods <= PLAYED
     if not seen:
         raise FitError('no point to fit: every row of the table is "held-out", or there are none')
     excluded: list[Excluded] = []
@@ -109,6 +114,8 @@ def fit(
             cells, left_out = make_cells(seen, target)
             result = _fit_target(cells, np.random.default_rng([seed, len(target)]), replicates, limits)
         except FitError as error:
+            if target == "dev_loss" and played:
+                continue
             warnings.append(Warned(Code.TARGET_ABSENT, f"{target} is not fitted: {error}"))
             continue
         targets[target] = result
@@ -117,7 +124,7 @@ def fit(
         frontier_cost = np.array([p.argmin_cost for p in result.profiles])
         warnings += bend_warning(target, np.log(cells.budgets), frontier_cost)
     if not targets:
-        raise FitError("; ".join(dict.fromkeys(w.text for w in warnings)))
+        raise FitError("; ".join(dict.fromkeys(w.text for w in warnings)) or "no return was measured")
     power_laws = [row for result in targets.values() for row in result.exponents]
     if len(targets) == len(TARGETS):
         loss, ret = (targets[target] for target in TARGETS)
@@ -131,6 +138,7 @@ def fit(
     curves = _curves(targets, [*forecast_flops, *(h.flops for h in held_out)], seed)
     last = max(float(result.cells.budgets[-1]) for result in targets.values())
     warnings += [*more, *extrapolation_warning(last, sorted({f.flops for f in forecasts}))]
+    warnings += goal_warning(last, [(g.name or f"{g.value:,.6g}", g.flops) for g in reached if g.flops is not None])
     if expert_return is not None and "return_mean" in targets:
         warnings += _expert(targets["return_mean"], curves["return_mean"][-1], expert_return)
     rows = [row for t, result in targets.items() for row in backtest_rows(t, _predictions(result))]

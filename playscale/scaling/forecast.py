@@ -48,13 +48,17 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Forecaster:
-    """All that forecasts one target: the frontier's law, the recommendations, the laws of (N, D) or None."""
+    """All that forecasts one target: the frontier's law, the recommendations, the laws of (N, D) or None.
+
+    plain: the power law through the best cells of all budgets, for comparison
+    """
 
     choice: Choice
     params: Exponent | None
     samples: Exponent | None
     surface: Surface | None
     noise: float
+    plain: Exponent | None = None
 
     @property
     def target(self) -> Target:
@@ -93,6 +97,10 @@ class Forecaster:
         ends = sorted((float(value_of(self.target, low)), float(value_of(self.target, high))))
         return value, ends[0], ends[1]
 
+    def recommended(self, flops: float) -> tuple[float | None, float | None]:
+        """The size and the data recommended for a budget."""
+        return self._recommended(self.params, flops), self._recommended(self.samples, flops)
+
     @staticmethod
     def _recommended(exponent: Exponent | None, flops: float) -> float | None:
         return None if exponent is None else exponent.law.at(flops)
@@ -103,7 +111,8 @@ def make_forecaster(choice: Choice, exponents: list[Exponent], surface: Surface 
     params, samples = (recommend(own, name, len(cells.budgets)) for name in ("params", "samples"))
     if params is not None and samples is not None and params.at != samples.at:
         params = next(row for row in own if row.quantity == "params" and row.at == samples.at)
-    return Forecaster(choice, params, samples, surface, float(np.median(cells.noise())))
+    plain = next((row for row in own if row.quantity == cells.target and row.at == "argmin"), None)
+    return Forecaster(choice, params, samples, surface, float(np.median(cells.noise())), plain)
 
 
 def compare_held_out(

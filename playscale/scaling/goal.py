@@ -9,7 +9,9 @@ import numpy as np
 
 from playscale.scaling.cells import value_of
 from playscale.scaling.choice import Choice
+from playscale.scaling.exponents import Exponent
 from playscale.scaling.forecast import Forecaster
+from playscale.scaling.warning import number
 
 # How far beyond the last fitted budget it is looked for, in decades, and the steps of a decade.
 DECADES, STEPS = 12, 100
@@ -20,6 +22,8 @@ class Goal:
     """flops: where the law reaches the return, None where it does not; params and samples: recommended there.
 
     low, high: the budgets between which the 95 % prediction interval holds the return; None: not within 12 decades.
+    params_low, ..., samples_high: what is recommended from the one to the other, with the 95 % interval of that law at
+    each end; None where an end, or the law's interval, is missing.
     """
 
     name: str
@@ -30,6 +34,10 @@ class Goal:
     params: float | None
     samples: float | None
     text: str
+    params_low: float | None = None
+    params_high: float | None = None
+    samples_low: float | None = None
+    samples_high: float | None = None
 
 
 def reach(name: str, value: float, forecaster: Forecaster, rng: np.random.Generator) -> Goal:
@@ -43,9 +51,36 @@ def reach(name: str, value: float, forecaster: Forecaster, rng: np.random.Genera
     at, soonest, latest = (_crossing(flops, c, -np.log(value)) for c in (cost, low, high))
     text = _text(name, value, (at, soonest, latest), choice, last)
     if at is None:
-        return Goal(name, value, None, soonest, latest, None, None, text)
+        return Goal(name, value, None, soonest, latest, None, None, text + _plainly(value, forecaster, last))
     best = forecaster.at_flops([at], rng)[0]
-    return Goal(name, value, at, soonest, latest, best.params, best.samples, text)
+    ends = [*_span(forecaster.params, soonest, latest), *_span(forecaster.samples, soonest, latest)]
+    return Goal(name, value, at, soonest, latest, best.params, best.samples, text, *ends)
+
+
+def _plainly(value: float, forecaster: Forecaster, last: float) -> str:
+    """Where the plain power law, which no law with a ceiling can follow, would come to it."""
+    law = None if forecaster.plain is None else forecaster.plain.law
+    if law is None or law.exponent <= 0:
+        return ""
+    log_flops = (np.log(value) - law.log_coefficient) / law.exponent
+    if not np.log(last) < log_flops < np.log(last) + DECADES * np.log(10):
+        return ""
+    flops = float(np.exp(log_flops))
+    sizes = zip(forecaster.recommended(flops), ("parameters", "samples"), strict=True)
+    with_ = " and ".join(f"{number(size)} {what}" for size, what in sizes if size is not None)
+    return (
+        f"; a power law that went on for ever would come to it at {flops:.2g} FLOPs, {flops / last:.2g} times the"
+        f" largest fitted budget{f', with {with_}' if with_ else ''}"
+    )
+
+
+def _span(law: Exponent | None, soonest: float | None, latest: float | None) -> tuple[float | None, float | None]:
+    """Between what a law recommends at two budgets: its own interval, at each of them, is part of it."""
+    spans = [None if law is None or end is None else law.law.interval_at(end) for end in (soonest, latest)]
+    first, last = spans
+    if law is None or law.law.exponent < 0:
+        first, last = last, first
+    return None if first is None else first[0], None if last is None else last[1]
 
 
 def _crossing(flops: np.ndarray, cost: np.ndarray | None, goal: float) -> float | None:

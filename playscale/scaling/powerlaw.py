@@ -18,6 +18,7 @@ class PowerLaw:
 
     boot_low, boot_high: 95 % bootstrap interval over cells and repeats, None where too few replicates had a law.
     log_coefficient: natural logarithm. r2 is None when y is constant. residuals: log y minus the law, per point.
+    centre: mean of log x, where the line is known best.
     """
 
     exponent: float
@@ -29,6 +30,7 @@ class PowerLaw:
     residuals: tuple[float, ...] = ()
     boot_low: float | None = None
     boot_high: float | None = None
+    centre: float = 0.0
 
     @property
     def coefficient(self) -> float | None:
@@ -40,6 +42,19 @@ class PowerLaw:
     def at(self, x: float) -> float:
         with np.errstate(over="ignore"):
             return float(np.exp(self.log_coefficient + self.exponent * np.log(x)))
+
+    def interval_at(self, x: float) -> tuple[float, float] | None:
+        """The 95 % interval of the law's value at x (of the line, not of what is measured there); None with 2 points.
+
+        log y +- sqrt((t s)^2 / n + (h (log x - mean log x))^2), h being the half width of the exponent's interval.
+        """
+        if self.low is None or self.high is None:
+            return None
+        half, rss = (self.high - self.low) / 2, float(np.sum(np.square(self.residuals)))
+        level = stats.t.ppf((1 + LEVEL) / 2, self.n - 2) * np.sqrt(rss / (self.n - 2) / self.n)
+        off = float(np.hypot(level, half * (np.log(x) - self.centre)))
+        with np.errstate(over="ignore", under="ignore"):
+            return float(self.at(x) * np.exp(-off)), float(self.at(x) * np.exp(off))
 
 
 def fit_power_law(log_x: np.ndarray, log_y: np.ndarray) -> PowerLaw:
@@ -64,6 +79,7 @@ def fit_power_law(log_x: np.ndarray, log_y: np.ndarray) -> PowerLaw:
         exponent, log_coefficient,
         None if half is None else exponent - half, None if half is None else exponent + half,
         None if total <= 1e-24 else 1 - rss / total, n, tuple(float(r) for r in residuals),
+        centre=float(log_x.mean()),
     )  # fmt: skip
 
 

@@ -143,6 +143,18 @@ def extrapolation_warning(last: float, flops: Sequence[float]) -> list[Warned]:
     return [Warned(Code.EXTRAPOLATION, text)]
 
 
+def goal_warning(last: float, goals: Sequence[tuple[str, float]]) -> list[Warned]:
+    """Returns, by name, that are reached more than FAR times beyond the largest fitted budget: (name, flops)."""
+    far = [f"{name} at {flops / last:.2g} times" for name, flops in goals if flops > FAR * last * (1 + 1e-9)]
+    if not far:
+        return []
+    text = (
+        f"target returns are reached far beyond the largest fitted budget ({last:.3g} FLOPs): {', '.join(far)} it;"
+        " nothing measured says that the law goes on so far, and its interval holds only if it does"
+    )
+    return [Warned(Code.EXTRAPOLATION, text)]
+
+
 def expert_warning(reached: float, high: float | None, flops: float, expert: float) -> list[Warned]:
     """The best return is below half of the expert's, and the law does not reach the expert's by `flops`."""
     if reached >= expert / 2 or high is None or high >= expert:

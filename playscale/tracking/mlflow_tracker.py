@@ -5,16 +5,21 @@ Every run is found again by its tags, so that logging the same thing twice (a re
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from playscale.points import Point, from_row, to_row
 
@@ -23,6 +28,19 @@ NAME = "playscale.name"
 METRICS = ("flops", "params", "samples", "dev_loss", "dev_loss_se", "return_mean", "return_se", "episodes")
 TAGS = ("split",)
 EXPERIMENT_TAGS = {"mlflow.note.content": "A run per model, under it one per budget: a row of the points table."}
+
+
+@event.listens_for(Engine, "connect")
+def _write_ahead(connection: Any, _: object) -> None:
+    """Have SQLite keep a write-ahead log: a write then waits for no disk, and a crash still leaves a whole store.
+
+    As MLflow opens it every write waits for several, which takes three times as long as all of the rest. While
+    somebody else writes, the store stays as it is.
+    """
+    if isinstance(connection, sqlite3.Connection):
+        with contextlib.suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
 
 
 class MlflowExperiment:
@@ -73,16 +91,25 @@ class MlflowExperiment:
         return found[0].info.run_id if found else None
 
     def log_point(self, point: Point) -> MlflowRun:
-        """Write a row of the points table as a finished run under its model's run; call again to add its return."""
+        """Write a row of the points table as a finished run under its model's run; call again to add its return.
+
+        An agent's point in a task is another run than its point in the whole game.
+        """
         parent = self._find("run", point.run) or self.start("run", point.run).finish()
-        run = self.start("point", f"{point.run} @ {point.flops:.3g} FLOPs", parent=parent)
+        where = f" in {point.game}" if "/" in point.game else ""
+        run = self.start("point", f"{point.run} @ {point.flops:.3g} FLOPs{where}", parent=parent)
         run.log_row(to_row(point))
         run.finish()
         return run
 
     def points(self) -> list[Point]:
-        """The points table as MLflow holds it, by whomever it was logged."""
-        return [from_row(_row(run)) for run in self.runs("point")]
+        """The points table as MLflow holds it, by whomever it was logged.
+
+        A row without a return gives way to the rows of the same agent that have one: it was played in other tasks.
+        """
+        points = [from_row(_row(run)) for run in self.runs("point")]
+        played = {(point.run, point.flops) for point in points if point.return_mean is not None}
+        return [p for p in points if p.return_mean is not None or (p.run, p.flops) not in played]
 
 
 class MlflowRun:

@@ -6,6 +6,7 @@ import shutil
 
 import torch
 
+from playscale.curve import Curve
 from playscale.points import Point
 from playscale.storage import write_json
 from playscale.training.config import budget_name
@@ -27,7 +28,8 @@ def train_cells(run: Run, setting: Setting, left: list[Cell], points: dict[float
         with torch.random.fork_rng(devices=devices):
             main = _own_columns(setting, run.state(setting.device))
             for cell in left:
-                advance(setting, main, Stretch(cell.branch_step, run.rate, run.resume, work.of_run))
+                curve = Curve(run.out / "curve.csv")
+                advance(setting, main, Stretch(cell.branch_step, run.rate, run.resume, work.of_run, curve=curve))
                 whole = cell.branch_step == cell.step
                 point = run.finish(cell, main, setting) if whole else _cool(run, setting, cell, work)
                 points[cell.budget] = point

@@ -33,6 +33,8 @@ class Training(BaseModel):
 
 
 MethodName = Literal["bc", "impala", "kickstart"]
+OWN_CLONE = "bc"
+"""The teacher that is a study's own clone of the same size; a path takes its place when that one is trained."""
 
 
 class TrainConfig(Training):
@@ -81,6 +83,10 @@ class TrainConfig(Training):
         if self.rl is not None and (self.rl.teacher is None) != (self.method == "impala"):
             raise ValueError(f"rl.teacher: {self.rl.teacher}, but method {self.method}: kickstart has one, impala none")
         return self
+
+    @property
+    def taught_by_own_clone(self) -> bool:
+        return self.rl is not None and self.rl.teacher == OWN_CLONE
 
     @property
     def run_name(self) -> str:

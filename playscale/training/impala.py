@@ -189,6 +189,7 @@ def _method(run: Run, mentor: Mentor | None, device: torch.device, group: Group,
             )
             experience = Experience(actors, asked.discount, state.tally.rewards)
             unrolls = stack.enter_context(closing(batches(experience.stream(), device, ahead=1)))
+            stack.callback(actors.stop)  # before the thread that reads ahead is waited for: it waits for actors
             teacher = Teacher(mentor.policy, device, precision) if mentor and asked.teacher_cost else None
             made.append((actors, experience, unrolls, teacher))
         actors, experience, _, teacher = made[0]

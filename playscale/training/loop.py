@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from playscale.curve import Curve
 from playscale.tracking.tracker import Tracker
 from playscale.training.batches import Batch
 from playscale.training.config import TrainConfig
@@ -60,7 +61,7 @@ class Setting:
 class Stretch:
     """A part of a run: to step `until` at `rate(step)`, saved in `folder`; `done(step)` is the share of the whole run.
 
-    `branch` marks a cooldown: its curves get names of their own.
+    `curve` is where its reports are also kept; a cooldown, marked by `branch`, has none, and its metrics other names.
     """
 
     until: int
@@ -68,6 +69,7 @@ class Stretch:
     folder: Path
     done: Callable[[int], float]
     branch: bool = False
+    curve: Curve | None = None
 
 
 def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
@@ -77,6 +79,8 @@ def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
     settle_every = 1 if setting.device.type == "cpu" else min(SETTLE_STEPS, setting.report_steps)
     saved = reported = time.monotonic()
     clock, samples = watch.training, 0
+    if stretch.curve is not None and group.first:
+        stretch.curve.resume(state.step)
     with setting.method.batches(state) as unrolls:
         while state.step < stretch.until:
             with watch.spent("data"):
@@ -121,6 +125,8 @@ def report(setting: Setting, state: RunState, learner: Updates, stretch: Stretch
     )
     ending = "_cooldown" if stretch.branch else ""
     setting.tracker.log_metrics({name + ending: value for name, value in metrics.items()}, samples)
+    if stretch.curve is not None and setting.group.first:
+        stretch.curve.add(state.step, metrics)
     what = f"train {setting.config.size}{' cooldown' if stretch.branch else ''}"
     known = f"loss {metrics['train_loss']:.3f}"
     if "train_return" in metrics:

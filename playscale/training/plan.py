@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from playscale.agents.checkpoint import load_checkpoint
 from playscale.agents.flops import training_flops_per_sample
+from playscale.agents.policy import PolicyConfig
+from playscale.agents.restrict import restrict_config
 from playscale.agents.sizing import config_for_size
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
-from playscale.training.config import TrainConfig
+from playscale.points import read_points
+from playscale.training.config import OWN_CLONE, TrainConfig, budget_name
+from playscale.training.reinforcement import Reinforcement
 from playscale.training.schedule import MIN_STEPS
 
 TOO_FEW_STEPS = "too few optimizer steps"
+NO_TEACHER = "no cloned agent of that size to teach it"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model at one budget: samples (transitions) it sees, in epochs too, and why it is not trained if it is not."""
+    """One model at one budget: samples (transitions) it sees, and why it is not trained if it is not.
+
+    epochs: how often it sees the corpus; None where it learns by playing
+    """
 
     run: str
     size: str
     flops: float
     samples: float
-    epochs: float
+    epochs: float | None
     reason: str | None
 
 
@@ -43,27 +53,32 @@ class Plan:
 
     def summary(self) -> str:
         trained = [cell for cell in self.cells if cell.reason is None]
-        epochs = max(cell.epochs for cell in trained)
-        return f"{len(self.runs)} runs, {len(trained)} of {len(self.cells)} cells, at most {epochs:.1f} epochs"
+        parts = [f"{len(self.runs)} runs, {len(trained)} of {len(self.cells)} cells"]
+        if epochs := [cell.epochs for cell in trained if cell.epochs is not None]:
+            parts.append(f"at most {max(epochs):.1f} epochs")
+        if played := [cell.samples for cell in trained if cell.epochs is None]:
+            parts.append(f"at most {max(played):,.0f} interactions")
+        return ", ".join(parts)
 
 
-def plan_grid(game_name: str, runs: Mapping[str, TrainConfig], corpus: Corpus) -> Plan:
-    """The plan of these runs over a corpus.
+def plan_grid(game_name: str, runs: Mapping[str, TrainConfig], corpus: Corpus | None) -> Plan:
+    """The plan of these runs; clones are of `game_name`, and learn from the corpus.
 
-    A cell with fewer than MIN_STEPS optimizer steps is left out. ValueError when nothing is left, or when the corpus is
-    another game's.
+    A cell with fewer than MIN_STEPS optimizer steps is left out, and a kickstarted run whose teacher is not trained.
+    ValueError when nothing is left, when the corpus is another game's, or when a teacher has another size or core.
     """
-    if corpus.game != game_name:
+    if corpus is not None and corpus.game != game_name:
         raise ValueError(f"{corpus.uri}: a corpus of {corpus.game!r}, not of {game_name!r}")
-    game = get_game(game_name)
     cells = []
     for name, run in runs.items():
-        per_sample = training_flops_per_sample(config_for_size(game, run.size, run.core))
+        per_sample = training_flops_per_sample(trained_policy(run.size, run.core, run.rl, game_name))
         for budget in run.cells:
             samples = budget / per_sample
             reason = TOO_FEW_STEPS if round(samples / run.samples_per_step) < MIN_STEPS else None
-            epochs = samples / corpus.transitions("train")
+            epochs = samples / corpus.transitions("train") if corpus is not None and run.method == "bc" else None
             cells.append(Cell(name, run.size, budget, samples, epochs, reason))
+    cloned = {runs[cell.run].size for cell in cells if runs[cell.run].method == "bc" and cell.reason is None}
+    cells = [_taught(cell, runs[cell.run], cloned) for cell in cells]
     kept = {name: [cell.flops for cell in cells if cell.run == name and cell.reason is None] for name in runs}
     if not any(kept.values()):
         raise ValueError(
@@ -77,3 +92,50 @@ def plan_grid(game_name: str, runs: Mapping[str, TrainConfig], corpus: Corpus) -
         if kept[name]
     }
     return Plan(trained, tuple(cells))
+
+
+def _taught(cell: Cell, run: TrainConfig, cloned: set[str]) -> Cell:
+    missing = run.taught_by_own_clone and run.size not in cloned and cell.reason is None
+    return replace(cell, reason=NO_TEACHER) if missing else cell
+
+
+def trained_policy(size: str, core: str, rl: Reinforcement | None, clones_game: str = "") -> PolicyConfig:
+    """What a run trains: a clone of `clones_game`; by reinforcement a policy of the task, with a value head.
+
+    A run that starts from its teacher has the teacher's policy, limited to the task's actions: a checkpoint's, or that
+    of a clone which is still to be trained. ValueError: that teacher is none, or of another size or core.
+    """
+    if rl is None:
+        return config_for_size(get_game(clones_game), size, core)
+    task = get_game(rl.game)
+    if rl.teacher is None or rl.start == "scratch":
+        return replace(config_for_size(task, size, core), value_head=True)
+    if rl.teacher == OWN_CLONE:
+        return restrict_config(config_for_size(get_game(clones_game), size, core), task, value_head=True)
+    teacher = load_checkpoint(Path(rl.teacher)).config
+    if (teacher.size, teacher.core) != (size, core):
+        raise ValueError(
+            f"{rl.teacher}: a teacher of size {teacher.size} ({teacher.core}), not {size} ({core}): a run that starts "
+            "from its teacher has that size and core; or start from scratch"
+        )
+    return restrict_config(teacher, task, value_head=True)
+
+
+def choose_teachers(runs: Mapping[str, dict[str, Any]], trained: Path) -> list[str]:
+    """Give each planned run (JSON, changed in place) that its study's own clone teaches the checkpoint of that clone.
+
+    That is, of the clones of its size and at the largest budget they came to, the one with the lowest dev loss.
+    `trained`: where the runs' directories are. Returns the names of these runs.
+    """
+    clones = [
+        (point, trained / name)
+        for name, run in runs.items()
+        if run["method"] == "bc"
+        for point in read_points(trained / name / "points.csv")
+    ]
+    taught = [name for name, run in runs.items() if run["rl"] and run["rl"]["teacher"] == OWN_CLONE]
+    for name in taught:
+        own = [(point, folder) for point, folder in clones if point.size == runs[name]["size"]]
+        point, folder = min(own, key=lambda clone: (-clone[0].flops, clone[0].dev_loss))
+        runs[name]["rl"]["teacher"] = str(folder / "checkpoints" / budget_name(point.flops))
+    return taught

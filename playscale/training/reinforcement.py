@@ -23,11 +23,11 @@ class Reinforcement(BaseModel):
     rho_bar: float = Field(default=1.0, gt=0, description="largest importance weight of a temporal difference")
     c_bar: float = Field(default=1.0, gt=0, description="largest trace weight")
     baseline_cost: float = Field(default=0.5, ge=0)
-    entropy_cost: float = Field(default=0.01, ge=0)
+    entropy_cost: float = Field(default=0.0005, ge=0)
     reward_scale: Literal["running", "none"] = Field(
         default="running", description="running: rewards are divided by the spread of the discounted returns so far"
     )
-    reward_clip: float | None = Field(default=10.0, gt=0, description="largest reward, after scaling (None: any)")
+    reward_clip: float | None = Field(default=3.0, gt=0, description="largest reward, after scaling (None: any)")
     optimizer: Literal["adam", "rmsprop"] = "adam"
     teacher: str | None = Field(default=None, description="checkpoint of the teacher: makes this a kickstarted run")
     start: Literal["scratch", "teacher"] = Field(default="teacher", description="whose weights a kickstarted run has")

@@ -3,6 +3,7 @@
 run.json               what this is a run of (run_record.py)
 checkpoints/<budget>/  a cell each; meta["point"] is its row of the table
 points.csv             the rows of the cells reached so far
+curve.csv              what was reported on the way (playscale/curve.py)
 resume/<step>/         the state to go on from
 resume-<budget>/<step>/  that of an unfinished cooldown branch
 nonfinite.json         only after a loss that was not finite: the step and the data it saw
@@ -90,7 +91,7 @@ class Run:
 
     def rate(self, step: int) -> float:
         """The learning rate of the constant run at a step."""
-        peak = self.config.learning_rate or recipe_learning_rate(self.params)
+        peak = self.config.learning_rate or recipe_learning_rate(self.params, self.config.method)
         return constant_rate(step, peak, self.config.warmup_steps)
 
     def state(self, device: torch.device) -> RunState:

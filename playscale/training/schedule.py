@@ -23,7 +23,11 @@ ADAM_EPS = 1e-8
 RMSPROP_ALPHA, RMSPROP_EPS = 0.99, 1e-5
 
 
-def recipe_learning_rate(params: int) -> float:
+PLAYED_SHARE = 0.6
+"""Of the rate for cloning, where agents play themselves: the gradients of returns are noisier than those of losses."""
+
+
+def recipe_learning_rate(params: int, method: str = "bc") -> float:
     """The constant learning rate for a model of that many trained parameters.
 
     Tuned on LSTM policies at batch 8 x 16 over NetHack games of the built-in expert (54,117 transitions); dev loss:
@@ -34,7 +38,7 @@ def recipe_learning_rate(params: int) -> float:
     One seed each, so differences below 0.1 are not to be trusted. At batch 8 x 32 the best were 1e-2 at 10k, 6e-3 to
     1.2e-2 at 30k, 4e-3 at 100k. The slope leads to the 1e-4 to 2e-4 of Tuyls et al. at 100M to 500M parameters.
     """
-    return min(1e-2, max(1e-4, 3e-3 * (params / 1e5) ** -0.35))
+    return min(1e-2, max(1e-4, 3e-3 * (params / 1e5) ** -0.35)) * (1.0 if method == "bc" else PLAYED_SHARE)
 
 
 def constant_rate(step: int, peak: float, warmup_steps: int) -> float:

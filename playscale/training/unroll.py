@@ -6,7 +6,7 @@ from playscale.agents.size import parse_size
 
 SMALL = 1_000_000
 SMALL_STEP = (8, 16)
-PLAYED_STEP = (32, 32)
+PLAYED_STEP = (32, 20)
 LARGEST_STEP = 104 * 80  # what Tuyls et al. (arXiv 2307.09423) trained all sizes with
 
 

@@ -27,6 +27,7 @@ CHAIN = [
     ("collect",),
     ("prepare",),
     ("train", "bc"),
+    ("train", "impala"),
     ("evaluate",),
     ("fit",),
     ("reproduce",),
@@ -35,27 +36,31 @@ CHAIN = [
 ]  # each feeds the next
 
 
-def example(path):
+def examples(path):
     lines = COMMANDS[path].help.split("Example:\n")[1].splitlines()
-    return lines[0].strip()
+    return [line.strip() for line in lines if line.strip().startswith("playscale ")]
 
 
 def test_every_command_has_an_example_that_a_test_runs():
     assert set(COMMANDS) == {*CHAIN, ("study", "run")}  # test_study_run.py runs the last one's study
-    assert example(("study", "run")) == "playscale study run studies/smoke.yaml --out out/smoke"
+    assert examples(("study", "run")) == ["playscale study run studies/smoke.yaml --out out/smoke"]
+    assert all(examples(path) for path in CHAIN)
 
 
 def test_examples_run_one_after_the_other(tmp_path):
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
-    for path in CHAIN:
-        command = example(path).replace("playscale", f"{sys.executable} -m playscale.cli", 1)
+    for example in itertools.chain.from_iterable(map(examples, CHAIN)):
+        command = example.replace("playscale", f"{sys.executable} -m playscale.cli", 1)
         result = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert result.returncode == 0, f"{command}\n{result.stderr}"
     made = (
         "games",
         "corpus/corpus.json",
         "train-10k/points.csv",
+        "impala-10k/points.csv",
+        "kickstart-10k/curve.csv",
         "play/points.csv",
+        "score/points.csv",
         "laws/report.html",
         "reproduced/reproduce.html",
         "reproduced/points/fit.json",
@@ -66,6 +71,7 @@ def test_examples_run_one_after_the_other(tmp_path):
 
 
 TRAIN = ["train", "bc", "--size", "10k", "--budgets", "1e9", "--out", "o", "--corpus"]
+PLAY = ["train", "impala", "--out", "o"]
 FIT = ["fit", "p.csv", "--out", "o"]
 GOOD_HEADER = "flops,params,samples,dev_loss\n"
 TABLE = GOOD_HEADER + "".join(
@@ -85,8 +91,16 @@ BAD = {
     "empty games": (["prepare", "g", "--out", "o"], {"g/readme": "x"}, "g"),
     "s3": (["prepare", "s3://bucket/games", "--out", "o"], {}, "s3://bucket/games"),
     "unknown game": (["collect", "--game", "nethak", "--games", "1", "--out", "o"], {}, "did you mean 'nethack'?"),
+    "unknown task": (["evaluate", "none", "--game", "nethack/skore", "--out", "o"], {}, "known are challenge, score"),
+    "no character": (["evaluate", "none", "--game", "nethack/score/val", "--out", "o"], {}, "no character 'val'"),
+    "no expert": (["collect", "--game", "nethack/score", "--games", "1", "--out", "o"], {}, "has no expert"),
     "no checkpoint": (["evaluate", "none", "--out", "o"], {}, "none"),
     "not a checkpoint": (["evaluate", "k", "--out", "o"], {"k/checkpoint.json": "{}"}, "k"),
+    "no size": ([*PLAY, "--steps", "6000"], {}, "--size"),
+    "steps and budgets": ([*PLAY, "--size", "10k", "--steps", "6000", "--budgets", "1e9"], {}, "--budgets"),
+    "neither steps nor budgets": ([*PLAY, "--size", "10k"], {}, "--steps"),
+    "no teacher": ([*PLAY, "--steps", "6000", "--teacher", "none"], {}, "none"),
+    "no such task": ([*PLAY, "--size", "10k", "--steps", "6000", "--game", "nethack/skore"], {}, "challenge, score"),
     "no points": (["fit", "none.csv", "--out", "o"], {}, "none.csv"),
     "missing column": (FIT, {"p.csv": "flops,params\n1,2\n"}, "samples, dev_loss"),
     "negative loss": (FIT, {"p.csv": GOOD_HEADER + "1e9,1e4,1e4,-1\n"}, "line 2"),

@@ -78,6 +78,7 @@ class Planted:
     name = "planted"
     actions: ClassVar = tuple(f"score {points}" for points in range(5))
     num_actions = 5
+    default_task: ClassVar = None
     columns: ClassVar = {"where": Column((2,), "int16")}
 
     def task(self, text: str) -> Game:

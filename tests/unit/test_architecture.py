@@ -23,6 +23,7 @@ def test_import_contracts_hold():
         ("playscale.cli", {"kfp", "torch", "mlflow", "nle"}),
         ("playscale.steps", {"kfp", "torch", "mlflow", "nle"}),
         ("playscale.local_study", {"kfp", "torch", "mlflow", "nle"}),
+        ("playscale.verbs.train", {"kfp", "torch", "mlflow", "nle"}),
         ("playscale.study", {"kfp", "torch", "mlflow", "nle"}),
         ("playscale.training.bc", {"kfp", "mlflow", "nle", "playscale.games.nethack"}),
         ("playscale.scaling.fit", {"kfp", "torch", "mlflow", "matplotlib"}),

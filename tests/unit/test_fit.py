@@ -88,6 +88,7 @@ def test_the_document_has_the_agreed_shape_and_no_nan(tmp_path: Path) -> None:
         ("dev_loss", "params"), ("dev_loss", "samples"), ("dev_loss", "dev_loss"),
         ("return_mean", "params"), ("return_mean", "samples"), ("return_mean", "return_mean"),
         ("return_mean", "return_mean of dev_loss"),
+        ("return_mean", "return_mean of params"), ("return_mean", "return_mean of samples"),
     }  # fmt: skip
     assert [row["flops"] for row in document["forecasts"] if row["target"] == "dev_loss"] == pytest.approx([1e13, 6e12])
     assert all(math.isfinite(number) for number in numbers(document))

@@ -53,6 +53,7 @@ def test_a_return_above_the_ceiling_is_not_reached_and_says_so() -> None:
     (goal,) = study(100, target_returns=[("human", 1000.0)]).target_returns
     assert (goal.flops, goal.params) == (None, None)
     assert "not reached under this law, which comes to" in goal.text
+    assert "a power law that went on for ever would come to it at" in goal.text
 
 
 def test_the_experts_return_is_a_goal_and_a_bound() -> None:

@@ -41,15 +41,21 @@ def test_no_task_is_cached(compiled):
         for task in group["tasks"].values()
         if "executorLabel" in compiled["components"][task["componentRef"]["name"]]
     ]
-    assert len(tasks) == 7
+    assert len(tasks) == 10
     assert not any(task["cachingOptions"].get("enableCache") for task in tasks)
 
 
-def test_train_and_evaluate_fan_out_over_the_planned_runs(compiled):
-    (loop,) = [task for task in compiled["root"]["dag"]["tasks"].values() if "parameterIterator" in task]
-    assert loop["parameterIterator"]["items"]["inputParameter"]
-    inner = compiled["components"][loop["componentRef"]["name"]]["dag"]["tasks"]
-    assert {name.split("-")[0] for name in inner} == {"train", "evaluate"}
+def test_train_and_evaluate_fan_out_over_the_planned_runs_and_then_over_those_taught_by_them(compiled):
+    tasks = compiled["root"]["dag"]["tasks"]
+    loops = [task for task in tasks.values() if "parameterIterator" in task]
+    assert len(loops) == 2
+    for loop, planned in zip(loops, ("plan", "plan-2"), strict=True):
+        assert loop["parameterIterator"]["items"]["inputParameter"]
+        assert planned in loop["dependentTasks"]
+        inner = compiled["components"][loop["componentRef"]["name"]]["dag"]["tasks"]
+        assert {name.split("-")[0] for name in inner} == {"train", "evaluate"}
+    assert "for-loop-1" in tasks["plan-2"]["dependentTasks"]
+    assert {"for-loop-1", "for-loop-2"} <= set(tasks["fit"]["dependentTasks"])
 
 
 def test_fit_shows_metrics_and_the_report_and_no_corpus_is_an_artifact(compiled):

@@ -8,8 +8,10 @@ import pytest
 from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
+from playscale.points import Point, write_points
 from playscale.training.config import TrainConfig
-from playscale.training.plan import TOO_FEW_STEPS, plan_grid
+from playscale.training.plan import NO_TEACHER, TOO_FEW_STEPS, choose_teachers, plan_grid, trained_policy
+from playscale.training.reinforcement import Reinforcement
 from playscale.training.schedule import MIN_STEPS
 
 CORPUS = SimpleNamespace(uri="corpus", game="nethack", transitions=lambda split: {"train": 10_000, "dev": 1_000}[split])
@@ -46,6 +48,57 @@ def test_the_plan_survives_json():
 def test_budgets_too_small_for_every_size():
     with pytest.raises(ValueError, match="raise the budgets"):
         plan_grid("nethack", runs("300k", budgets=(1e6,), held_out=()), CORPUS)
+
+
+RL = Reinforcement(game="nethack/score")
+TAUGHT = Reinforcement(game="nethack/score", teacher="bc")
+
+
+def played(method="impala", rl=RL, size="10k", **values):
+    return TrainConfig(method=method, rl=rl, size=size, **({"budgets": (1e10, 1e11)} | values))
+
+
+def test_runs_that_play_are_planned_without_a_corpus_with_the_tasks_policy():
+    plan = plan_grid("nethack", {"impala": played()}, None)
+    policy = trained_policy("10k", "lstm", RL)
+    assert policy.value_head
+    assert policy.num_actions == 23
+    assert [cell.samples for cell in plan.cells] == [b / training_flops_per_sample(policy) for b in (1e10, 1e11)]
+    assert {cell.epochs for cell in plan.cells} == {None}
+    assert "interactions" in plan.summary()
+    assert "epochs" not in plan.summary()
+
+
+def test_a_run_that_starts_from_a_clone_has_the_clones_widths_and_the_tasks_actions():
+    clone, taught = trained_policy("10k", "lstm", None, "nethack"), trained_policy("10k", "lstm", TAUGHT, "nethack")
+    assert (taught.width, taught.encoder, taught.num_actions) == (clone.width, clone.encoder, 23)
+    scratch = TAUGHT.model_copy(update={"start": "scratch"})
+    assert trained_policy("10k", "lstm", scratch, "nethack") == trained_policy("10k", "lstm", RL)
+
+
+def test_a_run_whose_clone_is_not_trained_is_left_out_with_its_reason():
+    grid = runs("10k") | {f"kickstart-{size}": played("kickstart", TAUGHT, size) for size in ("10k", "20k")}
+    plan = plan_grid("nethack", grid, CORPUS)
+    assert set(plan.runs) == {"bc-10k", "kickstart-10k"}
+    assert {cell.reason for cell in plan.cells if cell.run == "kickstart-20k"} == {NO_TEACHER}
+
+
+def test_the_teacher_is_the_clone_of_the_size_with_the_lowest_dev_loss_at_the_largest_budget(tmp_path):
+    losses = {
+        ("bc-10k-s0", "10k"): {1e9: 0.5, 1e10: 1.2},
+        ("bc-10k-s1", "10k"): {1e9: 2.0, 1e10: 1.1},
+        ("bc-20k-s0", "20k"): {1e9: 0.1, 1e10: 0.2},
+    }
+    planned = {}
+    for (name, size), of in losses.items():
+        points = [Point(run=name, size=size, flops=c, params=1e4, samples=1e5, dev_loss=y) for c, y in of.items()]
+        write_points(points, tmp_path / name / "points.csv")
+        planned[name] = {"method": "bc", "size": size, "rl": None}
+    planned["taught"] = {"method": "kickstart", "size": "10k", "rl": {"teacher": "bc"}}
+    planned["by another"] = {"method": "kickstart", "size": "10k", "rl": {"teacher": "elsewhere"}}
+    assert choose_teachers(planned, tmp_path) == ["taught"]
+    assert planned["taught"]["rl"]["teacher"] == str(tmp_path / "bc-10k-s1" / "checkpoints" / "1e+10")
+    assert planned["by another"]["rl"]["teacher"] == "elsewhere"
 
 
 def test_corpus_of_another_game():

@@ -54,6 +54,22 @@ def test_random_policy(tmp_path, nethack):
     assert len({action for sequence in actions.values() for action in sequence}) > 50
 
 
+def test_random_policy_in_a_task(tmp_path):
+    """It draws from the task's actions alone, and does not take the evaluation of another game for its own."""
+    task = get_game("nethack/score/@")
+    whole = evaluate_random(get_game("nethack"), 4, tmp_path, max_steps=80, workers=2)
+    evaluation = evaluate_random(task, 4, tmp_path, max_steps=80, workers=2)
+    assert (whole.game, evaluation.game) == ("nethack", "nethack/score/@")
+    assert whole.episodes != evaluation.episodes
+    taken = set()
+    for path in set(evaluation.recordings.values()):
+        (recording,), _ = task.find_recordings(tmp_path / "random" / path)
+        actions = np.concatenate([block["action"] for block in task.decode(recording, 64)])
+        assert len(actions) == evaluation.episodes[int(path.rpartition("-")[2])].length
+        taken |= set(actions.tolist())
+    assert taken == set(range(23))
+
+
 def test_expert(tmp_path, nethack):
     evaluation = evaluate_expert(nethack, 3, tmp_path, max_steps=300, workers=2)
     actions = recorded_actions(nethack, evaluation, tmp_path / "expert")
@@ -67,10 +83,14 @@ def test_expert(tmp_path, nethack):
 
 
 def test_expert_of_a_corpus():
-    corpus = SimpleNamespace(uri="corpus", games=[SimpleNamespace(score=score) for score in (10, 20, 60)])
+    corpus = SimpleNamespace(
+        uri="corpus", game="nethack", games=[SimpleNamespace(score=score) for score in (10, 20, 60)]
+    )
     reference = expert_reference(corpus)
     assert reference.return_mean == 30
     assert reference.return_se == pytest.approx(np.std([10, 20, 60], ddof=1) / 3**0.5)
     assert reference.episodes == 3
+    assert expert_reference(corpus, "nethack") == reference
+    assert expert_reference(corpus, "nethack/score").name == "expert in nethack"
     with pytest.raises(ValueError, match="holds no games"):
         expert_reference(SimpleNamespace(uri="corpus", games=[]))

@@ -77,7 +77,9 @@ def test_a_value_head_is_added_or_kept(policy):
 
 def test_where_nothing_is_to_change_it_is_an_equal_policy_that_shares_nothing(policy):
     before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    generator = torch.random.get_rng_state()
     same = restrict(policy, CHALLENGE)
+    assert torch.equal(torch.random.get_rng_state(), generator)
     assert same.config == policy.config
     assert not same.training
     assert same.state_dict().keys() == before.keys()

@@ -22,6 +22,11 @@ def test_yaml_budgets_written_as_3e10_are_numbers():
     assert spec.budgets == (3e10, 1e11, 2.5e11)
 
 
+def test_a_game_is_known_by_its_one_name():
+    assert parse(game="nethack/score/mon-hum-neu-mal").game == "nethack/score"
+    assert parse(game="nethack/score/@").game == "nethack/score/@"
+
+
 def test_grid_has_one_run_per_size_and_seed_smallest_first_through_all_budgets():
     runs = parse(held_out=[1e11], seeds=[0, 1]).runs()
     assert list(runs) == ["bc-lstm-10k-s0", "bc-lstm-10k-s1", "bc-lstm-3M-s0", "bc-lstm-3M-s1"]
@@ -45,7 +50,17 @@ def test_grid_has_one_run_per_size_and_seed_smallest_first_through_all_budgets()
         ({"budgets": "many"}, "budgets"),
         ({"held_out": [1e9]}, "held_out"),
         ({"game": "nethak"}, "nethack"),
+        ({"game": "nethack/skore"}, "known are challenge, score"),
         ({"method": "ppo"}, "method"),
+        ({"method": ["bc", "bc"]}, "method: a value is given twice"),
+        ({"method": []}, "method"),
+        ({"source": None}, "source: behavioural cloning needs expert play"),
+        ({"rl": {}}, "rl: no run of this study learns by playing"),
+        ({"method": "impala", "rl": {"entropy": 1}}, "did you mean 'entropy_cost'?"),
+        ({"method": "impala", "rl": {"game": "nethack/skore"}}, "known are challenge, score"),
+        ({"method": "impala", "rl": {"teacher": "somewhere"}}, "rl.teacher: no run of this study is taught"),
+        ({"method": "kickstart"}, "rl.teacher: kickstart needs one"),
+        ({"method": "kickstart", "rl": {"teacher": "bc"}}, "rl.teacher: bc is the study's own clone"),
         ({"name": "a/b"}, "name"),
         ({"evaluate": {"episodes": 0}}, "evaluate.episodes"),
     ],
@@ -100,3 +115,41 @@ def test_what_the_forecast_is_asked_is_part_of_the_spec() -> None:
     for wrong, said in (("hardware: {gpu: h900}", "no GPU"), ("target_returns: {human: 0}", "greater than 0")):
         with pytest.raises(ValueError, match=said):
             parse_spec(text + wrong)
+
+
+def test_every_method_has_a_run_of_each_size_and_seed_and_all_play_one_task():
+    spec = parse(
+        method=["bc", "impala", "kickstart"],
+        sizes=["10k"],
+        seeds=[0, 1],
+        training={"batch": 4, "learning_rate": 1e-3},
+        rl={"teacher": "bc", "discount": 0.9, "training": {"batch": 16}},
+    )
+    runs = spec.runs()
+    assert list(runs) == [f"{m}-lstm-10k-s{s}" for m in ("bc", "impala", "kickstart") for s in (0, 1)]
+    assert spec.played == "nethack/score"
+    impala, taught = runs["impala-lstm-10k-s1"], runs["kickstart-lstm-10k-s0"]
+    assert (impala.rl.teacher, taught.rl.teacher) == (None, "bc")
+    assert (impala.taught_by_own_clone, taught.taught_by_own_clone) == (False, True)
+    assert impala.rl.discount == taught.rl.discount == 0.9
+    assert [run.batch for run in runs.values()] == [4, 4, 16, 16, 16, 16]  # what rl.training says is of rl's runs
+    assert {run.learning_rate for run in runs.values()} == {1e-3}
+    assert runs["bc-lstm-10k-s0"].rl is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "played"),
+    [
+        ({}, "nethack/score"),
+        ({"game": "nethack/score/@"}, "nethack/score/@"),
+        ({"game": "nethack/challenge"}, "nethack"),
+        ({"rl": {"game": "nethack"}}, "nethack/score"),
+        ({"rl": {"game": "nethack/challenge"}}, "nethack"),
+    ],
+)
+def test_a_game_alone_is_played_in_its_default_task_and_a_task_as_it_is_given(asked, played):
+    assert parse(method="impala", source=None, **asked).played == played
+
+
+def test_a_study_of_clones_plays_their_own_game():
+    assert parse().played is None

@@ -25,6 +25,14 @@ def test_a_point_logged_twice_is_one_row_and_gains_its_return(experiment):
     assert experiment.points() == [played]
 
 
+def test_a_return_in_a_task_is_a_row_of_its_own(experiment):
+    before = experiment.points()
+    in_task = Point(**{**vars(POINT), "game": "nethack/score", "return_mean": 99.0})
+    for _ in range(2):
+        experiment.log_point(in_task)
+    assert experiment.points() == [*before, in_task]
+
+
 def test_a_points_run_lies_under_its_models_run(experiment):
     run = experiment.runs("point")[0]
     parent = experiment.client.get_run(run.data.tags["mlflow.parentRunId"])

@@ -29,6 +29,7 @@ class NetHack:
 
     play: str = "challenge"
     character: str = ANY
+    default_task: ClassVar[str | None] = "score"  # as in the paper: 23 actions, and menus do not hold up a beginner
     columns: ClassVar[Mapping[str, Column]] = {
         "tty_chars": Column((24, 80), "uint8"),
         "tty_colors": Column((24, 80), "int8"),

@@ -1,0 +1,79 @@
+"""Runs that differ in their seed alone: one cell, which is their mean, beside what each of them measured."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from playscale.points import Point
+from playscale.report import numbers
+
+SEEDS = "seeds"  # the column of a mean that says of how many seeds it is one
+
+
+def average(points: Sequence[Point], fit: Mapping[str, Any]) -> tuple[list[Point], list[Point]]:
+    """The points with those of one cell replaced by their mean; and those so replaced.
+
+    The error of a mean return is the larger of what its episodes give and of what the scatter between seeds gives,
+    which is pooled over all cells of the fit.
+    """
+    cells: dict[Any, list[Point]] = {}
+    for point in points:
+        alone = id(point) if point.seed is None else None
+        cells.setdefault((point.flops, point.params, point.split, point.method, alone), []).append(point)
+    repeats = [point for own in cells.values() if len(own) > 1 for point in own]
+    return [own[0] if len(own) == 1 else _mean(own, fit) for own in cells.values()], repeats
+
+
+def _mean(own: Sequence[Point], fit: Mapping[str, Any]) -> Point:
+    values: dict[str, Any] = {}
+    for target, error in (("dev_loss", "dev_loss_se"), ("return_mean", "return_se")):
+        measured = [value for point in own if (value := getattr(point, target)) is not None]
+        mean = statistics.fmean(measured) if measured else None
+        within = [value for point in own if (value := getattr(point, error)) is not None]
+        se = math.sqrt(statistics.fmean(value**2 for value in within) / len(own)) if within else None
+        among = ((fit.get("repeats") or {}).get(target) or {}).get("sd")
+        if target == "return_mean" and mean is not None and numbers.positive(among):
+            se = max(se or 0.0, among * abs(mean) / math.sqrt(len(own)))
+        values |= {target: mean, error: se}
+    samples = [point.samples for point in own if point.samples is not None]
+    episodes = [point.episodes for point in own if point.episodes is not None]
+    total = [float(point.extra["flops_total"]) for point in own if point.extra.get("flops_total")]
+    extra = {SEEDS: str(len(own)), "of_seeds": ", ".join(numbers.number(point.return_mean) for point in own)}
+    return replace(
+        own[0],
+        run="",
+        seed=None,
+        samples=statistics.fmean(samples) if samples else None,
+        episodes=sum(episodes) if episodes else None,
+        extra=extra | ({"flops_total": repr(statistics.fmean(total))} if total else {}),
+        **values,
+    )
+
+
+def spread_sentence(fits: Mapping[str, Mapping[str, Any]]) -> str:
+    """How far the seeds of each method (named where there are several) are apart; "" where every cell is one run."""
+    names = {"dev_loss": "dev loss", "return_mean": "return"}
+    told = []
+    for method, fit in fits.items():
+        rows = {
+            t: row for t, row in (fit.get("repeats") or {}).items() if row.get("cells") and numbers.known(row["sd"])
+        }
+        parts = [f"{_percent(row['sd'])} of the {names[target]}" for target, row in rows.items()]
+        if parts:
+            most = max(rows.values(), key=lambda row: row["points"])
+            pooled = f"{most['points']} runs in {most['cells']} cells"
+            told.append((f"{method} " if len(fits) > 1 else "") + f"{' and '.join(parts)} ({pooled})")
+    if not told:
+        return ""
+    return (
+        f"Seeds: runs that differ in nothing else scatter about their cell's mean by {'; '.join(told)}: the standard"
+        " deviation of a single run. The laws are fitted to the means, and their intervals know of this scatter."
+    )
+
+
+def _percent(sd: float) -> str:
+    return numbers.percent(sd, ".0%" if sd > 0.02 else ".1%")

@@ -1,0 +1,67 @@
+"""A table of several methods: each has laws of its own, fitted to its own rows.
+
+A clone, an agent that learned by playing and one that did both spend compute on different things: one law through all
+of them would be a law of none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playscale.points import Point
+from playscale.scaling.exclusion import FitError
+from playscale.scaling.fit import Fit
+from playscale.storage import write_json
+
+ORDER = ("bc", "impala", "kickstart")
+
+
+@dataclass(frozen=True, eq=False)
+class MethodFits:
+    """The fit of each method; failed: the methods that have none, and why."""
+
+    fits: Mapping[str, Fit]
+    failed: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """fit.json: of one method its fit; of several {methods: {method: its fit}, failed: {method: why}}."""
+        if len(self.fits) == 1 and not self.failed:
+            return next(iter(self.fits.values())).to_dict()
+        return {"methods": {name: fit.to_dict() for name, fit in self.fits.items()}, "failed": dict(self.failed)}
+
+    def write(self, path: str | Path) -> None:
+        """Write fit.json atomically."""
+        write_json(Path(path), self.to_dict())
+
+
+def by_method(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """The rows of each method, in the order of ORDER, others after them."""
+    names = sorted({p.method for p in points}, key=lambda name: (ORDER.index(name) if name in ORDER else 9, name))
+    return {name: [point for point in points if point.method == name] for name in names}
+
+
+def fit_methods(points: Sequence[Point], fit_one: Callable[[str, Sequence[Point]], Fit]) -> MethodFits:
+    """fit_one(method, rows) for each method of a table. FitError when not one of them can be fitted."""
+    fits: dict[str, Fit] = {}
+    failed: dict[str, str] = {}
+    groups = by_method(points)
+    for method, rows in groups.items():
+        try:
+            fits[method] = fit_one(method, rows)
+        except FitError as error:
+            failed[method] = str(error)
+    if not fits:
+        texts = [f"{method}: {text}" if len(groups) > 1 else text for method, text in failed.items()]
+        raise FitError("; ".join(texts) or "no point to fit")
+    return MethodFits(fits, failed)
+
+
+def fits_of(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The fit of each method in a fit.json; of one method that fit alone, under the name its points have."""
+    if "methods" in document:
+        return dict(document["methods"])
+    names = {str(point.get("method") or "") for point in document.get("points") or []}
+    return {names.pop() if len(names) == 1 else "": document}

@@ -1,0 +1,69 @@
+"""Rollouts: `playscale evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from playscale.verbs.options import Device, Experiment, Out, Tracking, Workers, cores, open_experiment
+
+
+def evaluate(
+    checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoint directories.")],
+    out: Out,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes for each checkpoint, seeds SEED ... SEED+N-1.")] = 100,
+    max_steps: Annotated[int, typer.Option(min=1, help="An episode is cut after this many actions.")] = 100_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode.")] = 0,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the action distribution; 0 takes the best.")] = 1.0,
+    game: Annotated[
+        str | None,
+        typer.Option(
+            help="Play in this task of the game instead of the checkpoint's own, with those actions alone that it has: "
+            "nethack/score (NetHackScore-v0's monk), nethack/score/@ (anyone), nethack/challenge/val-dwa-law-fem."
+        ),
+    ] = None,
+    corpus: Annotated[str | None, typer.Option(help="Also show the expert's return in this corpus.")] = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    experiment: Experiment = None,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Play trained agents, beside a random policy (and the corpus's expert); returns go to OUT/points.csv.
+
+    \b
+    Example:
+      playscale evaluate train-10k/checkpoints/* --episodes 4 --max-steps 200 --corpus corpus --out play
+      playscale evaluate train-10k/checkpoints/* --game nethack/score --episodes 4 --max-steps 200 --out score
+    """
+    from playscale.console import evaluations_table, progress, show
+    from playscale.corpus.corpus import Corpus
+    from playscale.games.game import get_game
+    from playscale.rollout.evaluate import evaluate as run
+    from playscale.rollout.references import evaluate_random, expert_reference
+    from playscale.tracked import log_evaluations
+
+    game = get_game(game).name if game else None
+    expert = [expert_reference(Corpus.open(corpus), game)] if corpus else []
+    workers = workers or cores()
+    with progress("evaluate") as report:
+        evaluations = run(
+            checkpoints,
+            episodes,
+            out,
+            max_steps=max_steps,
+            workers=workers,
+            seed=seed,
+            device=device,
+            temperature=temperature,
+            game=game,
+            progress=report,
+        )
+        played = get_game(evaluations[0].game)
+        random = evaluate_random(
+            played, episodes, out, max_steps=max_steps, workers=workers, seed=seed, progress=report
+        )
+    if experiment:
+        log_evaluations(open_experiment(experiment, tracking_uri), evaluations, out)
+    show(evaluations_table([evaluation.reference() for evaluation in (*evaluations, random)] + expert))

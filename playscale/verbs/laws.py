@@ -1,0 +1,121 @@
+"""The analysis: `playscale fit` and `playscale reproduce`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from playscale.verbs.options import Out, Tracking, numbers, open_experiment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from playscale.points import Point
+    from playscale.scaling.fit import Fit
+
+
+def fit(
+    points: Annotated[str, typer.Argument(help="A points CSV, or mlflow:EXPERIMENT.")],
+    out: Out,
+    forecast: Annotated[str, typer.Option(help="Budgets to forecast for, in FLOPs, comma-separated.")] = "",
+    forecast_at: Annotated[list[str] | None, typer.Option(help="params=N,samples=D; may be given again.")] = None,
+    target_return: Annotated[
+        list[str] | None,
+        typer.Option(help="Compute at which a return is reached: RETURN or NAME=RETURN; repeatable."),
+    ] = None,
+    expert_return: Annotated[float | None, typer.Option(help="Mean return of whom the agents imitate.")] = None,
+    max_return: Annotated[float | None, typer.Option(help="The largest return that the game allows.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPU to give hours and energy for: a100, h100, l4, ...")] = None,
+    utilisation: Annotated[float, typer.Option(help="Share of its peak FLOP/s that training reaches.")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Fit the scaling laws of a points table, each method's apart: OUT/fit.json, OUT/report.html and OUT/figures.
+
+    \b
+    Example:
+      playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 \
+        --target-return human=127356 --gpu h100 --utilisation 0.3
+    """
+    from playscale.console import fit_tables, show
+    from playscale.points import read_points
+    from playscale.report.figures import write_figures
+    from playscale.report.report import write_report
+    from playscale.scaling.fit import fit as run
+    from playscale.scaling.gpu import hardware
+    from playscale.scaling.methods import fit_methods
+
+    name = points.removeprefix("mlflow:")
+    table = (
+        open_experiment(name, tracking_uri, create=False).points()
+        if points.startswith("mlflow:")
+        else read_points(points)
+    )
+    budgets, pairs = numbers(forecast, "--forecast"), [_pair(text) for text in forecast_at or []]
+    goals = [_named(text) for text in target_return or []]
+
+    def fit_one(method: str, rows: Sequence[Point]) -> Fit:
+        imitates = method in ("", "bc") or expert_return is None
+        return run(
+            rows,
+            budgets,
+            pairs,
+            seed,
+            expert_return=expert_return if imitates else None,
+            max_return=max_return,
+            target_returns=goals if imitates else [*goals, ("the expert", expert_return or 0.0)],
+            hardware=hardware(gpu, utilisation) if gpu else None,
+        )
+
+    result = fit_methods(table, fit_one)
+    out.mkdir(parents=True, exist_ok=True)
+    result.write(out / "fit.json")
+    write_figures(out / "figures", result.to_dict(), table, ())
+    write_report(out / "report.html", result.to_dict(), table, title=f"Scaling laws of {name}")
+    show(*fit_tables(result.to_dict()))
+    typer.echo(f"report: {out / 'report.html'}")
+
+
+def reproduce(
+    tables: Annotated[list[Path], typer.Argument(help="Points CSVs, as published.")],
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="CSV of published exponents: table,from_flops,target,quantity,at,exponent."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Directory to write.")] = Path("out/reproduce"),
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+) -> None:
+    """Analyse published tables: exponents beside the published ones, all figures on OUT/reproduce.html.
+
+    \b
+    Example:
+      playscale reproduce studies/example/points.csv --out reproduced
+    """
+    from playscale.console import progress, reproduction_table, show
+    from playscale.report.published import read_published
+    from playscale.report.reproduction import reproduce as run
+    from playscale.report.reproduction_page import sentences, write_reproductions
+
+    published = read_published(reference) if reference else []
+    with progress("reproduce") as report:
+        done = run(tables, published, seed=seed, progress=report)
+    page = write_reproductions(out, done)
+    for one in done:
+        show(reproduction_table(one), *sentences(one))
+    typer.echo(f"page: {page}")
+
+
+def _pair(text: str) -> tuple[float, float]:
+    values = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    if set(values) != {"params", "samples"}:
+        raise ValueError(f"--forecast-at: {text!r} is not of the form params=N,samples=D")
+    (params,), (samples,) = (numbers(values[name], "--forecast-at") for name in ("params", "samples"))
+    return params, samples
+
+
+def _named(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    (number,) = numbers(value, "--target-return") or [float("nan")]
+    return name, number

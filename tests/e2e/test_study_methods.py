@@ -1,0 +1,112 @@
+"""All methods in one study, through kfp.local, in the toy game: clones, agents that play, and agents that clones teach.
+
+The processes of a study know the toy game because each of them imports `sitecustomize` when it starts.
+"""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+import toy_game
+import yaml
+
+from playscale.curve import read_curve
+from playscale.points import read_points
+
+TESTS = Path(toy_game.__file__).parent
+BUDGETS = [1e8, 2e8, 4e8]
+SPEC = {
+    "name": "methods",
+    "game": "recall",
+    "sizes": ["10k"],
+    "budgets": BUDGETS[:2],
+    "held_out": BUDGETS[2:],
+    "training": {"batch": 4, "unroll": 8, "dev_samples": 512},
+    "evaluate": {"episodes": 4, "max_steps": 60},
+    "forecast": [1e9],
+}
+ALL = {"method": ["bc", "impala", "kickstart"], "seeds": [0, 1]}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, cli):
+    """Run a study of the toy game; its directory."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "sitecustomize.py").write_text(
+        "from playscale.games.game import GAMES\nGAMES['recall'] = 'toy_game:Recall'\n"
+    )
+    path = os.pathsep.join([str(folder), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    def study(name, **spec):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(SPEC | spec | {"name": name}))
+        result = cli("study", "run", f"{name}.yaml", "--out", name, cwd=folder, PYTHONPATH=path)
+        log = folder / name / "pipeline.log"
+        assert result.returncode == 0, result.stderr + (log.read_text()[-3000:] if log.is_file() else "")
+        return folder / name
+
+    return study
+
+
+@pytest.fixture(scope="module")
+def methods(run, tmp_path_factory):
+    games = toy_game.record_games(tmp_path_factory.mktemp("games"), 16)
+    rl = {"teacher": "bc", "max_steps": 60, "actors": 1, "discount": 0.9}
+    return run("methods", **ALL, source={"games": str(games)}, rl=rl)
+
+
+def test_every_run_of_every_method_is_a_row_at_every_budget_with_its_return(methods):
+    points = read_points(methods / "points.csv")
+    rows = sorted((p.method, p.seed, p.flops) for p in points)
+    assert rows == sorted((m, s, c) for m in ALL["method"] for s in ALL["seeds"] for c in BUDGETS)
+    assert all(point.episodes == 4 and point.return_mean is not None for point in points)
+    assert {point.method for point in points if point.dev_loss is not None} == {"bc"}
+    assert {p.flops for p in points if p.held_out} == set(BUDGETS[2:])
+
+
+def test_the_taught_start_from_the_best_clone_and_count_its_compute(methods):
+    points = read_points(methods / "points.csv")
+    clones = [p for p in points if p.method == "bc" and p.flops == BUDGETS[-1]]
+    best = min(clones, key=lambda point: point.dev_loss)
+    planned = json.loads((methods / "plan.json").read_text())["runs"]
+    taught = {name: run["rl"]["teacher"] for name, run in planned.items() if run["method"] == "kickstart"}
+    assert len(taught) == 2
+    assert {Path(teacher) for teacher in taught.values()} == {methods / "train" / best.run / "checkpoints" / "4e+08"}
+    for point in points:
+        if point.method != "bc":
+            more = float(point.extra["flops_total"]) - point.flops
+            assert (more >= best.flops * 0.99) == (point.method == "kickstart")
+
+
+def test_each_method_has_laws_of_its_own_and_the_report_shows_them_side_by_side(methods):
+    fitted = json.loads((methods / "fit.json").read_text())
+    assert set(fitted["methods"]) | set(fitted["failed"]) == set(ALL["method"])
+    assert "bc" in fitted["methods"]
+    for method, one in fitted["methods"].items():
+        assert {point["method"] for point in one["points"]} == {method}
+        assert all(row["cells"] == 2 and row["points"] == 4 for row in one["repeats"].values())  # two seeds each
+    page = (methods / "report.html").read_text()
+    assert all(f'id="{method}-figures"' in page for method in fitted["methods"])
+    assert 'id="methods_against_flops_total"' in page
+    assert (methods / "figures" / "methods_against_interactions.png").is_file()
+
+
+def test_curves_are_kept_and_every_run_is_tracked_with_its_method(methods):
+    for path in methods.glob("train/*/curve.csv"):
+        rows = read_curve(path)
+        assert rows
+        assert ("train_return" in rows[-1]) == (not path.parent.name.startswith("bc"))
+    with (methods / "points.csv").open() as file:
+        assert {"flops_total", "flops_teacher", "flops_acting", "train_return"} <= set(next(csv.reader(file)))
+
+
+def test_a_study_that_only_plays_needs_no_expert(run):
+    out = run("plays", method="impala", rl={"max_steps": 60, "actors": 1})
+    assert [point.method for point in read_points(out / "points.csv")] == ["impala"] * 3
+    plan = json.loads((out / "plan.json").read_text())
+    assert plan["corpus"] is None
+    assert not (out / "corpus").exists()
+    references = json.loads((out / "evaluate" / "references" / "references.json").read_text())
+    assert [reference["name"] for reference in references] == ["random"]
+    assert "warnings" in json.loads((out / "fit.json").read_text())  # of one method: its fit alone

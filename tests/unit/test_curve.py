@@ -1,0 +1,51 @@
+"""The learning curve: appended, gone on from a save without doubles, readable after a kill."""
+
+import pytest
+import toy_game
+import toy_run
+
+from playscale.curve import COLUMNS, Curve, read_curve
+from playscale.training.impala import train_impala
+
+
+def test_lines_are_appended_and_what_is_missing_is_missing(tmp_path):
+    curve = Curve(tmp_path / "curve.csv")
+    curve.resume(0)
+    curve.add(10, {"interactions": 320.0, "train_loss": 0.123456789, "something else": 1.0})
+    curve.add(20, {"interactions": 640.0, "train_return": 0.0})
+    first, second = read_curve(curve.path)
+    assert first == {"step": 10, "interactions": 320, "train_loss": pytest.approx(0.123457)}
+    assert second == {"step": 20, "interactions": 640, "train_return": 0}
+    assert curve.path.read_text().splitlines()[0] == ",".join(COLUMNS)
+
+
+def test_what_came_after_the_save_is_written_again(tmp_path):
+    curve = Curve(tmp_path / "curve.csv")
+    curve.resume(0)
+    for step in (10, 20, 30):
+        curve.add(step, {"train_return": float(step)})
+    with curve.path.open("a") as file:
+        file.write("40,1e9,12")  # killed while it wrote
+    assert [row["step"] for row in read_curve(curve.path)] == [10, 20, 30]
+    curve.resume(20)
+    curve.add(30, {"train_return": 99.0})
+    assert [row["train_return"] for row in read_curve(curve.path)] == [10, 20, 99]
+
+
+def test_there_may_be_none(tmp_path):
+    assert read_curve(tmp_path / "curve.csv") == []
+
+
+def test_a_run_keeps_its_curve_and_goes_on_with_it(tmp_path, monkeypatch):
+    toy_game.register(monkeypatch)
+    config = toy_run.config(12)
+    train_impala(tmp_path / "run", config)
+    before = read_curve(tmp_path / "run" / "curve.csv")
+    assert before[-1]["step"] == 12
+    assert before[-1]["interactions"] > 0
+    longer = toy_run.config(12, 24)
+    train_impala(tmp_path / "run", longer)
+    steps = [row["step"] for row in read_curve(tmp_path / "run" / "curve.csv")]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 24
+    assert [row for row in read_curve(tmp_path / "run" / "curve.csv") if row["step"] <= 12] == before
