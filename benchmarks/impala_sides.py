@@ -222,7 +222,7 @@ class Environments:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._workers.__exit__(*error)
+        self._workers.close()
 
     def rate(self, seconds: float) -> float:
         """Steps/s; where a game ends, another is begun."""

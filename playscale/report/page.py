@@ -35,9 +35,9 @@ def subtitle(evidence: Evidence) -> str:
     games = sum(point.episodes or 0 for point in evidence.points)
     points = evidence.measured_points or len(evidence.runs)
     methods, seeds = ({getattr(point, name) for point in evidence.runs} for name in ("method", "seed"))
-    counts = ((points, "point"), (sizes, "model size"), (len(evidence.budgets), "compute budget"))
+    counts = [(points, "point"), (sizes, "model size"), (len(evidence.budgets), "compute budget")]
     more = ((len(methods), "method"), (len(seeds), "seed"))
-    counts += tuple((number, noun) for number, noun in more if number > 1)
+    counts += [(number, noun) for number, noun in more if number > 1]
     parts = [f"{number:,} {noun}{'s' if number != 1 else ''}" for number, noun in counts]
     if evidence.budgets:
         parts.append(f"{numbers.budget(evidence.budgets[0])} to {numbers.budget(evidence.budgets[-1])} FLOPs")

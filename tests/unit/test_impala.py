@@ -25,9 +25,11 @@ TESTS = Path(__file__).parents[1]
 PER_STEP = toy_run.BATCH * toy_run.UNROLL
 
 
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    toy_game.register(monkeypatch)
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    with pytest.MonkeyPatch.context() as patch:
+        toy_game.register(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +37,7 @@ def finished(tmp_path_factory):
     """A run of 20 and 60 steps that was left alone, with its cooldowns: its config, directory, points and curves."""
     out, asked, curves = tmp_path_factory.mktemp("run"), toy_run.config(20, 60, cooldown=0.25), toy_run.Curves()
     before = below(os.getpid()), shared_memory()
-    with pytest.MonkeyPatch.context() as patch:
-        toy_game.register(patch)
-        points = train_impala(out, asked, curves)
+    points = train_impala(out, asked, curves)
     assert (below(os.getpid()), shared_memory()) == before, "nothing is left of its actors"
     return asked, out, points, curves
 
@@ -118,7 +118,7 @@ train_impala(Path(sys.argv[2]), config, progress=lambda what, fraction: print(fr
 
 
 def test_killed_it_leaves_no_process_and_goes_on_from_its_last_save(tmp_path):
-    asked, before = toy_run.config(200, 600, save_seconds=0.05), shared_memory()
+    asked, before = toy_run.config(100, 300, save_seconds=0.05), shared_memory()
     command = [sys.executable, "-c", CHILD, str(TESTS), str(tmp_path), asked.model_dump_json()]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -131,15 +131,15 @@ def test_killed_it_leaves_no_process_and_goes_on_from_its_last_save(tmp_path):
     assert all(gone(pid) for pid in pids)
     assert shared_memory() == before
     save = load_checkpoint(latest(tmp_path / "resume"))
-    assert 0.3 * 600 < save.meta["step"] < 600
+    assert 0.3 * 300 < save.meta["step"] < 300
     seen = []
     points = train_impala(tmp_path, asked, progress=lambda what, fraction: seen.append(fraction))
-    assert min(seen) > save.meta["step"] / 600
+    assert min(seen) > save.meta["step"] / 300
     assert [point.flops for point in points] == list(asked.budgets)
     end = load_checkpoint(latest(tmp_path / "resume")).meta
-    assert end["step"] == 600
+    assert end["step"] == 300
     taken = end["tally"]["interactions"] - save.meta["tally"]["interactions"]
-    steps = 600 - save.meta["step"]
+    steps = 300 - save.meta["step"]
     assert 0.9 * steps * PER_STEP < taken <= steps * PER_STEP, "what was lost is not counted"
     assert points[1].samples == end["tally"]["interactions"]
 

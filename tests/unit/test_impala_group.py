@@ -58,6 +58,13 @@ train_impala(Path(sys.argv[2]), config, progress=lambda what, fraction: print(ra
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    with pytest.MonkeyPatch.context() as patch:
+        toy_game.register(patch)
+        yield
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The directory of a run by two processes, of their notes, and its config."""
@@ -99,7 +106,7 @@ def test_the_step_is_taken_with_the_mean_of_their_gradients(trained):
     assert any(not torch.allclose(one[f"own.{name}"], other[f"own.{name}"]) for name in names), "of different games"
 
 
-def test_each_has_actors_of_its_own_and_the_interactions_are_of_both(trained, monkeypatch):
+def test_each_has_actors_of_its_own_and_the_interactions_are_of_both(trained):
     out, notes, asked = trained
     one, other = (json.loads((notes / f"about-{rank}.json").read_text()) for rank in (0, 1))
     assert not set(one["pids"]) & set(other["pids"])
@@ -111,5 +118,4 @@ def test_each_has_actors_of_its_own_and_the_interactions_are_of_both(trained, mo
     assert 0.9 * frames < tally["interactions"] < frames
     (point,) = read_points(out / "points.csv")
     assert point.samples == tally["interactions"]
-    toy_game.register(monkeypatch)
     assert train_impala(out, asked) == [point], "and one process finds it finished"

@@ -19,7 +19,7 @@ GUESSING = toy_game.ROUNDS / toy_game.CUES
 def evaluated(tmp_path, core, seed=0):
     """The mean return in games that no run was trained on, of an agent trained with that core."""
     steps = INTERACTIONS // (BATCH * UNROLL)
-    rl = {"max_steps": 200, "actors": 2}
+    rl = {"max_steps": 200, "actors": 2, "entropy_cost": 0.01, "reward_clip": 10.0}
     asked = toy_run.config(
         steps, core=core, batch=BATCH, unroll=UNROLL, learning_rate=3e-3, seed=seed, save_seconds=1e9, rl=rl
     )
