@@ -78,7 +78,8 @@ def test_steps_are_as_put_together_by_hand(actors_and_state):
     assert len({episode.terminated for episode in episodes}) == 2
     report = learner.report()
     assert report["interactions"] == seen
-    assert 1 <= report["policy_lag"] <= report["policy_lag_max"] <= 2
+    # One actor, who begins the next unroll when this one was copied, while the learner takes the step on it.
+    assert 0 <= report["policy_lag"] <= report["policy_lag_max"] <= 1
     assert sum(share for name, share in report.items() if name.startswith("actor_share_")) == pytest.approx(1)
     assert report["reward_spread"] == state.tally.rewards.spread != 1
     assert report["train_return"] == state.tally.return_mean
