@@ -26,12 +26,12 @@ ASKED = Reinforcement(
 
 @pytest.fixture(scope="module")
 def actors_and_state():
-    """One actor, whose games are truncated after 70 steps or end by themselves."""
+    """One actor, whose games are truncated after 80 steps or end by themselves."""
     with pytest.MonkeyPatch.context() as patch:
         toy_game.register(patch)
         state = new_state(toy_run.policy(), {})
         with Actors(
-            state.policy.config, actors=1, workers=1, environments=B, unroll=T, max_steps=70, device="cpu", seed=(2,)
+            state.policy.config, actors=1, workers=1, environments=B, unroll=T, max_steps=80, device="cpu", seed=(2,)
         ) as actors:
             yield actors, state
 
