@@ -221,8 +221,8 @@ class Environments:
         self._begin(range(self._slots))
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._workers.__exit__(*error)
+    def __exit__(self, *error: object) -> None:
+        self._workers.close()
 
     def rate(self, seconds: float) -> float:
         """Steps/s; where a game ends, another is begun."""

@@ -1,6 +1,7 @@
 """The study pipeline: collect, prepare, plan, then train and evaluate every run side by side, then fit.
 
 Runs that are taught by clones of the same study come second: the same components again, over what the plan then says.
+With them come the references, which are played and not trained: kfp.local cannot collect from a loop over nothing.
 """
 
 from kfp import dsl
@@ -25,8 +26,6 @@ def study(spec: str, out: str, tracking_uri: str = "") -> str:
     games = collect(spec=spec, out=out).set_caching_options(False)
     corpus = prepare(spec=spec, games=games.output, out=out).set_caching_options(False)
     grid = plan(spec=spec, corpus=corpus.output, out=out, tracking_uri=tracking_uri).set_caching_options(False)
-    references = evaluate(spec=spec, run="references", checkpoints="", out=out, tracking_uri=tracking_uri)
-    references.set_caching_options(False).after(grid)
 
     def fan_out(runs: pipeline_channel.PipelineChannel) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
         # Nothing but the loop's own item may come from another task: kfp.local puts the item in its place.
@@ -48,5 +47,5 @@ def study(spec: str, out: str, tracking_uri: str = "") -> str:
         out=out,
         tracking_uri=tracking_uri,
     )
-    fitted.set_caching_options(False).after(references)
+    fitted.set_caching_options(False)
     return fitted.outputs["Output"]

@@ -171,9 +171,11 @@ def _target_returns(fit: Mapping[str, Any]) -> Table:
 
 def _size(row: Mapping[str, Any], name: str) -> str:
     """What is recommended where a return is reached, and its interval."""
-    low, high = (numbers.count(end) if (end := row.get(f"{name}_{which}")) else "no end" for which in ("low", "high"))
-    value = row[name]
-    return "" if value is None else f"{numbers.count(value)} ({low} to {high})"
+    value, ends = row[name], (row[f"{name}_low"], row[f"{name}_high"])
+    if value is None or ends == (None, None):
+        return "" if value is None else numbers.count(value)
+    low, high = (numbers.count(end) if end else "no end" for end in ends)
+    return f"{numbers.count(value)} ({low} to {high})"
 
 
 def _held_out(fit: Mapping[str, Any]) -> Table:

@@ -100,10 +100,11 @@ def prepare(spec: str, games: str, out: str) -> str:
 
 
 def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[str] | None = None) -> list[str]:
-    """Which cells of the grid will be trained, and which cannot be. Returns the names of the runs that can be trained.
+    """Which cells of the grid will be trained, and which cannot be. Returns the names of the runs whose turn it is.
 
     Those are at first all but the ones whose teachers are clones of this study. Once these are `trained` (that there is
-    a list says so), it is the turn of the others: each gets its teacher, which the plan then names.
+    a list says so), it is the turn of the others: each gets its teacher, which the plan then names. Last come the
+    references, as a run that has nothing to train: so that there always is one.
     The plan also holds the corpus's URI, for the steps after it. The study's MLflow experiment is made here, where
     nothing runs beside it: two processes that make an SQLite store at once trip over each other.
     """
@@ -117,7 +118,7 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
             taught = choose_teachers(planned["runs"], work.out / "train")
             write_json(work.out / "plan.json", planned)
             progress(f"{len(taught)} runs have a teacher", 1.0)
-            return taught
+            return [*taught, REFERENCES]
     with _step("plan", spec, out, tracking_uri) as (work, progress):
         with progress.spent("plan"):
             games = Corpus.open(corpus) if corpus else None
@@ -132,7 +133,9 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
 
 
 def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
-    """Train one model through its budgets. Returns the directory of its checkpoints."""
+    """Train one model through its budgets. Returns the directory of its checkpoints, "" for the references."""
+    if run == REFERENCES:
+        return ""
     from playscale.tracked import train_tracked
     from playscale.training.config import TrainConfig
 

@@ -18,19 +18,19 @@ from playscale.agents.sizing import config_for_size
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
 from playscale.points import Point
-from playscale.tracking.tracker import NullTracker, Tracker
+from playscale.tracking.tracker import Tracker
 from playscale.training.allocator import keep_freed_memory
 from playscale.training.batches import Batch, batches
-from playscale.training.cells import train_cells
+from playscale.training.cells import train_run
 from playscale.training.config import TrainConfig
 from playscale.training.dev_loss import dev_loss
 from playscale.training.device import resolve_device, resolve_precision
 from playscale.training.group import Group, process_group
 from playscale.training.learner import Learner, compile_features
-from playscale.training.loop import Method, Setting
+from playscale.training.loop import Method
 from playscale.training.run import Run, Seen
 from playscale.training.run_state import RunState
-from playscale.training.schedule import Work, dev_looks
+from playscale.training.schedule import dev_looks
 
 REPORTS = 100
 """Reports a run, so that one stands for 1 % of it."""
@@ -65,28 +65,16 @@ def train_bc(
         if device.type == "cpu":
             keep_freed_memory()
         run = _run(Path(out), config, corpus)
-        with group.in_turn():
-            run.claim()
-            points = run.reached()
-        left = [cell for cell in run.cells if cell.budget not in points]
-        if left:
-            run.check_ahead(left)
-            setting = Setting(
-                config=config,
-                method=_method(config, corpus, device, group),
-                device=device,
-                precision=resolve_precision(config.precision, device),
-                flops_per_sample=run.flops_per_sample,
-                report_steps=max(1, Work(run.cells).total // REPORTS),
-                dev_steps=dev_looks(run.cells[-1].branch_step, config.samples_per_step, config.dev_samples),
-                tracker=tracker if tracker is not None and group.first else NullTracker(),
-                progress=progress if progress is not None and group.first else _silent,
-                group=group,
-            )
-            train_cells(run, setting, left, points)
-        if group.first:
-            run.publish(points)
-    return [points[budget] for budget in sorted(points)]
+        return train_run(
+            run,
+            group,
+            device,
+            lambda: _method(config, corpus, device, group),
+            reports=REPORTS,
+            dev_steps=dev_looks(run.cells[-1].branch_step, config.samples_per_step, config.dev_samples),
+            tracker=tracker,
+            progress=progress,
+        )
 
 
 def _run(out: Path, config: TrainConfig, corpus: Corpus) -> Run:
@@ -122,7 +110,3 @@ def _method(config: TrainConfig, corpus: Corpus, device: torch.device, group: Gr
         lambda state: dev_loss(state.policy, corpus, config.dev_samples, device, precision),
         lambda index: corpus.games[index].key,
     )
-
-
-def _silent(what: str, fraction: float) -> None:
-    del what, fraction

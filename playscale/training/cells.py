@@ -3,18 +3,62 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 
 import torch
 
 from playscale.curve import Curve
 from playscale.points import Point
 from playscale.storage import write_json
+from playscale.tracking.tracker import NullTracker, Tracker
 from playscale.training.config import budget_name
-from playscale.training.loop import Setting, Stretch, advance
+from playscale.training.device import resolve_precision
+from playscale.training.group import Group
+from playscale.training.loop import Method, Setting, Stretch, advance
 from playscale.training.meter import Meter, NonFiniteError
 from playscale.training.run import Run
 from playscale.training.run_state import RunState, latest
 from playscale.training.schedule import Cell, Work
+
+
+def train_run(
+    run: Run,
+    group: Group,
+    device: torch.device,
+    method: Callable[[], Method],
+    *,
+    reports: int,
+    dev_steps: frozenset[int],
+    tracker: Tracker | None,
+    progress: Callable[[str, float], None] | None,
+) -> list[Point]:
+    """Train a run through the budgets that it has not reached; all its points, by budget, also in OUT/points.csv.
+
+    `method` is made only if there is something left to do; `reports` are spread over the run. Of a group of processes
+    the first tracks, tells and writes. ValueError: see Run.claim, Run.check_ahead. NonFiniteError: see train_cells.
+    """
+    with group.in_turn():
+        run.claim()
+        points = run.reached()
+    left = [cell for cell in run.cells if cell.budget not in points]
+    if left:
+        run.check_ahead(left)
+        setting = Setting(
+            config=run.config,
+            method=method(),
+            device=device,
+            precision=resolve_precision(run.config.precision, device),
+            flops_per_sample=run.flops_per_sample,
+            report_steps=max(1, Work(run.cells).total // reports),
+            dev_steps=dev_steps,
+            tracker=tracker if tracker is not None and group.first else NullTracker(),
+            progress=progress if progress is not None and group.first else _silent,
+            group=group,
+        )
+        train_cells(run, setting, left, points)
+    if group.first:
+        run.publish(points)
+    return [points[budget] for budget in sorted(points)]
 
 
 def train_cells(run: Run, setting: Setting, left: list[Cell], points: dict[float, Point]) -> None:
@@ -71,3 +115,7 @@ def _own_columns(setting: Setting, state: RunState) -> RunState:
 def _reached(run: Run, point: Point) -> str:
     what = "through" if point.dev_loss is None else f"dev loss {point.dev_loss:.3f} at"
     return f"train {run.config.size}: {what} {budget_name(point.flops)} FLOPs"
+
+
+def _silent(what: str, fraction: float) -> None:
+    del what, fraction

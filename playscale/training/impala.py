@@ -24,21 +24,20 @@ from playscale.agents.sizing import config_for_size
 from playscale.games.game import Game, get_game
 from playscale.points import Point
 from playscale.rollout.actors import Actors
-from playscale.tracking.tracker import NullTracker, Tracker
+from playscale.tracking.tracker import Tracker
 from playscale.training.allocator import keep_freed_memory
 from playscale.training.batches import Batch, batches
-from playscale.training.cells import train_cells
+from playscale.training.cells import train_run
 from playscale.training.config import TrainConfig
 from playscale.training.device import resolve_device, resolve_precision
 from playscale.training.experience import Experience
 from playscale.training.group import Group, process_group
 from playscale.training.impala_learner import ImpalaLearner
 from playscale.training.learner import compile_features
-from playscale.training.loop import Method, Setting
+from playscale.training.loop import Method
 from playscale.training.reinforcement import Reinforcement
 from playscale.training.run import Run, Seen
 from playscale.training.run_state import RunState
-from playscale.training.schedule import Work
 from playscale.training.teacher import Teacher
 
 REPORTS = 200
@@ -88,28 +87,16 @@ def train_impala(
             keep_freed_memory()
         mentor = Mentor.load(Path(asked.teacher), game) if asked.teacher else None
         run = _run(Path(out), config, game, mentor)
-        with group.in_turn():
-            run.claim()
-            points = run.reached()
-        left = [cell for cell in run.cells if cell.budget not in points]
-        if left:
-            run.check_ahead(left)
-            setting = Setting(
-                config=config,
-                method=_method(run, mentor, device, group, stack),
-                device=device,
-                precision=resolve_precision(config.precision, device),
-                flops_per_sample=run.flops_per_sample,
-                report_steps=max(1, Work(run.cells).total // REPORTS),
-                dev_steps=frozenset(),
-                tracker=tracker if tracker is not None and group.first else NullTracker(),
-                progress=progress if progress is not None and group.first else _silent,
-                group=group,
-            )
-            train_cells(run, setting, left, points)
-        if group.first:
-            run.publish(points)
-    return [points[budget] for budget in sorted(points)]
+        return train_run(
+            run,
+            group,
+            device,
+            lambda: _method(run, mentor, device, group, stack),
+            reports=REPORTS,
+            dev_steps=frozenset(),
+            tracker=tracker,
+            progress=progress,
+        )
 
 
 def _run(out: Path, config: TrainConfig, game: Game, mentor: Mentor | None) -> Run:
@@ -210,7 +197,3 @@ def crew(asked: Reinforcement, device: torch.device, group: Group) -> tuple[int,
     actors = asked.actors or (2 if device.type == "cuda" else max(2, cores - 1))
     workers = asked.workers or (cores if device.type == "cuda" else actors)
     return actors, max(1, workers // actors)
-
-
-def _silent(what: str, fraction: float) -> None:
-    del what, fraction

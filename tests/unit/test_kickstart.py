@@ -119,7 +119,7 @@ def test_teachers_that_are_none(tmp_path):
     for asked, says in (
         (kickstarted(fewer, 9), "an agent of nethack/score cannot play recall: it does not see the same columns"),
         (kickstarted(fewer, 9, rl={"game": "nethack"}), "an agent of nethack/score cannot play nethack: it has no act"),
-        (kickstarted(toy, 9, size="20k"), r"a teacher of size 10k \(lstm\).*not 20k \(lstm\); or start from scratch"),
+        (kickstarted(toy, 9, size="30k"), r"a teacher of size 10k \(lstm\).*not 30k \(lstm\); or start from scratch"),
         (kickstarted(str(tmp_path), 9), "not a checkpoint"),
     ):
         with pytest.raises(ValueError, match=says) as error:

@@ -41,7 +41,7 @@ def test_no_task_is_cached(compiled):
         for task in group["tasks"].values()
         if "executorLabel" in compiled["components"][task["componentRef"]["name"]]
     ]
-    assert len(tasks) == 10
+    assert len(tasks) == 9
     assert not any(task["cachingOptions"].get("enableCache") for task in tasks)
 
 
