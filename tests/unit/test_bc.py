@@ -96,7 +96,13 @@ def test_a_cooldown_branch_leaves_the_run_alone(recall, tmp_path):
         path = tmp_path / "checkpoints" / budget_name(point.flops)
         assert_same_weights(path, twin(recall, [warm(step) for step in range(leaves)] + branch))
     assert_same_weights(tmp_path / "resume" / "000000012", twin(recall, [warm(step) for step in range(12)]))
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "curve.csv", "points.csv", "resume", "run.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "checkpoints",
+        "curve.csv",
+        "points.csv",
+        "resume",
+        "run.json",
+    }
 
 
 def test_the_points_say_what_was_trained(recall, tmp_path):
