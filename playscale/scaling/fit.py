@@ -124,7 +124,7 @@ def fit(
         frontier_cost = np.array([p.argmin_cost for p in result.profiles])
         warnings += bend_warning(target, np.log(cells.budgets), frontier_cost)
     if not targets:
-        raise FitError("; ".join(dict.fromkeys(w.text for w in warnings)) or "no return was measured")
+        raise FitError("; ".join(dict.fromkeys(w.text for w in warnings)))
     power_laws = [row for result in targets.values() for row in result.exponents]
     if len(targets) == len(TARGETS):
         loss, ret = (targets[target] for target in TARGETS)

@@ -111,8 +111,8 @@ def test_a_method_without_laws_leaves_the_others_theirs(points):
     bare = [p if p.method != "kickstart" else replace(p, return_mean=None, return_se=None) for p in points]
     document = laws(bare)
     assert list(document["methods"]) == ["bc", "impala"]
-    assert document["failed"] == {"kickstart": "no return was measured"}
-    with pytest.raises(FitError, match="no return"):
+    assert document["failed"] == {"kickstart": "return_mean is not fitted: no point to fit has a return_mean"}
+    with pytest.raises(FitError, match="no point to fit has a return_mean"):
         laws([point for point in bare if point.method == "kickstart"])
 
 
