@@ -146,7 +146,7 @@ class Actors:
         self._failures[number] += 1
         if self._stopped or self._failures[number] >= TRIES:
             raise error
-        log.warning("actor %d failed (%s): starting another in its place", number, error)
+        log.warning("actor %d failed (%s): starting another in its place", number, str(error))  # no traceback kept
         child = self._children[number]
         assert child is not None
         child.close()

