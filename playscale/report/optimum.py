@@ -96,6 +96,8 @@ def _title(evidence: Evidence, quantity: str) -> str:
     law = evidence.power_law("dev_loss", quantity) or evidence.power_law("return_mean", quantity)
     if law is None:
         return f"{what} at each budget: too few optima for a law"
+    if numbers.known(law.get("low")) and numbers.known(law.get("high")) and law["low"] < 0 < law["high"]:
+        return f"{what}: no trend is certain, {exponent_text(law)}"
     return f"{what} {'grows' if law['exponent'] > 0 else 'shrinks'} as {exponent_text(law)}"
 
 

@@ -31,6 +31,7 @@ from playscale.scaling.warning import (
     goal_warning,
     profile_warnings,
     return_warning,
+    size_warning,
 )  # fmt: skip
 from playscale.storage import write_json
 
@@ -121,10 +122,11 @@ def fit(
         targets[target] = result
         excluded += [*left_out, *excluded_budgets(result.profiles)]
         warnings += [*profile_warnings(cells, result.profiles), *cell_warnings(cells)]
+        warnings += size_warning(target, result.forecaster.params.law if result.forecaster.params else None)
         frontier_cost = np.array([p.argmin_cost for p in result.profiles])
         warnings += bend_warning(target, np.log(cells.budgets), frontier_cost)
     if not targets:
-        raise FitError("; ".join(dict.fromkeys(w.text for w in warnings)) or "no return was measured")
+        raise FitError("; ".join(dict.fromkeys(w.text for w in warnings)))
     power_laws = [row for result in targets.values() for row in result.exponents]
     if len(targets) == len(TARGETS):
         loss, ret = (targets[target] for target in TARGETS)

@@ -13,11 +13,13 @@ from playscale.points import Point
 from playscale.scaling.cells import Cells
 from playscale.scaling.exclusion import Reason
 from playscale.scaling.isoflop import Profile
-from playscale.scaling.powerlaw import LEVEL
+from playscale.scaling.powerlaw import LEVEL, PowerLaw
 
 # Run-to-run scatter above which a single run per cell says little: of dev loss, of return.
 HIGH_VARIANCE = {"dev_loss": 0.05, "return_mean": 0.25}
 FAR = 10.0
+# Width of an exponent's interval from which on it says nothing: the best size might as well stay as grow like compute.
+UNKNOWN = 1.0
 
 
 class Code(StrEnum):
@@ -32,6 +34,7 @@ class Code(StrEnum):
     EXPERT_FAR = "not-approaching-expert"
     TOO_FEW = "too-few"
     TARGET_ABSENT = "target-absent"
+    SIZE_UNKNOWN = "best-size-unknown"
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,17 @@ def cell_warnings(cells: Cells) -> list[Warned]:
         text = f"{cells.target}: 2 budgets give a power law without an interval; add a third budget"
         found.append(Warned(Code.TOO_FEW, text))
     return found
+
+
+def size_warning(target: str, law: PowerLaw | None) -> list[Warned]:
+    """The law that recommends sizes is too uncertain to recommend any."""
+    if law is None or law.low is None or law.high is None or law.high - law.low <= UNKNOWN:
+        return []
+    text = (
+        f"{target}: how the best size grows with compute is not known from these points (exponent {law.exponent:.2f},"
+        f" 95 %: {law.low:.2f} to {law.high:.2f}); do not rely on the sizes recommended: add seeds, episodes or budgets"
+    )
+    return [Warned(Code.SIZE_UNKNOWN, text)]
 
 
 def bend_warning(target: str, log_flops: np.ndarray, cost: np.ndarray) -> list[Warned]:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from planted_game import gone
 
 from benchmarks import impala_sides
 from benchmarks.bench import Options
@@ -27,6 +28,18 @@ for _ in range(30_000):
 """
 
 
+def state(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def wait_until(true):
+    """Wait for what is known to come about."""
+    until = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def test_the_policies_cost_about_the_same():
     """The peer's: two convolutional stacks, two layers of 512 and an LSTM of 512 over 23 actions, counted by hand."""
     convolutions = 2 * 9 * (32 * 16 + 3 * 16 * 16 + 16 * 8)
@@ -45,25 +58,21 @@ def test_a_tree_is_held_still_as_a_whole(tmp_path):
     """A process that starts another, which writes for a minute."""
     file = tmp_path / "dots"
     code = COUNTING.replace("sys.argv[3]", repr(str(file)))
-    top = subprocess.Popen([sys.executable, "-c", code, "above", code])
-    until = time.monotonic() + 60
-    while not file.exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    (writer,) = below(top.pid)
-    hold(top.pid)
-    states = {Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in (top.pid, writer)}
-    assert states == {"T"}
-    size = file.stat().st_size
-    time.sleep(0.2)
-    assert file.stat().st_size == size
-    go_on(top.pid)
-    while file.stat().st_size == size:
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    end(top.pid)
-    top.wait()
-    assert below(top.pid) == []
+    with subprocess.Popen([sys.executable, "-c", code, "above", code]) as top:
+        try:
+            wait_until(file.exists)
+            pids = [top.pid, *below(top.pid)]
+            assert len(pids) == 2
+            hold(top.pid)
+            wait_until(lambda: {state(pid) for pid in pids} == {"T"})
+            size = file.stat().st_size
+            time.sleep(0.2)
+            assert file.stat().st_size == size
+            go_on(top.pid)
+            wait_until(lambda: file.stat().st_size > size)
+        finally:
+            end(top.pid)
+    assert all(gone(pid) for pid in pids)
 
 
 def test_each_shape_has_its_rows_and_nothing_is_left(monkeypatch):

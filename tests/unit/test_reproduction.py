@@ -63,7 +63,7 @@ def test_ours_stands_beside_what_was_published(done: list[Reproduction]) -> None
     assert late.boot_low is not None
     nothing = rows[1e13, "dev_loss", "samples", "argmin"]
     assert (nothing.exponent, nothing.difference, nothing.published) == (None, None, 0.5)
-    assert len(rows) == 14 + 2
+    assert len(rows) == 18 + 2
     assert all(row.published is None for row in done[1].compared)
 
 
