@@ -198,4 +198,4 @@ def test_the_record_of_a_run_is_readable(recall, tmp_path):
     train_bc(recall.uri, tmp_path, config((20,)))
     record = json.loads((tmp_path / "run.json").read_text())
     assert TrainConfig.model_validate(record["config"]) == config((20,))
-    assert record["corpus"] == {"uri": recall.uri, "digest": recall.digest, "game": "recall"}
+    assert record["source"]["corpus"] == {"uri": recall.uri, "digest": recall.digest, "game": "recall"}
