@@ -65,7 +65,7 @@ def test_every_episode_is_played_to_its_own_end(processes):
 )
 def test_a_failing_worker_says_why(kind, error, text):
     with Workers(planted({41: kind}), 2, slots=2, max_steps=20) as workers:
-        workers.begin([Task(0, 40), Task(1, 41)])
+        workers.begin({0: Task(0, 40), 1: Task(1, 41)})
         with pytest.raises(error, match=text):
             workers.step()
         pids = workers.pids
@@ -80,7 +80,7 @@ from playscale.rollout.workers import Workers
 from playscale.rollout.child import ChildError
 from playscale.rollout.episode import Task
 workers = Workers(planted(), 2, slots=2, max_steps=20)
-workers.begin([Task(0, 0), Task(1, 1)])
+workers.begin({0: Task(0, 0), 1: Task(1, 1)})
 print(*workers.pids, flush=True)
 time.sleep(60)
 """
