@@ -27,7 +27,7 @@ SPEC = {
     "evaluate": {"episodes": 4, "max_steps": 60},
     "forecast": [1e9],
 }
-ALL = {"method": ["bc", "impala", "kickstart"], "seeds": [0, 1]}
+ALL = {"method": ["bc", "impala", "kickstart"], "seeds": [7]}  # several seeds: tests/unit/test_methods.py
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_the_taught_start_from_the_best_clone_and_count_its_compute(methods):
     best = min(clones, key=lambda point: point.dev_loss)
     planned = json.loads((methods / "plan.json").read_text())["runs"]
     taught = {name: run["rl"]["teacher"] for name, run in planned.items() if run["method"] == "kickstart"}
-    assert len(taught) == 2
+    assert len(taught) == 1
     assert {Path(teacher) for teacher in taught.values()} == {methods / "train" / best.run / "checkpoints" / "4e+08"}
     for point in points:
         if point.method != "bc":
@@ -85,7 +85,6 @@ def test_each_method_has_laws_of_its_own_and_the_report_shows_them_side_by_side(
     assert "bc" in fitted["methods"]
     for method, one in fitted["methods"].items():
         assert {point["method"] for point in one["points"]} == {method}
-        assert all(row["cells"] == 2 and row["points"] == 4 for row in one["repeats"].values())  # two seeds each
     page = (methods / "report.html").read_text()
     assert all(f'id="{method}-figures"' in page for method in fitted["methods"])
     assert 'id="methods_against_flops_total"' in page
