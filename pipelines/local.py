@@ -9,7 +9,7 @@ from kfp import local
 from pipelines.study import study
 from pipelines.warm import warm
 from playscale.lifeline import follow
-from playscale.steps import SUPERVISOR
+from playscale.steps import PROGRESS, SUPERVISOR
 
 
 def main(spec: str, out: str, tracking_uri: str) -> None:
@@ -17,7 +17,8 @@ def main(spec: str, out: str, tracking_uri: str) -> None:
     if supervisor := os.environ.get(SUPERVISOR):
         follow(int(supervisor))
     with warm():
-        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(Path(out) / "kfp"))
+        folder = Path(progress).parent if (progress := os.environ.get(PROGRESS)) else Path(out)
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "kfp"))
         study(spec=Path(spec).read_text(), out=out, tracking_uri=tracking_uri)
 
 

@@ -16,40 +16,42 @@ from rich.live import Live
 from rich.table import Table
 
 from playscale.console import fit_tables, points_table, show
+from playscale.place import is_s3
 from playscale.points import read_points
 from playscale.progress import TaskProgress, read_progress
-from playscale.steps import REFERENCES, SUPERVISOR, default_tracking_uri
-from playscale.storage import read_json, write_json
+from playscale.steps import PROGRESS, REFERENCES, SUPERVISOR, default_tracking_uri
+from playscale.storage import local_path, read_json, write_json
 from playscale.study import StudySpec, read_spec
 from playscale.study_time import StudyTime
+from playscale.workspace import workspace
 
 LINE_SECONDS = 15.0
 AT_ONCE = 2  # tasks that kfp.local runs side by side
 MEASURABLE = 0.05  # of a task, before which its speed says little
 
 
-def run_study(spec_path: Path, out: Path | None, tracking_uri: str | None) -> None:
+def run_study(spec_path: Path, out: str | None, tracking_uri: str | None) -> None:
     """Run the study pipeline through kfp.local and print its outcome.
 
+    With `out` in S3, the log, the lock and the tasks' progress still lie in out/NAME.
     ValueError: a bad spec, a directory in use, or bad input found by a step. RuntimeError: a step failed.
     A rerun in the same directory goes on where the last one stopped.
     """
     spec = read_spec(spec_path)
-    place = (out or Path("out") / spec.name).resolve()
+    usual = Path("out") / spec.name
+    place = (usual if out is None or is_s3(out) else local_path(out)).resolve()
+    uri = out if out is not None and is_s3(out) else str(place)
+    tracking = tracking_uri or default_tracking_uri(uri)
     place.mkdir(parents=True, exist_ok=True)
-    tracking = tracking_uri or default_tracking_uri(place)
     started = time.time()
-    show(
-        f"study {spec.name}: {len(spec.runs())} training runs, {len(spec.budgets + spec.held_out)} budgets, in {place}"
-    )
+    show(f"study {spec.name}: {len(spec.runs())} training runs, {len(spec.budgets + spec.held_out)} budgets, in {uri}")
     with _locked(place), (place / "pipeline.log").open("a") as log:
         for stale in (place / "progress").glob("*.json"):
             stale.unlink()
         threads = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
-        environment = (
-            {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"} | os.environ | {SUPERVISOR: str(os.getpid())}
-        )
-        command = [sys.executable, "-m", "pipelines.local", str(spec_path.resolve()), str(place), tracking]
+        own = {SUPERVISOR: str(os.getpid()), PROGRESS: str(place / "progress")}
+        environment = {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"} | os.environ | own
+        command = [sys.executable, "-m", "pipelines.local", str(spec_path.resolve()), uri, tracking]
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
         )
@@ -59,7 +61,9 @@ def run_study(spec_path: Path, out: Path | None, tracking_uri: str | None) -> No
             process.kill()
             process.wait()
     _check(process.returncode, place)
-    _summary(place, tracking, started)
+    with workspace(uri, "points.csv", "fit.json", store=False) as results:
+        show(points_table(read_points(results / "points.csv")), *fit_tables(read_json(results / "fit.json")))
+    _summary(place, uri, tracking, started)
 
 
 @contextmanager
@@ -151,9 +155,8 @@ def _check(returncode: int, place: Path) -> None:
         raise RuntimeError(f"the pipeline ended with code {returncode}; its log is {place / 'pipeline.log'}")
 
 
-def _summary(place: Path, tracking: str, started: float) -> None:
-    """Points, laws, forecast against truth, where the time went (also in OUT/seconds.json), and where to look next."""
-    show(points_table(read_points(place / "points.csv")), *fit_tables(read_json(place / "fit.json")))
+def _summary(place: Path, uri: str, tracking: str, started: float) -> None:
+    """Where the time went (also in seconds.json), and where to look next."""
     times = Table(title="Wall time", title_justify="left", header_style="bold")
     times.add_column("step")
     times.add_column("seconds", justify="right")
@@ -166,7 +169,9 @@ def _summary(place: Path, tracking: str, started: float) -> None:
     parts = ", ".join(f"{part} {seconds:.0f}" for part, seconds in spent.parts.items())
     show(times, f"seconds of tasks: {parts}; overhead {100 * spent.overhead:.1f} %")
     show(
-        f"report:  {place / 'report.html'}",
-        f"MLflow:  mlflow ui --backend-store-uri {tracking}",
-        f"points:  {place / 'points.csv'}",
+        f"report:  {uri}/report.html",
+        f"MLflow:  mlflow ui --backend-store-uri {tracking}"
+        if tracking.startswith("sqlite:")
+        else f"MLflow:  {tracking}",
+        f"points:  {uri}/points.csv",
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from playscale.storage import atomic_file
+from playscale.workspace import fetched
 
 TEXT_COLUMNS = ("game", "method", "run", "size", "split")
 COUNT_COLUMNS = ("seed", "params", "samples", "episodes")
@@ -107,8 +108,8 @@ def _standard_error(row: Mapping[str, Any]) -> float | None:
 
 
 def read_points(path: str | Path) -> list[Point]:
-    """Read a points CSV. ValueError, one line with file, line and column, for what is not a table of points."""
-    path = Path(path)
+    """Read a points CSV, here or in S3. ValueError, one line with file, line and column, for what is no such table."""
+    path = fetched(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:

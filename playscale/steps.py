@@ -3,6 +3,7 @@
     OUT/games  OUT/corpus  OUT/plan.json  OUT/train/<run>/  OUT/evaluate/<run>/  OUT/points.csv  OUT/fit.json
     OUT/figures/  OUT/report.html  OUT/progress/<task>.json  OUT/mlflow.db (unless there is a tracking server)
 
+OUT may be s3://BUCKET/PREFIX: each step then works in a directory of its own (workspace.py) with what it needs of it.
 Every function takes and returns plain text, as a pipeline passes it, and can be run again: what is done is not redone.
 """
 
@@ -16,24 +17,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from playscale.lifeline import follow
+from playscale.place import is_s3
 from playscale.progress import ProgressFile, reporting
-from playscale.storage import local_path, read_json, write_json
+from playscale.storage import read_json, write_json
 from playscale.study import Source, StudySpec, parse_spec
+from playscale.workspace import NOTHING, workspace
 
 if TYPE_CHECKING:
     from playscale.tracking.mlflow_tracker import MlflowExperiment
 
 SUPERVISOR = "PLAYSCALE_SUPERVISOR"  # the process whose end ends the study's steps
+PROGRESS = "PLAYSCALE_PROGRESS"  # where steps say how far they are; default: OUT/progress
 REFERENCES = "references"
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """A study and where it happens."""
+    """A study and where it happens: `uri` is OUT as it was given, `out` where it lies on this machine."""
 
     spec: StudySpec
+    uri: str
     out: Path
     tracking_uri: str
+
+    def at(self, *parts: str) -> str:
+        """Where something of the study lies, for other steps."""
+        return "/".join((self.uri.rstrip("/"), *parts))
 
     def planned(self) -> dict[str, Any]:
         """What the plan step wrote."""
@@ -48,41 +57,49 @@ class Workplace:
         return MlflowExperiment(self.spec.name, self.tracking_uri, artifacts=artifacts)
 
 
-def default_tracking_uri(out: Path) -> str:
-    """MLFLOW_TRACKING_URI, else an SQLite file in the study's directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(out / 'mlflow.db').resolve()}"
+def default_tracking_uri(out: str | Path) -> str:
+    """MLFLOW_TRACKING_URI, else an SQLite file in the study's directory. ValueError: there can be none in S3."""
+    if given := os.environ.get("MLFLOW_TRACKING_URI"):
+        return given
+    if is_s3(out):
+        raise ValueError(f"{out}: a study in S3 needs an MLflow server: set MLFLOW_TRACKING_URI or give --tracking-uri")
+    return f"sqlite:///{(Path(out) / 'mlflow.db').resolve()}"
 
 
 @contextmanager
-def _step(task: str, spec: str, out: str, tracking_uri: str = "") -> Iterator[tuple[Workplace, ProgressFile]]:
+def _step(
+    task: str, spec: str, out: str, tracking_uri: str | None, *wanted: str
+) -> Iterator[tuple[Workplace, ProgressFile]]:
+    """A step of the study; what it needs of an OUT in S3, by patterns. tracking_uri: None where nothing is tracked."""
     if supervisor := os.environ.get(SUPERVISOR):
         follow(int(supervisor))
-    place = local_path(out)
-    with reporting(place / "progress", task) as progress:
-        yield Workplace(parse_spec(spec), place, tracking_uri or default_tracking_uri(place)), progress
+    with workspace(out, *wanted) as place:
+        told = Path(os.environ.get(PROGRESS) or place / "progress")
+        with reporting(told, task) as progress:
+            tracking = "" if tracking_uri is None else tracking_uri or default_tracking_uri(out)
+            yield Workplace(parse_spec(spec), out, place, tracking), progress
 
 
 def collect(spec: str, out: str) -> str:
     """Let the expert play, if the study asks for it. Returns the directory of recordings, "" where there is none."""
     from playscale.rollout.collect import collect as collect_games
 
-    with _step("collect", spec, out) as (work, progress):
+    with _step("collect", spec, out, None, "games/*") as (work, progress):
         given = work.spec.source or Source.model_construct()
         source = given.collect
         if source is None:
             return given.games or ""
-        games = work.out / "games"
         with progress.spent("play"):
             collect_games(
                 work.spec.game,
                 source.games,
-                games,
+                work.out / "games",
                 seed=source.seed,
                 workers=os.cpu_count() or 1,
                 max_steps=source.max_steps,
                 progress=progress,
             )
-        return str(games)
+        return work.at("games")
 
 
 def prepare(spec: str, games: str, out: str) -> str:
@@ -90,13 +107,13 @@ def prepare(spec: str, games: str, out: str) -> str:
     from playscale.corpus.corpus import Corpus
     from playscale.corpus.prepare import prepare as prepare_corpus
 
-    with _step("prepare", spec, out) as (work, progress):
+    with _step("prepare", spec, out, None, NOTHING) as (work, progress):
         if work.spec.source is None:
             return ""
         if work.spec.source.corpus:
             return str(Corpus.open(work.spec.source.corpus).uri)
         with progress.spent("decode"):
-            return str(prepare_corpus(games, work.out / "corpus", game=work.spec.game, progress=progress).uri)
+            return str(prepare_corpus(games, work.at("corpus"), game=work.spec.game, progress=progress).uri)
 
 
 def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[str] | None = None) -> list[str]:
@@ -113,13 +130,13 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
     from playscale.training.plan import choose_teachers, plan_grid
 
     if trained is not None:
-        with _step("plan-taught", spec, out, tracking_uri) as (work, progress):
+        with _step("plan-taught", spec, out, tracking_uri, "plan.json", "train/*/points.csv") as (work, progress):
             planned = work.planned()
-            taught = choose_teachers(planned["runs"], work.out / "train")
+            taught = choose_teachers(planned["runs"], work.out / "train", work.at("train"))
             write_json(work.out / "plan.json", planned)
             progress(f"{len(taught)} runs have a teacher", 1.0)
             return [*taught, REFERENCES]
-    with _step("plan", spec, out, tracking_uri) as (work, progress):
+    with _step("plan", spec, out, tracking_uri, NOTHING) as (work, progress):
         with progress.spent("plan"):
             games = Corpus.open(corpus) if corpus else None
             grid = plan_grid(work.spec.game, work.spec.runs(), games)
@@ -139,7 +156,7 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
     from playscale.tracked import train_tracked
     from playscale.training.config import TrainConfig
 
-    with _step(f"train-{run}", spec, out, tracking_uri) as (work, progress):
+    with _step(f"train-{run}", spec, out, tracking_uri, "plan.json", f"train/{run}/*") as (work, progress):
         planned = work.planned()
         config = TrainConfig.model_validate(planned["runs"][run])
         folder = work.out / "train" / run
@@ -150,7 +167,7 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
             experiment, run, planned["corpus"], folder, config, progress, progress.spent, played=work.spec.played
         )
         progress.move(_seconds_of_saves(folder) - saved, "train", "saves")
-        return str(folder / "checkpoints")
+        return work.at("train", run, "checkpoints")
 
 
 def _seconds_of_saves(folder: Path) -> float:
@@ -167,13 +184,15 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
     from playscale.rollout.evaluate import evaluate as play
     from playscale.tracked import log_evaluations
 
-    with _step(f"evaluate-{run}", spec, out, tracking_uri) as (work, progress):
+    needs = ("plan.json", f"train/{run}/checkpoints/*", f"evaluate/{run}/*")
+    with _step(f"evaluate-{run}", spec, out, tracking_uri, *needs) as (work, progress):
         folder = work.out / "evaluate" / run
         asked = work.spec.evaluate
         if run == REFERENCES:
             _references(work, folder, progress)
-            return str(folder)
-        budgets = sorted(local_path(checkpoints).iterdir(), key=lambda path: float(path.name))
+            return work.at("evaluate", run)
+        assert checkpoints == work.at("train", run, "checkpoints")
+        budgets = sorted((work.out / "train" / run / "checkpoints").iterdir(), key=lambda path: float(path.name))
         evaluations = play(
             budgets,
             asked.episodes,
@@ -190,7 +209,7 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
         with progress.spent("tracking"):
             log_evaluations(work.experiment(), evaluations, folder)
         progress(f"mean return {evaluations[-1].return_mean:.1f} at the largest budget", 1.0)
-        return str(folder)
+        return work.at("evaluate", run)
 
 
 def _references(work: Workplace, folder: Path, progress: ProgressFile) -> None:
@@ -223,10 +242,11 @@ def _references(work: Workplace, folder: Path, progress: ProgressFile) -> None:
 
 
 class Fitted(NamedTuple):
-    """What the last step leaves: single figures for a metrics page, and the report."""
+    """What the last step leaves: single figures for a metrics page, the report (HTML) and where it lies."""
 
     metrics: dict[str, float]
-    report: Path
+    page: str
+    report: str
 
 
 def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
@@ -239,7 +259,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
     from playscale.scaling.methods import fits_of
     from playscale.study_report import best_replays, fit_study, headline, study_details, title
 
-    with _step("fit", spec, out, tracking_uri) as (work, progress):
+    with _step("fit", spec, out, tracking_uri, "plan.json", "evaluate/*", "train/*/curve.csv") as (work, progress):
         with progress.spent("tracking"):
             experiment = work.experiment()
             points = experiment.points()
@@ -276,4 +296,4 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
             run.finish()
         laws = sum(len(one["power_laws"]) for one in fits_of(result).values())
         progress(f"{len(points)} points, {laws} laws", 1.0)
-        return Fitted(metrics, report)
+        return Fitted(metrics, report.read_text(encoding="utf-8"), work.at("report.html"))

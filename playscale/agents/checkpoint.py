@@ -19,6 +19,7 @@ from torch import Tensor
 
 from playscale.agents.policy import Policy, PolicyConfig, build_policy
 from playscale.storage import atomic_dir, read_json, write_json
+from playscale.workspace import fetched
 
 SCHEMA = 1
 JSON, WEIGHTS, EXTRA = "checkpoint.json", "policy.safetensors", "extra.safetensors"
@@ -65,10 +66,13 @@ def save_checkpoint(
         )
 
 
-def load_checkpoint(path: Path, expect_game: str | None = None) -> Checkpoint:
-    """ValueError, one line, when `path` is no checkpoint, is damaged, of another schema, or not of `expect_game`."""
-    path = Path(path)
-    if not (path / JSON).is_file():
+def load_checkpoint(path: str | Path, expect_game: str | None = None) -> Checkpoint:
+    """ValueError, one line, when `path` is no checkpoint, is damaged, of another schema, or not of `expect_game`.
+
+    It may lie in S3, and is then copied (workspace.fetched).
+    """
+    path = fetched(path)
+    if not is_checkpoint(path):
         raise ValueError(f"{path}: not a checkpoint (it has no {JSON})")
     record = read_json(path / JSON)
     if not isinstance(record, dict) or "schema" not in record:
@@ -85,8 +89,13 @@ def load_checkpoint(path: Path, expect_game: str | None = None) -> Checkpoint:
     return Checkpoint(path, config, meta, digests)
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether there is one, as far as its files go: of one that was on its way to S3 or from it the JSON is missing."""
+    return (path / JSON).is_file()
+
+
 def load_policy(
-    path: Path, device: torch.device | str = "cpu", expect_game: str | None = None
+    path: str | Path, device: torch.device | str = "cpu", expect_game: str | None = None
 ) -> tuple[Policy, Checkpoint]:
     """The policy on `device`, in eval mode, and its checkpoint. ValueError as load_checkpoint's, or for bad weights."""
     checkpoint = load_checkpoint(path, expect_game)

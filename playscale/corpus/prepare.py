@@ -20,6 +20,7 @@ from playscale.corpus.writer import SHARD, SHARD_BYTES, ShardWriter, leave
 from playscale.games.game import Game, Recording, Rejected, get_game
 from playscale.place import Place, is_s3, open_place
 from playscale.storage import atomic_dir, local_path
+from playscale.workspace import fetched
 
 Progress = Callable[[str, float], None]
 
@@ -46,7 +47,8 @@ def prepare(
     reasons (`Corpus.rejected`). `out` appears whole or not at all; when it is already the corpus of these
     recordings and settings, it is returned as it is.
 
-    `out` may be s3://BUCKET/PREFIX: each shard is uploaded when it is full, the manifest last.
+    `out` may be s3://BUCKET/PREFIX: each shard is uploaded when it is full, the manifest last. Recordings in S3 are
+    copied before they are decoded.
 
     ValueError: no such source, no recording or no readable one in it, `out` is something else, a nonsense
     setting. OSError: `out` cannot be written.
@@ -56,7 +58,8 @@ def prepare(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     played, place = get_game(game), open_place(out)
-    recordings, rejected = played.find_recordings(local_path(source))
+    folder = fetched(source)
+    recordings, rejected = played.find_recordings(folder)
     _require(recordings, rejected, source)
     fingerprint = _fingerprint(played.name, recordings, dev_fraction)
     if _occupied(out, place):
@@ -64,7 +67,7 @@ def prepare(
     report = progress or _silent
     with _aside(out) as (aside, finished):
         sections = _decode(played, recordings, aside, workers or len(os.sched_getaffinity(0)), report)
-        games, shards, damaged = _merge(recordings, sections, ShardWriter(aside, finished), local_path(source))
+        games, shards, damaged = _merge(recordings, sections, ShardWriter(aside, finished), folder)
         rejected = sorted(rejected + damaged, key=lambda r: r.path)
         _require(games, rejected, source)
         manifest = Manifest(
@@ -74,7 +77,7 @@ def prepare(
             shards=shards,
             games=_split(games, dev_fraction),
             rejected=tuple(rejected),
-            source=str(local_path(source).resolve()),
+            source=str(source) if is_s3(source) else str(local_path(source).resolve()),
             fingerprint=fingerprint,
         )
         write_manifest(aside, manifest)

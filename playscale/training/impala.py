@@ -48,17 +48,17 @@ REPORTS = 200
 class Mentor:
     """A teacher's checkpoint. `training_flops`: what it took to train, 0 where its checkpoint does not say."""
 
-    path: Path
+    uri: str
     digest: str
     policy: Policy
     training_flops: float
 
     @classmethod
-    def load(cls, path: Path, game: Game) -> Mentor:
+    def load(cls, uri: str, game: Game) -> Mentor:
         """Limited to the actions of `game`. ValueError: no checkpoint, damaged, or of a game that lacks them."""
-        policy, checkpoint = load_policy(path)
+        policy, checkpoint = load_policy(uri)
         point = checkpoint.meta.get("point") or {}
-        return cls(path, checkpoint.digests[WEIGHTS], restrict(policy, game), float(point.get("flops") or 0))
+        return cls(uri, checkpoint.digests[WEIGHTS], restrict(policy, game), float(point.get("flops") or 0))
 
     @cached_property
     def forward_flops(self) -> int:
@@ -85,7 +85,7 @@ def train_impala(
         device = group.device(resolve_device(config.device))
         if device.type == "cpu":
             keep_freed_memory()
-        mentor = Mentor.load(Path(asked.teacher), game) if asked.teacher else None
+        mentor = Mentor.load(asked.teacher, game) if asked.teacher else None
         run = _run(Path(out), config, game, mentor)
         return train_run(
             run,
@@ -105,12 +105,12 @@ def _run(out: Path, config: TrainConfig, game: Game, mentor: Mentor | None) -> R
     source: dict[str, Any] = {"game": {"uri": game.name, "digest": game.name}}
     start: Callable[[torch.device], Policy] = lambda device: build_policy(policy, device)  # noqa: E731
     if mentor is not None:
-        source["teacher"] = {"uri": str(mentor.path), "digest": mentor.digest}
+        source["teacher"] = {"uri": mentor.uri, "digest": mentor.digest}
         if config.rl.start == "teacher":
             pupil = restrict(mentor.policy, game, value_head=True)
             if pupil.config.size != config.size or pupil.config.core != config.core:
                 raise ValueError(
-                    f"{mentor.path}: a teacher of size {pupil.config.size} ({pupil.config.core}); a run that starts "
+                    f"{mentor.uri}: a teacher of size {pupil.config.size} ({pupil.config.core}); a run that starts "
                     f"from it has that size and core, not {config.size} ({config.core}); or start from scratch"
                 )
             policy = pupil.config

@@ -112,7 +112,7 @@ def trained_policy(size: str, core: str, rl: Reinforcement | None, clones_game: 
         return replace(config_for_size(task, size, core), value_head=True)
     if rl.teacher == OWN_CLONE:
         return restrict_config(config_for_size(get_game(clones_game), size, core), task, value_head=True)
-    teacher = load_checkpoint(Path(rl.teacher)).config
+    teacher = load_checkpoint(rl.teacher).config
     if (teacher.size, teacher.core) != (size, core):
         raise ValueError(
             f"{rl.teacher}: a teacher of size {teacher.size} ({teacher.core}), not {size} ({core}): a run that starts "
@@ -121,21 +121,21 @@ def trained_policy(size: str, core: str, rl: Reinforcement | None, clones_game: 
     return restrict_config(teacher, task, value_head=True)
 
 
-def choose_teachers(runs: Mapping[str, dict[str, Any]], trained: Path) -> list[str]:
+def choose_teachers(runs: Mapping[str, dict[str, Any]], trained: Path, uri: str) -> list[str]:
     """Give each planned run (JSON, changed in place) that its study's own clone teaches the checkpoint of that clone.
 
     That is, of the clones of its size and at the largest budget they came to, the one with the lowest dev loss.
-    `trained`: where the runs' directories are. Returns the names of these runs.
+    `trained`: where the runs' directories are; `uri`: where others find them. Returns the names of these runs.
     """
     clones = [
-        (point, trained / name)
+        (point, name)
         for name, run in runs.items()
         if run["method"] == "bc"
         for point in read_points(trained / name / "points.csv")
     ]
     taught = [name for name, run in runs.items() if run["rl"] and run["rl"]["teacher"] == OWN_CLONE]
     for name in taught:
-        own = [(point, folder) for point, folder in clones if point.size == runs[name]["size"]]
-        point, folder = min(own, key=lambda clone: (-clone[0].flops, clone[0].dev_loss))
-        runs[name]["rl"]["teacher"] = str(folder / "checkpoints" / budget_name(point.flops))
+        own = [(point, clone) for point, clone in clones if point.size == runs[name]["size"]]
+        point, clone = min(own, key=lambda one: (-one[0].flops, one[0].dev_loss))
+        runs[name]["rl"]["teacher"] = f"{uri}/{clone}/checkpoints/{budget_name(point.flops)}"
     return taught

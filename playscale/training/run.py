@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from playscale.agents.checkpoint import load_checkpoint, load_policy, save_checkpoint
+from playscale.agents.checkpoint import is_checkpoint, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.flops import params, training_flops_per_sample
 from playscale.agents.policy import Policy, PolicyConfig
 from playscale.points import COLUMNS, Point, from_row, write_points
@@ -123,7 +123,7 @@ class Run:
         points = {}
         for cell in self.cells:
             path = self.checkpoint(cell.budget)
-            if not path.is_dir():
+            if not is_checkpoint(path):
                 continue
             point = from_row(load_checkpoint(path).meta["point"])
             split = self.config.split(cell.budget)

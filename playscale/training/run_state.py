@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from playscale.agents.checkpoint import load_checkpoint, load_policy, save_checkpoint
+from playscale.agents.checkpoint import is_checkpoint, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.policy import Policy
 from playscale.training.meter import Meter
 from playscale.training.optimizer import make_optimizer, optimizer_from_tensors, optimizer_to_tensors
@@ -57,7 +57,7 @@ def save_state(folder: Path, state: RunState) -> None:
     }
     path = folder / f"{state.step:09d}"
     # Another save of the same step is of the same state: to replace it would leave a moment without a whole one.
-    if not path.is_dir():
+    if not is_checkpoint(path):
         save_checkpoint(path, state.policy, meta, {name: value.contiguous() for name, value in extra.items()})
     for other in folder.iterdir():
         if other != path:
@@ -66,7 +66,8 @@ def save_state(folder: Path, state: RunState) -> None:
 
 def latest(folder: Path) -> Path | None:
     """The newest save below `folder`, None when there is none."""
-    saves = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+    there = folder.iterdir() if folder.is_dir() else ()
+    saves = [path for path in there if path.name.isdigit() and is_checkpoint(path)]
     return max(saves, default=None, key=lambda path: int(path.name))
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from playscale.verbs.options import Out, Workers, cores
+from playscale.workspace import workspace
 
 
 def collect(
@@ -26,14 +27,14 @@ def collect(
     from playscale.console import progress
     from playscale.rollout.collect import collect as run
 
-    with progress("collect") as report:
-        run(game, games, out, seed=seed, workers=workers or cores(), max_steps=max_steps, progress=report)
+    with progress("collect") as report, workspace(out) as folder:
+        run(game, games, folder, seed=seed, workers=workers or cores(), max_steps=max_steps, progress=report)
     typer.echo(f"{games} games of {game} in {out}")
 
 
 def prepare(
-    source: Annotated[str, typer.Argument(help="A directory of recordings in NLD-AA layout.")],
-    out: Annotated[str, typer.Option(help="Directory, or s3://BUCKET/PREFIX, to write.")],
+    source: Annotated[str, typer.Argument(help="A directory of recordings in NLD-AA layout, here or in S3.")],
+    out: Out,
     game: Annotated[str, typer.Option(help="The game that was recorded.")] = "nethack",
     workers: Workers = None,
 ) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from playscale.verbs.options import Device, Experiment, Out, Tracking, Workers, cores, open_experiment
+from playscale.workspace import fetched, workspace
 
 
 def evaluate(
-    checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoint directories.")],
+    checkpoints: Annotated[list[str], typer.Argument(help="Checkpoint directories, here or in S3.")],
     out: Out,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes for each checkpoint, seeds SEED ... SEED+N-1.")] = 100,
     max_steps: Annotated[int, typer.Option(min=1, help="An episode is cut after this many actions.")] = 100_000,
@@ -47,11 +47,11 @@ def evaluate(
     game = get_game(game).name if game else None
     expert = [expert_reference(Corpus.open(corpus), game)] if corpus else []
     workers = workers or cores()
-    with progress("evaluate") as report:
+    with progress("evaluate") as report, workspace(out) as folder:
         evaluations = run(
-            checkpoints,
+            [fetched(checkpoint) for checkpoint in checkpoints],
             episodes,
-            out,
+            folder,
             max_steps=max_steps,
             workers=workers,
             seed=seed,
@@ -62,8 +62,8 @@ def evaluate(
         )
         played = get_game(evaluations[0].game)
         random = evaluate_random(
-            played, episodes, out, max_steps=max_steps, workers=workers, seed=seed, progress=report
+            played, episodes, folder, max_steps=max_steps, workers=workers, seed=seed, progress=report
         )
-    if experiment:
-        log_evaluations(open_experiment(experiment, tracking_uri), evaluations, out)
+        if experiment:
+            log_evaluations(open_experiment(experiment, tracking_uri), evaluations, folder)
     show(evaluations_table([evaluation.reference() for evaluation in (*evaluations, random)] + expert))

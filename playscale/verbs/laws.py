@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from playscale.verbs.options import Out, Tracking, numbers, open_experiment
+from playscale.workspace import NOTHING, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def fit(
-    points: Annotated[str, typer.Argument(help="A points CSV, or mlflow:EXPERIMENT.")],
+    points: Annotated[str, typer.Argument(help="A points CSV, here or in S3, or mlflow:EXPERIMENT.")],
     out: Out,
     forecast: Annotated[str, typer.Option(help="Budgets to forecast for, in FLOPs, comma-separated.")] = "",
     forecast_at: Annotated[list[str] | None, typer.Option(help="params=N,samples=D; may be given again.")] = None,
@@ -70,12 +71,13 @@ def fit(
         )
 
     result = fit_methods(table, fit_one)
-    out.mkdir(parents=True, exist_ok=True)
-    result.write(out / "fit.json")
-    write_figures(out / "figures", result.to_dict(), table, ())
-    write_report(out / "report.html", result.to_dict(), table, title=f"Scaling laws of {name}")
+    with workspace(out, NOTHING) as folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        result.write(folder / "fit.json")
+        write_figures(folder / "figures", result.to_dict(), table, ())
+        write_report(folder / "report.html", result.to_dict(), table, title=f"Scaling laws of {name}")
     show(*fit_tables(result.to_dict()))
-    typer.echo(f"report: {out / 'report.html'}")
+    typer.echo(f"report: {out.rstrip('/')}/report.html")
 
 
 def reproduce(

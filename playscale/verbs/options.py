@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from playscale.tracking.mlflow_tracker import MlflowExperiment
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
-Out = Annotated[Path, typer.Option(help="Directory to write.")]
+Out = Annotated[str, typer.Option(help="Directory, or s3://BUCKET/PREFIX, to write.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Tracking = Annotated[str | None, typer.Option(help=f"MLflow server or sqlite:/// file (default: ${TRACKING_URI}).")]

@@ -18,7 +18,7 @@ class Runner(StrEnum):
 
 def study_run(
     spec: Annotated[Path, typer.Argument(help="The study's spec, YAML; see studies/.")],
-    out: Annotated[Path | None, typer.Option(help="Directory of the study (default: out/NAME).")] = None,
+    out: Annotated[str | None, typer.Option(help="Directory, or s3://BUCKET/PREFIX (default: out/NAME).")] = None,
     runner: Annotated[Runner, typer.Option(help="How kfp.local runs the components.")] = Runner.subprocess,
     tracking_uri: Tracking = None,
 ) -> None:

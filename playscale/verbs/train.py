@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from playscale.place import is_s3
+from playscale.storage import local_path
 from playscale.training.reinforcement import Reinforcement
 from playscale.verbs.options import (
     Core,
@@ -20,6 +21,7 @@ from playscale.verbs.options import (
     numbers,
     open_experiment,
 )
+from playscale.workspace import workspace
 
 if TYPE_CHECKING:
     from playscale.training.config import TrainConfig
@@ -109,7 +111,7 @@ def train_impala(
         int | None, typer.Option(min=1, help="Instead of budgets: interactions with the game, as one budget.")
     ] = None,
     teacher: Annotated[
-        Path | None, typer.Option(help="Checkpoint of a teacher, such as a cloned agent's: a kickstarted run.")
+        str | None, typer.Option(help="Checkpoint of a teacher, such as a cloned agent's: a kickstarted run.")
     ] = None,
     start: Annotated[Start, typer.Option(help="Whose weights a kickstarted run begins with.")] = Start.teacher,
     teacher_cost: Annotated[float, typer.Option(help="Of diverging from the teacher, at first.")] = RL.teacher_cost,
@@ -164,7 +166,7 @@ def train_impala(
         reward_scale=reward_scale.value,
         reward_clip=reward_clip or None,
         optimizer=optimizer.value,
-        teacher=str(teacher.absolute()) if teacher else None,
+        teacher=_absolute(teacher) if teacher else None,
         start=start.value,
         teacher_cost=teacher_cost,
         teacher_half_life=teacher_half_life,
@@ -192,7 +194,7 @@ def _of_teacher(rl: Reinforcement, size: str | None, core: Core | None) -> dict[
     if rl.teacher and rl.start == "teacher" and None in asked.values():
         from playscale.agents.checkpoint import load_checkpoint
 
-        policy = load_checkpoint(Path(rl.teacher)).config
+        policy = load_checkpoint(rl.teacher).config
         found = {"size": policy.size, "core": policy.core}
     values = {name: asked[name] or found[name] for name in asked}
     if values["size"] is None:
@@ -208,23 +210,28 @@ def _budget(steps: int, values: dict[str, Any]) -> float:
     return float(steps) * training_flops_per_sample(trained_policy(values["size"], values["core"], values["rl"]))
 
 
-def _train(
-    out: Path, config: TrainConfig, corpus: str | None, experiment: str | None, tracking_uri: str | None
-) -> None:
+def _absolute(uri: str) -> str:
+    return uri if is_s3(uri) else str(local_path(uri).absolute())
+
+
+def _train(out: str, config: TrainConfig, corpus: str | None, experiment: str | None, tracking_uri: str | None) -> None:
     """Train and show the points. Of several processes under torchrun, one tells and tracks."""
     from playscale.console import points_table, progress, show
     from playscale.training.group import first_process
     from playscale.training.method import train
 
     if not first_process():
-        train(out, config, corpus)
+        if is_s3(out) and config.cooldown:
+            raise ValueError("cooldown: processes that share it need an --out that all of them see, not one in S3")
+        with workspace(out, store=False) as folder:  # to see where the run goes on from
+            train(folder, config, corpus)
         return
-    with progress("train") as report:
+    with progress("train") as report, workspace(out) as folder:
         if experiment:
             from playscale.tracked import train_tracked
 
             logged = open_experiment(experiment, tracking_uri)
-            points = train_tracked(logged, config.run_name, corpus, out, config, report)
+            points = train_tracked(logged, config.run_name, corpus, folder, config, report)
         else:
-            points = train(out, config, corpus, progress=report)
+            points = train(folder, config, corpus, progress=report)
     show(points_table(points))

@@ -96,7 +96,7 @@ def test_the_teacher_is_the_clone_of_the_size_with_the_lowest_dev_loss_at_the_la
         planned[name] = {"method": "bc", "size": size, "rl": None}
     planned["taught"] = {"method": "kickstart", "size": "10k", "rl": {"teacher": "bc"}}
     planned["by another"] = {"method": "kickstart", "size": "10k", "rl": {"teacher": "elsewhere"}}
-    assert choose_teachers(planned, tmp_path) == ["taught"]
+    assert choose_teachers(planned, tmp_path, str(tmp_path)) == ["taught"]
     assert planned["taught"]["rl"]["teacher"] == str(tmp_path / "bc-10k-s1" / "checkpoints" / "1e+10")
     assert planned["by another"]["rl"]["teacher"] == "elsewhere"
 

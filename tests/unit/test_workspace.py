@@ -1,0 +1,190 @@
+"""Work on a directory in S3: a real server, with faults between; what is torn is never taken for whole."""
+
+import json
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+from faulty_proxy import FAULTS, faulty
+
+from playscale import workspace as module
+from playscale.bucket import PART, Bucket
+from playscale.workspace import Mirror, fetched, workspace
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "EVERY", 0.1)
+    monkeypatch.setattr(module, "PATIENCE", 5.0)
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv(module.SCRATCH, str(tmp_path / "scratch"))
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def put(folder, name, data):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def test_what_is_there_is_fetched_and_what_changes_is_stored(s3, tmp_path):
+    put(s3, "study/plan.json", b"{}")
+    put(s3, "study/train/a/points.csv", b"a")
+    put(s3, "study/train/ab/points.csv", b"ab")
+    put(s3, "study/other", b"other")
+    with workspace("s3://bucket/study", "plan.json", "train/a/*") as folder:
+        assert contents(folder) == {"plan.json": b"{}", "train/a/points.csv": b"a"}
+        put(folder, "train/a/new/checkpoint.json", b"[]")
+        put(folder, "train/a/.aside", b"no")
+        put(folder, "train/.b.partial/file", b"no")
+        (folder / "plan.json").unlink()
+        deadline = time.time() + 20
+        while not (s3 / "study/train/a/new/checkpoint.json").exists() or (s3 / "study/plan.json").exists():
+            assert time.time() < deadline, "stored while the work goes on"
+            time.sleep(0.05)
+        put(folder, "train/a/points.csv", b"at the end")
+    assert not folder.exists()
+    assert contents(s3) == {
+        "study/train/a/points.csv": b"at the end",
+        "study/train/a/new/checkpoint.json": b"[]",
+        "study/train/ab/points.csv": b"ab",
+        "study/other": b"other",
+    }
+
+
+def test_a_local_directory_is_worked_in_as_it_is(tmp_path):
+    with workspace(str(tmp_path / "here"), "only/*") as folder:
+        assert folder == tmp_path / "here"
+    assert fetched(tmp_path) == tmp_path
+
+
+def test_what_was_done_before_an_exception_is_stored(s3):
+    def work():
+        with workspace("s3://bucket/broken") as folder:
+            put(folder, "half.csv", b"1,2")
+            raise RuntimeError("planted")
+
+    with pytest.raises(RuntimeError, match="planted"):
+        work()
+    assert contents(s3) == {"broken/half.csv": b"1,2"}
+
+
+def test_copies_are_made_once_and_a_missing_one_is_named(s3):
+    put(s3, "runs/one/checkpoint.json", b"{}")
+    put(s3, "runs/one/deep/file", b"1")
+    put(s3, "runs/one-more", b"2")
+    there = fetched("s3://bucket/runs/one")
+    assert there.name == "one"
+    assert contents(there) == {"checkpoint.json": b"{}", "deep/file": b"1"}
+    assert fetched("s3://bucket/runs/one") == there
+    assert fetched("s3://bucket/runs/one-more").read_bytes() == b"2"
+    with pytest.raises(ValueError, match="s3://bucket/runs/none: there is nothing there"):
+        fetched("s3://bucket/runs/none")
+
+
+def test_a_directory_is_not_there_before_its_data_is_and_goes_before_it(s3, tmp_path, monkeypatch):
+    """Every state of the bucket on the way is one in which JSON has the data it speaks of."""
+    seen = []
+
+    def recorded(act):
+        def run(self, *arguments):
+            act(self, *arguments)
+            seen.append(set(contents(s3)))
+
+        return run
+
+    monkeypatch.setattr(Bucket, "store", recorded(Bucket.store))
+    monkeypatch.setattr(Bucket, "remove", recorded(Bucket.remove))
+    mirror = Mirror(Bucket("s3://bucket/order"), tmp_path / "work")
+    for name in ("resume/1", "resume/2", "checkpoints/1"):
+        for file in ("checkpoint.json", "policy.safetensors", "extra.safetensors"):
+            put(mirror.folder, f"{name}/{file}", name.encode())
+        mirror.store()
+        if name == "resume/2":
+            for file in (mirror.folder / "resume/1").iterdir():
+                file.unlink()
+            mirror.store()
+    assert len(seen) == 12
+    for names in seen:
+        for name in names:
+            if name.endswith("checkpoint.json"):
+                assert {name.replace("checkpoint.json", f) for f in ("policy.safetensors", "extra.safetensors")} < names
+    assert any("order/resume/2/checkpoint.json" in names for names in seen)
+
+
+def test_large_files_go_in_parts_and_come_back_whole(s3, tmp_path):
+    data = np.random.default_rng(0).bytes(2 * PART + 12345)
+    put(tmp_path, "large", data)
+    bucket = Bucket("s3://bucket/large")
+    bucket.store(tmp_path / "large", "file")
+    bucket.fetch("file", tmp_path / "back")
+    assert (s3 / "large/file").read_bytes() == (tmp_path / "back").read_bytes() == data
+
+
+def test_nothing_is_lost_to_a_faulty_network(s3, s3_root, tmp_path, monkeypatch, capsys):
+    """A directory that changes all the time, through a proxy that harms every fourth request."""
+    rng, expected = np.random.default_rng(1), {}
+    with faulty(s3_root[1], share=0.25, tolerated=2) as (endpoint, proxy):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        for turn in range(3):
+            with workspace("s3://bucket/storm") as folder:
+                assert contents(folder) == expected
+                for number in range(20):
+                    put(folder, f"{turn}/{number}.bin", rng.bytes(int(rng.integers(1, 100_000))))
+                    put(folder, f"{turn}/{number}.json", json.dumps({"turn": turn, "number": number}).encode())
+                put(folder, f"large-{turn}", rng.bytes(PART + 1000))
+                if turn:
+                    for file in (folder / str(turn - 1)).iterdir():
+                        file.unlink()
+                expected = contents(folder)
+    there = {name.removeprefix("storm/"): data for name, data in contents(s3).items()}
+    assert there == expected
+    assert set(proxy.injected) == set(FAULTS)
+    with capsys.disabled():
+        print(f"\nS3: {proxy.requests} requests, faults {dict(proxy.injected)}, {len(expected)} files, lost 0")
+
+
+def test_an_outage_is_waited_out_while_work_goes_on(s3, s3_root, monkeypatch, caplog):
+    monkeypatch.setattr("playscale.bucket.ATTEMPTS", 1)
+    with faulty(s3_root[1], share=0.0) as (endpoint, proxy):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with workspace("s3://bucket/outage") as folder:
+            proxy.share, proxy.tolerated, proxy.kinds = 1.0, 10**9, ("refused", "busy")
+            threading.Timer(3.0, lambda: setattr(proxy, "share", 0.0)).start()
+            for number in range(10):
+                put(folder, str(number), os.urandom(1000))
+                time.sleep(0.1)
+            expected = contents(folder)
+    assert {name.removeprefix("outage/"): data for name, data in contents(s3).items()} == expected
+    assert sum(proxy.injected.values()) > 3
+    assert any("trying again" in line for line in caplog.messages)
+
+
+def test_an_s3_that_stays_away_is_one_clear_line(s3, s3_root, monkeypatch):
+    monkeypatch.setattr("playscale.bucket.ATTEMPTS", 1)
+    monkeypatch.setattr(module, "PATIENCE", 0.5)
+
+    def work(proxy):
+        with workspace("s3://bucket/away") as folder:
+            proxy.share, proxy.tolerated, proxy.kinds = 1.0, 10**9, ("refused",)
+            put(folder, "file", b"data")
+
+    with faulty(s3_root[1], share=0.0) as (endpoint, proxy):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(OSError, match="s3://bucket/away/file: "):
+            work(proxy)
+
+
+def test_an_object_that_is_not_what_was_stored_is_refused(s3, tmp_path):
+    put(tmp_path, "file", b"what was stored")
+    bucket = Bucket("s3://bucket/damaged")
+    bucket.store(tmp_path / "file", "file")
+    (s3 / "damaged/file").write_bytes(b"what was Stored")
+    with pytest.raises(OSError, match="s3://bucket/damaged/file: 5 times, what came was not what was stored"):
+        bucket.fetch("file", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
