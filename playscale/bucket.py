@@ -40,11 +40,11 @@ class Sums:
 
     def agree(self, head: Mapping[str, Any]) -> bool:
         """With what the server says of an object: its size, its SHA-256 if it is ours, its ETag if that is an MD5."""
-        known, etag = head["Metadata"].get("sha256"), head["ETag"].strip('"')
+        known, etag = head.get("Metadata", {}).get("sha256"), head["ETag"].strip('"')
         encrypted = "kms" in head.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in head
         others_parts = known is None and "-" in etag  # of whatever size
         return (
-            head["ContentLength"] == self.size
+            head.get("ContentLength", self.size) == self.size
             and known in {None, self.sha256}
             and (encrypted or others_parts or etag in self.etags)
         )
@@ -122,9 +122,9 @@ class Bucket:
             with self._errors(name):
                 if data is None:
                     self._client.upload_file(str(file), *where.values(), ExtraArgs=meta, Config=self._parts)
+                    stored = self._client.head_object(**where)
                 else:
-                    self._client.put_object(**where, **meta, Body=data)
-                stored = self._client.head_object(**where)
+                    stored = self._client.put_object(**where, **meta, Body=data)
             if sums.agree(stored):
                 return
         raise OSError(f"{self.where(name)}: {ATTEMPTS} times, what arrived was not what was sent")
@@ -185,6 +185,8 @@ class Bucket:
             yield
         except ClientError as error:
             code, text = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+                raise OSError(f"{self.where(name)}: {code}: {text}") from error
             missing = code in {"NoSuchKey", "NoSuchBucket", "404"}
             raise ValueError(f"{self.where(name)}: {'missing' if missing else 'refused'} ({code}: {text})") from error
         except (BotoCoreError, Boto3Error) as error:

@@ -9,7 +9,8 @@ import threading
 import time
 from pathlib import Path
 
-# what lies in the folder is what the server shows, at once, and the other way round
+DIRECT = ("--vfs-cache-mode=off",)  # what is written lies in the folder at once
+# And what is put into the folder is seen at once; but requests that come side by side wait for one another for ever.
 UNCACHED = ("--vfs-cache-mode=writes", "--vfs-write-back=0s", "--dir-cache-time=0s")
 ACCESS, SECRET = "PLAYSCALETESTACCESS0", "playscale-test-secret"
 
@@ -21,14 +22,14 @@ def free_port():
 
 
 @contextlib.contextmanager
-def serve(root):
+def serve(root, caching=DIRECT):
     """An S3 endpoint whose buckets are the folders of `root`."""
     port = free_port()
     beside = Path(sys.executable).parent / "rclone"
     rclone = str(beside) if beside.exists() else shutil.which("rclone")
     arguments = ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{ACCESS},{SECRET}", "--config", "/dev/null"]
     with subprocess.Popen(
-        [rclone, "serve", "s3", *arguments, *UNCACHED, f"--cache-dir={root}.cache", str(root)],
+        [rclone, "serve", "s3", *arguments, *caching, f"--cache-dir={root}.cache", str(root)],
         stderr=subprocess.DEVNULL,
     ) as process:
         try:

@@ -30,13 +30,13 @@ def s3_root(tmp_path_factory):
     """An S3 server; the folder that holds its buckets, of which there is one, and its endpoint."""
     root = tmp_path_factory.mktemp("s3")
     (root / "bucket").mkdir()
-    with s3_server.serve(root) as endpoint:
+    with s3_server.serve(root, s3_server.UNCACHED) as endpoint:
         yield root, endpoint
 
 
 @pytest.fixture
 def s3(s3_root, tmp_path, monkeypatch):
-    """The folder behind s3://bucket, empty; boto3 finds the server, and fetched sections go below tmp_path."""
+    """The folder behind s3://bucket; boto3 finds the server, and fetched sections go below tmp_path."""
     root, endpoint = s3_root
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.ACCESS)

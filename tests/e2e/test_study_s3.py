@@ -1,0 +1,103 @@
+"""A study whose directory is in S3: a real server behind a network with faults, killed half-way and run again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import s3_server
+import toy_game
+import yaml
+from faulty_proxy import faulty
+
+from playscale.agents.checkpoint import load_checkpoint
+from playscale.points import read_points
+from playscale.storage import read_json
+
+TESTS = Path(__file__).parents[1]
+SPEC = {
+    "name": "far",
+    "game": "recall",
+    "method": ["bc", "kickstart"],
+    "sizes": ["10k"],
+    "seeds": [7],
+    "budgets": [2e8, 4e8],
+    "training": {"batch": 8, "unroll": 8, "save_seconds": 0.2},
+    "rl": {"teacher": "bc", "max_steps": 60, "actors": 1, "discount": 0.9},
+    "evaluate": {"episodes": 4, "max_steps": 60},
+}
+
+
+def start(folder, environment, log):
+    command = [sys.executable, "-m", "playscale.cli", "study", "run", "far.yaml", "--out", "s3://bucket/far"]
+    tracking = ["--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
+    return subprocess.Popen([*command, *tracking], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory):
+    """The bucket's folder after the study, the folder it was run from, and what the network did to it."""
+    folder, root = tmp_path_factory.mktemp("study"), tmp_path_factory.mktemp("s3")
+    for path in (root / "bucket", folder / "scratch"):
+        path.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "from playscale.games.game import GAMES\nGAMES['recall'] = 'toy_game:Recall'\n"
+    )
+    toy_game.record_games(root / "bucket" / "games", 16)
+    (folder / "far.yaml").write_text(yaml.safe_dump(SPEC | {"source": {"games": "s3://bucket/games"}}))
+    with (
+        s3_server.serve(root) as real,
+        faulty(real, share=0.05) as (endpoint, proxy),
+        (folder / "log").open("w+") as log,
+    ):
+        environment = os.environ | {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": s3_server.ACCESS,
+            "AWS_SECRET_ACCESS_KEY": s3_server.SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "PLAYSCALE_SCRATCH": str(folder / "scratch"),
+            "PYTHONPATH": os.pathsep.join([str(folder), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        }
+        process = start(folder, environment, log)
+        deadline = time.time() + 240
+        while not list((root / "bucket/far/train").glob("*/checkpoints/*/checkpoint.json")):
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.time() < deadline, "no checkpoint came to S3"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        code = start(folder, environment, log).wait(timeout=400)
+        said = (folder / "log").read_text() + "".join(path.read_text() for path in folder.glob("out/far/*.log"))
+        assert code == 0, said[-4000:]
+    return root / "bucket" / "far", folder, proxy
+
+
+def test_everything_of_the_study_is_in_s3_and_nothing_is_half(far):
+    out, _, _ = far
+    points = read_points(out / "points.csv")
+    assert {(p.method, p.flops) for p in points} == {(m, b) for m in SPEC["method"] for b in SPEC["budgets"]}
+    assert all(p.return_mean is not None for p in points)
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert {"plan.json", "fit.json", "report.html", "corpus/corpus.json"} <= names
+    assert not [name for name in names if "partial" in name or "/." in name]
+    checkpoints = [path.parent for path in out.rglob("checkpoint.json")]
+    assert len(checkpoints) >= len(points)
+    assert all(load_checkpoint(path).weights for path in checkpoints)  # their SHA-256 are right
+
+
+def test_the_taught_find_their_teacher_in_s3(far):
+    out, _, _ = far
+    runs = read_json(out / "plan.json")["runs"]
+    teachers = [run["rl"]["teacher"] for run in runs.values() if run["method"] == "kickstart"]
+    assert teachers
+    assert all(teacher.startswith("s3://bucket/far/train/") for teacher in teachers)
+
+
+def test_the_network_did_its_worst(far, capsys):
+    _, _, proxy = far
+    assert sum(proxy.injected.values()) > 10
+    with capsys.disabled():
+        print(f"\nstudy in S3: {proxy.requests} requests, faults {dict(proxy.injected)}, points lost 0")
