@@ -40,9 +40,10 @@ class Sums:
 
     def agree(self, head: Mapping[str, Any]) -> bool:
         """With what the server says of an object: its size, its SHA-256 if it is ours, its ETag if that is an MD5."""
-        known, etag = head.get("Metadata", {}).get("sha256"), head["ETag"].strip('"')
+        kept = {name.lower(): value for name, value in head.get("Metadata", {}).items()}  # some servers write Sha256
+        known, etag = kept.get("sha256"), head["ETag"].strip('"')
         encrypted = "kms" in head.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in head
-        others_parts = known is None and "-" in etag  # of whatever size
+        others_parts = "-" in etag and etag.rpartition("-")[2] != self.etags[1].rpartition("-")[2]
         return (
             head.get("ContentLength", self.size) == self.size
             and known in {None, self.sha256}

@@ -11,7 +11,7 @@ import s3_server
 from faulty_proxy import FAULTS, faulty
 
 from playscale import workspace as module
-from playscale.bucket import PART, Bucket
+from playscale.bucket import PART, Bucket, Sums
 from playscale.workspace import Mirror, fetched, workspace
 
 
@@ -192,11 +192,39 @@ def test_an_s3_that_stays_away_is_one_clear_line(s3, s3_root, monkeypatch):
             work(proxy)
 
 
-def test_an_object_that_is_not_what_was_stored_is_refused(s3, tmp_path):
+def test_what_is_damaged_every_time_is_refused(s3, s3_root, tmp_path, monkeypatch):
     put(tmp_path, "file", b"what was stored")
     bucket = Bucket("s3://bucket/damaged")
     bucket.store(tmp_path / "file", "file")
-    (s3 / "damaged/file").write_bytes(b"what was Stored")
-    with pytest.raises(OSError, match="s3://bucket/damaged/file: 5 times, what came was not what was stored"):
-        bucket.fetch("file", tmp_path / "back")
+    with faulty(s3_root[1], share=1.0, kinds=("corrupted",), tolerated=10**9) as (endpoint, proxy):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        bucket = Bucket("s3://bucket/damaged")
+        with pytest.raises(OSError, match="s3://bucket/damaged/file: 5 times, what came was not what was stored"):
+            bucket.fetch("file", tmp_path / "back")
+        with pytest.raises(OSError, match="s3://bucket/damaged/file: 5 times, what arrived was not what was sent"):
+            bucket.store(tmp_path / "file", "file")
+    assert proxy.injected["corrupted"] == 10
     assert not (tmp_path / "back").exists()
+
+
+def test_whatever_sums_a_server_gives_are_compared(tmp_path):
+    """ETags that are no MD5 of ours say nothing; an SHA-256 of ours always does."""
+    with (tmp_path / "file").open("w+b") as file:
+        file.write(b"x" * (PART + 1))
+        file.seek(0)
+        sums = Sums.of(file)
+    whole, parts = sums.etags
+    size = {"ContentLength": PART + 1}
+    other = "0" * 32
+    assert parts.endswith("-2")
+    for head, agrees in (
+        (size | {"ETag": f'"{whole}"'}, True),
+        (size | {"ETag": f'"{parts}"'}, True),
+        (size | {"ETag": f'"{other}"'}, False),
+        (size | {"ETag": f'"{other}-7"'}, True),
+        (size | {"ETag": f'"{other}-7"', "Metadata": {"Sha256": other}}, False),
+        (size | {"ETag": f'"{other}"', "ServerSideEncryption": "aws:kms"}, True),
+        (size | {"ETag": f'"{other}"', "ServerSideEncryption": "aws:kms", "Metadata": {"sha256": other}}, False),
+        ({"ContentLength": 5, "ETag": f'"{whole}"'}, False),
+    ):
+        assert sums.agree(head) == agrees, head
