@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 RL = Reinforcement()
 Seed = Annotated[int, typer.Option(help="Of the initial weights, and of the order of games.")]
 Rate = Annotated[float | None, typer.Option(help="Default: by model size.")]
+Cooldown = Annotated[float, typer.Option(help="Share of each budget spent on a linear cooldown branch.")]
 AutoPrecision = Annotated[Precision, typer.Option(help="auto: bf16 on CUDA, else fp32.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile what precedes the core (for a GPU).")]
 
@@ -58,8 +59,9 @@ def train_bc(
     batch: Annotated[int | None, typer.Option(min=1, help="Games side by side in a batch. Default: by size.")] = None,
     unroll: Annotated[int | None, typer.Option(min=1, help="Transitions of each in a batch. Default: by size.")] = None,
     learning_rate: Rate = None,
-    cooldown: Annotated[float, typer.Option(help="Share of each budget spent on a linear cooldown branch.")] = 0.0,
-    precision: AutoPrecision = Precision.auto,
+    cooldown: Cooldown = 0.0,
+    precision: Cooldown = Annotated[float, typer.Option(help="Share of each budget spent on a linear cooldown branch.")]
+AutoPrecision = Precision.auto,
     compile_: Compile = False,
     dev_samples: Annotated[int, typer.Option(min=1, help="Transitions that dev loss is taken on.")] = 8192,
     device: Device = "auto",
@@ -135,8 +137,10 @@ def train_impala(
     actors: Annotated[int | None, typer.Option(min=1, help="Actor processes. Default: by cores.")] = None,
     workers: Workers = None,
     core: Annotated[Core | None, typer.Option(help="The recurrent core. Default: lstm, or the teacher's.")] = None,
+    cooldown: Cooldown = 0.0,
     seed: Seed = 0,
-    precision: AutoPrecision = Precision.auto,
+    precision: Cooldown = Annotated[float, typer.Option(help="Share of each budget spent on a linear cooldown branch.")]
+AutoPrecision = Precision.auto,
     compile_: Compile = False,
     device: Device = "auto",
     experiment: Experiment = None,
@@ -179,6 +183,7 @@ def train_impala(
         "batch": batch,
         "unroll": unroll,
         "learning_rate": learning_rate,
+        "cooldown": cooldown,
         "precision": precision.value,
         "compile": compile_,
         "device": device,
