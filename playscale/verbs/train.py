@@ -60,8 +60,7 @@ def train_bc(
     unroll: Annotated[int | None, typer.Option(min=1, help="Transitions of each in a batch. Default: by size.")] = None,
     learning_rate: Rate = None,
     cooldown: Cooldown = 0.0,
-    precision: Cooldown = Annotated[float, typer.Option(help="Share of each budget spent on a linear cooldown branch.")]
-AutoPrecision = Precision.auto,
+    precision: AutoPrecision = Precision.auto,
     compile_: Compile = False,
     dev_samples: Annotated[int, typer.Option(min=1, help="Transitions that dev loss is taken on.")] = 8192,
     device: Device = "auto",
@@ -139,8 +138,7 @@ def train_impala(
     core: Annotated[Core | None, typer.Option(help="The recurrent core. Default: lstm, or the teacher's.")] = None,
     cooldown: Cooldown = 0.0,
     seed: Seed = 0,
-    precision: Cooldown = Annotated[float, typer.Option(help="Share of each budget spent on a linear cooldown branch.")]
-AutoPrecision = Precision.auto,
+    precision: AutoPrecision = Precision.auto,
     compile_: Compile = False,
     device: Device = "auto",
     experiment: Experiment = None,
