@@ -9,9 +9,9 @@ import threading
 import time
 from pathlib import Path
 
-DIRECT = ("--vfs-cache-mode=off",)  # what is written lies in the folder at once
-# And what is put into the folder is seen at once; but requests that come side by side wait for one another for ever.
-UNCACHED = ("--vfs-cache-mode=writes", "--vfs-write-back=0s", "--dir-cache-time=0s")
+# What lies in the folder is what the server shows, at once, and the other way round. (With 0s in place of 1ms it takes
+# a whole core, and requests that come side by side may wait for one another for ever.)
+UNCACHED = ("--vfs-cache-mode=off", "--dir-cache-time=1ms")
 ACCESS, SECRET = "PLAYSCALETESTACCESS0", "playscale-test-secret"
 
 
@@ -22,14 +22,14 @@ def free_port():
 
 
 @contextlib.contextmanager
-def serve(root, caching=DIRECT):
+def serve(root):
     """An S3 endpoint whose buckets are the folders of `root`."""
     port = free_port()
     beside = Path(sys.executable).parent / "rclone"
     rclone = str(beside) if beside.exists() else shutil.which("rclone")
     arguments = ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{ACCESS},{SECRET}", "--config", "/dev/null"]
     with subprocess.Popen(
-        [rclone, "serve", "s3", *arguments, *caching, f"--cache-dir={root}.cache", str(root)],
+        [rclone, "serve", "s3", *arguments, *UNCACHED, str(root)],
         stderr=subprocess.DEVNULL,
     ) as process:
         try:

@@ -30,7 +30,7 @@ def s3_root(tmp_path_factory):
     """An S3 server; the folder that holds its buckets, of which there is one, and its endpoint."""
     root = tmp_path_factory.mktemp("s3")
     (root / "bucket").mkdir()
-    with s3_server.serve(root, s3_server.UNCACHED) as endpoint:
+    with s3_server.serve(root) as endpoint:
         yield root, endpoint
 
 

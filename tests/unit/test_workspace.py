@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 import pytest
-import s3_server
 from faulty_proxy import FAULTS, faulty
 
 from playscale import workspace as module
@@ -21,15 +20,6 @@ def _quick(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "PATIENCE", 5.0)
     (tmp_path / "scratch").mkdir()
     monkeypatch.setenv(module.SCRATCH, str(tmp_path / "scratch"))
-
-
-@pytest.fixture(scope="module")
-def s3_root(tmp_path_factory):
-    """A server that takes requests side by side; what lies there is put there through it."""
-    root = tmp_path_factory.mktemp("s3")
-    (root / "bucket").mkdir()
-    with s3_server.serve(root) as endpoint:
-        yield root, endpoint
 
 
 def contents(folder):
