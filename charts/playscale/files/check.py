@@ -1,4 +1,4 @@
-"""What `helm test` runs: a run with an artifact goes into MLflow and comes out again; a stranger's Host header does not."""
+"""What `helm test` runs: a run with an artifact goes into MLflow and comes out again; a stranger's Host is refused."""
 
 import os
 import tempfile
@@ -32,4 +32,4 @@ except urllib.error.HTTPError as error:
         raise
 else:
     raise SystemExit("a request with a stranger's Host header was answered: check mlflow.allowedHosts")
-print(f"logged run {run.info.run_id} and read it back, artifact included")  # noqa: T201
+print(f"logged run {run.info.run_id} and read it back, artifact included")
