@@ -6,7 +6,7 @@ import json
 import helm_python
 import pytest
 import yaml
-from rendered import CHART, GIVEN, argument, containers, example, find, merged, names, pods, render, texts
+from rendered import CHART, GIVEN, argument, containers, example, find, merged, names, pods, render
 
 STEPS = ["collect", "prepare", "plan", "train", "evaluate", "fit"]
 EXTERNAL = {
@@ -42,7 +42,9 @@ def test_hosts_that_get_an_answer():
 
 def test_hosts_and_origins_of_the_ingress():
     values = merged(GIVEN, {"ingress": {"enabled": True, "hosts": ["m.example"], "tlsSecret": "t"}})
-    values = merged(values, {"mlflow": {"allowedHosts": ["proxy.example:*"], "allowedOrigins": ["http://other.example"]}})
+    values = merged(
+        values, {"mlflow": {"allowedHosts": ["proxy.example:*"], "allowedOrigins": ["http://other.example"]}}
+    )
     server = mlflow(values)
     assert argument(server, "allowed-hosts").split(",")[-2:] == ["m.example", "proxy.example:*"]
     assert argument(server, "cors-allowed-origins") == "http://other.example,https://m.example"
@@ -461,5 +463,4 @@ def test_two_releases_share_no_name_but_the_settings():
 
 
 def test_the_chart_renders_under_a_long_name():
-    text = texts(GIVEN, name="a" * 53)
-    assert all(len(d["metadata"]["name"]) <= 63 for t in text.values() for d in yaml.safe_load_all(t) if isinstance(d, dict))
+    assert all(len(document["metadata"]["name"]) <= 63 for document in render(GIVEN, name="a" * 53))
