@@ -437,12 +437,19 @@ def test_rules_and_dashboard_are_the_files():
 
 
 def test_upload_compiles_for_this_image_and_runs_after_install():
-    values = merged(GIVEN, {"pipeline": {"upload": {"enabled": True, "compileArgs": ["--more"]}}})
+    upload = {"enabled": True, "pods": {"train": {"gpus": 1}, "settings": "not-this"}}
+    values = merged(GIVEN, {"pipeline": {"upload": upload, "secretName": "keys"}, "imagePullSecrets": ["pull"]})
     job = find(render(values), "Job", "playscale-upload")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "post-install,post-upgrade"
     compiling, uploading = containers(pods(render(values))["playscale-upload"])
     assert argument(compiling, "image") == uploading["image"]
-    assert compiling["command"][-1] == "--more"
+    assert argument(compiling, "pods") == "/settings/pods.yaml"
+    assert yaml.safe_load(find(render(values), "ConfigMap", "playscale-upload")["data"]["pods.yaml"]) == {
+        "train": {"gpus": 1},
+        "settings": "playscale-settings",
+        "credentials": "keys",
+        "image_pull_secrets": ["pull"],
+    }
     assert uploading["command"][1:4] == ["-m", "pipelines.upload", "/tmp/compiled/study.yaml"]  # noqa: S108
 
 
