@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,13 @@ def texts(values: Document, **options: Any) -> dict[str, str]:
 
 
 def render(values: Document, **options: Any) -> list[Document]:
-    return list(_documents(texts(values, **options)))
+    """The rendered documents. They are kept, and shared by all who ask for the same: leave them as they are."""
+    return _render(json.dumps(values), json.dumps(options))
+
+
+@cache
+def _render(values: str, options: str) -> list[Document]:
+    return list(_documents(texts(json.loads(values), **json.loads(options))))
 
 
 def _documents(rendered: dict[str, str]) -> Iterator[Document]:
