@@ -1,0 +1,159 @@
+{{- define "playscale.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* The prefix of all names: the release, and the chart where the release is not called after it. 50 leave room for suffixes. */}}
+{{- define "playscale.fullname" -}}
+{{- $name := include "playscale.name" . -}}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- .Values.fullnameOverride | default $full | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Called with (list $ component). */}}
+{{- define "playscale.selector" -}}
+{{- $root := first . -}}
+app.kubernetes.io/name: {{ include "playscale.name" $root }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ last . }}
+{{- end -}}
+
+{{- define "playscale.labels" -}}
+{{- $root := first . -}}
+{{ include "playscale.selector" . }}
+app.kubernetes.io/part-of: playscale
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "playscale.image" -}}
+{{- $image := .Values.image -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ $image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- define "playscale.pullSecrets" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "playscale.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "playscale.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "playscale.pipelineNamespace" -}}
+{{- .Values.pipeline.namespace | default .Release.Namespace -}}
+{{- end -}}
+
+{{/* The steps whose pods run in pipelines, as their label app.kubernetes.io/component says. */}}
+{{- define "playscale.steps" -}}
+[collect, prepare, plan, train, evaluate, fit]
+{{- end -}}
+
+{{- define "playscale.mlflow.name" -}}
+{{- include "playscale.fullname" . }}-mlflow
+{{- end -}}
+
+{{- define "playscale.mlflow.host" -}}
+{{- include "playscale.mlflow.name" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
+{{- end -}}
+
+{{/* The Host headers that get an answer. MLflow compares the whole header, port and all. */}}
+{{- define "playscale.mlflow.hosts" -}}
+{{- $name := include "playscale.mlflow.name" . -}}
+{{- $space := .Release.Namespace -}}
+{{- $port := .Values.mlflow.port -}}
+{{- $hosts := list -}}
+{{- range list $name (printf "%s.%s" $name $space) (printf "%s.%s.svc" $name $space) (include "playscale.mlflow.host" .) -}}
+{{- $hosts = concat $hosts (list . (printf "%s:%v" . $port)) -}}
+{{- end -}}
+{{- $hosts = concat $hosts (list "localhost" "localhost:*" "127.0.0.1" "127.0.0.1:*" (printf "$(POD_IP):%v" $port)) -}}
+{{- if .Values.ingress.enabled -}}
+{{- $hosts = concat $hosts .Values.ingress.hosts -}}
+{{- end -}}
+{{- concat $hosts .Values.mlflow.allowedHosts | uniq | join "," -}}
+{{- end -}}
+
+{{- define "playscale.mlflow.origins" -}}
+{{- $origins := .Values.mlflow.allowedOrigins -}}
+{{- if .Values.ingress.enabled -}}
+{{- $scheme := ternary "https" "http" (ne .Values.ingress.tlsSecret "") -}}
+{{- range .Values.ingress.hosts -}}
+{{- $origins = append $origins (printf "%s://%s" $scheme .) -}}
+{{- end -}}
+{{- end -}}
+{{- $origins | uniq | join "," -}}
+{{- end -}}
+
+{{- define "playscale.postgres.name" -}}
+{{- include "playscale.fullname" . }}-postgres
+{{- end -}}
+
+{{- define "playscale.postgres.host" -}}
+{{- if .Values.postgres.deploy -}}
+{{ include "playscale.postgres.name" . }}
+{{- else -}}
+{{ required "postgres.host: name the external Postgres, or set postgres.deploy to true for a development one" .Values.postgres.host }}
+{{- end -}}
+{{- end -}}
+
+{{- define "playscale.postgres.secret" -}}
+{{- .Values.postgres.existingSecret | default (include "playscale.postgres.name" .) -}}
+{{- end -}}
+
+{{- define "playscale.postgres.key" -}}
+{{- ternary .Values.postgres.existingSecretKey "password" (ne .Values.postgres.existingSecret "") -}}
+{{- end -}}
+
+{{/* The database without its password, which libpq takes from PGPASSWORD: so it stands in no argument and needs no quoting. */}}
+{{- define "playscale.postgres.uri" -}}
+{{- $postgres := .Values.postgres -}}
+postgresql://{{ $postgres.user }}@{{ include "playscale.postgres.host" . }}:{{ $postgres.port }}/{{ $postgres.database }}?sslmode={{ ternary "disable" $postgres.sslMode $postgres.deploy }}
+{{- end -}}
+
+{{- define "playscale.s3.name" -}}
+{{- include "playscale.fullname" . }}-s3
+{{- end -}}
+
+{{- define "playscale.s3.endpoint" -}}
+{{- if .Values.s3.deploy -}}
+http://{{ include "playscale.s3.name" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}:{{ .Values.s3.port }}
+{{- else -}}
+{{ .Values.s3.endpoint }}
+{{- end -}}
+{{- end -}}
+
+{{- define "playscale.s3.secret" -}}
+{{- .Values.s3.existingSecret | default .Values.pipeline.secretName -}}
+{{- end -}}
+
+{{/* Whether this chart makes the Secret of S3 keys: "true" or "". */}}
+{{- define "playscale.s3.makesSecret" -}}
+{{- if not (or .Values.s3.existingSecret .Values.s3.ambientCredentials) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Changes when a setting or a Secret of this chart does, so that pods are replaced. */}}
+{{- define "playscale.checksum" -}}
+{{- $made := list (include (print .Template.BasePath "/secrets.yaml") .) (include (print .Template.BasePath "/settings.yaml") .) -}}
+{{- $made | join "\n" | sha256sum -}}
+{{- end -}}

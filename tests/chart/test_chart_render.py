@@ -1,0 +1,91 @@
+"""Every example: linted, rendered, and valid in the schemas of three Kubernetes versions."""
+
+import json
+
+import helm_python
+import kubernetes_validate
+import pytest
+import yaml
+from rendered import CHART, EXAMPLES, GIVEN, example, merged, render, texts
+
+VERSIONS = ("1.35", "1.36", "1.37")
+CUSTOM = {"PodMonitor", "PrometheusRule"}  # kinds of the Prometheus operator: Kubernetes has no schema of them
+EVERYTHING = merged(
+    example("production"),
+    {"pipeline": {"upload": {"token": True, "pods": {"every": {"retries": 1}}}}},
+    {"mlflow": {"tolerations": [{"key": "a", "operator": "Exists"}], "nodeSelector": {"a": "b"}, "extraArgs": ["--y"]}},
+    {"networkPolicy": {"mlflowFrom": [{"namespaceSelector": {}}], "pipelineEgress": [{"ports": [{"port": 1}]}]}},
+)
+CASES = {name: example(name) for name in EXAMPLES} | {"least": GIVEN, "everything": EVERYTHING}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lint(case):
+    found = helm_python.lint(CHART, CASES[case], strict=True, kube_version=f"v{VERSIONS[-1]}.0")
+    assert found["errors"] == []
+    assert {message["error"] for message in found["messages"]} <= {"icon is recommended"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("case", CASES)
+def test_every_document_is_valid(case, version):
+    documents = render(CASES[case])
+    known = [document for document in documents if document["kind"] not in CUSTOM]
+    assert len(known) > 10
+    for document in known:
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_a_wrong_document_is_found():
+    document = render(GIVEN)[0]
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(document | {"speck": {}}, VERSIONS[0], strict=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_renders_are_one(case):
+    assert texts(CASES[case]) == texts(CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_notes(case):
+    (notes,) = [text for path, text in texts(CASES[case]).items() if path.endswith("NOTES.txt")]
+    assert "helm -n space test playscale" in notes
+    assert ("no backup" in notes) == ("production" not in case and case != "everything")
+    assert "<no value>" not in notes
+
+
+def test_no_object_is_there_twice():
+    for values in CASES.values():
+        seen = [(d["kind"], d["metadata"]["namespace"], d["metadata"]["name"]) for d in render(values)]
+        assert sorted(set(seen)) == sorted(seen)
+
+
+def _objects(schema, path="values"):
+    """Every schema of an object in a schema, with its path."""
+    if schema.get("type") == "object":
+        yield path, schema
+    for key, inner in (schema.get("properties", {}) | schema.get("$defs", {})).items():
+        yield from _objects(inner, f"{path}.{key}")
+    if isinstance(schema.get("items"), dict):
+        yield from _objects(schema["items"], f"{path}[]")
+
+
+def test_the_schema_knows_every_value_and_refuses_others():
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    open_ones = {path for path, s in _objects(schema) if s.get("additionalProperties", True) is True}
+    kubernetes_own = {"podSelector", "namespaceSelector", "ipBlock", "nodeAffinity", "podAffinity", "podAntiAffinity"}
+    # `pods` is checked by playscale itself, when the Job compiles
+    assert {path.rpartition(".")[2] for path in open_ones} == kubernetes_own | {"global", "pods"}
+
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+
+    def compare(node, value, path):
+        if "properties" not in node:
+            return
+        assert set(node["properties"]) - {"global"} == set(value), path
+        for key, inner in value.items():
+            if isinstance(inner, dict):
+                compare(node["properties"][key], inner, f"{path}.{key}")
+
+    compare(schema, values, "values")
