@@ -2,6 +2,7 @@
 
     OUT/games  OUT/corpus  OUT/plan.json  OUT/train/<run>/  OUT/evaluate/<run>/  OUT/points.csv  OUT/fit.json
     OUT/figures/  OUT/report.html  OUT/progress/<task>.json  OUT/mlflow.db (unless there is a tracking server)
+    OUT/tracking/<run>.spool  what a tracking server has not taken yet
 
 Every function takes and returns plain text, as a pipeline passes it, and can be run again: what is done is not redone.
 """
@@ -12,6 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,12 +21,15 @@ from playscale.lifeline import follow
 from playscale.progress import ProgressFile, reporting
 from playscale.storage import local_path, read_json, write_json
 from playscale.study import Source, StudySpec, parse_spec
+from playscale.tracking.monitor import describe
+from playscale.tracking.prometheus import served
 
 if TYPE_CHECKING:
-    from playscale.tracking.mlflow_tracker import MlflowExperiment
+    from playscale.tracking.logbook import Logbook
 
 SUPERVISOR = "PLAYSCALE_SUPERVISOR"  # the process whose end ends the study's steps
 REFERENCES = "references"
+PER_RUN = ("train", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,17 @@ class Workplace:
         planned: dict[str, Any] = read_json(self.out / "plan.json")
         return planned
 
-    def experiment(self) -> MlflowExperiment:
-        from playscale.tracking.mlflow_tracker import MlflowExperiment
+    @cached_property
+    def logbook(self) -> Logbook:
+        from playscale.tracking.logbook import Logbook
 
         local = self.tracking_uri.startswith("sqlite:")
         artifacts = (self.out / "mlartifacts").resolve().as_uri() if local else None
-        return MlflowExperiment(self.spec.name, self.tracking_uri, artifacts=artifacts)
+        return Logbook(self.spec.name, self.tracking_uri, artifacts, injected=True)
+
+    def spool(self, run: str) -> Path:
+        """Where what is logged of a run waits while the tracking server is down, from one step to the next."""
+        return self.out / "tracking" / f"{run}.spool"
 
 
 def default_tracking_uri(out: Path) -> str:
@@ -58,8 +68,11 @@ def _step(task: str, spec: str, out: str, tracking_uri: str = "") -> Iterator[tu
     if supervisor := os.environ.get(SUPERVISOR):
         follow(int(supervisor))
     place = local_path(out)
-    with reporting(place / "progress", task) as progress:
-        yield Workplace(parse_spec(spec), place, tracking_uri or default_tracking_uri(place)), progress
+    kind, _, run = task.partition("-")
+    with served(task=kind, run=run if kind in PER_RUN else ""), reporting(place / "progress", task) as progress:
+        work = Workplace(parse_spec(spec), place, tracking_uri or default_tracking_uri(place))
+        describe(study=work.spec.name)
+        yield work, progress
 
 
 def collect(spec: str, out: str) -> str:
@@ -127,7 +140,7 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
             baseline = {"corpus": str(games.uri) if games else None, "bigram_dev_loss": bigram}
         write_json(work.out / "plan.json", grid.to_dict() | baseline)
         with progress.spent("tracking"):
-            work.experiment()
+            work.logbook.prepare()
         progress(grid.summary(), 1.0)
         return [name for name, run in grid.runs.items() if not run.taught_by_own_clone]
 
@@ -143,12 +156,11 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
         planned = work.planned()
         config = TrainConfig.model_validate(planned["runs"][run])
         folder = work.out / "train" / run
-        with progress.spent("tracking"):
-            experiment = work.experiment()
         saved = _seconds_of_saves(folder)
-        train_tracked(
-            experiment, run, planned["corpus"], folder, config, progress, progress.spent, played=work.spec.played
-        )
+        with progress.spent("tracking"), work.logbook.open(work.spool(run)) as experiment:
+            train_tracked(
+                experiment, run, planned["corpus"], folder, config, progress, progress.spent, played=work.spec.played
+            )
         progress.move(_seconds_of_saves(folder) - saved, "train", "saves")
         return str(folder / "checkpoints")
 
@@ -187,8 +199,8 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
             progress=progress,
             spent=progress.spent,
         )
-        with progress.spent("tracking"):
-            log_evaluations(work.experiment(), evaluations, folder)
+        with progress.spent("tracking"), work.logbook.open(work.spool(run)) as experiment:
+            log_evaluations(experiment, evaluations, folder)
         progress(f"mean return {evaluations[-1].return_mean:.1f} at the largest budget", 1.0)
         return str(folder)
 
@@ -214,8 +226,7 @@ def _references(work: Workplace, folder: Path, progress: ProgressFile) -> None:
     if corpus := work.planned()["corpus"]:
         references.append(expert_reference(Corpus.open(corpus), work.spec.played))
     write_json(folder / "references.json", [reference._asdict() for reference in references])
-    with progress.spent("tracking"):
-        experiment = work.experiment()
+    with progress.spent("tracking"), work.logbook.open(work.spool(REFERENCES)) as experiment:
         for reference in references:
             run = experiment.start("reference", reference.name)
             run.log_values({k: v for k, v in reference._asdict().items() if k != "name"})
@@ -238,11 +249,12 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
     from playscale.report.report import write_report
     from playscale.scaling.methods import fits_of
     from playscale.study_report import best_replays, fit_study, headline, study_details, title
+    from playscale.tracking.mlflow_tracker import MlflowExperiment
 
     with _step("fit", spec, out, tracking_uri) as (work, progress):
         with progress.spent("tracking"):
-            experiment = work.experiment()
-            points = experiment.points()
+            work.logbook.deliver(sorted(work.out.glob("tracking/*.spool")))
+            points = work.logbook.ask(MlflowExperiment.points)
         if work.spec.played:  # others were played in another task: no axis of theirs is one of these
             points = [point for point in points if point.game == work.spec.played]
         write_points(points, work.out / "points.csv")
@@ -268,7 +280,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
                 curves=curves,
             )
         metrics = headline(result)
-        with progress.spent("tracking"):
+        with progress.spent("tracking"), work.logbook.open(work.spool("fit")) as experiment:
             run = experiment.start("fit", f"fit of {work.spec.name}")
             run.log_values(metrics)
             for path in ("points.csv", "fit.json", "report.html", "figures"):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from playscale.tracking.prometheus import served
 from playscale.training.reinforcement import Reinforcement
 from playscale.verbs.options import (
+    SPOOL,
     Core,
     Device,
     Experiment,
@@ -17,8 +19,8 @@ from playscale.verbs.options import (
     Precision,
     Tracking,
     Workers,
+    logbook,
     numbers,
-    open_experiment,
 )
 
 if TYPE_CHECKING:
@@ -219,12 +221,12 @@ def _train(
     if not first_process():
         train(out, config, corpus)
         return
-    with progress("train") as report:
+    with served(task="train"), progress("train") as report:
         if experiment:
             from playscale.tracked import train_tracked
 
-            logged = open_experiment(experiment, tracking_uri)
-            points = train_tracked(logged, config.run_name, corpus, out, config, report)
+            with logbook(experiment, tracking_uri).open(out / SPOOL) as logged:
+                points = train_tracked(logged, config.run_name, corpus, out, config, report)
         else:
             points = train(out, config, corpus, progress=report)
     show(points_table(points))
