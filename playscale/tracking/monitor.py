@@ -93,6 +93,7 @@ class _Nobody:
 
 _listener: Listener = _Nobody()
 _labels: dict[str, str] = dict.fromkeys(LABELS, "")
+_watched: dict[str, list[Callable[[], float]]] = {}
 
 
 @contextmanager
@@ -127,9 +128,15 @@ def gauge(name: str, value: float, own: str = "") -> None:
 
 @contextmanager
 def watched(name: str, read: Callable[[], float]) -> Iterator[None]:
-    """Inside, a gauge is what `read` says whenever somebody looks; it is asked in another thread. After it, 0."""
+    """Inside, a gauge is what `read` says whenever somebody looks; it is asked in another thread.
+
+    Afterwards it is again what it was before (the dev loss has a queue of its own), and in the end 0.
+    """
+    reads = _watched.setdefault(name, [])
+    reads.append(read)
     _listener.watch(name, read)
     try:
         yield
     finally:
-        _listener.watch(name, float)
+        reads.remove(read)
+        _listener.watch(name, reads[-1] if reads else float)

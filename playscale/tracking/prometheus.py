@@ -49,6 +49,7 @@ class PrometheusListener:
         for metric in self._metrics.values():
             metric.clear()  # what was said under other labels is no longer so
         self.gauge("task_start_timestamp_seconds", self._began, "")
+        self.gauge("task_progress_ratio", 0.0, "")
         for name, known in CATALOGUE.items():
             if known.kind == "counter":
                 for value in known.values or ("",):

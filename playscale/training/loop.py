@@ -101,7 +101,8 @@ def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
                     settle(setting, state)
                 metrics = report(setting, state, learner, stretch, samples / (watch.training - clock))
                 if group.first:
-                    vitals.tell(metrics, samples, group.size)
+                    vitals.add(samples)
+                    vitals.show(metrics, group.size)
                 clock, samples, reported = watch.training, 0, now
             if state.step in setting.dev_steps and not stretch.branch:
                 measure(setting, state)
@@ -109,6 +110,8 @@ def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
                 save(setting, state, stretch.folder)
                 saved = now
     save(setting, state, stretch.folder)
+    if group.first:
+        vitals.add(samples)
 
 
 def settle(setting: Setting, state: RunState) -> None:

@@ -26,44 +26,36 @@ ACTOR_SHARE = "actor_share_"
 
 
 class Vitals:
-    """Of a stretch of a run. Counters grow by what was done since the last `tell`."""
+    """Of a stretch of a run, told by the group's first process for all of it."""
 
     def __init__(self, state: RunState, device: torch.device, flops_per_sample: int) -> None:
         self._state, self._device, self._flops_per_sample = state, device, flops_per_sample
         self._peak = peak_flops(device)
         self._interactions, self._episodes = state.tally.interactions, state.tally.episodes
-        self._restarts = 0.0
 
-    def tell(self, metrics: Mapping[str, float], samples: int, devices: int) -> None:
-        """`samples` since the last time, by so many devices together."""
+    def add(self, samples: int) -> None:
+        """So many samples were trained on since this was last said."""
         count("samples", samples)
         count("model_flops", self._flops_per_sample * samples)
+        for part, seconds in self._state.watch.untold().items():
+            count("training_seconds", seconds, part)
+        tally = self._state.tally
+        count("environment_steps", tally.interactions - self._interactions)
+        count("episodes", tally.episodes - self._episodes)
+        self._interactions, self._episodes = tally.interactions, tally.episodes
+
+    def show(self, metrics: Mapping[str, float], devices: int) -> None:
+        """What a report says, of so many devices together."""
         if self._peak:
             peak = self._peak * devices
             gauge("device_peak_flops_per_second", peak)
             rate = self._flops_per_sample * metrics["samples_per_second"]
             gauge("model_flops_utilization_ratio", rate / peak)
-        for part, seconds in self._state.watch.untold().items():
-            count("training_seconds", seconds, part)
-        for name, shown in GAUGES.items():
-            if name in metrics:
-                gauge(shown, metrics[name])
-        self._tell_of_actors(metrics)
-        self._tell_of_memory()
-
-    def _tell_of_actors(self, metrics: Mapping[str, float]) -> None:
-        tally = self._state.tally
-        count("environment_steps", tally.interactions - self._interactions)
-        count("episodes", tally.episodes - self._episodes)
-        self._interactions, self._episodes = tally.interactions, tally.episodes
-        restarts = metrics.get("actor_restarts", 0.0)
-        count("errors", max(0.0, restarts - self._restarts), "actor")
-        self._restarts = restarts
-        for name, share in metrics.items():
-            if name.startswith(ACTOR_SHARE):
-                gauge("actor_time_ratio", share, name.removeprefix(ACTOR_SHARE))
-
-    def _tell_of_memory(self) -> None:
+        for name, value in metrics.items():
+            if name in GAUGES:
+                gauge(GAUGES[name], value)
+            elif name.startswith(ACTOR_SHARE):
+                gauge("actor_time_ratio", value, name.removeprefix(ACTOR_SHARE))
         if self._device.type == "cuda":  # kept by torch on the host: the device is not asked
             gauge("device_memory_bytes", torch.cuda.memory_allocated(self._device), "allocated")
             gauge("device_memory_bytes", torch.cuda.memory_reserved(self._device), "reserved")

@@ -53,6 +53,9 @@ def test_counters_gauges_and_labels(port):
             seen = scrape(port)
             queue.pop()
             assert of(scrape(port), "read_ahead_batches") == [1]
+            with watched("read_ahead_batches", lambda: 7):
+                assert of(scrape(port), "read_ahead_batches") == [7]
+            assert of(scrape(port), "read_ahead_batches") == [1]
         labels = 'method="bc",run="r",study="s",task="train"'
         assert seen[f"playscale_samples_total{{{labels}}}"] == 64
         assert seen['playscale_training_seconds_total{method="bc",part="data",run="r",study="s",task="train"}'] == 1.5
