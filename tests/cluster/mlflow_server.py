@@ -32,19 +32,18 @@ def postgres():
     """A database server of its own; its URI. It refuses to run as root: then as the user that Debian made for it."""
     tools, port = postgres_tools(), s3_server.free_port()
     folder = Path(tempfile.mkdtemp(prefix="playscale-postgres-"))
-    become = []
+    settings = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": folder}
     if os.geteuid() == 0:
-        become = ["runuser", "-u", "postgres", "--"]
+        settings |= {"user": "postgres", "group": "postgres", "extra_groups": []}
         os.chown(folder, pwd.getpwnam("postgres").pw_uid, -1)
     data = folder / "data"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": folder}
-    subprocess.run([*become, tools / "initdb", "-D", data, "-A", "trust", "-U", "playscale", "-N"], check=True, **quiet)
+    subprocess.run([tools / "initdb", "-D", data, "-A", "trust", "-U", "playscale", "-N"], check=True, **settings)
     options = ["-D", data, "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-    process = subprocess.Popen([*become, tools / "postgres", *options], **quiet)
+    process = subprocess.Popen([tools / "postgres", *options], **settings)
     try:
         ready = [tools / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port), "-U", "playscale", "-d", "postgres"]
         wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, 60, "PostgreSQL did not start")
-        yield f"postgresql://playscale@127.0.0.1:{port}/postgres"
+        yield f"postgresql+psycopg2://playscale@127.0.0.1:{port}/postgres"
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
@@ -72,7 +71,8 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 self._command, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        wait_until(self._healthy, 180, f"MLflow did not start: {self.log}")
+        wait_until(lambda: self._healthy() or self._process.poll() is not None, 180, "MLflow hangs")
+        assert self._process.poll() is None, self.log.read_text()[-3000:]
 
     def _healthy(self):
         with contextlib.suppress(OSError, http.client.HTTPException):
