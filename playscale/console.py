@@ -14,6 +14,7 @@ from rich.table import Table
 
 from playscale.points import Point
 from playscale.report import numbers, record
+from playscale.tracking.monitor import gauge
 
 log = logging.getLogger(__name__)
 if TYPE_CHECKING:
@@ -31,13 +32,19 @@ def progress(task: str) -> Iterator[Callable[[str, float], None]]:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as bars:
             bar = bars.add_task(task, total=1.0)
-            yield lambda what, fraction: bars.update(bar, description=what, completed=fraction)
+
+            def move(what: str, fraction: float) -> None:
+                gauge("task_progress_ratio", fraction)
+                bars.update(bar, description=what, completed=fraction)
+
+            yield move
             bars.update(bar, completed=1.0)
         return
     spoken = 0.0
 
     def line(what: str, fraction: float) -> None:
         nonlocal spoken
+        gauge("task_progress_ratio", fraction)
         if time.monotonic() - spoken >= LINE_SECONDS:
             spoken = time.monotonic()
             log.info("%s (%.0f %%)", what, 100 * fraction)

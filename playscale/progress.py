@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from playscale.storage import atomic_file
+from playscale.tracking.monitor import gauge
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class ProgressFile:
         )
 
     def _write(self, progress: TaskProgress) -> None:
+        gauge("task_progress_ratio", progress.fraction)
         self.current = progress = replace(progress, parts=dict(self._parts))
         with atomic_file(self.path, "w") as file:
             json.dump(asdict(progress), file)

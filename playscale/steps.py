@@ -2,6 +2,7 @@
 
     OUT/games  OUT/corpus  OUT/plan.json  OUT/train/<run>/  OUT/evaluate/<run>/  OUT/points.csv  OUT/fit.json
     OUT/figures/  OUT/report.html  OUT/progress/<task>.json  OUT/mlflow.db (unless there is a tracking server)
+    OUT/tracking/<run>.spool  what a tracking server has not taken yet
 
 OUT may be s3://BUCKET/PREFIX: each step then works in a directory of its own (workspace.py) with what it needs of it.
 Every function takes and returns plain text, as a pipeline passes it, and can be run again: what is done is not redone.
@@ -13,6 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,14 +23,17 @@ from playscale.place import is_s3
 from playscale.progress import ProgressFile, reporting
 from playscale.storage import read_json, write_json
 from playscale.study import Source, StudySpec, parse_spec
+from playscale.tracking.monitor import describe
+from playscale.tracking.prometheus import served
 from playscale.workspace import NOTHING, workspace
 
 if TYPE_CHECKING:
-    from playscale.tracking.mlflow_tracker import MlflowExperiment
+    from playscale.tracking.logbook import Logbook
 
 SUPERVISOR = "PLAYSCALE_SUPERVISOR"  # the process whose end ends the study's steps
 PROGRESS = "PLAYSCALE_PROGRESS"  # where steps say how far they are; default: OUT/progress
 REFERENCES = "references"
+PER_RUN = ("train", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,17 @@ class Workplace:
         planned: dict[str, Any] = read_json(self.out / "plan.json")
         return planned
 
-    def experiment(self) -> MlflowExperiment:
-        from playscale.tracking.mlflow_tracker import MlflowExperiment
+    @cached_property
+    def logbook(self) -> Logbook:
+        from playscale.tracking.logbook import Logbook
 
         local = self.tracking_uri.startswith("sqlite:")
         artifacts = (self.out / "mlartifacts").resolve().as_uri() if local else None
-        return MlflowExperiment(self.spec.name, self.tracking_uri, artifacts=artifacts)
+        return Logbook(self.spec.name, self.tracking_uri, artifacts, injected=True)
+
+    def spool(self, run: str) -> Path:
+        """Where what is logged of a run waits while the tracking server is down, from one step to the next."""
+        return self.out / "tracking" / f"{run}.spool"
 
 
 def default_tracking_uri(out: str | Path) -> str:
@@ -73,11 +83,15 @@ def _step(
     """A step of the study; what it needs of an OUT in S3, by patterns. tracking_uri: None where nothing is tracked."""
     if supervisor := os.environ.get(SUPERVISOR):
         follow(int(supervisor))
-    with workspace(out, *wanted) as place:
+    kind, _, run = task.partition("-")
+    served_as = {"task": kind, "run": run if kind in PER_RUN else ""}
+    with served(**served_as), workspace(out, *wanted) as place:
         told = Path(os.environ.get(PROGRESS) or place / "progress")
         with reporting(told, task) as progress:
             tracking = "" if tracking_uri is None else tracking_uri or default_tracking_uri(out)
-            yield Workplace(parse_spec(spec), out, place, tracking), progress
+            work = Workplace(parse_spec(spec), out, place, tracking)
+            describe(study=work.spec.name)
+            yield work, progress
 
 
 def collect(spec: str, out: str) -> str:
@@ -144,7 +158,7 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
             baseline = {"corpus": str(games.uri) if games else None, "bigram_dev_loss": bigram}
         write_json(work.out / "plan.json", grid.to_dict() | baseline)
         with progress.spent("tracking"):
-            work.experiment()
+            work.logbook.prepare()
         progress(grid.summary(), 1.0)
         return [name for name, run in grid.runs.items() if not run.taught_by_own_clone]
 
@@ -156,16 +170,18 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
     from playscale.tracked import train_tracked
     from playscale.training.config import TrainConfig
 
-    with _step(f"train-{run}", spec, out, tracking_uri, "plan.json", f"train/{run}/*") as (work, progress):
+    with _step(f"train-{run}", spec, out, tracking_uri, "plan.json", f"train/{run}/*", f"tracking/{run}.*") as (
+        work,
+        progress,
+    ):
         planned = work.planned()
         config = TrainConfig.model_validate(planned["runs"][run])
         folder = work.out / "train" / run
-        with progress.spent("tracking"):
-            experiment = work.experiment()
         saved = _seconds_of_saves(folder)
-        train_tracked(
-            experiment, run, planned["corpus"], folder, config, progress, progress.spent, played=work.spec.played
-        )
+        with progress.spent("tracking"), work.logbook.open(work.spool(run)) as experiment:
+            train_tracked(
+                experiment, run, planned["corpus"], folder, config, progress, progress.spent, played=work.spec.played
+            )
         progress.move(_seconds_of_saves(folder) - saved, "train", "saves")
         return work.at("train", run, "checkpoints")
 
@@ -184,7 +200,7 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
     from playscale.rollout.evaluate import evaluate as play
     from playscale.tracked import log_evaluations
 
-    needs = ("plan.json", f"train/{run}/checkpoints/*", f"evaluate/{run}/*")
+    needs = ("plan.json", f"train/{run}/checkpoints/*", f"evaluate/{run}/*", f"tracking/{run}.*")
     with _step(f"evaluate-{run}", spec, out, tracking_uri, *needs) as (work, progress):
         folder = work.out / "evaluate" / run
         asked = work.spec.evaluate
@@ -206,8 +222,8 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
             progress=progress,
             spent=progress.spent,
         )
-        with progress.spent("tracking"):
-            log_evaluations(work.experiment(), evaluations, folder)
+        with progress.spent("tracking"), work.logbook.open(work.spool(run)) as experiment:
+            log_evaluations(experiment, evaluations, folder)
         progress(f"mean return {evaluations[-1].return_mean:.1f} at the largest budget", 1.0)
         return work.at("evaluate", run)
 
@@ -233,8 +249,7 @@ def _references(work: Workplace, folder: Path, progress: ProgressFile) -> None:
     if corpus := work.planned()["corpus"]:
         references.append(expert_reference(Corpus.open(corpus), work.spec.played))
     write_json(folder / "references.json", [reference._asdict() for reference in references])
-    with progress.spent("tracking"):
-        experiment = work.experiment()
+    with progress.spent("tracking"), work.logbook.open(work.spool(REFERENCES)) as experiment:
         for reference in references:
             run = experiment.start("reference", reference.name)
             run.log_values({k: v for k, v in reference._asdict().items() if k != "name"})
@@ -249,6 +264,16 @@ class Fitted(NamedTuple):
     report: str
 
 
+def _needs_of_fit(out: str) -> list[str]:
+    """Of an OUT in S3: also what a tracking server still has to be told, and the files that it still has to get."""
+    needs = ["plan.json", "evaluate/*", "train/*/curve.csv", "tracking/*"]
+    if is_s3(out):
+        with workspace(out, "tracking/*", store=False) as place:
+            if any(place.glob("tracking/*.spool")):
+                needs.append("train/*/checkpoints/*")
+    return needs
+
+
 def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
     """Fit the laws to all points that the study's experiment holds; write points.csv, fit.json and the report."""
     from playscale.curve import read_curve
@@ -258,11 +283,12 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
     from playscale.report.report import write_report
     from playscale.scaling.methods import fits_of
     from playscale.study_report import best_replays, fit_study, headline, study_details, title
+    from playscale.tracking.mlflow_tracker import MlflowExperiment
 
-    with _step("fit", spec, out, tracking_uri, "plan.json", "evaluate/*", "train/*/curve.csv") as (work, progress):
+    with _step("fit", spec, out, tracking_uri, *_needs_of_fit(out)) as (work, progress):
         with progress.spent("tracking"):
-            experiment = work.experiment()
-            points = experiment.points()
+            work.logbook.deliver(sorted(work.out.glob("tracking/*.spool")))
+            points = work.logbook.ask(MlflowExperiment.points)
         if work.spec.played:  # others were played in another task: no axis of theirs is one of these
             points = [point for point in points if point.game == work.spec.played]
         write_points(points, work.out / "points.csv")
@@ -288,7 +314,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
                 curves=curves,
             )
         metrics = headline(result)
-        with progress.spent("tracking"):
+        with progress.spent("tracking"), work.logbook.open(work.spool("fit")) as experiment:
             run = experiment.start("fit", f"fit of {work.spec.name}")
             run.log_values(metrics)
             for path in ("points.csv", "fit.json", "report.html", "figures"):

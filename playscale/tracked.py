@@ -7,17 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from playscale.tracking.tracker import Spent, TimedTracker, not_timed
+from playscale.tracking.tracker import Experiment, Spent, TimedTracker, not_timed
 
 if TYPE_CHECKING:
     from playscale.points import Point
     from playscale.rollout.evaluation import Evaluation
-    from playscale.tracking.mlflow_tracker import MlflowExperiment
     from playscale.training.config import TrainConfig
 
 
 def train_tracked(
-    experiment: MlflowExperiment,
+    experiment: Experiment,
     run: str,
     corpus: str | None,
     folder: Path,
@@ -51,7 +50,7 @@ def train_tracked(
     return points
 
 
-def log_evaluations(experiment: MlflowExperiment, evaluations: Sequence[Evaluation], folder: Path) -> None:
+def log_evaluations(experiment: Experiment, evaluations: Sequence[Evaluation], folder: Path) -> None:
     """Add the returns to the points in MLflow, and the episodes and kept recordings to their artifacts."""
     from playscale.rollout.evaluate import point_of
 

@@ -20,6 +20,7 @@ from playscale.corpus.writer import SHARD, SHARD_BYTES, ShardWriter, leave
 from playscale.games.game import Game, Recording, Rejected, get_game
 from playscale.place import Place, is_s3, open_place
 from playscale.storage import atomic_dir, local_path
+from playscale.tracking.monitor import count
 from playscale.workspace import fetched
 
 Progress = Callable[[str, float], None]
@@ -180,7 +181,10 @@ def _merge(
             if isinstance(section, Failed):
                 damaged.append(Rejected(recording.paths[0].relative_to(source).as_posix(), section.reason))
                 file.unlink(missing_ok=True)
+                count("corpus_games", own="rejected")
             else:
+                count("corpus_games", own="kept")
+                count("corpus_transitions", section.transitions)
                 games.append(_record(recording, section, *shards.append(file)))
     return games, tuple(shards.shards), damaged
 

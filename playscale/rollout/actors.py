@@ -26,6 +26,7 @@ from playscale.rollout.actor import ENTRY, GO, ActorSetup, Filled
 from playscale.rollout.child import Child, ChildError
 from playscale.rollout.unroll import Unroll
 from playscale.rollout.weights import SharedWeights
+from playscale.tracking.monitor import count
 
 TRIES = 3
 """An actor that dies so often in a row, without an unroll in between, will die again."""
@@ -151,6 +152,7 @@ class Actors:
         assert child is not None
         child.close()
         self.restarts += 1
+        count("errors", own="actor")
         setup = self._setups[number]
         self._setups[number] = replace(setup, seed=(*setup.seed, self.restarts))  # else it would play the same games
         self._start(number)

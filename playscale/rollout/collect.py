@@ -26,6 +26,7 @@ from typing import Any
 from playscale.games.game import get_game
 from playscale.lifeline import follow
 from playscale.storage import read_json, write_json
+from playscale.tracking.monitor import count
 
 SCHEMA = 1
 MAX_STEPS = 5_000
@@ -78,6 +79,8 @@ def collect(
         missing = [number for number in range(seed, seed + games) if number not in rows]
         for done, row in enumerate(_play_all(game, missing, out, max_steps, workers), games - len(missing) + 1):
             rows[row["seed"]] = row
+            count("environment_steps", row["steps"])
+            count("episodes")
             if time.monotonic() > save_at:
                 started = time.monotonic()
                 _save(out, asked, rows)

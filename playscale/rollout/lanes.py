@@ -24,6 +24,7 @@ from playscale.rollout.child import Child
 from playscale.rollout.episode import Episode, Task
 from playscale.rollout.evaluation import Settings
 from playscale.rollout.lane import ENTRY, Batch, LaneSetup, Load, Report
+from playscale.tracking.monitor import count
 from playscale.tracking.tracker import Spent, not_timed
 
 ROWS = {"cpu": 32, "cuda": 128}  # episodes in a batch
@@ -60,6 +61,8 @@ class Tally:
         self.played += len(report.ended)
         self.steps += report.steps
         self.shares[lane] = report.share
+        count("environment_steps", report.steps)
+        count("episodes", len(report.ended))
 
     @property
     def fraction(self) -> float:

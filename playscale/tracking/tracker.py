@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from playscale.points import Point
 
 Spent = Callable[[str], AbstractContextManager[None]]
 
@@ -14,6 +18,42 @@ class Tracker(Protocol):
 
     def log_metrics(self, metrics: Mapping[str, float], samples: int) -> None:
         """Log values at a point of training, counted in samples (transitions) seen so far."""
+        ...
+
+
+class TrackedRun(Tracker, Protocol):
+    """One run of an experiment, and all that is kept of it."""
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Log parameters; those already there keep their value."""
+        ...
+
+    def log_values(self, values: Mapping[str, float | None]) -> None:
+        """Log single figures, the missing ones left out."""
+        ...
+
+    def log_dataset(self, name: str, uri: str, digest: str, context: str) -> None:
+        """Log a corpus as an input of the run."""
+        ...
+
+    def log_artifacts(self, path: Path, folder: str) -> None:
+        """Store a file, or every file of a directory, under `folder` of the run's artifacts."""
+        ...
+
+    def finish(self) -> None:
+        """Mark the run as finished."""
+        ...
+
+
+class Experiment(Protocol):
+    """Where the runs of a study go. Everything may be logged again: it will be there once."""
+
+    def start(self, kind: str, name: str) -> TrackedRun:
+        """The run of that kind (run, reference, fit) and name, made when it is not there, now running."""
+        ...
+
+    def log_point(self, point: Point) -> TrackedRun:
+        """Write a row of the points table as a finished run under its model's run; call again to add its return."""
         ...
 
 

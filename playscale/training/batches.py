@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from playscale.tracking.monitor import watched
+
 READ_AHEAD = 2
 POLL_SECONDS = 0.1
 
@@ -94,10 +96,11 @@ def _read_ahead(stream: Iterator[dict[str, np.ndarray]], columns: slice, ahead: 
     reader = threading.Thread(target=read, name="read-ahead", daemon=True)
     reader.start()
     try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        with watched("read_ahead_batches", ready.qsize):
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
     finally:
         stop.set()
         reader.join()

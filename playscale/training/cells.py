@@ -10,6 +10,7 @@ import torch
 from playscale.curve import Curve
 from playscale.points import Point
 from playscale.storage import write_json
+from playscale.tracking import monitor
 from playscale.tracking.tracker import NullTracker, Tracker
 from playscale.training.config import budget_name
 from playscale.training.device import resolve_precision
@@ -41,6 +42,8 @@ def train_run(
         run.claim()
         points = run.reached()
     left = [cell for cell in run.cells if cell.budget not in points]
+    monitor.describe(run=run.name, method=run.config.method)
+    monitor.gauge("parameters", run.params)
     if left:
         run.check_ahead(left)
         setting = Setting(
@@ -81,6 +84,7 @@ def train_cells(run: Run, setting: Setting, left: list[Cell], points: dict[float
                     run.publish(points)
                 setting.progress(_reached(run, point), work.of_branch(cell)(cell.step))
     except NonFiniteError as error:
+        monitor.count("errors", own="non_finite")
         if setting.group.first:
             write_json(run.out / "nonfinite.json", error.record)
         raise

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from playscale.curve import Curve
+from playscale.tracking import monitor
 from playscale.tracking.tracker import Tracker
 from playscale.training.batches import Batch
 from playscale.training.config import TrainConfig
@@ -22,6 +23,7 @@ from playscale.training.group import Group
 from playscale.training.learner import Updates
 from playscale.training.meter import NonFiniteError
 from playscale.training.run_state import RunState, save_state
+from playscale.training.vitals import Vitals
 
 REPORT_SECONDS = 30.0
 SETTLE_STEPS = 50
@@ -79,6 +81,7 @@ def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
     settle_every = 1 if setting.device.type == "cpu" else min(SETTLE_STEPS, setting.report_steps)
     saved = reported = time.monotonic()
     clock, samples = watch.training, 0
+    vitals = Vitals(state, setting.device, setting.flops_per_sample)
     if stretch.curve is not None and group.first:
         stretch.curve.resume(state.step)
     with setting.method.batches(state) as unrolls:
@@ -96,7 +99,10 @@ def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
             if state.step % setting.report_steps == 0 or now - reported > REPORT_SECONDS:
                 with watch.spent("step"):
                     settle(setting, state)
-                report(setting, state, learner, stretch, samples / (watch.training - clock))
+                metrics = report(setting, state, learner, stretch, samples / (watch.training - clock))
+                if group.first:
+                    vitals.add(samples)
+                    vitals.show(metrics, group.size)
                 clock, samples, reported = watch.training, 0, now
             if state.step in setting.dev_steps and not stretch.branch:
                 measure(setting, state)
@@ -104,6 +110,8 @@ def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
                 save(setting, state, stretch.folder)
                 saved = now
     save(setting, state, stretch.folder)
+    if group.first:
+        vitals.add(samples)
 
 
 def settle(setting: Setting, state: RunState) -> None:
@@ -111,7 +119,9 @@ def settle(setting: Setting, state: RunState) -> None:
     state.meter.settle(setting.config.samples_per_step, setting.method.game_key)
 
 
-def report(setting: Setting, state: RunState, learner: Updates, stretch: Stretch, samples_per_second: float) -> None:
+def report(
+    setting: Setting, state: RunState, learner: Updates, stretch: Stretch, samples_per_second: float
+) -> dict[str, float]:
     """Log the means since the last report, and tell the progress. The gradient norm is the one before clipping."""
     samples = state.step * setting.config.samples_per_step
     metrics = (
@@ -132,6 +142,7 @@ def report(setting: Setting, state: RunState, learner: Updates, stretch: Stretch
     if "train_return" in metrics:
         known = f"return {metrics['train_return']:.1f}, entropy {metrics['entropy']:.2f}"
     setting.progress(f"{what}: {known}, {samples_per_second:,.0f} samples/s", stretch.done(state.step))
+    return metrics
 
 
 def measure(setting: Setting, state: RunState, name: str = "dev_loss") -> DevLoss:
@@ -147,6 +158,7 @@ def measure(setting: Setting, state: RunState, name: str = "dev_loss") -> DevLos
     if not found.finite:
         raise NonFiniteError("dev loss", found.loss, state.step, samples, ["of the dev split"])
     setting.tracker.log_metrics({name: found.loss}, samples)
+    monitor.gauge("dev_loss", found.loss)
     return found
 
 
@@ -161,3 +173,4 @@ def save(setting: Setting, state: RunState, folder: Path) -> None:
         with setting.group.in_turn():
             if setting.group.first:
                 save_state(folder, whole)
+                monitor.gauge("checkpoint_timestamp_seconds", time.time())

@@ -12,6 +12,8 @@ import torch
 class NonFiniteError(RuntimeError):
     """The loss or its gradient became infinite or NaN. `record` describes the step and the data it saw."""
 
+    monitored = True  # counted as an error of its own kind (cells.py)
+
     def __init__(self, what: str, value: float, step: int, samples: int, games: list[str]) -> None:
         self.record = {"what": what, "value": str(value), "step": step, "samples": samples, "games": games}
         in_games = f", in a batch of games {', '.join(games)}" if games else ""

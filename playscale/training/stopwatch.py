@@ -15,6 +15,7 @@ class Stopwatch:
 
     def __init__(self, seconds: dict[str, float] | None = None) -> None:
         self.seconds: dict[str, float] = {"data": 0.0, "step": 0.0, "dev": 0.0, "save": 0.0, **(seconds or {})}
+        self._told = dict(self.seconds)
 
     @contextmanager
     def spent(self, part: Part) -> Iterator[None]:
@@ -29,3 +30,9 @@ class Stopwatch:
     def training(self) -> float:
         """Seconds that samples_per_second is counted over: those of data and steps."""
         return self.seconds["data"] + self.seconds["step"]
+
+    def untold(self) -> dict[str, float]:
+        """Seconds by part since this was last asked, or since the run went on."""
+        since = {part: seconds - self._told[part] for part, seconds in self.seconds.items()}
+        self._told = dict(self.seconds)
+        return since

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from playscale.tracking.prometheus import served
 from playscale.verbs.options import Out, Workers, cores
 from playscale.workspace import workspace
 
@@ -27,7 +28,7 @@ def collect(
     from playscale.console import progress
     from playscale.rollout.collect import collect as run
 
-    with progress("collect") as report, workspace(out) as folder:
+    with served(task="collect"), progress("collect") as report, workspace(out) as folder:
         run(game, games, folder, seed=seed, workers=workers or cores(), max_steps=max_steps, progress=report)
     typer.echo(f"{games} games of {game} in {out}")
 
@@ -47,6 +48,6 @@ def prepare(
     from playscale.console import progress
     from playscale.corpus.prepare import prepare as run
 
-    with progress("prepare") as report:
+    with served(task="prepare"), progress("prepare") as report:
         corpus = run(source, out, game=game, workers=workers or cores(), progress=report)
     typer.echo(corpus.summary())

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from playscale.verbs.options import Device, Experiment, Out, Tracking, Workers, cores, open_experiment
+from playscale.tracking.prometheus import served
+from playscale.verbs.options import SPOOL, Device, Experiment, Out, Tracking, Workers, cores, logbook
 from playscale.workspace import fetched, workspace
 
 
@@ -47,7 +48,7 @@ def evaluate(
     game = get_game(game).name if game else None
     expert = [expert_reference(Corpus.open(corpus), game)] if corpus else []
     workers = workers or cores()
-    with progress("evaluate") as report, workspace(out) as folder:
+    with served(task="evaluate"), progress("evaluate") as report, workspace(out) as folder:
         evaluations = run(
             [fetched(checkpoint) for checkpoint in checkpoints],
             episodes,
@@ -65,5 +66,6 @@ def evaluate(
             played, episodes, folder, max_steps=max_steps, workers=workers, seed=seed, progress=report
         )
         if experiment:
-            log_evaluations(open_experiment(experiment, tracking_uri), evaluations, folder)
+            with logbook(experiment, tracking_uri).open(folder / SPOOL) as logged:
+                log_evaluations(logged, evaluations, folder)
     show(evaluations_table([evaluation.reference() for evaluation in (*evaluations, random)] + expert))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from playscale.verbs.options import Out, Tracking, numbers, open_experiment
+from playscale.verbs.options import Out, Tracking, logbook, numbers
 from playscale.workspace import NOTHING, workspace
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def fit(
 
     name = points.removeprefix("mlflow:")
     table = (
-        open_experiment(name, tracking_uri, create=False).points()
+        logbook(name, tracking_uri).ask(lambda experiment: experiment.points(), create=False)
         if points.startswith("mlflow:")
         else read_points(points)
     )

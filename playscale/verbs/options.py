@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from playscale.tracking.mlflow_tracker import MlflowExperiment
+    from playscale.tracking.logbook import Logbook
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
+SPOOL = "tracking.spool"  # in --out: what a tracking server has not taken yet
 Out = Annotated[str, typer.Option(help="Directory, or s3://BUCKET/PREFIX, to write.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -42,8 +43,8 @@ def numbers(text: str, option: str) -> list[float]:
         raise ValueError(f"{option}: {text!r} is not a comma-separated list of numbers such as 1e11,3e11") from error
 
 
-def open_experiment(name: str, tracking_uri: str | None, *, create: bool = True) -> MlflowExperiment:
+def logbook(name: str, tracking_uri: str | None) -> Logbook:
     """The experiment at the tracking server that was named, else at $MLFLOW_TRACKING_URI, else in ./mlflow.db."""
-    from playscale.tracking.mlflow_tracker import MlflowExperiment
+    from playscale.tracking.logbook import Logbook
 
-    return MlflowExperiment(name, tracking_uri or os.environ.get(TRACKING_URI) or "sqlite:///mlflow.db", create=create)
+    return Logbook(name, tracking_uri or os.environ.get(TRACKING_URI) or "sqlite:///mlflow.db")

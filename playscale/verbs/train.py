@@ -9,8 +9,10 @@ import typer
 
 from playscale.place import is_s3
 from playscale.storage import local_path
+from playscale.tracking.prometheus import served
 from playscale.training.reinforcement import Reinforcement
 from playscale.verbs.options import (
+    SPOOL,
     Core,
     Device,
     Experiment,
@@ -18,8 +20,8 @@ from playscale.verbs.options import (
     Precision,
     Tracking,
     Workers,
+    logbook,
     numbers,
-    open_experiment,
 )
 from playscale.workspace import workspace
 
@@ -229,12 +231,12 @@ def _train(out: str, config: TrainConfig, corpus: str | None, experiment: str | 
         with workspace(out, store=False) as folder:  # to see where the run goes on from
             train(folder, config, corpus)
         return
-    with progress("train") as report, workspace(out) as folder:
+    with served(task="train"), progress("train") as report, workspace(out) as folder:
         if experiment:
             from playscale.tracked import train_tracked
 
-            logged = open_experiment(experiment, tracking_uri)
-            points = train_tracked(logged, config.run_name, corpus, folder, config, report)
+            with logbook(experiment, tracking_uri).open(folder / SPOOL) as logged:
+                points = train_tracked(logged, config.run_name, corpus, folder, config, report)
         else:
             points = train(folder, config, corpus, progress=report)
     show(points_table(points))

@@ -3,7 +3,8 @@
 import pytest
 
 from playscale.points import Point
-from playscale.tracking.mlflow_tracker import MlflowExperiment
+from playscale.tracking.logbook import Logbook
+from playscale.tracking.mlflow_tracker import NAME, MlflowExperiment
 
 POINT = Point(
     game="nethack", method="bc", run="bc-lstm-10k-s0", seed=0, size="10k", flops=3e10, params=10_013, samples=9_216,
@@ -82,3 +83,57 @@ def test_a_return_logged_later_leaves_the_models_run_finished(experiment):
     experiment.log_point(POINT)
     (parent,) = [run for run in experiment.runs("run") if run.info.run_name == POINT.run]
     assert parent.info.status == "FINISHED"
+
+
+def test_figures_logged_again_are_there_once(experiment):
+    for _ in range(2):
+        run = experiment.start("fit", "figures")
+        run.log_values({"exponent": 0.5, "missing": None})
+    assert len(experiment.client.get_metric_history(run.id, "exponent")) == 1
+    run.log_values({"exponent": 0.6})
+    assert experiment.client.get_run(run.id).data.metrics == {"exponent": 0.6}
+
+
+def test_cooldown_branches_overlap(experiment):
+    """Two branches may report at the same samples; a branch that is trained again does so with the same losses."""
+    for _ in range(2):
+        run = experiment.start("run", "branches")
+        for loss, samples in ((0.5, 256), (0.4, 512), (0.45, 512)):
+            run.log_metrics({"train_loss_cooldown": loss}, samples)
+    history = experiment.client.get_metric_history(run.id, "train_loss_cooldown")
+    assert [(metric.step, metric.value) for metric in history] == [(256, 0.5), (512, 0.4), (512, 0.45)]
+
+
+def test_an_empty_double_of_a_run_goes(experiment):
+    """As a request leaves it that was given up, sent again, and then came late."""
+    run = experiment.start("run", "double")
+    run.log_params({"batch": 8})
+    tags = experiment.client.get_run(run.id).data.tags
+    experiment.client.create_run(experiment.id, tags=tags)
+    assert experiment.find("run", "double").id == run.id
+    assert [found.info.run_id for found in experiment.runs("run") if found.data.tags[NAME] == "double"] == [run.id]
+
+
+def test_under_kubeflow_runs_go_below_the_injected_one(tmp_path, monkeypatch):
+    """Into its experiment, where another study's runs of the same names may lie."""
+    uri = f"sqlite:///{tmp_path}/m.db"
+    backend = MlflowExperiment("kfp", uri)
+    task = backend.client.create_run(backend.id, run_name="task of the pipeline").info.run_id
+    for name, value in (("TRACKING_URI", uri), ("EXPERIMENT_ID", backend.id), ("RUN_ID", task)):
+        monkeypatch.setenv(f"MLFLOW_{name}", value)
+    for study, loss in (("one", 1.0), ("two", 2.0)):
+        point = Point(**{**vars(POINT), "dev_loss": loss})
+        with Logbook(study, uri, injected=True).open(tmp_path / "spool") as experiment:
+            experiment.start("run", POINT.run).log_params({"study": study})
+            experiment.log_point(point)
+        assert Logbook(study, uri, injected=True).ask(MlflowExperiment.points) == [point]
+    models = backend.runs("run")
+    assert [run.data.params["study"] for run in models] == ["one", "two"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in models} == {task}
+    assert {run.data.tags["mlflow.parentRunId"] for run in backend.runs("point")} == {r.info.run_id for r in models}
+    assert backend.client.get_run(task).info.status == "RUNNING"
+    assert {e.name for e in backend.client.search_experiments()} == {"Default", "kfp"}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    with Logbook("three", uri, injected=True).open(tmp_path / "spool") as experiment:
+        experiment.start("run", POINT.run)
+    assert backend.client.get_experiment_by_name("three") is not None

@@ -1,0 +1,99 @@
+"""An experiment that is logged to by way of an outbox: every call is an entry, carried out later, in order.
+
+An entry names its run by kind and name, since what id the server will give it is not known yet, and files by their
+path relative to the spool, since whoever delivers them may have the study's directory elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from playscale.points import Point, from_row, to_row
+from playscale.tracking.mlflow_run import MlflowRun
+from playscale.tracking.mlflow_tracker import MlflowExperiment, point_name
+from playscale.tracking.outbox import Outbox, transient
+from playscale.tracking.spool import Entry
+
+
+class SpooledExperiment:
+    """An Experiment (tracker.py). `folder` is the spool's."""
+
+    def __init__(self, outbox: Outbox, folder: Path) -> None:
+        self._outbox, self._folder = outbox, folder
+
+    def start(self, kind: str, name: str) -> SpooledRun:
+        run = SpooledRun(self._outbox, self._folder, kind, name)
+        run.put("start")
+        return run
+
+    def log_point(self, point: Point) -> SpooledRun:
+        run = SpooledRun(self._outbox, self._folder, "point", point_name(point))
+        run.put("log_point", row=to_row(point))
+        return run
+
+
+class SpooledRun:
+    """A TrackedRun (tracker.py)."""
+
+    def __init__(self, outbox: Outbox, folder: Path, kind: str, name: str) -> None:
+        self._outbox, self._folder = outbox, folder
+        self._kind, self._name = kind, name
+
+    def put(self, call: str, **arguments: object) -> None:
+        self._outbox.put({"kind": self._kind, "name": self._name, "call": call, "arguments": arguments})
+
+    def log_metrics(self, metrics: Mapping[str, float], samples: int) -> None:
+        self.put("log_metrics", metrics=dict(metrics), samples=samples, at=int(time.time() * 1000))
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        self.put("log_params", params={key: str(value) for key, value in params.items()})
+
+    def log_values(self, values: Mapping[str, float | None]) -> None:
+        self.put("log_values", values=dict(values))
+
+    def log_dataset(self, name: str, uri: str, digest: str, context: str) -> None:
+        self.put("log_dataset", name=name, uri=uri, digest=digest, context=context)
+
+    def log_artifacts(self, path: Path, folder: str) -> None:
+        self.put("log_artifacts", path=os.path.relpath(path.resolve(), self._folder.resolve()), folder=folder)
+
+    def finish(self) -> None:
+        self.put("finish")
+
+
+class Delivery:
+    """Carries entries out. `connect` is asked for the experiment when it is needed; `folder` is the spool's."""
+
+    def __init__(self, connect: Callable[[], MlflowExperiment], folder: Path) -> None:
+        self._connect, self._folder = connect, folder
+        self._experiment: MlflowExperiment | None = None
+        self._runs: dict[tuple[str, str], MlflowRun] = {}
+
+    def __call__(self, entry: Entry) -> None:
+        """Raises what MLflow raises. A run that was deleted meanwhile is made anew."""
+        try:
+            self._carry_out(**entry)
+        except Exception as error:
+            if transient(error) or (entry["kind"], entry["name"]) not in self._runs:
+                raise
+            self._experiment, self._runs = None, {}
+            self._carry_out(**entry)
+
+    def _carry_out(self, kind: str, name: str, call: str, arguments: dict[str, object]) -> None:
+        experiment = self._experiment = self._experiment or self._connect()
+        if call == "log_point":
+            experiment.log_point(from_row(arguments["row"]))  # type: ignore[arg-type]
+            return
+        if call == "start":
+            self._runs[kind, name] = experiment.start(kind, name)
+            return
+        run = self._runs.get((kind, name)) or experiment.find(kind, name) or experiment.start(kind, name)
+        self._runs[kind, name] = run
+        if "path" in arguments:
+            arguments = arguments | {"path": self._folder / str(arguments["path"])}
+        getattr(run, call)(**arguments)
+        if call == "finish":  # a create that was thought lost has come by now, if it ever does
+            experiment.find(kind, name)

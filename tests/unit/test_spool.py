@@ -1,0 +1,159 @@
+"""Entries on disk: in order, once, whatever kills the process or harms the files."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+import requests
+from mlflow.exceptions import MlflowException, RestException
+
+from playscale.tracking import outbox
+from playscale.tracking.outbox import Outbox, transient
+from playscale.tracking.spool import Spool
+
+
+def drain(spool):
+    found = []
+    while (entry := spool.first()) is not None:
+        found.append(entry["n"])
+        spool.remove()
+    return found
+
+
+def test_entries_come_in_order_and_the_files_go_when_none_waits(tmp_path):
+    spool = Spool(tmp_path / "a" / "spool")
+    for n in range(3):
+        spool.append({"n": n})
+    assert len(spool) == 3
+    assert spool.first() == spool.first() == {"n": 0}
+    assert drain(spool) == [0, 1, 2]
+    spool.append({"n": 3})
+    assert drain(spool) == [3]
+    spool.close()
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_what_waits_is_there_for_the_next_process(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from playscale.tracking.spool import Spool\n"
+        "spool = Spool(Path(sys.argv[1]))\n"
+        "for n in range(5): spool.append({'n': n})\n"
+        "spool.remove(); spool.remove()\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    path = tmp_path / "spool"
+    assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == -9
+    spool = Spool(path)
+    assert len(spool) == 3
+    assert drain(spool) == [2, 3, 4]
+
+
+def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path):
+    path = tmp_path / "spool"
+    path.write_bytes(b'{"n": 0}\n{"n": 1')
+    spool = Spool(path)
+    spool.append({"n": 2})
+    assert drain(spool) == [0, 2]
+
+
+@pytest.mark.parametrize("mark", [b"", b"garbage", b"00000000000000000004", b"00000000000000009999"])
+def test_a_harmed_mark_delivers_everything_once_more(tmp_path, mark):
+    (tmp_path / "spool").write_bytes(b'{"n": 0}\n{"n": 1}\n')
+    (tmp_path / "spool.done").write_bytes(mark)
+    assert drain(Spool(tmp_path / "spool")) == [0, 1]
+
+
+def test_one_process_at_a_time(tmp_path):
+    spool = Spool(tmp_path / "spool")
+    with pytest.raises(ValueError, match="another process is logging there"):
+        Spool(tmp_path / "spool")
+    spool.append({})
+    spool.close()
+    assert len(Spool(tmp_path / "spool")) == 1
+
+
+class Server:
+    """Takes entries; while `down` it answers with that error."""
+
+    def __init__(self):
+        self.taken, self.down = [], None
+        self.asked = threading.Event()
+
+    def __call__(self, entry):
+        self.asked.set()
+        if self.down is not None:
+            raise self.down
+        if entry.get("bad"):
+            raise RestException({"error_code": "INVALID_PARAMETER_VALUE", "message": "never right"})
+        self.taken.append(entry["n"])
+
+
+UNREACHABLE = MlflowException("API request failed")
+
+
+def test_an_outage_holds_nothing_up_and_loses_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(outbox, "LONGEST_PAUSE", 0.01)
+    server = Server()
+    server.down = UNREACHABLE
+    box = Outbox(tmp_path / "spool", server, "http://there")
+    for n in range(100):
+        box.put({"n": n})
+    assert server.asked.wait(10)
+    assert len(box) == 100
+    server.down = None
+    assert box.close(20) == 0
+    assert server.taken == list(range(100))
+    assert list(tmp_path.iterdir()) == []
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("does not answer" in line for line in said) == 1
+    assert sum("answers again: the 100 entries" in line for line in said) == 1
+
+
+def test_what_is_left_waits_for_the_next_one(tmp_path, caplog):
+    server = Server()
+    server.down = UNREACHABLE
+    box = Outbox(tmp_path / "spool", server, "http://there")
+    box.put({"n": 1})
+    assert box.close(0.1) == 1
+    assert "has not taken 1 entries: they wait in" in caplog.text
+    server.down = None
+    again = Outbox(tmp_path / "spool", server, "http://there")
+    again.put({"n": 2})
+    assert again.close(10) == 0
+    assert server.taken == [1, 2]
+
+
+def test_what_is_refused_is_kept_aside_and_holds_up_no_other(tmp_path, caplog):
+    server = Server()
+    box = Outbox(tmp_path / "spool", server, "http://there")
+    for entry in ({"n": 1}, {"n": 2, "bad": True}, {"n": 3}):
+        box.put(entry)
+    assert box.close(10) == 0
+    assert server.taken == [1, 3]
+    assert '"bad": true' in (tmp_path / "spool.refused").read_text()
+    assert "cannot take an entry" in caplog.text
+
+
+def test_a_damaged_line_is_refused(tmp_path):
+    (tmp_path / "spool").write_bytes(b'{"n": 1}\nnonsense\n{"n": 3}\n')
+    server = Server()
+    assert Outbox(tmp_path / "spool", server, "http://there").close(10) == 0
+    assert server.taken == [1, 3]
+    assert (tmp_path / "spool.refused").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "later"),
+    [
+        (MlflowException("API request failed with exception"), True),
+        (RestException({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "x"}), True),
+        (RestException({"error_code": "INVALID_PARAMETER_VALUE", "message": "x"}), False),
+        (requests.ConnectionError("refused"), True),
+        (OSError("another store's"), True),
+        (FileNotFoundError("gone"), False),
+        (KeyError("call"), False),
+    ],
+)
+def test_which_errors_may_pass(error, later):
+    assert transient(error) is later
