@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from playscale.console import fit_tables, points_table, show
+from playscale.cores import usable_cores
 from playscale.points import read_points
 from playscale.progress import TaskProgress, read_progress
 from playscale.steps import REFERENCES, SUPERVISOR, default_tracking_uri
@@ -28,7 +29,7 @@ AT_ONCE = 2  # tasks that kfp.local runs side by side
 MEASURABLE = 0.05  # of a task, before which its speed says little
 
 
-def run_study(spec_path: Path, out: Path | None, tracking_uri: str | None) -> None:
+def run_study(spec_path: Path, out: Path | None, tracking_uri: str | None, runner: str = "subprocess") -> None:
     """Run the study pipeline through kfp.local and print its outcome.
 
     ValueError: a bad spec, a directory in use, or bad input found by a step. RuntimeError: a step failed.
@@ -45,11 +46,11 @@ def run_study(spec_path: Path, out: Path | None, tracking_uri: str | None) -> No
     with _locked(place), (place / "pipeline.log").open("a") as log:
         for stale in (place / "progress").glob("*.json"):
             stale.unlink()
-        threads = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
+        threads = str(max(1, usable_cores() // AT_ONCE))
         environment = (
             {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"} | os.environ | {SUPERVISOR: str(os.getpid())}
         )
-        command = [sys.executable, "-m", "pipelines.local", str(spec_path.resolve()), str(place), tracking]
+        command = [sys.executable, "-m", "pipelines.local", str(spec_path.resolve()), str(place), tracking, runner]
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from playscale.cores import usable_cores
 from playscale.lifeline import follow
 from playscale.progress import ProgressFile, reporting
 from playscale.storage import local_path, read_json, write_json
@@ -78,7 +79,7 @@ def collect(spec: str, out: str) -> str:
                 source.games,
                 games,
                 seed=source.seed,
-                workers=os.cpu_count() or 1,
+                workers=usable_cores(),
                 max_steps=source.max_steps,
                 progress=progress,
             )
@@ -179,7 +180,7 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
             asked.episodes,
             folder,
             max_steps=asked.max_steps,
-            workers=os.cpu_count() or 1,
+            workers=usable_cores(),
             seed=asked.seed,
             device=work.spec.training.device,
             temperature=asked.temperature,
@@ -205,7 +206,7 @@ def _references(work: Workplace, folder: Path, progress: ProgressFile) -> None:
         asked.episodes,
         folder,
         max_steps=asked.max_steps,
-        workers=os.cpu_count() or 1,
+        workers=usable_cores(),
         seed=asked.seed,
         progress=progress,
         spent=progress.spent,

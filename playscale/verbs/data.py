@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from playscale.verbs.options import Out, Workers, cores
+from playscale.cores import usable_cores
+from playscale.verbs.options import Out, Workers
 
 
 def collect(
@@ -27,7 +28,7 @@ def collect(
     from playscale.rollout.collect import collect as run
 
     with progress("collect") as report:
-        run(game, games, out, seed=seed, workers=workers or cores(), max_steps=max_steps, progress=report)
+        run(game, games, out, seed=seed, workers=workers or usable_cores(), max_steps=max_steps, progress=report)
     typer.echo(f"{games} games of {game} in {out}")
 
 
@@ -47,5 +48,5 @@ def prepare(
     from playscale.corpus.prepare import prepare as run
 
     with progress("prepare") as report:
-        corpus = run(source, out, game=game, workers=workers or cores(), progress=report)
+        corpus = run(source, out, game=game, workers=workers or usable_cores(), progress=report)
     typer.echo(corpus.summary())

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from playscale.verbs.options import Device, Experiment, Out, Tracking, Workers, cores, open_experiment
+from playscale.cores import usable_cores
+from playscale.verbs.options import Device, Experiment, Out, Tracking, Workers, open_experiment
 
 
 def evaluate(
@@ -46,7 +47,7 @@ def evaluate(
 
     game = get_game(game).name if game else None
     expert = [expert_reference(Corpus.open(corpus), game)] if corpus else []
-    workers = workers or cores()
+    workers = workers or usable_cores()
     with progress("evaluate") as report:
         evaluations = run(
             checkpoints,

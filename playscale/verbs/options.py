@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from playscale.cores import usable_cores
+
 if TYPE_CHECKING:
     from playscale.tracking.mlflow_tracker import MlflowExperiment
 
@@ -29,10 +31,6 @@ class Precision(StrEnum):
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
-
-
-def cores() -> int:
-    return os.cpu_count() or 1
 
 
 def numbers(text: str, option: str) -> list[float]:
