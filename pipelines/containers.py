@@ -42,7 +42,9 @@ def connect(image: str) -> docker.DockerClient:
     try:
         client.images.get(image)
     except docker.errors.ImageNotFound as error:
-        raise ValueError(f"{where} has no image {image}; build it (docs/image.md) or name another by --image") from error
+        raise ValueError(
+            f"{where} has no image {image}; build it (docs/image.md) or name another by --image"
+        ) from error
     return client
 
 
@@ -63,7 +65,7 @@ def absolute_inputs(spec: str) -> tuple[str, list[Path]]:
 
 @contextmanager
 def containers(image: str, out: Path, inputs: list[Path]) -> Iterator[local.DockerRunner]:
-    """A runner for kfp.local, while inside. No container of the study is left when this process is gone, killed or not."""
+    """A runner for kfp.local, while inside. No container is left when this process is gone, killed or not."""
     client = connect(image)
     remove_containers(client, out)  # of a study whose machine went down
     docker_task_handler.run_docker_container = _run
@@ -106,7 +108,7 @@ def _run(client: docker.DockerClient, image: str, command: list[str], volumes: d
     try:
         container.start()
         for line in container.logs(stream=True, follow=True):
-            print(line.decode(errors="replace"), end="")  # noqa: T201 - kfp.local indents what is printed
+            print(line.decode(errors="replace"), end="")  # kfp.local indents what is printed
         return int(container.wait()["StatusCode"])
     finally:
         container.remove(force=True)

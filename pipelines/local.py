@@ -1,4 +1,7 @@
-"""Run the study pipeline on this machine; `playscale study run` starts it: -m pipelines.local SPEC OUT TRACKING_URI RUNNER."""
+"""Run the study pipeline on this machine; `playscale study run` starts it.
+
+python -m pipelines.local SPEC OUT TRACKING_URI RUNNER
+"""
 
 import os
 import sys

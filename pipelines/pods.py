@@ -29,10 +29,10 @@ class Toleration(Frozen):
 
 
 class Pod(Frozen):
-    """The pods of one component. CPU and memory are both request and limit: a step starts a worker for each core it has.
+    """The pods of one component. CPU and memory are request and limit: a step starts a worker for each core it has.
 
-    shared_memory: of /dev/shm, counted into `memory`; retries: after a failure or an eviction, the first after `backoff`
-    seconds, each later one after twice as long; hours: after which a pod is ended
+    shared_memory: of /dev/shm, counted into `memory`; retries: after a failure or an eviction, the first after
+    `backoff` seconds, each later one after twice as long; hours: after which a pod is ended
     """
 
     cpu: Cpu = "2"
@@ -40,7 +40,7 @@ class Pod(Frozen):
     gpus: int = Field(default=0, ge=0)
     gpu_type: str = "nvidia.com/gpu"
     shared_memory: Memory | None = None
-    node_selector: dict[str, str] = {}
+    node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     retries: int = Field(default=2, ge=0)
     backoff: int = Field(default=30, ge=0)
@@ -48,7 +48,7 @@ class Pod(Frozen):
 
 
 class Pods(Frozen):
-    """All pods of a study: by component, and what they share. `every` is what differs from the defaults for each of them.
+    """All pods of a study: by component, and what they share. `every` goes over the defaults of each of them.
 
     settings, credentials: names of the ConfigMap and the Secret whose keys become environment variables, where they are
     """
@@ -61,7 +61,7 @@ class Pods(Frozen):
     fit: Pod = Pod()
     settings: str = "playscale-settings"
     credentials: str = "playscale-s3"
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     run_as_user: int = Field(default=10001, ge=1)
@@ -81,7 +81,7 @@ class Pods(Frozen):
         return rest
 
     def apply(self, task: dsl.PipelineTask, component: str, gpus: PipelineChannel | None = None) -> None:
-        """Ask for it all in a task of the pipeline; `gpus`, a parameter of the pipeline, goes over the pod's own number."""
+        """Ask for it all in a task of the pipeline; `gpus`, a parameter of that, goes over the pod's own number."""
         pod: Pod = getattr(self, component)
         _resources(task, pod, gpus)
         _placement(task, pod)
@@ -118,6 +118,6 @@ def _placement(task: dsl.PipelineTask, pod: Pod) -> None:
     seconds = round(3600 * pod.hours)
     kubernetes.set_timeout(task, seconds)
     if pod.retries:
-        # The longest time counts from the first start on: with Kubeflow's hour a run of two hours would never be retried.
+        # The longest time counts from the first start: with Kubeflow's hour, a run of two hours would not be retried.
         longest = f"{seconds * (pod.retries + 1)}s"
         task.set_retry(pod.retries, f"{pod.backoff}s", backoff_factor=2.0, backoff_max_duration=longest)

@@ -31,7 +31,7 @@ def study_pipeline(pods: Pods | None = None) -> BaseComponent:
         description="An isoFLOP study: from a game or expert games to laws, forecasts and a report.",
     )
     def study(spec: str, out: str, tracking_uri: str = "", gpus: str = str(pods.train.gpus if pods else 0)) -> str:
-        """A study's spec (YAML text), where it is written, its MLflow server ("": as the pods' settings say, else SQLite
+        """A study's spec (YAML text), where it is written, its MLflow server ("": as the environment says, else SQLite
         in `out`), and the GPUs of each training pod (as text: Kubeflow's driver takes no other for a resource).
         """
         games = ready(collect(spec=spec, out=out), "collect")

@@ -79,7 +79,9 @@ def submit(server: Server, arguments: dict[str, str], pods: Pods, experiment: st
                 service_account=service_account,
             )
         except kfp_server_api.ApiException as error:
-            raise ValueError(f"{server.endpoint}: refused the run: {error.status} {error.reason} {error.body}") from error
+            raise ValueError(
+                f"{server.endpoint}: refused the run: {error.status} {error.reason} {error.body}"
+            ) from error
     return str(run.run_id)
 
 

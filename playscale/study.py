@@ -101,7 +101,7 @@ class StudySpec(Frozen):
     training: Training = Training()
     evaluate: Evaluate = Evaluate()
     forecast: tuple[Budget, ...] = ()
-    target_returns: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    target_returns: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     max_return: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     hardware: Hardware | None = None
 

@@ -29,7 +29,9 @@ class Backend:
             last = i == len(STEPS) - 1
             state = (self.ending if last else "SUCCEEDED") if i < self.looks - 1 else "RUNNING"
             tasks.append({"task_id": str(i), "display_name": name, "state": state, "parent_task_id": "root"})
-            tasks.append({"task_id": f"d{i}", "display_name": f"{name}-driver", "state": "SUCCEEDED", "parent_task_id": "root"})
+            tasks.append(
+                {"task_id": f"d{i}", "display_name": f"{name}-driver", "state": "SUCCEEDED", "parent_task_id": "root"}
+            )
         state = self.ending if ended else "RUNNING"
         return {"run_id": "run-1", "state": state, "run_details": {"task_details": tasks}}
 

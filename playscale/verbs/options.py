@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from playscale.cores import usable_cores
-
 if TYPE_CHECKING:
     from playscale.tracking.mlflow_tracker import MlflowExperiment
 

@@ -67,7 +67,7 @@ def study_submit(
 
     \b
     Example:
-      playscale study submit studies/smoke.yaml --endpoint http://localhost:8888 --image playscale/playscale:0.1.0 --wait
+      playscale study submit studies/smoke.yaml --endpoint http://localhost:8888 --wait
     """
     from playscale.study import read_spec
 

@@ -1,4 +1,4 @@
-"""Podman with the image that .ci/containers builds. In CI (PLAYSCALE_REQUIRE_CLUSTER) to have none is a failure, elsewhere a skip."""
+"""Podman with the image of .ci/containers; without it a skip, but in CI (PLAYSCALE_REQUIRE_CLUSTER) a failure."""
 
 import os
 import shutil

@@ -77,7 +77,10 @@ def test_a_container_can_write_nothing_but_out_and_tmp(client, tmp_path, capfd):
     out, given = tmp_path / "out", tmp_path / "given"
     out.mkdir()
     given.mkdir()
-    script = "touch /tmp/a $OUT/a && for d in / /etc /opt $GIVEN; do touch $d/a 2>/dev/null && echo wrote $d; done; id -u; grep CapEff /proc/self/status"
+    script = (
+        "touch /tmp/a $OUT/a && for d in / /etc /opt $GIVEN; do touch $d/a 2>/dev/null && echo wrote $d; done;"
+        "id -u; grep CapEff /proc/self/status"
+    )
     with containers(BASE, out, [given]) as runner:
         arguments = dict(runner.container_run_args)
         arguments["environment"] = {"OUT": str(out), "GIVEN": str(given)}
@@ -91,7 +94,18 @@ def test_a_container_can_write_nothing_but_out_and_tmp(client, tmp_path, capfd):
 
 def test_no_container_outlives_a_killed_study(client, docker_host, tmp_path):
     spec, out = write_spec(tmp_path), tmp_path / "out"
-    command = [sys.executable, "-m", "playscale.cli", "study", "run", str(spec), "--out", str(out), "--runner", "docker"]
+    command = [
+        sys.executable,
+        "-m",
+        "playscale.cli",
+        "study",
+        "run",
+        str(spec),
+        "--out",
+        str(out),
+        "--runner",
+        "docker",
+    ]
     study = subprocess.Popen(command, env=os.environ | {"DOCKER_HOST": docker_host}, stderr=subprocess.PIPE)
     wait_for(lambda: of_study(client, out), study)
     os.kill(study.pid, signal.SIGKILL)

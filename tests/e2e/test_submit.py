@@ -1,4 +1,4 @@
-"""`playscale study submit` against a server that speaks the API over HTTP: the run it gets, its end, and what goes wrong."""
+"""`playscale study submit` against a server that speaks the API over HTTP: the run, its end, and what goes wrong."""
 
 import shutil
 import subprocess
@@ -9,10 +9,11 @@ import pytest
 import yaml
 from kfp_server import Backend, kfp_server
 
-from playscale.cli import app
+from playscale.verbs.study import study_submit
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "studies" / "smoke.yaml"
+TOKEN, VARIABLE = "t0ken", "PLAYSCALE_KFP_TOKEN"
 OPTIONS = ("--image", "registry.example.org/p:1")
 
 
@@ -35,7 +36,9 @@ def test_the_run_is_submitted_as_asked_and_watched_to_its_end(cli, tmp_path):
     assert "nvidia.com/gpu" in text
 
 
-@pytest.mark.parametrize(("ending", "said"), [("FAILED", "ended as FAILED in train"), ("CANCELED", "ended as CANCELED")])
+@pytest.mark.parametrize(
+    ("ending", "said"), [("FAILED", "ended as FAILED in train"), ("CANCELED", "ended as CANCELED")]
+)
 def test_a_run_that_does_not_succeed_is_a_failure(cli, tmp_path, ending, said):
     with kfp_server(Backend(ending)) as url:
         result = cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, "--wait", cwd=tmp_path)
@@ -53,12 +56,12 @@ def test_without_wait_it_returns_at_once(cli, tmp_path):
 
 
 def test_a_server_that_wants_a_token_gets_it_from_the_environment(cli, tmp_path):
-    with kfp_server(Backend(token="t0ken")) as url:
+    with kfp_server(Backend(token=TOKEN)) as url:
         submit = ("study", "submit", SPEC, "--endpoint", url, *OPTIONS)
         refused = cli(*submit, cwd=tmp_path)
-        taken = cli(*submit, cwd=tmp_path, PLAYSCALE_KFP_TOKEN="t0ken")
+        taken = cli(*submit, cwd=tmp_path, **{VARIABLE: TOKEN})
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
-    assert "PLAYSCALE_KFP_TOKEN" in refused.stderr
+    assert VARIABLE in refused.stderr
     assert taken.returncode == 0, taken.stderr
 
 
@@ -83,16 +86,20 @@ def test_what_is_wrong_is_one_line(cli, tmp_path, change, options, said):
 def test_the_example_of_help_and_the_plain_command_of_the_docs(tmp_path):
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
     shutil.copytree(ROOT / "pipelines" / "compiled", tmp_path / "pipelines" / "compiled")
-    (submit,) = [group for group in app.registered_groups if group.name == "study"][0].typer_instance.registered_commands[1:]
-    example = submit.callback.__doc__.split("Example:\n")[1].strip()
+    example = study_submit.__doc__.split("Example:\n")[1].strip()
     documented = (ROOT / "docs" / "image.md").read_text().split("```sh\nkfp ", 1)[1].split("```")[0]
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+    }
     for command in (example.replace("playscale", f"{sys.executable} -m playscale.cli", 1), f"kfp {documented}"):
         backend = Backend()
         with kfp_server(backend) as url:
-            command = command.replace("http://localhost:8888", url)
-            path = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-            result = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=path, capture_output=True, text=True, check=False)
+            shell = ["sh", "-c", command.replace("http://localhost:8888", url)]
+            result = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert result.returncode == 0, f"{command}\n{result.stderr}"
         (run,) = backend.runs
-        assert run["runtime_config"]["parameters"]["spec"].strip() == SPEC.read_text().strip()
-        assert run["runtime_config"]["parameters"].get("gpus", "0") in {"0", "1"}
+        given = run["runtime_config"]["parameters"]
+        assert given["spec"].strip() == SPEC.read_text().strip()
+        assert given.get("gpus", "0") == "0"

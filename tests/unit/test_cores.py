@@ -11,7 +11,12 @@ BOUND = len(os.sched_getaffinity(0))
 
 @pytest.mark.parametrize(
     ("limit", "cores"),
-    [("100000 100000\n", 1), ("50000 100000\n", 1), ("max 100000\n", BOUND), (f"{BOUND * 100000 + 900000} 100000\n", BOUND)],
+    [
+        ("100000 100000\n", 1),
+        ("50000 100000\n", 1),
+        ("max 100000\n", BOUND),
+        (f"{BOUND * 100000 + 900000} 100000\n", BOUND),
+    ],
 )
 def test_the_limit_of_the_container_counts_where_it_is_less(tmp_path, limit, cores):
     path = tmp_path / "cpu.max"

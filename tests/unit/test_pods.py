@@ -95,7 +95,7 @@ def test_every_setting_reaches_the_compiled_pipeline(everything):
         "memory": ("24Gi", "24Gi"),
         "gpus": ("amd.com/gpu", gpus),
         "threads": "6",
-        "shm": [("/dev/shm", "Memory", "3Gi")],
+        "shm": [("/dev/shm", "Memory", "3Gi")],  # noqa: S108
         "selector": {"pool": "spot"},
         "tolerations": [{"key": "spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"}],
         "seconds": "5400",
