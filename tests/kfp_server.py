@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 API = "/apis/v2beta1"
+RUN = {"run_id": "run-1", "display_name": "smoke", "created_at": "2026-01-01T00:00:00Z"}
 STEPS = ("collect", "train", "train")
 
 
@@ -18,7 +19,7 @@ class Backend:
 
     def run(self, body):
         self.runs.append(body)
-        return {"run_id": "run-1", "display_name": body["display_name"], "state": "PENDING"}
+        return RUN | {"state": "PENDING"}
 
     def look(self):
         """A run, one task further each time: the last task ends as the run does."""
@@ -33,7 +34,7 @@ class Backend:
                 {"task_id": f"d{i}", "display_name": f"{name}-driver", "state": "SUCCEEDED", "parent_task_id": "root"}
             )
         state = self.ending if ended else "RUNNING"
-        return {"run_id": "run-1", "state": state, "run_details": {"task_details": tasks}}
+        return RUN | {"state": state, "run_details": {"task_details": tasks}}
 
 
 class Handler(BaseHTTPRequestHandler):

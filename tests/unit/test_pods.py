@@ -13,6 +13,7 @@ from pipelines.pods import COMPONENTS, Pods
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "studies" / "pods").glob("*.yaml"))
+RETRIES = ("maxRetryCount", "backoffDuration", "backoffFactor", "backoffMaxDuration")
 EVERYTHING = """
 every: {retries: 3, backoff: 45}
 train:
@@ -68,12 +69,12 @@ def settings_table(path):
             "selector": kubernetes.get("nodeSelector", {}).get("labels", {}),
             "tolerations": kubernetes.get("tolerations", []),
             "seconds": kubernetes["activeDeadlineSeconds"],
-            "retries": tuple(task["retryPolicy"].values()),
+            "retries": tuple(task["retryPolicy"][key] for key in RETRIES),
             "settings": [(e["configMapName"], e["optional"], len(e["keyToEnv"])) for e in kubernetes["configMapAsEnv"]],
             "credentials": [(e["secretName"], e["optional"], len(e["keyToEnv"])) for e in kubernetes["secretAsEnv"]],
             "labels": kubernetes["podMetadata"]["labels"],
             "pull": (kubernetes["imagePullPolicy"], [e["secretName"] for e in kubernetes.get("imagePullSecret", [])]),
-            "user": tuple(kubernetes["securityContext"].values()),
+            "user": tuple(kubernetes["securityContext"][key] for key in ("runAsUser", "runAsGroup", "runAsNonRoot")),
             "cached": task.get("cachingOptions", {}).get("enableCache", False),
         }
     return table
