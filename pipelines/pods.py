@@ -100,7 +100,7 @@ def _resources(task: dsl.PipelineTask, pod: Pod, gpus: PipelineChannel | None) -
     task.set_cpu_request(pod.cpu).set_cpu_limit(pod.cpu)
     task.set_memory_request(pod.memory).set_memory_limit(pod.memory)
     if gpus is not None:
-        task.register_pipeline_channels([gpus])  # the limit alone does not make it an input of the task
+        task.register_pipeline_channels([gpus])  # the limit alone would not bring it into the loop
     if gpus is not None or pod.gpus:
         task.set_accelerator_type(pod.gpu_type).set_accelerator_limit(pod.gpus if gpus is None else gpus)
     if pod.shared_memory:

@@ -126,6 +126,10 @@ def test_the_number_of_gpus_is_a_text_parameter_that_the_training_tasks_take_in(
     pipeline, _ = yaml.safe_load_all(path.read_text())
     parameter = pipeline["root"]["inputDefinitions"]["parameters"]["gpus"]
     assert (parameter["parameterType"], parameter["defaultValue"]) == ("STRING", "2")
+    loops = [task for task in pipeline["root"]["dag"]["tasks"].values() if "parameterIterator" in task]
+    assert len(loops) == 2
+    for loop in loops:  # kfp leaves it out of the loop by itself, and the driver would look for it in vain
+        assert loop["inputs"]["parameters"]["pipelinechannel--gpus"] == {"componentInputParameter": "gpus"}
     taking = [part for name, part in executors(path).items() if name.startswith("train")]
     assert len(taking) == 2
     for part in taking:
