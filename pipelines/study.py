@@ -4,6 +4,8 @@ Runs that are taught by clones of the same study come second: the same component
 With them come the references, which are played and not trained: kfp.local cannot collect from a loop over nothing.
 """
 
+from typing import TYPE_CHECKING
+
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.pipeline_channel import PipelineChannel
@@ -14,10 +16,12 @@ from components.fit.component import fit
 from components.plan.component import plan
 from components.prepare.component import prepare
 from components.train.component import train
-from pipelines.pods import Pods
+
+if TYPE_CHECKING:
+    from pipelines.pods import Pods
 
 
-def study_pipeline(pods: Pods | None = None) -> BaseComponent:
+def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
     """The pipeline, whose tasks ask a cluster for `pods` (None: for nothing, as on one machine)."""
 
     def ready(task: dsl.PipelineTask, component: str, gpus: PipelineChannel | None = None) -> dsl.PipelineTask:
