@@ -2,18 +2,25 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 OUT := out/quickstart
+CLUSTER_TESTS := tests/container tests/chart tests/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format ui compile clean
+.PHONY: help demo test test-cluster image lint format ui compile clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## A whole small study: expert games, 25 agents, played, fitted, forecast (7 to 16 minutes)
 	$(VENV)/bin/playscale study run studies/quickstart.yaml --out $(OUT)
 
-test: $(VENV)/.dev ## All tests
-	$(VENV)/bin/pytest
+test: $(VENV)/.dev ## All tests of the library and the command line
+	$(VENV)/bin/pytest $(addprefix --ignore=,$(CLUSTER_TESTS))
+
+test-cluster: $(VENV)/.dev ## The image, the chart and its services: .ci/containers first
+	$(VENV)/bin/pytest -s $(wildcard $(CLUSTER_TESTS))
+
+image: ## The container image, with podman and from Debian's packages alone
+	.ci/containers
 
 lint: $(VENV)/.dev ## Ruff, mypy and the import contracts
 	$(VENV)/bin/ruff check .

@@ -2,4 +2,4 @@
 
 import os
 
-IMAGE = os.environ.get("PLAYSCALE_IMAGE", "playscale/python:0.1.0")
+IMAGE = os.environ.get("PLAYSCALE_IMAGE", "playscale/playscale:0.1.0")

@@ -4,12 +4,23 @@ from pathlib import Path
 
 from kfp import compiler
 
-from pipelines.study import study
+from pipelines.pods import Pods
+from pipelines.study import study_pipeline
+from playscale.frozen import from_yaml
 
 
-def compile_study(out: Path) -> Path:
+def read_pods(path: Path | None) -> Pods:
+    """Settings of pods from a YAML file, the defaults for None; ValueError when it is missing or wrong."""
+    if path is None:
+        return Pods()
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file of pod settings; see studies/pods/ for examples")
+    return from_yaml(Pods, path.read_text(), str(path))
+
+
+def compile_study(out: Path, pods: Pods) -> Path:
     """Write OUT/study.yaml; returns its path."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "study.yaml"
-    compiler.Compiler().compile(study, str(path))
+    compiler.Compiler().compile(study_pipeline(pods), str(path))
     return path

@@ -1,25 +1,47 @@
-"""Run the study pipeline on this machine; `playscale study run` starts it: -m pipelines.local SPEC OUT TRACKING_URI."""
+"""Run the study pipeline on this machine; `playscale study run` starts it.
+
+python -m pipelines.local SPEC OUT TRACKING_URI RUNNER
+"""
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kfp import local
 
-from pipelines.study import study
+from components.image import IMAGE
+from pipelines.study import study_pipeline
 from pipelines.warm import warm
 from playscale.lifeline import follow
 from playscale.steps import PROGRESS, SUPERVISOR
 
 
-def main(spec: str, out: str, tracking_uri: str) -> None:
-    """Run every task as a subprocess of this interpreter; artifacts of Kubeflow go below OUT/kfp."""
+def main(spec_path: str, out: str, tracking_uri: str, runner: str) -> None:
+    """Run every task as a subprocess of this interpreter, or in a container; artifacts of Kubeflow go below OUT/kfp."""
     if supervisor := os.environ.get(SUPERVISOR):
         follow(int(supervisor))
-    with warm():
-        folder = Path(progress).parent if (progress := os.environ.get(PROGRESS)) else Path(out)
-        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "kfp"))
-        study(spec=Path(spec).read_text(), out=out, tracking_uri=tracking_uri)
+    folder = Path(progress).parent if (progress := os.environ.get(PROGRESS)) else Path(out)
+    with _runner(runner, Path(spec_path).read_text(), folder) as (chosen, spec):
+        root = folder / "kfp"
+        root.mkdir(exist_ok=True)
+        local.init(chosen, pipeline_root=str(root))
+        study_pipeline()(spec=spec, out=out, tracking_uri=tracking_uri)
+
+
+@contextmanager
+def _runner(name: str, spec: str, folder: Path) -> Iterator[tuple[local.SubprocessRunner | local.DockerRunner, str]]:
+    """kfp.local's runner, and the spec as the tasks can read it. `folder` is what they may write to on this machine."""
+    if name == "subprocess":
+        with warm():
+            yield local.SubprocessRunner(use_venv=False), spec
+        return
+    from pipelines.containers import absolute_inputs, containers
+
+    spec, inputs = absolute_inputs(spec)
+    with containers(IMAGE, folder, inputs) as runner:
+        yield runner, spec
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@ Runs that are taught by clones of the same study come second: the same component
 With them come the references, which are played and not trained: kfp.local cannot collect from a loop over nothing.
 """
 
+from typing import TYPE_CHECKING
+
 from kfp import dsl
-from kfp.dsl import pipeline_channel
+from kfp.dsl.base_component import BaseComponent
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components.collect.component import collect
 from components.evaluate.component import evaluate
@@ -14,38 +17,45 @@ from components.plan.component import plan
 from components.prepare.component import prepare
 from components.train.component import train
 
+if TYPE_CHECKING:
+    from pipelines.pods import Pods
 
-@dsl.pipeline(
-    name="playscale-study", description="An isoFLOP study: from a game or expert games to laws, forecasts and a report."
-)
-def study(spec: str, out: str, tracking_uri: str = "") -> str:
-    """A study's spec (YAML text), the directory it may fill, and the MLflow server it logs to ("": SQLite in `out`).
 
-    No task is cached: each finds out by itself what is already done, and logging to MLflow must happen.
-    """
-    games = collect(spec=spec, out=out).set_caching_options(False)
-    corpus = prepare(spec=spec, games=games.output, out=out).set_caching_options(False)
-    grid = plan(spec=spec, corpus=corpus.output, out=out, tracking_uri=tracking_uri).set_caching_options(False)
+def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
+    """The pipeline, whose tasks ask a cluster for `pods` (None: for nothing, as on one machine)."""
 
-    def fan_out(runs: pipeline_channel.PipelineChannel) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
-        # Nothing but the loop's own item may come from another task: kfp.local puts the item in its place.
-        with dsl.ParallelFor(runs) as run:
-            trained = train(spec=spec, run=run, out=out, tracking_uri=tracking_uri).set_caching_options(False)
-            played = evaluate(spec=spec, run=run, checkpoints=trained.output, out=out, tracking_uri=tracking_uri)
-            played.set_caching_options(False)
-        return trained, played
+    def ready(task: dsl.PipelineTask, component: str, gpus: PipelineChannel | None = None) -> dsl.PipelineTask:
+        task.set_caching_options(False)  # each finds out by itself what is done, and logging to MLflow must happen
+        if pods:
+            pods.apply(task, component, gpus)
+        return task
 
-    trained, played = fan_out(grid.output)
-    taught = plan(
-        spec=spec, corpus=corpus.output, out=out, tracking_uri=tracking_uri, trained=dsl.Collected(trained.output)
-    ).set_caching_options(False)
-    _, taught_played = fan_out(taught.output)
-    fitted = fit(
-        spec=spec,
-        evaluated=dsl.Collected(played.output),
-        taught=dsl.Collected(taught_played.output),
-        out=out,
-        tracking_uri=tracking_uri,
+    @dsl.pipeline(
+        name="playscale-study",
+        description="An isoFLOP study: from a game or expert games to laws, forecasts and a report.",
     )
-    fitted.set_caching_options(False)
-    return fitted.outputs["Output"]
+    def study(spec: str, out: str, tracking_uri: str = "", gpus: str = str(pods.train.gpus if pods else 0)) -> str:
+        """A study's spec (YAML text), where it is written, its MLflow server ("": as the environment says, else SQLite
+        in `out`), and the GPUs of each training pod (as text: Kubeflow's driver takes no other for a resource).
+        """
+        games = ready(collect(spec=spec, out=out), "collect")
+        corpus = ready(prepare(spec=spec, games=games.output, out=out), "prepare")
+        grid = ready(plan(spec=spec, corpus=corpus.output, out=out, tracking_uri=tracking_uri), "plan")
+
+        def fan_out(runs: PipelineChannel) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
+            # Nothing but the loop's own item may come from another task: kfp.local puts the item in its place.
+            with dsl.ParallelFor(runs) as run:
+                trained = ready(train(spec=spec, run=run, out=out, tracking_uri=tracking_uri), "train", gpus)
+                saved = trained.output
+                played = evaluate(spec=spec, run=run, checkpoints=saved, out=out, tracking_uri=tracking_uri)
+                return trained, ready(played, "evaluate")
+
+        trained, played = fan_out(grid.output)
+        done = dsl.Collected(trained.output)
+        taught = plan(spec=spec, corpus=corpus.output, out=out, tracking_uri=tracking_uri, trained=done)
+        _, taught_played = fan_out(ready(taught, "plan").output)
+        rows, taught_rows = dsl.Collected(played.output), dsl.Collected(taught_played.output)
+        fitted = fit(spec=spec, evaluated=rows, taught=taught_rows, out=out, tracking_uri=tracking_uri)
+        return ready(fitted, "fit").outputs["Output"]
+
+    return study

@@ -14,7 +14,7 @@ from playscale.verbs.bench import bench
 from playscale.verbs.data import collect, prepare
 from playscale.verbs.evaluate import evaluate
 from playscale.verbs.laws import fit, reproduce
-from playscale.verbs.study import compile_pipelines, study_run
+from playscale.verbs.study import compile_pipelines, study_run, study_submit
 from playscale.verbs.train import train_bc, train_impala
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -30,6 +30,7 @@ app.command()(fit)
 app.command()(reproduce)
 app.add_typer(study_app, name="study")
 study_app.command("run")(study_run)
+study_app.command("submit")(study_submit)
 app.command("compile")(compile_pipelines)
 app.command()(bench)
 

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from playscale.console import fit_tables, points_table, show
+from playscale.cores import usable_cores
 from playscale.place import is_s3
 from playscale.points import read_points
 from playscale.progress import TaskProgress, read_progress
@@ -30,7 +31,7 @@ AT_ONCE = 2  # tasks that kfp.local runs side by side
 MEASURABLE = 0.05  # of a task, before which its speed says little
 
 
-def run_study(spec_path: Path, out: str | None, tracking_uri: str | None) -> None:
+def run_study(spec_path: Path, out: str | None, tracking_uri: str | None, runner: str = "subprocess") -> None:
     """Run the study pipeline through kfp.local and print its outcome.
 
     With `out` in S3, the log, the lock and the tasks' progress still lie in out/NAME.
@@ -48,10 +49,10 @@ def run_study(spec_path: Path, out: str | None, tracking_uri: str | None) -> Non
     with _locked(place), (place / "pipeline.log").open("a") as log:
         for stale in (place / "progress").glob("*.json"):
             stale.unlink()
-        threads = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
+        threads = str(max(1, usable_cores() // AT_ONCE))
         own = {SUPERVISOR: str(os.getpid()), PROGRESS: str(place / "progress")}
         environment = {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"} | os.environ | own
-        command = [sys.executable, "-m", "pipelines.local", str(spec_path.resolve()), uri, tracking]
+        command = [sys.executable, "-m", "pipelines.local", str(spec_path.resolve()), uri, tracking, runner]
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
         )

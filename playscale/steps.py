@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from playscale.cores import usable_cores
 from playscale.lifeline import follow
 from playscale.place import is_s3
 from playscale.progress import ProgressFile, reporting
@@ -109,7 +110,7 @@ def collect(spec: str, out: str) -> str:
                 source.games,
                 work.out / "games",
                 seed=source.seed,
-                workers=os.cpu_count() or 1,
+                workers=usable_cores(),
                 max_steps=source.max_steps,
                 progress=progress,
             )
@@ -214,7 +215,7 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
             asked.episodes,
             folder,
             max_steps=asked.max_steps,
-            workers=os.cpu_count() or 1,
+            workers=usable_cores(),
             seed=asked.seed,
             device=work.spec.training.device,
             temperature=asked.temperature,
@@ -240,7 +241,7 @@ def _references(work: Workplace, folder: Path, progress: ProgressFile) -> None:
         asked.episodes,
         folder,
         max_steps=asked.max_steps,
-        workers=os.cpu_count() or 1,
+        workers=usable_cores(),
         seed=asked.seed,
         progress=progress,
         spent=progress.spent,

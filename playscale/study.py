@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from playscale.frozen import Frozen, from_yaml
 from playscale.games.game import get_game, get_task
 from playscale.scaling.gpu import hardware
 from playscale.training.config import OWN_CLONE, MethodName, TrainConfig, Training
@@ -24,10 +23,6 @@ def _size(text: str) -> str:
 
 Size = Annotated[str, AfterValidator(_size)]
 Budget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Collect(Frozen):
@@ -106,7 +101,7 @@ class StudySpec(Frozen):
     training: Training = Training()
     evaluate: Evaluate = Evaluate()
     forecast: tuple[Budget, ...] = ()
-    target_returns: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    target_returns: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     max_return: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     hardware: Hardware | None = None
 
@@ -158,6 +153,13 @@ class StudySpec(Frozen):
         """The task that all agents are evaluated in; None: each in its own game."""
         return None if self.rl is None else self.rl.game
 
+    def inputs(self) -> dict[str, str]:
+        """What the study reads that it does not make itself, path or URI, by the spec's key."""
+        named = {"rl.teacher": self.rl.teacher if self.rl else None}
+        if self.source:
+            named |= {"source.games": self.source.games, "source.corpus": self.source.corpus}
+        return {key: uri for key, uri in named.items() if uri and uri != OWN_CLONE}
+
     def runs(self) -> dict[str, TrainConfig]:
         """Every training run by name: one per (method, size, seed), each through all budgets.
 
@@ -190,18 +192,8 @@ class StudySpec(Frozen):
 
 
 def parse_spec(text: str, where: str = "spec") -> StudySpec:
-    """A spec from YAML text; ValueError of one line, naming the nearest known key for an unknown one."""
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        raise ValueError(f"{where}: not valid YAML{f' (line {place.line + 1})' if place else ''}") from error
-    if not isinstance(data, dict):
-        raise ValueError(f"{where}: a study spec is a mapping of keys such as name, source, sizes, budgets")
-    try:
-        return StudySpec.model_validate(_numbers(data))
-    except ValidationError as error:
-        raise ValueError(f"{where}: {_explain(error)}") from error
+    """A spec from YAML text; ValueError of one line when it is wrong."""
+    return from_yaml(StudySpec, text, where)
 
 
 def read_spec(path: Path) -> StudySpec:
@@ -209,40 +201,3 @@ def read_spec(path: Path) -> StudySpec:
     if not path.is_file():
         raise ValueError(f"{path}: no such study spec; see studies/ for examples")
     return parse_spec(path.read_text(), str(path))
-
-
-def _numbers(value: Any) -> Any:
-    """YAML 1.1 reads 3e10 as text; every such text becomes a number."""
-    if isinstance(value, dict):
-        return {key: _numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_numbers(item) for item in value]
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-        return float(value)
-    return value
-
-
-def _explain(error: ValidationError) -> str:
-    """The most telling of a spec's errors in one line: an unknown key explains a missing one."""
-    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _keys_at(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.0)
-        return f"unknown key {place!r}; did you mean {near[0]!r}? known keys: {', '.join(known)}"
-    if first["type"] == "missing":
-        return f"missing key {place!r}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message
-
-
-def _keys_at(place: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = StudySpec
-    for part in place:
-        annotation = model.model_fields[str(part)].annotation
-        model = next(
-            kind
-            for kind in (annotation, *get_args(annotation))
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
-        )
-    return list(model.model_fields)

@@ -19,6 +19,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from playscale.cores import usable_cores
 from playscale.games.game import GAMES, Game
 from playscale.rollout.child import Child
 from playscale.rollout.episode import Episode, Task
@@ -111,7 +112,7 @@ def play_entrants(
     with ExitStack() as stack:
         lanes: dict[Any, Child] = {}
         with spent("starting"):
-            for share in _shares(workers, len(waiting), 2 if kind == "cuda" else os.cpu_count() or 1):
+            for share in _shares(workers, len(waiting), 2 if kind == "cuda" else usable_cores()):
                 setup = LaneSetup(game, GAMES, share, slots, settings, device, scripted, os.getpid())
                 lane = stack.enter_context(Child(ENTRY, setup))
                 lane.send(waiting.popleft())

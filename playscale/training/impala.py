@@ -6,7 +6,6 @@ Actors play in processes of their own with weights a few updates old; the learne
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from playscale.agents.flops import forward_flops
 from playscale.agents.policy import Policy, PolicyConfig, build_policy
 from playscale.agents.restrict import restrict
 from playscale.agents.sizing import config_for_size
+from playscale.cores import usable_cores
 from playscale.games.game import Game, get_game
 from playscale.points import Point
 from playscale.rollout.actors import Actors
@@ -193,7 +193,7 @@ def crew(asked: Reinforcement, device: torch.device, group: Group) -> tuple[int,
     While one actor's environments step, another's policy thinks, so there are two at least. Beyond that, on a CPU, one
     for each core but the learner's; a GPU is shared, and its cores are for environments.
     """
-    cores = max(1, (os.cpu_count() or 1) // group.size)
+    cores = max(1, usable_cores() // group.size)
     actors = asked.actors or (2 if device.type == "cuda" else max(2, cores - 1))
     workers = asked.workers or (cores if device.type == "cuda" else actors)
     return actors, max(1, workers // actors)

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from playscale.cores import usable_cores
 from playscale.tracking.prometheus import served
-from playscale.verbs.options import Out, Workers, cores
+from playscale.verbs.options import Out, Workers
 from playscale.workspace import workspace
 
 
@@ -29,7 +30,7 @@ def collect(
     from playscale.rollout.collect import collect as run
 
     with served(task="collect"), progress("collect") as report, workspace(out) as folder:
-        run(game, games, folder, seed=seed, workers=workers or cores(), max_steps=max_steps, progress=report)
+        run(game, games, folder, seed=seed, workers=workers or usable_cores(), max_steps=max_steps, progress=report)
     typer.echo(f"{games} games of {game} in {out}")
 
 
@@ -49,5 +50,5 @@ def prepare(
     from playscale.corpus.prepare import prepare as run
 
     with served(task="prepare"), progress("prepare") as report:
-        corpus = run(source, out, game=game, workers=workers or cores(), progress=report)
+        corpus = run(source, out, game=game, workers=workers or usable_cores(), progress=report)
     typer.echo(corpus.summary())

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from playscale.cores import usable_cores
 from playscale.tracking.prometheus import served
-from playscale.verbs.options import SPOOL, Device, Experiment, Out, Tracking, Workers, cores, logbook
+from playscale.verbs.options import SPOOL, Device, Experiment, Out, Tracking, Workers, logbook
 from playscale.workspace import fetched, workspace
 
 
@@ -47,7 +48,7 @@ def evaluate(
 
     game = get_game(game).name if game else None
     expert = [expert_reference(Corpus.open(corpus), game)] if corpus else []
-    workers = workers or cores()
+    workers = workers or usable_cores()
     with served(task="evaluate"), progress("evaluate") as report, workspace(out) as folder:
         evaluations = run(
             [fetched(checkpoint) for checkpoint in checkpoints],

@@ -31,10 +31,6 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
-def cores() -> int:
-    return os.cpu_count() or 1
-
-
 def numbers(text: str, option: str) -> list[float]:
     """A comma-separated list; ValueError, which names the option, when it is none."""
     try:

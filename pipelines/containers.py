@@ -1,0 +1,128 @@
+"""A study's tasks in containers of this machine: what a container may do, and the end of each told truly.
+
+kfp.local 2.17 lets the daemon remove a container as soon as it ends, and takes one that was gone before its exit code
+could be read for a success (kubeflow/pipelines issue 13332). Here a container is removed after its exit code was read.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import docker
+import yaml
+from docker.types import DeviceRequest, Mount
+from kfp import local
+from kfp.local import docker_task_handler
+
+from playscale.study import parse_spec
+
+OUT_LABEL = "playscale.out"  # of a container: the directory of its study
+PASSED_ON = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "OMP_NUM_THREADS", "PLAYSCALE_PROGRESS",
+)  # fmt: skip
+
+
+def connect(image: str) -> docker.DockerClient:
+    """The Docker daemon, or podman's socket; ValueError when there is none or when it lacks the image."""
+    where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    try:
+        client = docker.from_env(timeout=600)
+        client.ping()
+    except docker.errors.DockerException as error:
+        raise ValueError(
+            f"no Docker daemon answers at {where}; start one, or podman's: podman system service --time=0 "
+            "unix:///tmp/podman.sock, with DOCKER_HOST=unix:///tmp/podman.sock"
+        ) from error
+    try:
+        client.images.get(image)
+    except docker.errors.ImageNotFound as error:
+        raise ValueError(
+            f"{where} has no image {image}; build it (docs/image.md) or name another by --image"
+        ) from error
+    return client
+
+
+def absolute_inputs(spec: str) -> tuple[str, list[Path]]:
+    """The spec with its local inputs as absolute paths, and these. ValueError for one that is not there."""
+    data, paths = yaml.safe_load(spec), []
+    for name, given in parse_spec(spec).inputs().items():
+        if "://" in given:
+            continue
+        group, key = name.split(".")
+        path = Path(given).resolve()
+        if not path.exists():
+            raise ValueError(f"{name}: {given} is not there")
+        data[group][key] = str(path)
+        paths.append(path)
+    return (yaml.safe_dump(data, sort_keys=False), paths) if paths else (spec, paths)
+
+
+@contextmanager
+def containers(image: str, out: Path, inputs: list[Path]) -> Iterator[local.DockerRunner]:
+    """A runner for kfp.local, while inside. No container is left when this process is gone, killed or not."""
+    client = connect(image)
+    remove_containers(client, out)  # of a study whose machine went down
+    docker_task_handler.run_docker_container = _run
+    command = [sys.executable, "-m", "pipelines.containers", str(out)]
+    keeper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    with keeper:  # leaving closes its stdin, and so does the end of this process, however it ends
+        yield _runner(client, out, inputs)
+
+
+def _runner(client: docker.DockerClient, out: Path, inputs: list[Path]) -> local.DockerRunner:
+    """Read-only but for OUT and /tmp, without capabilities, as the calling user, in the network of this machine."""
+    info = client.info()
+    rootless = any("rootless" in option for option in info.get("SecurityOptions") or ())
+    user = "0:0" if rootless else f"{os.getuid()}:{os.getgid()}"  # rootless, the container's 0 is the calling user
+    mounts = [Mount(str(out), str(out), type="bind")]
+    mounts += [Mount(str(path), str(path), type="bind", read_only=True) for path in inputs]
+    gpus: dict[str, Any] = {}
+    if "nvidia" in (info.get("Runtimes") or {}):
+        gpus = {"device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])]}
+    return local.DockerRunner(
+        user=user,
+        read_only=True,
+        tmpfs={"/tmp": "rw,exec,nosuid,nodev,mode=1777"},  # noqa: S108 - NetHack's library is loaded from a copy of it there
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        shm_size="1g",
+        network_mode="host",
+        mounts=mounts,
+        labels={OUT_LABEL: str(out)},
+        environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        **gpus,
+    )
+
+
+def _run(client: docker.DockerClient, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any) -> int:
+    """The exit code of a command in a container, which shows its output and is then removed."""
+    container = client.containers.create(
+        image, entrypoint=command[:1], command=command[1:], volumes=volumes, **arguments
+    )
+    try:
+        container.start()
+        for line in container.logs(stream=True, follow=True):
+            print(line.decode(errors="replace"), end="")  # kfp.local indents what is printed
+        return int(container.wait()["StatusCode"])
+    finally:
+        container.remove(force=True)
+
+
+def remove_containers(client: docker.DockerClient, out: Path) -> None:
+    """Remove every container of the study in a directory, running or not."""
+    for container in client.containers.list(all=True, ignore_removed=True, filters={"label": f"{OUT_LABEL}={out}"}):
+        try:
+            container.remove(force=True)
+        except docker.errors.NotFound:  # it was just being removed
+            continue
+
+
+if __name__ == "__main__":  # the keeper: waits for the end of the study's process
+    sys.stdin.read()
+    remove_containers(docker.from_env(), Path(sys.argv[1]))

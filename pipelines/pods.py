@@ -1,0 +1,123 @@
+"""What the pods of a compiled study ask of a cluster; `playscale compile --pods FILE` reads it from YAML.
+
+Two things of Kubernetes that are no setting here: the service account belongs to a run (`study submit
+--service-account`), and capabilities, privilege escalation and seccomp are set by Kubeflow's own compiler.
+"""
+
+from typing import Annotated, Any, Literal
+
+from kfp import dsl, kubernetes
+from kfp.dsl.pipeline_channel import PipelineChannel
+from pydantic import BeforeValidator, Field, model_validator
+
+from playscale.frozen import Frozen
+
+Cpu = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(\.\d+)?$|^\d+m$")]
+Memory = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(Ki|Mi|Gi|Ti|K|M|G|T)$")]
+SETTINGS = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "PLAYSCALE_METRICS_PORT")
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+COMPONENTS = ("collect", "prepare", "plan", "train", "evaluate", "fit")
+
+
+class Toleration(Frozen):
+    """A taint that a pod may be scheduled in spite of."""
+
+    key: str
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class Pod(Frozen):
+    """The pods of one component. CPU and memory are request and limit: a step starts a worker for each core it has.
+
+    shared_memory: of /dev/shm, counted into `memory`; retries: after a failure or an eviction, the first after
+    `backoff` seconds, each later one after twice as long; hours: after which a pod is ended
+    """
+
+    cpu: Cpu = "2"
+    memory: Memory = "4Gi"
+    gpus: int = Field(default=0, ge=0)
+    gpu_type: str = "nvidia.com/gpu"
+    shared_memory: Memory | None = None
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    retries: int = Field(default=2, ge=0)
+    backoff: int = Field(default=30, ge=0)
+    hours: float = Field(default=24, gt=0)
+
+
+class Pods(Frozen):
+    """All pods of a study: by component, and what they share. `every` goes over the defaults of each of them.
+
+    settings, credentials: names of the ConfigMap and the Secret whose keys become environment variables, where they are
+    """
+
+    collect: Pod = Pod(cpu="4")
+    prepare: Pod = Pod()
+    plan: Pod = Pod(cpu="1", memory="2Gi")
+    train: Pod = Pod(cpu="4", memory="8Gi", shared_memory="1Gi")
+    evaluate: Pod = Pod(cpu="4", memory="8Gi", shared_memory="1Gi")
+    fit: Pod = Pod()
+    settings: str = "playscale-settings"
+    credentials: str = "playscale-s3"
+    labels: dict[str, str] = Field(default_factory=dict)
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    run_as_user: int = Field(default=10001, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_the_defaults(cls, given: Any) -> Any:
+        """A component's keys go over those of `every`, and these over the component's defaults."""
+        if not isinstance(given, dict):
+            return given
+        every = given.get("every", {})
+        rest = {key: value for key, value in given.items() if key != "every"}
+        for name in COMPONENTS:
+            own = rest.get(name, {})
+            if isinstance(own, dict) and isinstance(every, dict):
+                rest[name] = cls.model_fields[name].default.model_dump() | every | own
+        return rest
+
+    def apply(self, task: dsl.PipelineTask, component: str, gpus: PipelineChannel | None = None) -> None:
+        """Ask for it all in a task of the pipeline; `gpus`, a parameter of that, goes over the pod's own number."""
+        pod: Pod = getattr(self, component)
+        _resources(task, pod, gpus)
+        _placement(task, pod)
+        kubernetes.use_config_map_as_env(task, self.settings, {key: key for key in SETTINGS}, optional=True)
+        kubernetes.use_secret_as_env(task, self.credentials, {key: key for key in CREDENTIALS}, optional=True)
+        labels = {"app.kubernetes.io/part-of": "playscale", "app.kubernetes.io/component": component} | self.labels
+        for key, value in labels.items():
+            kubernetes.add_pod_label(task, key, value)
+        kubernetes.set_image_pull_policy(task, self.image_pull_policy)
+        if self.image_pull_secrets:
+            kubernetes.set_image_pull_secrets(task, list(self.image_pull_secrets))
+        kubernetes.set_security_context(task, run_as_user=self.run_as_user, run_as_group=0, run_as_non_root=True)
+
+
+def _resources(task: dsl.PipelineTask, pod: Pod, gpus: PipelineChannel | None) -> None:
+    task.set_cpu_request(pod.cpu).set_cpu_limit(pod.cpu)
+    task.set_memory_request(pod.memory).set_memory_limit(pod.memory)
+    if gpus is not None:
+        task.register_pipeline_channels([gpus])  # the limit alone would not bring it into the loop
+    if gpus is not None or pod.gpus:
+        task.set_accelerator_type(pod.gpu_type).set_accelerator_limit(pod.gpus if gpus is None else gpus)
+    if pod.shared_memory:
+        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=pod.shared_memory)  # noqa: S108
+    cores = int(pod.cpu[:-1]) // 1000 if pod.cpu.endswith("m") else int(float(pod.cpu))
+    task.set_env_variable("OMP_NUM_THREADS", str(max(1, cores)))  # torch would count the node's
+
+
+def _placement(task: dsl.PipelineTask, pod: Pod) -> None:
+    """Where a pod may run, for how long, and how often."""
+    for key, value in pod.node_selector.items():
+        kubernetes.add_node_selector(task, key, value)
+    for toleration in pod.tolerations:
+        kubernetes.add_toleration(task, **toleration.model_dump())
+    seconds = round(3600 * pod.hours)
+    kubernetes.set_timeout(task, seconds)
+    if pod.retries:
+        # The longest time counts from the first start: with Kubeflow's hour, a run of two hours would not be retried.
+        longest = f"{seconds * (pod.retries + 1)}s"
+        task.set_retry(pod.retries, f"{pod.backoff}s", backoff_factor=2.0, backoff_max_duration=longest)

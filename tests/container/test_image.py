@@ -1,0 +1,76 @@
+"""The image as a cluster runs it: any user, nothing writable but /tmp, no capabilities; and what is not in it."""
+
+import json
+
+import pytest
+
+TMP = "/tmp"  # noqa: S108 - of the container
+HARDENED = ("--read-only", "--tmpfs", f"{TMP}:rw,exec,mode=1777", "--cap-drop=all", "--security-opt=no-new-privileges")
+ARBITRARY = (*HARDENED, "--user", "12345:0", "--network", "none")
+TIDY = """
+import os, shutil, sys
+found = [name for name in ("pip", "gcc", "cc", "g++", "make") if shutil.which(name)]
+found += [f for f in ("/var/lib/apt/lists", "/root/.cache", "/build") if os.path.isdir(f) and os.listdir(f)]
+found += [f for f in ("/etc/pip.conf", "/run/wheels", "/run/ca.crt") if os.path.exists(f)]
+found += [d for d, _, _ in os.walk(sys.prefix) if d.endswith(("torch/include", "torch/test"))]
+print(found)
+"""
+
+
+@pytest.fixture(scope="module")
+def described(podman, image):
+    return json.loads(podman("image", "inspect", image).stdout)[0]
+
+
+def test_it_runs_as_anybody_with_a_read_only_root(podman, image):
+    result = podman("run", "--rm", *ARBITRARY, image, "--help")
+    assert result.returncode == 0, result.stderr
+    assert "study" in result.stdout
+
+
+def test_a_real_job_runs_as_anybody_with_a_read_only_root(podman, image, tmp_path):
+    games = tmp_path / "games"
+    games.mkdir(mode=0o777)
+    games.chmod(0o777)
+    arguments = ("collect", "--game", "nethack", "--games", "2", "--max-steps", "200", "--out", "/games/of")
+    result = podman("run", "--rm", *ARBITRARY, "-v", f"{games}:/games", image, *arguments)
+    assert result.returncode == 0, result.stderr
+    recordings = list(games.rglob("*.ttyrec3.bz2"))
+    assert len(recordings) == 2
+    assert {path.stat().st_uid for path in recordings} == {12345}
+
+
+def test_all_that_a_pod_uses_can_be_imported(podman, image):
+    modules = (
+        "torch nle mlflow kfp.dsl.executor_main playscale.steps playscale.training.bc playscale.report.report psycopg2 "
+        "prometheus_flask_exporter pipelines.study playscale.tracking.mlflow_tracker sklearn pandas matplotlib.pyplot"
+    )
+    code = f"import {', '.join(modules.split())}; print(torch.ones(2).sum().item())"
+    result = podman("run", "--rm", *ARBITRARY, "--entrypoint", "python3", image, "-c", code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "2.0\n"
+
+
+def test_the_mlflow_server_starts_in_it(podman, image):
+    result = podman("run", "--rm", *ARBITRARY, "--entrypoint", "mlflow", image, "server", "--help")
+    assert result.returncode == 0, result.stderr
+    assert "--expose-prometheus" in result.stdout
+
+
+def test_nothing_of_the_build_is_left_in_it(podman, image):
+    result = podman("run", "--rm", *ARBITRARY, "--entrypoint", "python3", image, "-c", TIDY)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
+def test_its_user_and_labels(described):
+    assert described["Config"]["User"] == "10001:0"
+    labels = described["Config"]["Labels"]
+    assert labels["org.opencontainers.image.version"] == "0.1.0"
+    assert len(labels["org.opencontainers.image.revision"]) == 40
+    assert not [item for item in described["Config"]["Env"] if "CERT" in item or "PIP_" in item]
+
+
+def test_it_is_not_larger_than_it_was(described, image):
+    size = described["Size"] / 1e9
+    print(f"{image}: {size:.2f} GB")
+    assert size < 2.0  # raise it when a dependency grew, not when a cache came in
