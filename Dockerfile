@@ -15,7 +15,7 @@ ARG PIP_CONFIG_FILE
 RUN python3.11 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends python3.11-venv; }
 RUN python3.11 -m venv /opt/pip && python3.11 -m venv --without-pip /opt/playscale
-ENV PIP="/opt/pip/bin/pip --python /opt/playscale/bin/python --no-cache-dir --quiet"
+ENV PIP="/opt/pip/bin/pip --python /opt/playscale/bin/python --quiet"
 WORKDIR /build
 COPY pyproject.toml constraints.txt README.md LICENSE .ci/slim ./
 RUN $PIP install --extra-index-url "${TORCH_INDEX}" --constraint constraints.txt '.[cluster]' \

@@ -22,8 +22,9 @@ BASE = "docker.io/library/debian:bookworm-slim"  # of the image: has no python
 @pytest.fixture
 def client(docker_host, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", docker_host)
-    with docker.from_env() as client:
-        yield client
+    client = docker.from_env()
+    yield client
+    client.close()
 
 
 def of_study(client, out):
