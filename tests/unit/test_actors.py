@@ -58,9 +58,10 @@ def unroll_of(actors, number):
 def test_an_actor_waits_until_its_unroll_was_taken(playing):
     """And so it is never more than the unroll that it is at behind the learner."""
     policy, actors = playing
-    first = unroll_of(actors, 1).unroll.frames["symbol"].copy()
+    begun = {delivery.actor: delivery for delivery in (actors.next(), actors.next())}
+    first = begun[1].unroll.frames["symbol"].copy()
     actors.release(1)
-    held = unroll_of(actors, 0)
+    held = begun[0]
     assert held.unroll.frames["done"][0].all()
     assert not np.array_equal(held.unroll.frames["symbol"], first), "each plays games of its own"
     before = {name: array.copy() for name, array in held.unroll.frames.items()}
