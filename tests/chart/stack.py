@@ -74,7 +74,9 @@ def as_pod(owner: Document, documents: list[Document], folder: Path) -> Document
     template = copy.deepcopy(owner if owner["kind"] == "Pod" else owner["spec"]["template"])
     spec = template["spec"]
     spec["hostNetwork"] = True
-    spec["hostAliases"] = [{"ip": LOOPBACK, "hostnames": service_names(documents)}]
+    hosts = folder / "hosts"  # podman 4.3 gives a pod in the machine's network no hostAliases
+    hosts.write_text(f"{LOOPBACK} localhost {' '.join(service_names(documents))}\n", encoding="utf-8")
+    spec["volumes"].append({"name": "hosts", "hostPath": {"path": str(hosts), "type": "File"}})
     for volume in spec["volumes"]:
         if "emptyDir" in volume:
             del volume["emptyDir"]
@@ -84,6 +86,8 @@ def as_pod(owner: Document, documents: list[Document], folder: Path) -> Document
     for container in spec.get("initContainers", []) + spec["containers"]:
         for unknown in ("startupProbe", "livenessProbe", "readinessProbe", "ports"):
             container.pop(unknown, None)
+        mount = {"name": "hosts", "mountPath": "/etc/hosts", "readOnly": True}
+        container["volumeMounts"] = [*container["volumeMounts"], mount]  # YAML's anchors share the old list
         expand(container, documents)
     kept = {"io.podman.annotations.init.container.type": "always"}  # "once" is removed while it still ends: a race
     metadata = {"name": owner["metadata"]["name"], "labels": template["metadata"]["labels"], "annotations": kept}

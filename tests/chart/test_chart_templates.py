@@ -140,7 +140,9 @@ def test_external_services():
     assert not [d for d in documents if d["kind"] in CLAIMS]
     assert names(documents, "Service") == {"playscale-mlflow"}
     server = mlflow(EXTERNAL)
-    assert argument(server, "backend-store-uri") == "postgresql://mlflow@db.example:5432/mlflow?sslmode=require"
+    assert (
+        argument(server, "backend-store-uri") == "postgresql+psycopg2://mlflow@db.example:5432/mlflow?sslmode=require"
+    )
     assert variable(server, "AWS_ENDPOINT_URL") == "https://s3.example"
     aws = merged(EXTERNAL, {"s3": {"endpoint": ""}})
     assert "AWS_ENDPOINT_URL" not in find(render(aws), "ConfigMap", "playscale-settings")["data"]

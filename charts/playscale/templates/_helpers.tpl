@@ -125,10 +125,13 @@ capabilities:
 {{- ternary .Values.postgres.existingSecretKey "password" (ne .Values.postgres.existingSecret "") -}}
 {{- end -}}
 
-{{/* The database without its password, which libpq takes from PGPASSWORD: so it stands in no argument and needs no quoting. */}}
+{{/*
+The database without its password, which libpq takes from PGPASSWORD: so it stands in no argument and needs no quoting.
+The driver is named, for what "postgresql" alone means depends on SQLAlchemy's version.
+*/}}
 {{- define "playscale.postgres.uri" -}}
 {{- $postgres := .Values.postgres -}}
-postgresql://{{ $postgres.user }}@{{ include "playscale.postgres.host" . }}:{{ $postgres.port }}/{{ $postgres.database }}?sslmode={{ ternary "disable" $postgres.sslMode $postgres.deploy }}
+postgresql+psycopg2://{{ $postgres.user }}@{{ include "playscale.postgres.host" . }}:{{ $postgres.port }}/{{ $postgres.database }}?sslmode={{ ternary "disable" $postgres.sslMode $postgres.deploy }}
 {{- end -}}
 
 {{- define "playscale.s3.name" -}}
