@@ -69,7 +69,7 @@ def test_a_component_that_cannot_start_fails_the_study(cli, docker_host, tmp_pat
     assert "the pipeline ended with code 1" in result.stderr
 
 
-@pytest.mark.parametrize(("command", "code"), [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", 137)])
+@pytest.mark.parametrize(("command", "code"), [("exit 0", 0), ("exit 3", 3), ("sh -c 'kill -9 $$' || exit $?", 137)])
 def test_the_exit_code_of_a_container_is_told_truly(client, command, code):
     assert [_run(client, BASE, ["sh", "-c", command], {}, network_mode="none") for _ in range(3)] == [code] * 3
 
