@@ -18,6 +18,7 @@ from docker.types import DeviceRequest, Mount
 from kfp import local
 from kfp.local import docker_task_handler
 
+from components.image import IMAGE
 from playscale.study import parse_spec
 
 OUT_LABEL = "playscale.out"  # of a container: the directory of its study
@@ -48,6 +49,12 @@ def connect(image: str) -> docker.DockerClient:
     return client
 
 
+def check(spec: str) -> None:
+    """ValueError when a study cannot be run in containers here: no daemon, no image, or an input that is not there."""
+    absolute_inputs(spec)
+    connect(IMAGE)
+
+
 def absolute_inputs(spec: str) -> tuple[str, list[Path]]:
     """The spec with its local inputs as absolute paths, and these. ValueError for one that is not there."""
     data, paths = yaml.safe_load(spec), []
@@ -64,9 +71,9 @@ def absolute_inputs(spec: str) -> tuple[str, list[Path]]:
 
 
 @contextmanager
-def containers(image: str, out: Path, inputs: list[Path]) -> Iterator[local.DockerRunner]:
+def containers(out: Path, inputs: list[Path]) -> Iterator[local.DockerRunner]:
     """A runner for kfp.local, while inside. No container is left when this process is gone, killed or not."""
-    client = connect(image)
+    client = connect(IMAGE)
     remove_containers(client, out)  # of a study whose machine went down
     docker_task_handler.run_docker_container = _run
     command = [sys.executable, "-m", "pipelines.containers", str(out)]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from kfp import local
 
-from components.image import IMAGE
 from pipelines.study import study_pipeline
 from pipelines.warm import warm
 from playscale.lifeline import follow
@@ -40,7 +39,7 @@ def _runner(name: str, spec: str, folder: Path) -> Iterator[tuple[local.Subproce
     from pipelines.containers import absolute_inputs, containers
 
     spec, inputs = absolute_inputs(spec)
-    with containers(IMAGE, folder, inputs) as runner:
+    with containers(folder, inputs) as runner:
         yield runner, spec
 
 

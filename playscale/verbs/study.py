@@ -42,12 +42,10 @@ def study_run(
 
     if runner == Runner.docker:
         _use(image)
-        from components.image import IMAGE
-        from pipelines.containers import absolute_inputs, connect
+        from pipelines.containers import check
 
         read_spec(spec)
-        absolute_inputs(spec.read_text())
-        connect(IMAGE)
+        check(spec.read_text())
     run_study(spec, out, tracking_uri, runner.value)
 
 

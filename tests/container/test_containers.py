@@ -82,7 +82,7 @@ def test_a_container_can_write_nothing_but_out_and_tmp(client, tmp_path, capfd):
         "touch /tmp/a $OUT/a && for d in / /etc /opt $GIVEN; do touch $d/a 2>/dev/null && echo wrote $d; done;"
         "id -u; grep CapEff /proc/self/status"
     )
-    with containers(BASE, out, [given]) as runner:
+    with containers(out, [given]) as runner:
         arguments = dict(runner.container_run_args)
         arguments["environment"] = {"OUT": str(out), "GIVEN": str(given)}
         code = _run(client, BASE, ["sh", "-c", script], {}, **arguments)
