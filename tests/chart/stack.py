@@ -89,8 +89,9 @@ def as_pod(owner: Document, documents: list[Document], folder: Path) -> Document
         mount = {"name": "hosts", "mountPath": "/etc/hosts", "readOnly": True}
         container["volumeMounts"] = [*container["volumeMounts"], mount]  # YAML's anchors share the old list
         expand(container, documents)
-    kept = {"io.podman.annotations.init.container.type": "always"}  # "once" is removed while it still ends: a race
-    metadata = {"name": owner["metadata"]["name"], "labels": template["metadata"]["labels"], "annotations": kept}
+    if owner["kind"] != "Pod":
+        spec["restartPolicy"] = "OnFailure"  # podman would restart init containers that have done their work
+    metadata = {"name": owner["metadata"]["name"], "labels": template["metadata"]["labels"]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 

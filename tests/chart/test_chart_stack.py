@@ -25,7 +25,7 @@ POSTGRES, RCLONE = "localhost/playscale-test/postgres:15", "localhost/playscale-
 NAME = "playscale-test"
 SERVER, DATABASE, STORE = (f"{NAME}-{part}" for part in ("mlflow", "postgres", "s3"))
 STUDY = "example"
-REPORT = b"<h1>A study</h1>" + os.urandom(3_000_000)  # larger than one part of an upload
+REPORT = b"<h1>A study</h1>" + os.urandom(20_000_000)  # several parts of an upload and of a download
 
 pytestmark = pytest.mark.timeout(900)
 
