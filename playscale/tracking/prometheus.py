@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from playscale.tracking.monitor import CATALOGUE, LABELS, count, describe, listening
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry, Counter, Gauge
+    from prometheus_client import Counter, Gauge
 
 PORT = "PLAYSCALE_METRICS_PORT"
 PORTS = 16  # tried one after the other
@@ -26,13 +26,25 @@ LINGER = 60.0
 log = logging.getLogger(__name__)
 
 
+class Scrapes:
+    """Counts scrapes: as a registry's first collector when they begin, as its last when all metrics have been read."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def collect(self) -> Iterable[Any]:
+        self.count += 1
+        return ()
+
+
 class PrometheusListener:
     """A monitor.Listener. Every counter begins with 0, so that its first increase is seen as one."""
 
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
-        self.registry = CollectorRegistry()
+        self.registry, self.scrapes_begun = CollectorRegistry(), Scrapes()
+        self.registry.register(self.scrapes_begun)
         ProcessCollector(registry=self.registry)
         self._metrics: dict[str, Counter | Gauge] = {}
         for name, metric in CATALOGUE.items():
@@ -70,27 +82,25 @@ class PrometheusListener:
 
 
 class MetricsServer:
-    """Answers scrapes in a thread, and counts them."""
+    """Answers scrapes in a thread."""
 
-    def __init__(self, port: int, registry: CollectorRegistry) -> None:
+    def __init__(self, port: int, listener: PrometheusListener) -> None:
         """OSError when the port cannot be had."""
         from prometheus_client import disable_created_metrics, start_http_server
 
         disable_created_metrics()
-        self.port, self._scrapes = port, 0
-        self._server, self._thread = start_http_server(port, registry=registry)
-        registry.register(self)
-
-    def collect(self) -> Iterable[Any]:
-        """Called by every scrape, as a collector without metrics."""
-        self._scrapes += 1
-        return ()
+        self.port, self._begun, self._ended = port, listener.scrapes_begun, Scrapes()
+        self._server, self._thread = start_http_server(port, registry=listener.registry)
+        listener.registry.register(self._ended)
 
     def linger(self, seconds: float) -> None:
-        """Wait for another scrape, if there ever was one."""
-        seen, deadline = self._scrapes, time.monotonic() + seconds
-        while 0 < seen == self._scrapes and time.monotonic() < deadline:
+        """Wait for the end of a scrape that begins from now on, if there ever was one before."""
+        before, deadline = self._begun.count, time.monotonic() + seconds
+        if not before:
+            return
+        while self._ended.count <= before and time.monotonic() < deadline:
             time.sleep(0.1)
+        time.sleep(0.1)  # its answer is on its way
 
     def close(self) -> None:
         """Finishes the answer that is on its way."""
@@ -110,7 +120,7 @@ def served(**labels: str) -> Iterator[None]:
         yield
         return
     listener = PrometheusListener()
-    server = _server(_port(asked), listener.registry)
+    server = _server(_port(asked), listener)
     if server is None:
         yield
         return
@@ -134,10 +144,10 @@ def _port(asked: str) -> int:
     return int(asked) + int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def _server(port: int, registry: CollectorRegistry) -> MetricsServer | None:
+def _server(port: int, listener: PrometheusListener) -> MetricsServer | None:
     for candidate in range(port, min(port + PORTS, 2**16)):
         try:
-            server = MetricsServer(candidate, registry)
+            server = MetricsServer(candidate, listener)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 log.warning("metrics: port %d: %s: nothing is exposed", candidate, error.strerror)
