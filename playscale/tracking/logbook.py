@@ -48,6 +48,8 @@ class Logbook:
         if self.served:  # the outbox and persist() wait and try again: a client that did too would hide an outage
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+            for way in ("UPLOAD", "DOWNLOAD"):  # through the server, never past it: only the server reaches its S3
+                os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
         injected = Injected.at(self.uri) if self.injected else None
         return MlflowExperiment(self.name, self.uri, artifacts=self.artifacts, create=create, injected=injected)
 
