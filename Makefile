@@ -3,10 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 OUT := out/quickstart
 CLUSTER_TESTS := tests/container tests/chart tests/cluster
-STACK_TEST := tests/chart/test_chart_stack.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster test-stack image lint format ui compile clean
+.PHONY: help demo test test-cluster image lint format ui compile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,10 +17,7 @@ test: $(VENV)/.dev ## All tests of the library and the command line
 	$(VENV)/bin/pytest $(addprefix --ignore=,$(CLUSTER_TESTS))
 
 test-cluster: $(VENV)/.dev ## The image, the chart and its services: .ci/containers first
-	$(VENV)/bin/pytest -s --ignore=$(STACK_TEST) $(wildcard $(CLUSTER_TESTS))
-
-test-stack: $(VENV)/.dev ## The rendered MLflow, Postgres and S3 under podman kube play; not part of CI yet
-	$(VENV)/bin/pytest -s $(STACK_TEST)
+	$(VENV)/bin/pytest -s $(wildcard $(CLUSTER_TESTS))
 
 image: ## The container image, with podman and from Debian's packages alone
 	.ci/containers
