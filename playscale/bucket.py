@@ -70,12 +70,7 @@ class Bucket:
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
 
     def sizes(self) -> dict[str, int]:
-        with self._errors(""):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self._prefix, Delimiter="/"
-            )
-            objects = [entry for page in pages for entry in page.get("Contents", [])]
-        return {entry["Key"].removeprefix(self._prefix): entry["Size"] for entry in objects}
+        return self._list(Delimiter="/")
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         with self._errors(name):
@@ -104,9 +99,12 @@ class Bucket:
 
     def walk(self, below: str = "") -> dict[str, int]:
         """Name and size (bytes) of every file whose name begins with `below`, in folders too."""
+        return self._list(below)
+
+    def _list(self, below: str = "", **options: str) -> dict[str, int]:
         with self._errors(below):
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self._prefix + below
+                Bucket=self.bucket, Prefix=self._prefix + below, **options
             )
             objects = [entry for page in pages for entry in page.get("Contents", [])]
         return {entry["Key"].removeprefix(self._prefix): entry["Size"] for entry in objects}

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from playscale.bucket import Bucket
 from playscale.cores import usable_cores
 from playscale.lifeline import follow
 from playscale.place import is_s3
@@ -39,7 +40,10 @@ PER_RUN = ("train", "evaluate")
 
 @dataclass(frozen=True)
 class Workplace:
-    """A study and where it happens: `uri` is OUT as it was given, `out` where it lies on this machine."""
+    """A study and where it happens: `uri` is OUT as it was given, `out` where it lies on this machine.
+
+    tracking_uri: "" for the default
+    """
 
     spec: StudySpec
     uri: str
@@ -59,9 +63,10 @@ class Workplace:
     def logbook(self) -> Logbook:
         from playscale.tracking.logbook import Logbook
 
-        local = self.tracking_uri.startswith("sqlite:")
+        tracking = self.tracking_uri or default_tracking_uri(self.uri)
+        local = tracking.startswith("sqlite:")
         artifacts = (self.out / "mlartifacts").resolve().as_uri() if local else None
-        return Logbook(self.spec.name, self.tracking_uri, artifacts, injected=True)
+        return Logbook(self.spec.name, tracking, artifacts, injected=True)
 
     def spool(self, run: str) -> Path:
         """Where what is logged of a run waits while the tracking server is down, from one step to the next."""
@@ -79,9 +84,9 @@ def default_tracking_uri(out: str | Path) -> str:
 
 @contextmanager
 def _step(
-    task: str, spec: str, out: str, tracking_uri: str | None, *wanted: str
+    task: str, spec: str, out: str, *wanted: str, tracking_uri: str = ""
 ) -> Iterator[tuple[Workplace, ProgressFile]]:
-    """A step of the study; what it needs of an OUT in S3, by patterns. tracking_uri: None where nothing is tracked."""
+    """A step of the study; `wanted`: what it needs of an OUT in S3, by patterns."""
     if supervisor := os.environ.get(SUPERVISOR):
         follow(int(supervisor))
     kind, _, run = task.partition("-")
@@ -89,8 +94,7 @@ def _step(
     with served(**served_as), workspace(out, *wanted) as place:
         told = Path(os.environ.get(PROGRESS) or place / "progress")
         with reporting(told, task) as progress:
-            tracking = "" if tracking_uri is None else tracking_uri or default_tracking_uri(out)
-            work = Workplace(parse_spec(spec), out, place, tracking)
+            work = Workplace(parse_spec(spec), out, place, tracking_uri)
             describe(study=work.spec.name)
             yield work, progress
 
@@ -99,7 +103,7 @@ def collect(spec: str, out: str) -> str:
     """Let the expert play, if the study asks for it. Returns the directory of recordings, "" where there is none."""
     from playscale.rollout.collect import collect as collect_games
 
-    with _step("collect", spec, out, None, "games/*") as (work, progress):
+    with _step("collect", spec, out, "games/*") as (work, progress):
         given = work.spec.source or Source.model_construct()
         source = given.collect
         if source is None:
@@ -122,7 +126,7 @@ def prepare(spec: str, games: str, out: str) -> str:
     from playscale.corpus.corpus import Corpus
     from playscale.corpus.prepare import prepare as prepare_corpus
 
-    with _step("prepare", spec, out, None, NOTHING) as (work, progress):
+    with _step("prepare", spec, out, NOTHING) as (work, progress):
         if work.spec.source is None:
             return ""
         if work.spec.source.corpus:
@@ -145,13 +149,13 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
     from playscale.training.plan import choose_teachers, plan_grid
 
     if trained is not None:
-        with _step("plan-taught", spec, out, tracking_uri, "plan.json", "train/*/points.csv") as (work, progress):
+        with _step("plan-taught", spec, out, "plan.json", "train/*/points.csv") as (work, progress):
             planned = work.planned()
             taught = choose_teachers(planned["runs"], work.out / "train", work.at("train"))
             write_json(work.out / "plan.json", planned)
             progress(f"{len(taught)} runs have a teacher", 1.0)
             return [*taught, REFERENCES]
-    with _step("plan", spec, out, tracking_uri, NOTHING) as (work, progress):
+    with _step("plan", spec, out, NOTHING, tracking_uri=tracking_uri) as (work, progress):
         with progress.spent("plan"):
             games = Corpus.open(corpus) if corpus else None
             grid = plan_grid(work.spec.game, work.spec.runs(), games)
@@ -171,10 +175,8 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
     from playscale.tracked import train_tracked
     from playscale.training.config import TrainConfig
 
-    with _step(f"train-{run}", spec, out, tracking_uri, "plan.json", f"train/{run}/*", f"tracking/{run}.*") as (
-        work,
-        progress,
-    ):
+    needs = ("plan.json", f"train/{run}/*", f"tracking/{run}.*")
+    with _step(f"train-{run}", spec, out, *needs, tracking_uri=tracking_uri) as (work, progress):
         planned = work.planned()
         config = TrainConfig.model_validate(planned["runs"][run])
         folder = work.out / "train" / run
@@ -202,7 +204,7 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
     from playscale.tracked import log_evaluations
 
     needs = ("plan.json", f"train/{run}/checkpoints/*", f"evaluate/{run}/*", f"tracking/{run}.*")
-    with _step(f"evaluate-{run}", spec, out, tracking_uri, *needs) as (work, progress):
+    with _step(f"evaluate-{run}", spec, out, *needs, tracking_uri=tracking_uri) as (work, progress):
         folder = work.out / "evaluate" / run
         asked = work.spec.evaluate
         if run == REFERENCES:
@@ -268,10 +270,8 @@ class Fitted(NamedTuple):
 def _needs_of_fit(out: str) -> list[str]:
     """Of an OUT in S3: also what a tracking server still has to be told, and the files that it still has to get."""
     needs = ["plan.json", "evaluate/*", "train/*/curve.csv", "tracking/*"]
-    if is_s3(out):
-        with workspace(out, "tracking/*", store=False) as place:
-            if any(place.glob("tracking/*.spool")):
-                needs.append("train/*/checkpoints/*")
+    if is_s3(out) and any(name.endswith(".spool") for name in Bucket(out).walk("tracking/")):
+        needs.append("train/*/checkpoints/*")
     return needs
 
 
@@ -286,7 +286,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
     from playscale.study_report import best_replays, fit_study, headline, study_details, title
     from playscale.tracking.mlflow_tracker import MlflowExperiment
 
-    with _step("fit", spec, out, tracking_uri, *_needs_of_fit(out)) as (work, progress):
+    with _step("fit", spec, out, *_needs_of_fit(out), tracking_uri=tracking_uri) as (work, progress):
         with progress.spent("tracking"):
             work.logbook.deliver(sorted(work.out.glob("tracking/*.spool")))
             points = work.logbook.ask(MlflowExperiment.points)

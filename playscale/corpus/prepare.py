@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from playscale.cores import usable_cores
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK, Layout
 from playscale.corpus.manifest import NAME, SCHEMA, GameRecord, Manifest, Shard, write_manifest
@@ -67,7 +67,7 @@ def prepare(
         return _existing(out, fingerprint)
     report = progress or _silent
     with _aside(out) as (aside, finished):
-        sections = _decode(played, recordings, aside, workers or len(os.sched_getaffinity(0)), report)
+        sections = _decode(played, recordings, aside, workers or usable_cores(), report)
         games, shards, damaged = _merge(recordings, sections, ShardWriter(aside, finished), folder)
         rejected = sorted(rejected + damaged, key=lambda r: r.path)
         _require(games, rejected, source)
@@ -78,7 +78,7 @@ def prepare(
             shards=shards,
             games=_split(games, dev_fraction),
             rejected=tuple(rejected),
-            source=str(source) if is_s3(source) else str(local_path(source).resolve()),
+            source=str(source if is_s3(source) else folder.resolve()),
             fingerprint=fingerprint,
         )
         write_manifest(aside, manifest)
