@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from needed import need
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -27,10 +28,7 @@ def cli():
 @pytest.fixture(scope="session")
 def browser():
     """Chromium, driven by playwright. In CI (PLAYSCALE_REQUIRE_BROWSER) its absence is a failure, elsewhere a skip."""
-    if CHROMIUM is None:
-        if os.environ.get("PLAYSCALE_REQUIRE_BROWSER"):
-            pytest.fail("PLAYSCALE_REQUIRE_BROWSER is set, but there is no chromium")
-        pytest.skip("no chromium on this machine")
+    need(CHROMIUM, "chromium", "PLAYSCALE_REQUIRE_BROWSER")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

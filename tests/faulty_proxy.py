@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 FAULTS = ("refused", "busy", "slow", "cut", "unanswered", "corrupted")
 """refused: closed before anything is read; busy: 503; slow: two seconds; cut: half an answer; unanswered: done, but
 closed without an answer; corrupted: one bit of the bytes that are stored or fetched is another.
+Beside these, late: done after two seconds, and not answered, for a client that has waited less.
 """
 BUSY = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>planted</Message></Error>'
 SLOW_SECONDS = 2.0
@@ -59,17 +60,17 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         kind = self.proxy.fault(self.command, self.path, body)
-        self.close_connection = kind in {"refused", "cut", "unanswered"}
+        self.close_connection = kind in {"refused", "cut", "unanswered", "late"}
         if kind == "refused":
             return
         if kind == "busy":
             self.reply(503, {"content-type": "application/xml"}, BUSY)
             return
-        if kind == "slow":
+        if kind in {"slow", "late"}:
             time.sleep(SLOW_SECONDS)
         corrupted = kind == "corrupted"
         status, headers, data = self.forward(self.proxy.flipped(body) if corrupted and body else body)
-        if kind != "unanswered":
+        if kind not in {"unanswered", "late"}:
             data = self.proxy.flipped(data) if corrupted and not body and data else data
             self.reply(status, headers, data, whole=kind != "cut")
 

@@ -8,6 +8,7 @@ at each question; a perfect one never errs and scores ROUNDS.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +173,15 @@ class Recall:
 def register(monkeypatch) -> None:
     """Make `get_game("recall")` work for the length of a test."""
     monkeypatch.setitem(GAMES, "recall", "toy_game:Recall")
+
+
+def python_path(folder: Path) -> str:
+    """PYTHONPATH of processes that know the game: each imports the `sitecustomize` of `folder` when it starts."""
+    (folder / "sitecustomize.py").write_text(
+        "from playscale.games.game import GAMES\nGAMES['recall'] = 'toy_game:Recall'\n"
+    )
+    here = [str(folder), str(Path(__file__).parent)]
+    return os.pathsep.join([*here, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def record_games(folder: Path, games: int) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from needed import need
 from rendered import example, find, merged, render
 from s3_server import free_port
 from stack import Stack, podman
@@ -30,19 +31,11 @@ REPORT = b"<h1>A study</h1>" + os.urandom(20_000_000)  # several parts of an upl
 pytestmark = pytest.mark.timeout(900)
 
 
-def missing(reason):
-    if os.environ.get("PLAYSCALE_REQUIRE_CLUSTER"):
-        pytest.fail(f"PLAYSCALE_REQUIRE_CLUSTER is set, but {reason}")
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """The images of the release: ours, which .ci/containers builds, and two small ones."""
-    if not shutil.which("podman"):
-        missing("there is no podman: .ci/containers installs it")
-    if not podman("images", "--quiet", IMAGE, check=False).strip():
-        missing(f"there is no image {IMAGE}: .ci/containers builds it")
+    need(shutil.which("podman"), "podman (.ci/containers installs it)")
+    need(podman("images", "--quiet", IMAGE, check=False).strip(), f"image {IMAGE} (.ci/containers builds it)")
     context = tmp_path_factory.mktemp("rclone")
     shutil.copy(HERE / "images/rclone/Containerfile", context)
     shutil.copy(Path(sys.executable).parent / "rclone", context)

@@ -1,18 +1,8 @@
 """Servers that a cluster would have. Without one a test is skipped, or fails with PLAYSCALE_REQUIRE_CLUSTER."""
 
-import os
-
 import mlflow_server
 import pytest
-
-
-def need(found, what):
-    """What a test needs, or why it is not run."""
-    if not found:
-        if os.environ.get("PLAYSCALE_REQUIRE_CLUSTER"):
-            pytest.fail(f"PLAYSCALE_REQUIRE_CLUSTER is set, but there is no {what}")
-        pytest.skip(f"no {what} on this machine")
-    return found
+from needed import need
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,14 @@
-"""A real MLflow server on a real PostgreSQL, which can be killed and started again, and a proxy that makes faults."""
+"""A real MLflow server on a real PostgreSQL, which can be killed and started again."""
 
-import collections
 import contextlib
 import http.client
-import http.server
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -87,93 +82,6 @@ class MlflowServer:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
-
-
-FAULTS = ("refuse", "lost", "cut", "stall", "503")
-
-
-class FaultyProxy(http.server.ThreadingHTTPServer):
-    """Forwards HTTP to a server; while `share` is above 0 that share of the requests gets a fault instead.
-
-    refuse  the connection is closed before the request is forwarded
-    lost    the server carries the request out, its answer is thrown away
-    cut     the answer breaks off in its middle
-    stall   the client hears nothing for longer than it waits; then the request is forwarded, late
-    503     what a gateway answers whose server is not there
-
-    `counts` are the faults made.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, server, seed=0, stall_seconds=2.0):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.behind, self.stall_seconds = server, stall_seconds
-        self.share, self.counts = 0.0, collections.Counter()
-        self._dice, self._lock = random.Random(seed), threading.Lock()
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def fault(self):
-        with self._lock:
-            if self._dice.random() >= self.share:
-                return None
-            fault = self._dice.choice(FAULTS)
-            self.counts[fault] += 1
-            return fault
-
-    def close(self):
-        self.shutdown()
-        self.server_close()
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """One client of the proxy."""
-
-    protocol_version = "HTTP/1.1"
-
-    def handle_request(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.server.fault()
-        if fault == "refuse":
-            return self.hang_up()
-        if fault == "503":
-            return self.answer(503, b"no healthy upstream", "text/plain")
-        if fault == "stall":
-            time.sleep(self.server.stall_seconds)
-        answer = self.forward(body)
-        if answer is None or fault in {"lost", "stall"}:
-            return self.hang_up()
-        return self.answer(*answer, cut=fault == "cut")
-
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_request
-
-    def forward(self, body):
-        """The status, body and type of the server's answer; None when it is not there."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.behind.port, timeout=60)
-        headers = dict(self.headers.items()) | {"Content-Length": str(len(body))}
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection.request(self.command, self.path, body, headers)
-            response = connection.getresponse()
-            return response.status, response.read(), response.headers.get("Content-Type", "")
-        return None
-
-    def answer(self, status, body, kind, cut=False):
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if cut else body)
-        if cut:
-            self.hang_up()
-
-    def hang_up(self):
-        self.close_connection = True
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-    def log_message(self, *_):
-        pass
 
 
 def wait_until(condition, seconds, otherwise):

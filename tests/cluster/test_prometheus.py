@@ -12,8 +12,8 @@ import requests
 import s3_server
 import toy_game
 import yaml
-from conftest import need
 from mlflow_server import wait_until
+from needed import need
 from toy_command import ToyCommand
 
 from playscale.points import read_points, to_row

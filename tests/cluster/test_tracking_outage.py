@@ -5,7 +5,8 @@ import statistics
 
 import pytest
 import toy_game
-from mlflow_server import FAULTS, FaultyProxy, wait_until
+from faulty_proxy import faulty
+from mlflow_server import wait_until
 from toy_command import ToyCommand
 
 from playscale.corpus.corpus import Corpus
@@ -17,6 +18,7 @@ from playscale.tracking.mlflow_tracker import MlflowExperiment
 
 BATCH, UNROLL = 4, 8
 BUDGETS = "2e9,8e9"
+FAULTS = ("refused", "unanswered", "cut", "late", "busy")
 CURVES = ("train_loss", "grad_norm", "learning_rate", "samples_per_second", "flops")
 
 
@@ -40,6 +42,15 @@ def arguments(name, corpus, server):
 
 def reports(folder):
     return len(read_curve(folder / "curve.csv"))
+
+
+def training_on_without(server, wanted, folder, command, corpus):
+    """A training run whose server was killed after ten reports, when it has made so many."""
+    process = command.popen(*arguments(folder.name, corpus, server.url))
+    wait_until(lambda: reports(folder) >= 10 or process.poll() is not None, 120, "no reports")
+    server.kill()
+    wait_until(lambda: reports(folder) >= wanted or process.poll() is not None, 240, "training stands still")
+    return process
 
 
 def check_everything_is_there_once(server, name, folder):
@@ -84,10 +95,7 @@ def longest_wait(server, name):
 
 def test_a_server_that_is_killed_and_comes_back_costs_nothing(server, corpus, command, tmp_path, capsys):
     folder = tmp_path / "outage"
-    process = command.popen(*arguments("outage", corpus, server.url))
-    wait_until(lambda: reports(folder) >= 10 or process.poll() is not None, 120, "no reports")
-    server.kill()
-    wait_until(lambda: reports(folder) >= 60 or process.poll() is not None, 240, "training stands still")
+    process = training_on_without(server, 60, folder, command, corpus)
     assert process.poll() is None, command.said
     waiting = (folder / "tracking.spool").read_bytes().count(b"\n")
     server.start()
@@ -107,10 +115,7 @@ def test_a_server_that_is_killed_and_comes_back_costs_nothing(server, corpus, co
 
 def test_a_trainer_killed_during_an_outage_loses_nothing(server, corpus, command, tmp_path, capsys):
     folder = tmp_path / "killed"
-    process = command.popen(*arguments("killed", corpus, server.url))
-    wait_until(lambda: reports(folder) >= 10 or process.poll() is not None, 120, "no reports")
-    server.kill()
-    wait_until(lambda: reports(folder) >= 40 or process.poll() is not None, 240, "training stands still")
+    process = training_on_without(server, 40, folder, command, corpus)
     process.kill()
     process.wait()
     waiting = len((folder / "tracking.spool").read_bytes().splitlines())
@@ -137,15 +142,15 @@ def test_faults_of_every_kind_lose_and_double_nothing(server, tmp_path, monkeypa
     monkeypatch.setenv("PLAYSCALE_TRACKING_WAIT", "400")
     monkeypatch.setattr("playscale.tracking.outbox.LONGEST_PAUSE", 0.2)
     monkeypatch.setattr("playscale.tracking.outbox.FIRST_PAUSE", 0.05)
-    proxy = FaultyProxy(server, seed=1)
     files = tmp_path / "files"
     files.mkdir()
     for number in range(5):
         (files / f"{number}.bin").write_bytes(bytes([number]) * 50_000)
     point = Point(game="recall", method="bc", run="model", flops=1e9, params=10_000, samples=500, dev_loss=1.5)
-    proxy.share = 0.25
-    logbook = Logbook("faults", proxy.url)
-    with logbook.open(tmp_path / "spool") as experiment:
+    with (
+        faulty(server.url, share=0.25, kinds=FAULTS, seed=1, tolerated=10**9) as (url, proxy),
+        Logbook("faults", url).open(tmp_path / "spool") as experiment,
+    ):
         run = experiment.start("run", "model")
         run.log_params({"batch": 8})
         run.log_dataset("games", "here", "ab" * 16, "training")
@@ -155,7 +160,6 @@ def test_faults_of_every_kind_lose_and_double_nothing(server, tmp_path, monkeypa
             cell = experiment.log_point(Point(**{**vars(point), "flops": flops}))
             cell.log_artifacts(files, "checkpoint")
         run.finish()
-    proxy.share = 0.0
     there = MlflowExperiment("faults", server.url, create=False)
     (model,) = there.runs("run")
     for metric in ("train_loss", "grad_norm"):
@@ -168,11 +172,10 @@ def test_faults_of_every_kind_lose_and_double_nothing(server, tmp_path, monkeypa
         assert len(there.client.list_artifacts(cell.info.run_id, "checkpoint")) == 5
         path = there.client.download_artifacts(cell.info.run_id, "checkpoint/4.bin", str(tmp_path))
         assert open(path, "rb").read() == bytes([4]) * 50_000  # noqa: PTH123, SIM115
-    assert set(proxy.counts) == set(FAULTS)
+    assert set(proxy.injected) == set(FAULTS)
     assert not list(tmp_path.glob("spool*"))
-    proxy.close()
     with capsys.disabled():
-        print(f"\nfaults made: {dict(proxy.counts)}, {sum(proxy.counts.values())} together; lost: 0, twice: 0")
+        print(f"\nfaults made: {dict(proxy.injected)}, {sum(proxy.injected.values())} together; lost: 0, twice: 0")
 
 
 def test_what_needs_the_server_says_so_in_one_line(server, tmp_path, monkeypatch):

@@ -1,13 +1,11 @@
-"""The command line in a process that knows the toy game, since it imports `sitecustomize` when it starts."""
+"""The command line in a process that knows the toy game."""
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import toy_game
 
-TESTS = Path(toy_game.__file__).parent
 HIDDEN = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "PLAYSCALE_METRICS_PORT")
 
 
@@ -16,12 +14,8 @@ class ToyCommand:
 
     def __init__(self, folder, **environment):
         self.folder = folder
-        (folder / "sitecustomize.py").write_text(
-            "from playscale.games.game import GAMES\nGAMES['recall'] = 'toy_game:Recall'\n"
-        )
-        path = os.pathsep.join([str(folder), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
         known = {key: value for key, value in os.environ.items() if key not in HIDDEN}
-        self.environment = known | {"PYTHONPATH": path} | environment
+        self.environment = known | {"PYTHONPATH": toy_game.python_path(folder)} | environment
 
     def popen(self, *arguments, **environment):
         """What it says on stderr is in folder/stderr."""

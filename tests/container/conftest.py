@@ -1,11 +1,11 @@
 """Podman with the image of .ci/containers; without it a skip, but in CI (PLAYSCALE_REQUIRE_CLUSTER) a failure."""
 
-import os
 import shutil
 import subprocess
 import time
 
 import pytest
+from needed import need
 
 IMAGE = "playscale/playscale:0.1.0"
 
@@ -23,15 +23,8 @@ def podman():
         command = ["podman", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
 
-    missing = None
-    if shutil.which("podman") is None:
-        missing = "no podman on this machine"
-    elif run("image", "exists", IMAGE).returncode:
-        missing = f"no image {IMAGE}: .ci/containers builds it"
-    if missing and os.environ.get("PLAYSCALE_REQUIRE_CLUSTER"):
-        pytest.fail(f"PLAYSCALE_REQUIRE_CLUSTER is set, but there is {missing}")
-    if missing:
-        pytest.skip(missing)
+    need(shutil.which("podman"), "podman (.ci/containers installs it)")
+    need(run("image", "exists", IMAGE).returncode == 0, f"image {IMAGE} (.ci/containers builds it)")
     return run
 
 

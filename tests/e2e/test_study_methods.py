@@ -5,7 +5,6 @@ The processes of a study know the toy game because each of them imports `sitecus
 
 import csv
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -34,10 +33,7 @@ ALL = {"method": ["bc", "impala", "kickstart"], "seeds": [7]}  # several seeds: 
 def run(tmp_path_factory, cli):
     """Run a study of the toy game; its directory."""
     folder = tmp_path_factory.mktemp("study")
-    (folder / "sitecustomize.py").write_text(
-        "from playscale.games.game import GAMES\nGAMES['recall'] = 'toy_game:Recall'\n"
-    )
-    path = os.pathsep.join([str(folder), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = toy_game.python_path(folder)
 
     def study(name, **spec):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(SPEC | spec | {"name": name}))

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import s3_server
@@ -17,7 +16,6 @@ from playscale.agents.checkpoint import load_checkpoint
 from playscale.points import read_points
 from playscale.storage import read_json
 
-TESTS = Path(__file__).parents[1]
 SPEC = {
     "name": "far",
     "game": "recall",
@@ -43,9 +41,6 @@ def far(tmp_path_factory):
     folder, root = tmp_path_factory.mktemp("study"), tmp_path_factory.mktemp("s3")
     for path in (root / "bucket", folder / "scratch"):
         path.mkdir()
-    (folder / "sitecustomize.py").write_text(
-        "from playscale.games.game import GAMES\nGAMES['recall'] = 'toy_game:Recall'\n"
-    )
     toy_game.record_games(root / "bucket" / "games", 16)
     (folder / "far.yaml").write_text(yaml.safe_dump(SPEC | {"source": {"games": "s3://bucket/games"}}))
     with (
@@ -59,7 +54,7 @@ def far(tmp_path_factory):
             "AWS_SECRET_ACCESS_KEY": s3_server.SECRET,
             "AWS_DEFAULT_REGION": "us-east-1",
             "PLAYSCALE_SCRATCH": str(folder / "scratch"),
-            "PYTHONPATH": os.pathsep.join([str(folder), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONPATH": toy_game.python_path(folder),
         }
         process = start(folder, environment, log)
         deadline = time.time() + 240
