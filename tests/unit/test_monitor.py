@@ -70,6 +70,12 @@ def test_counters_gauges_and_labels(port):
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+def test_labels_of_earlier_work_are_gone(port):
+    describe(run="earlier", method="bc")
+    with served(task="train"):
+        assert 'playscale_samples_total{method="",run="",study="",task="train"}' in scrape(port)
+
+
 def test_nothing_is_served_unless_asked_for(monkeypatch):
     monkeypatch.delenv(PORT, raising=False)
     before = threading.active_count()
