@@ -15,11 +15,13 @@ is the roofline here. Where forwards have a processor of their own (a GPU), it i
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -95,15 +97,22 @@ def _measure(size: str, workers: int, options: Options) -> Row:
 
 
 def _growth(episodes: int) -> Row:
-    """A whole evaluation of short episodes: its rate, and the largest resident memory of this process and any below."""
+    """A whole evaluation of short episodes, in a process of its own: its rate, its largest resident memory."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        seconds, here, below = pool.submit(_evaluation, episodes).result()
+    note = f"{seconds:.1f} s, {here:.0f} MiB, at most {below:.0f} MiB in a process below"
+    name = f"evaluation of {episodes} episodes"
+    return row(name, "episodes/s", [episodes / seconds], note=note, self_mib=here, largest_child_mib=below)
+
+
+def _evaluation(episodes: int) -> tuple[float, float, float]:
+    """Its seconds, and the largest resident memory (MiB) of this process and of any below that has ended."""
     with TemporaryDirectory() as folder:
         begin = time.monotonic()
         evaluate_random(get_game(GAME), episodes, Path(folder), max_steps=20, workers=os.cpu_count() or 1)
         seconds = time.monotonic() - begin
     here, below = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    note = f"{seconds:.1f} s, {here:.0f} MiB here, at most {below:.0f} MiB in a process below"  # ru_maxrss is in KiB
-    name = f"evaluation of {episodes} episodes"
-    return row(name, "episodes/s", [episodes / seconds], note=note, self_mib=here, largest_child_mib=below)
+    return seconds, here, below  # ru_maxrss is in KiB
 
 
 @dataclass(frozen=True)

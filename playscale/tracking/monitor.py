@@ -99,7 +99,7 @@ _watched: dict[str, list[Callable[[], float]]] = {}
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
     """Tell this one, inside. Labels begin empty: what was done before in this process is not what is done now."""
-    global _listener, _labels  # noqa: PLW0603 - what is monitored is the process
+    global _listener, _labels
     before = _listener, _labels
     _listener, _labels = listener, dict.fromkeys(LABELS, "")
     try:
