@@ -10,19 +10,18 @@ from playscale.rollout.evaluate import evaluate
 from playscale.training.config import budget_name
 from playscale.training.impala import train_impala
 
-INTERACTIONS = 250_000
+INTERACTIONS = 400_000
+ENTROPY_COST = 0.03  # with 0.01, runs beside other work end where they tell only some of the cues apart
 BATCH, UNROLL = 32, 20
 EPISODES = 100
 GUESSING = toy_game.ROUNDS / toy_game.CUES
 
 
-def evaluated(tmp_path, core, seed=0):
+def evaluated(tmp_path, core):
     """The mean return in games that no run was trained on, of an agent trained with that core."""
     steps = INTERACTIONS // (BATCH * UNROLL)
-    rl = {"max_steps": 200, "actors": 2, "entropy_cost": 0.01, "reward_clip": 10.0}
-    asked = toy_run.config(
-        steps, core=core, batch=BATCH, unroll=UNROLL, learning_rate=3e-3, seed=seed, save_seconds=1e9, rl=rl
-    )
+    rl = {"max_steps": 200, "actors": 2, "entropy_cost": ENTROPY_COST, "reward_clip": 10.0}
+    asked = toy_run.config(steps, core=core, batch=BATCH, unroll=UNROLL, learning_rate=3e-3, save_seconds=1e9, rl=rl)
     train_impala(tmp_path / "run", asked)
     checkpoint = tmp_path / "run" / "checkpoints" / budget_name(asked.budgets[0])
     (found,) = evaluate([checkpoint], EPISODES, tmp_path / "played", max_steps=200, workers=2, device="cpu")
@@ -40,9 +39,7 @@ def toy(monkeypatch):
 
 
 def test_with_an_lstm_it_comes_within_5_percent_of_the_optimum(tmp_path):
-    """With one of three seeds: the order of unrolls depends on the machine's other work, and a run may be unlucky."""
-    returns = (evaluated(tmp_path / str(seed), "lstm", seed) for seed in range(3))
-    assert any(found >= 0.95 * toy_game.ROUNDS for found in returns)
+    assert evaluated(tmp_path, "lstm") >= 0.95 * toy_game.ROUNDS
 
 
 def test_without_memory_it_does_not(tmp_path, monkeypatch):
