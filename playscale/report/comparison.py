@@ -165,7 +165,7 @@ def _own_title(evidences: Evidences) -> str:
 
 def _total_title(evidences: Evidences) -> str:
     """What the teacher adds: total compute over own at the largest budget, and whether that was worth it."""
-    points = [p for e in evidences.values() for p in e.points if total(p) > p.flops * 1.001]
+    points = [p for e in evidences.values() for p in e.points if float(p.extra.get("flops_teacher") or 0) > 0]
     if not points:
         return "Return against compute, the teacher's included"
     largest = max(points, key=lambda point: point.flops)

@@ -6,6 +6,7 @@ import math
 from typing import TypeGuard
 
 LARGEST_FACTOR = 1000
+SMALLEST_COUNT, LARGEST_COUNT = 1e-3, 1e15
 MISSING = "not measured"
 TIMES, MINUS, NOTHING = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}", "\N{EN DASH}"
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -37,9 +38,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def count(value: float | None) -> str:
-    """Parameters or samples: 350, 10k, 1.25M, 3B."""
+    """Parameters or samples: 350, 10k, 1.25M, 3B; what no model or corpus has as a power of ten."""
     if value is None or not math.isfinite(value):
         return MISSING
+    if value > 0 and not SMALLEST_COUNT <= value < LARGEST_COUNT:
+        return power_of_ten(value)
     for unit, letter in _UNITS:
         if abs(value) >= unit * 0.9995:
             return f"{value / unit:.3g}{letter}" if abs(value) < 999.5 * unit else f"{value / unit:.0f}{letter}"

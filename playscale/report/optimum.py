@@ -10,6 +10,7 @@ from playscale.report.drawing import DASHED, Drawing, Plot
 from playscale.report.evidence import NAMES, TARGETS, Evidence, describe, law_at
 from playscale.report.palette import FAINT, TARGET_COLOUR
 
+UNCHANGED = 0.005  # an exponent that is written as 0
 MARKER = {"dev_loss": "o", "return_mean": "s"}
 HELD_OUT_SIZE = {"dev_loss": 7.5, "return_mean": 5.0}  # the smaller shows on top of the larger where they agree
 
@@ -98,6 +99,8 @@ def _title(evidence: Evidence, quantity: str) -> str:
         return f"{what} at each budget: too few optima for a law"
     if numbers.known(law.get("low")) and numbers.known(law.get("high")) and law["low"] < 0 < law["high"]:
         return f"{what}: no trend is certain, {exponent_text(law)}"
+    if abs(law["exponent"]) < UNCHANGED:
+        return f"{what} does not change with compute: {exponent_text(law)}"
     return f"{what} {'grows' if law['exponent'] > 0 else 'shrinks'} as {exponent_text(law)}"
 
 

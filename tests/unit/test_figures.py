@@ -66,6 +66,15 @@ def test_titles_say_what_is_to_be_learned(plots: dict[str, Plot], evidence: Evid
     assert numbers.number(forecast["value"]) in plots["dev_loss_against_compute"].title
 
 
+def test_a_size_that_is_best_at_every_budget_is_said_not_to_change() -> None:
+    """The same size won at each budget: an exponent of 0, with no interval around it."""
+    points = [point for point in make_points() if point.size == "30k"]
+    assert len({point.flops for point in points}) > 2
+    evidence = Evidence(make_fit(points), points, REFERENCES)
+    title = {plot.name: plot for plot in make_plots(evidence)}["optimal_params"].title
+    assert title.startswith("The best model size does not change with compute: C^")
+
+
 def test_every_point_has_its_values(plots: dict[str, Plot], evidence: Evidence) -> None:
     for name in ("isoflop_dev_loss", "dev_loss_against_compute", "return_against_loss"):
         tips = plots[name].tips.values()
@@ -252,6 +261,7 @@ def test_ticks_are_few_and_distinct(low: float, decades: float) -> None:
         (numbers.number(float("nan")), "not measured"), (numbers.number(None), "not measured"),
         (numbers.number(0), "0"),
         (numbers.number(2e7), "2\u00d710⁷"), (numbers.count(10_150), "10.2k"), (numbers.count(999_999), "1M"),
+        (numbers.count(3.95e-125), "3.95\u00d710⁻¹²⁵"), (numbers.count(1.2e130), "1.2\u00d710¹³⁰"),
         (numbers.count(3.2e9), "3.2B"), (numbers.count(350), "350"), (numbers.budget(3.004e11), "3\u00d710¹¹"),
         (numbers.budget(9.99e11), "10¹²"), (numbers.power_of_ten(1e-7), "10⁻⁷"),
         (numbers.between(0.41, 0.63), "0.410 to 0.630"), (numbers.between(0.41, None), "above 0.410"),

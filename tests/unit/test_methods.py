@@ -27,6 +27,11 @@ TEACHER = 1.6e12
 SCATTER = 0.3
 
 
+def counted(method, flops):
+    """Compute with the teacher's: what is played comes to a little more than its budget, by the frames of its ends."""
+    return flops if method == "bc" else 1.005 * flops + TEACHER * (method == "kickstart")
+
+
 def table(*methods: str, seeds: int = 3, scatter: float = SCATTER) -> list[Point]:
     """R = a (C / C0)^b, less by a parabola about 30k; each seed off by `scatter`. The last budget is held out."""
     rng, points = np.random.default_rng(0), []
@@ -36,7 +41,7 @@ def table(*methods: str, seeds: int = 3, scatter: float = SCATTER) -> list[Point
             for seed in range(seeds):
                 for flops in BUDGETS:
                     true = first * (flops / BUDGETS[0]) ** exponent * np.exp(-0.2 * np.log(params / 30_000) ** 2)
-                    extra = {} if method == "bc" else {"flops_total": f"{flops + TEACHER * (method == 'kickstart'):g}"}
+                    extra = {} if method == "bc" else {"flops_total": f"{counted(method, flops):.9g}"}
                     extra |= {"flops_teacher": f"{TEACHER:g}"} if method == "kickstart" else {}
                     points.append(
                         Point(
@@ -157,7 +162,7 @@ def test_methods_are_compared_at_the_largest_budget_that_all_reached(points, doc
 
 def test_a_taught_runs_total_holds_its_teachers_compute(points):
     for point in points:
-        assert total(point) == pytest.approx(point.flops + TEACHER * (point.method == "kickstart"))
+        assert total(point) == pytest.approx(counted(point.method, point.flops))
 
 
 def curves_of(points):
