@@ -83,15 +83,19 @@ def total(point: Point) -> float:
     return float(point.extra.get("flops_total") or point.flops)
 
 
+def taught(evidences: Evidences) -> list[Point]:
+    """The runs that had a teacher."""
+    return [p for e in evidences.values() for p in e.runs if float(p.extra.get("flops_teacher") or 0) > 0]
+
+
 def interactions(point: Point) -> float | None:
     return point.samples if point.method in PLAYED else None
 
 
 def comparison_plots(evidences: Evidences, curves: Curves) -> list[Plot]:
     """The figures of several methods together."""
-    taught = any(point.extra.get("flops_teacher", "0") not in ("", "0") for e in evidences.values() for point in e.runs)
     plots = [_against(evidences, "flops", lambda point: point.flops, _own_title)]
-    if taught:
+    if taught(evidences):
         plots.append(_against(evidences, "flops_total", total, _total_title))
     if sum(evidence.played for evidence in evidences.values()) > 1:
         plots.append(_against(evidences, "interactions", interactions, _interactions_title))
@@ -164,11 +168,8 @@ def _own_title(evidences: Evidences) -> str:
 
 
 def _total_title(evidences: Evidences) -> str:
-    """What the teacher adds: total compute over own at the largest budget, and whether that was worth it."""
-    points = [p for e in evidences.values() for p in e.points if float(p.extra.get("flops_teacher") or 0) > 0]
-    if not points:
-        return "Return against compute, the teacher's included"
-    largest = max(points, key=lambda point: point.flops)
+    """What the teacher adds: total compute over own at the largest budget."""
+    largest = max(taught(evidences), key=lambda point: point.flops)
     factor = numbers.number(total(largest) / largest.flops, 2)
     return (
         f"With the teacher counted, a taught run of {numbers.budget(largest.flops)} FLOPs costs {factor} times as much"

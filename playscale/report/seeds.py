@@ -11,7 +11,6 @@ from typing import Any
 from playscale.points import Point
 from playscale.report import numbers
 
-COMPUTE = ("flops_total", "flops_teacher")  # columns of a mean that are means
 SEEDS = "seeds"  # the column of a mean that says of how many seeds it is one
 
 
@@ -42,7 +41,7 @@ def _mean(own: Sequence[Point], fit: Mapping[str, Any]) -> Point:
         values |= {target: mean, error: se}
     samples = [point.samples for point in own if point.samples is not None]
     episodes = [point.episodes for point in own if point.episodes is not None]
-    compute = {name: [float(point.extra[name]) for point in own if point.extra.get(name)] for name in COMPUTE}
+    total = [float(point.extra["flops_total"]) for point in own if point.extra.get("flops_total")]
     extra = {SEEDS: str(len(own)), "of_seeds": ", ".join(numbers.number(point.return_mean) for point in own)}
     return replace(
         own[0],
@@ -50,7 +49,7 @@ def _mean(own: Sequence[Point], fit: Mapping[str, Any]) -> Point:
         seed=None,
         samples=statistics.fmean(samples) if samples else None,
         episodes=sum(episodes) if episodes else None,
-        extra=extra | {name: repr(statistics.fmean(values)) for name, values in compute.items() if values},
+        extra=extra | ({"flops_total": repr(statistics.fmean(total))} if total else {}),
         **values,
     )
 
