@@ -19,7 +19,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks import machine
-from playscale.storage import write_json
+from playscale.storage.files import write_json
 
 log = logging.getLogger(__name__)
 

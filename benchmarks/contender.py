@@ -96,7 +96,7 @@ def our_step(policy: Any, entry: Entry, device: torch.device) -> Callable[[Batch
     from playscale.training.allocator import keep_freed_memory
     from playscale.training.bc import bc_loss
     from playscale.training.learner import Learner, compile_features
-    from playscale.training.optimizer import make_optimizer
+    from playscale.training.optimization import make_optimizer
 
     if device.type == "cpu":
         keep_freed_memory()

@@ -22,8 +22,8 @@ import numpy as np
 
 from benchmarks.tree import end, go_on, hold
 from playscale.games.game import get_game
+from playscale.rollout.env_pool import Workers
 from playscale.rollout.episode import Task
-from playscale.rollout.workers import Workers
 
 GAME, PEER_ENV = "nethack/score", "NetHackScore-v0"
 MAX_STEPS = 5000  # of an episode: nle's own limit

@@ -35,14 +35,14 @@ import numpy as np
 from benchmarks.bench import Options, Row
 from benchmarks.rounds import alternate, row
 from playscale.games.game import Column, Env, Observation, Player, get_game
+from playscale.processes import Child, Handler, serve
 from playscale.rollout.agent import Agent, play
-from playscale.rollout.child import Child, Handler, serve
+from playscale.rollout.env_pool import Workers
 from playscale.rollout.episode import Task
 from playscale.rollout.evaluation import Settings
-from playscale.rollout.lane import Load
-from playscale.rollout.lanes import ROWS, Entrant, Tally, play_entrants
+from playscale.rollout.evaluation_pool import ROWS, Entrant, Tally, play_entrants
+from playscale.rollout.evaluation_worker import Load
 from playscale.rollout.references import evaluate_random
-from playscale.rollout.workers import Workers
 
 GAME = "nethack"
 SIZES = ("10k", "100k", "1M")

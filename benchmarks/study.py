@@ -22,11 +22,11 @@ import yaml
 from benchmarks.bench import Options, Row
 from benchmarks.rounds import alternate, row
 from pipelines.warm import PRELOADED, warm
-from playscale.storage import read_json
+from playscale.storage.files import read_json
 from playscale.study_time import OVERHEAD
 
 SPEC = Path(__file__).parents[1] / "studies" / "smoke.yaml"
-STEPS = "playscale.steps"  # running it as a module does nothing: a task without work
+STEPS = "playscale.study.steps"  # running it as a module does nothing: a task without work
 
 
 def run(options: Options) -> list[Row]:

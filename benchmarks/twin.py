@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from playscale.agents.layers import lookup
 from playscale.agents.lstm import LstmCore, State
 from playscale.agents.policy import PolicyOutput
-from playscale.layers import lookup
 
 CHARS, COLORS = (
     256,

@@ -5,8 +5,8 @@ from pathlib import Path
 from kfp import compiler
 
 from pipelines.pods import Pods
-from pipelines.study import study_pipeline
-from playscale.frozen import from_yaml
+from pipelines.study_pipeline import study_pipeline
+from playscale.config import from_yaml
 
 
 def read_pods(path: Path | None) -> Pods:

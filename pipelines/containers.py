@@ -19,7 +19,7 @@ from kfp import local
 from kfp.local import docker_task_handler
 
 from components.image import IMAGE
-from playscale.study import parse_spec
+from playscale.study.spec import parse_spec
 
 OUT_LABEL = "playscale.out"  # of a container: the directory of its study
 PASSED_ON = (

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from kfp import local
 
-from pipelines.study import study_pipeline
+from pipelines.study_pipeline import study_pipeline
 from pipelines.warm import warm
 from playscale.lifeline import follow
-from playscale.steps import PROGRESS, SUPERVISOR
+from playscale.study.steps import PROGRESS, SUPERVISOR
 
 
 def main(spec_path: str, out: str, tracking_uri: str, runner: str) -> None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 ADDRESS = "PLAYSCALE_WARM"  # of the warm process, in the environment of tasks
 PRELOADED = (
     "kfp.dsl.executor_main",
-    "playscale.steps",
+    "playscale.study.steps",
     "playscale.corpus.prepare",
     "playscale.rollout.evaluate",
     "playscale.training.bc",

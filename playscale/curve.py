@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from playscale.storage import atomic_file
+from playscale.storage.files import atomic_file
 
 COLUMNS = (
     "step", "flops", "interactions", "episodes", "train_loss", "grad_norm", "train_return", "entropy",

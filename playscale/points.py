@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playscale.storage import atomic_file
-from playscale.workspace import fetched
+from playscale.storage.files import atomic_file
+from playscale.storage.sync import fetched
 
 TEXT_COLUMNS = ("game", "method", "run", "size", "split")
 COUNT_COLUMNS = ("seed", "params", "samples", "episodes")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from playscale.storage import atomic_file
+from playscale.storage.files import atomic_file
 from playscale.tracking.monitor import gauge
 
 

@@ -8,6 +8,6 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def collect(spec: str, out: str) -> str:
     """Returns the directory of recordings, or "" when the study brings a ready corpus."""
-    from playscale import steps
+    from playscale.study import steps
 
     return steps.collect(spec, out)

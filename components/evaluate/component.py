@@ -8,6 +8,6 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str) -> str:
     """Plays `checkpoints`, a directory of them ("" for the references). Returns the directory of the results."""
-    from playscale import steps
+    from playscale.study import steps
 
     return steps.evaluate(spec, run, checkpoints, out, tracking_uri)

@@ -18,7 +18,7 @@ def fit(
     """`evaluated` and `taught` only say what must be done before. Returns the path of the report."""
     from pathlib import Path
 
-    from playscale import steps
+    from playscale.study import steps
 
     result = steps.fit(spec, out, tracking_uri)
     for name, value in result.metrics.items():

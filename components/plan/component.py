@@ -10,6 +10,6 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Optional[list] = None) -> list:  # noqa: UP045
     """Returns names of runs: those without a teacher; once they are `trained`, those with one and the references."""
-    from playscale import steps
+    from playscale.study import steps
 
     return steps.plan(spec, corpus, out, tracking_uri, trained)

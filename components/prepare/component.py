@@ -8,6 +8,6 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def prepare(spec: str, games: str, out: str) -> str:
     """Returns the URI of the corpus."""
-    from playscale import steps
+    from playscale.study import steps
 
     return steps.prepare(spec, games, out)

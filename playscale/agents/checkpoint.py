@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from playscale.agents.policy import Policy, PolicyConfig, build_policy
-from playscale.storage import atomic_dir, read_json, write_json
-from playscale.workspace import fetched
+from playscale.storage.files import atomic_dir, read_json, write_json
+from playscale.storage.sync import fetched
 
 SCHEMA = 1
 JSON, WEIGHTS, EXTRA = "checkpoint.json", "policy.safetensors", "extra.safetensors"

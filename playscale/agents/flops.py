@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import torch
 
+from playscale.agents.layers import count_parameters, linear_flops
 from playscale.agents.lstm import lstm_flops
 from playscale.agents.policy import Policy, PolicyConfig
 from playscale.agents.transformer import transformer_flops
-from playscale.layers import count_parameters, linear_flops
 
 BACKWARD = 2  # the backward pass costs twice the forward pass
 

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from playscale.agents.layers import he_init
 from playscale.agents.lstm import LstmCore, State
 from playscale.agents.transformer import TransformerCore
 from playscale.games.game import get_game
-from playscale.layers import he_init
 
 CORES = ("lstm", "transformer")
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from playscale.layers import rotary_angles, rotate
+from playscale.agents.layers import rotary_angles, rotate
 
 State = dict[str, Tensor]
 MLP = 4  # the MLP's hidden width, in widths

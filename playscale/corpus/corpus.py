@@ -14,7 +14,7 @@ from playscale.corpus.sections import open_sections
 from playscale.corpus.stream import stream
 from playscale.corpus.window import Batch
 from playscale.games.game import Column, Rejected
-from playscale.place import Place, open_place
+from playscale.storage.storage import Place, open_place
 
 
 class Corpus:

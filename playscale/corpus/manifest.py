@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from playscale.corpus.layout import BLOCK
 from playscale.games.game import Column, Metadata, Rejected
-from playscale.place import Place
-from playscale.storage import parse_json, write_json
+from playscale.storage.files import parse_json, write_json
+from playscale.storage.storage import Place
 
 NAME = "corpus.json"
 FORMAT, SCHEMA = "playscale-corpus", 1

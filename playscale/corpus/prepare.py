@@ -18,10 +18,10 @@ from playscale.corpus.pool import Failed, unordered
 from playscale.corpus.section import Section, write_section
 from playscale.corpus.writer import SHARD, SHARD_BYTES, ShardWriter, leave
 from playscale.games.game import Game, Recording, Rejected, get_game
-from playscale.place import Place, is_s3, open_place
-from playscale.storage import atomic_dir, local_path
+from playscale.storage.files import atomic_dir, local_path
+from playscale.storage.storage import Place, is_s3, open_place
+from playscale.storage.sync import fetched
 from playscale.tracking.monitor import count
-from playscale.workspace import fetched
 
 Progress = Callable[[str, float], None]
 

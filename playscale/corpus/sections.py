@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from playscale.corpus.manifest import GameRecord, Shard
-from playscale.place import Place, is_s3
-from playscale.storage import read_range
+from playscale.storage.files import read_range
+from playscale.storage.storage import Place, is_s3
 
 FOLDER, LIMIT = "PLAYSCALE_CACHE", "PLAYSCALE_CACHE_GB"  # environment variables
 DEFAULT_GB = 4.0

@@ -7,7 +7,7 @@ from typing import Any
 
 from playscale.report import numbers
 from playscale.report.evidence import NAMES, TARGETS, Evidence
-from playscale.report.markup import Content, Html, join, readable, symbol, table, tag, with_powers
+from playscale.report.html import Content, Html, join, readable, symbol, table, tag, with_powers
 
 Row = Mapping[str, Any]
 METHODS = {

@@ -9,8 +9,8 @@ from playscale.points import Point
 from playscale.report import numbers
 from playscale.report.drawing import DASHED, Drawing, Plot
 from playscale.report.evidence import PLAYED, Evidence, describe
+from playscale.report.html import Content, Html, join, readable, table, tag
 from playscale.report.learning import Curves, compared_curves
-from playscale.report.markup import Content, Html, join, readable, table, tag
 from playscale.report.palette import METHOD_COLOUR, METHOD_MARKER, SOFT
 from playscale.report.performance import mark_references, near_references
 from playscale.report.seeds import spread_sentence

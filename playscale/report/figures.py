@@ -14,13 +14,13 @@ from playscale.points import Point
 from playscale.report.comparison import comparison_plots
 from playscale.report.drawing import Plot
 from playscale.report.evidence import Evidence, Reference, evidences_of
-from playscale.report.isoflop import isoflop
 from playscale.report.learning import Curves, learning_curves
 from playscale.report.optimum import optimum
 from playscale.report.palette import INK
 from playscale.report.performance import against_compute, return_against_loss
+from playscale.report.profile_figures import isoflop
 from playscale.report.trust import trust
-from playscale.storage import atomic_file
+from playscale.storage.files import atomic_file
 
 DPI = 150
 

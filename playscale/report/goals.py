@@ -7,7 +7,7 @@ from typing import Any
 
 from playscale.report import numbers
 from playscale.report.evidence import Evidence
-from playscale.report.markup import Content, Html, join, readable, table, tag
+from playscale.report.html import Content, Html, join, readable, table, tag
 
 Row = Mapping[str, Any]
 EXACT = 1e6  # a target below is shown as it was given

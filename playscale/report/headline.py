@@ -8,7 +8,7 @@ from typing import Any
 from playscale.report import numbers
 from playscale.report.evidence import NAMES, SAME_BUDGET, TARGETS, Evidence
 from playscale.report.goals import cost_cells, cost_head, cost_note, goals
-from playscale.report.markup import Content, Html, join, readable, table, tag
+from playscale.report.html import Content, Html, join, readable, table, tag
 from playscale.report.seeds import spread_sentence
 from playscale.report.tested import interval_cell, tables, tested
 

@@ -9,7 +9,7 @@ from string import Template
 from playscale.report import numbers
 from playscale.report.drawing import Plot
 from playscale.report.evidence import Evidence
-from playscale.report.markup import Html, tag, with_powers
+from playscale.report.html import Html, tag, with_powers
 from playscale.report.svg import inline_svg
 
 

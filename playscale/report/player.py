@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from playscale.report.markup import Html, join, tag
+from playscale.report.html import Html, join, tag
 from playscale.report.numbers import TIMES
 from playscale.report.replay import Replay, encode
 

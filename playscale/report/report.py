@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from playscale.points import Point
-from playscale.report import laws, tables
+from playscale.report import law_section as laws
+from playscale.report import tables
 from playscale.report.allocation import allocation, surfaces
 from playscale.report.comparison import compared, comparison_plots
 from playscale.report.evidence import Evidence, Reference, evidences_of
 from playscale.report.figures import make_plots
 from playscale.report.headline import headline
+from playscale.report.html import Html, escaped, join
 from playscale.report.learning import Curves, sizes_of
-from playscale.report.markup import Html, escaped, join
 from playscale.report.page import asset, figures, make_page, section, subtitle
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.player import players
 from playscale.report.replay import Replay
-from playscale.storage import atomic_file
+from playscale.storage.files import atomic_file
 
 
 def write_report(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from playscale.report import numbers
 from playscale.report.evidence import Evidence
-from playscale.report.markup import Html, table, tag
+from playscale.report.html import Html, table, tag
 from playscale.report.numbers import NOTHING
 
 MANY_LINES = 3  # a detail longer than this is folded

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from playscale.report import numbers, record
+from playscale.report import numbers
+from playscale.report import track_record as record
 from playscale.report.evidence import NAMES, TARGETS, Evidence
-from playscale.report.markup import Content, Html, join, table, tag
-from playscale.report.record import Score
+from playscale.report.html import Content, Html, join, table, tag
+from playscale.report.track_record import Score
 
 Row = Mapping[str, Any]
 ANEW = "Chosen anew at each budget from what was known there, forecasts "

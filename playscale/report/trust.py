@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from playscale.report import numbers, record
+from playscale.report import numbers
+from playscale.report import track_record as record
 from playscale.report.drawing import DASHED, Drawing, Plot
 from playscale.report.evidence import NAMES, Evidence
 from playscale.report.palette import SOFT, TARGET_COLOUR

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from playscale.rollout.env_pool import Workers
 from playscale.rollout.episode import Advance, Episode, Task
 from playscale.rollout.evaluation import Settings
-from playscale.rollout.workers import Workers
 
 _DRAWN = 1024  # uniforms drawn at once for an episode: a call per step would cost more than the draw
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from playscale.games.game import get_game
 from playscale.lifeline import follow
-from playscale.storage import read_json, write_json
+from playscale.storage.files import read_json, write_json
 from playscale.tracking.monitor import count
 
 SCHEMA = 1

@@ -25,9 +25,9 @@ from playscale.points import Point, from_row, write_points
 from playscale.rollout.agent import Agent, find_device
 from playscale.rollout.episode import Episode
 from playscale.rollout.evaluation import Evaluation, Settings, read_evaluation
-from playscale.rollout.lane import Load
-from playscale.rollout.lanes import Entrant, Tally, play_entrants, recording_name
-from playscale.storage import write_json
+from playscale.rollout.evaluation_pool import Entrant, Tally, play_entrants, recording_name
+from playscale.rollout.evaluation_worker import Load
+from playscale.storage.files import write_json
 from playscale.tracking.tracker import Spent, not_timed
 
 Progress = Callable[[str, float], None]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from playscale.rollout.episode import Episode
-from playscale.storage import read_json
+from playscale.storage.files import read_json
 
 SCHEMA = 1
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from playscale.games.game import Column
-from playscale.rollout.slab import Slab
+from playscale.rollout.shared_arrays import Slab
 
 RUNNING, TERMINATED, TRUNCATED = range(3)
 """How things stand after an action (column `ended`)."""

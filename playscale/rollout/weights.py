@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from playscale.rollout.slab import open_memory
+from playscale.rollout.shared_arrays import open_memory
 
 _HEADER = 64
 _BEGUN, _DONE = 0, 1

@@ -33,7 +33,7 @@ from playscale.scaling.warning import (
     return_warning,
     size_warning,
 )  # fmt: skip
-from playscale.storage import write_json
+from playscale.storage.files import write_json
 
 REPLICATES = 1000
 PLAYED = {"impala", "kickstart"}  # methods that learn by playing have no dev loss, and nobody misses it

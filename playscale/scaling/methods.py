@@ -14,7 +14,7 @@ from typing import Any
 from playscale.points import Point
 from playscale.scaling.exclusion import FitError
 from playscale.scaling.fit import Fit
-from playscale.storage import write_json
+from playscale.storage.files import write_json
 
 ORDER = ("bc", "impala", "kickstart")
 

@@ -25,12 +25,12 @@ from playscale.training.cells import train_run
 from playscale.training.config import TrainConfig
 from playscale.training.dev_loss import dev_loss
 from playscale.training.device import resolve_device, resolve_precision
-from playscale.training.group import Group, process_group
+from playscale.training.distributed import Group, process_group
 from playscale.training.learner import Learner, compile_features
-from playscale.training.loop import Method
 from playscale.training.run import Run, Seen
 from playscale.training.run_state import RunState
 from playscale.training.schedule import dev_looks
+from playscale.training.trainer import Method
 
 REPORTS = 100
 """Reports a run, so that one stands for 1 % of it."""

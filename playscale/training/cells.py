@@ -9,17 +9,17 @@ import torch
 
 from playscale.curve import Curve
 from playscale.points import Point
-from playscale.storage import write_json
+from playscale.storage.files import write_json
 from playscale.tracking import monitor
 from playscale.tracking.tracker import NullTracker, Tracker
 from playscale.training.config import budget_name
 from playscale.training.device import resolve_precision
-from playscale.training.group import Group
-from playscale.training.loop import Method, Setting, Stretch, advance
-from playscale.training.meter import Meter, NonFiniteError
+from playscale.training.distributed import Group
+from playscale.training.metrics import Meter, NonFiniteError
 from playscale.training.run import Run
 from playscale.training.run_state import RunState, latest
 from playscale.training.schedule import Cell, Work
+from playscale.training.trainer import Method, Setting, Stretch, advance
 
 
 def train_run(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from playscale.rollout.actor import Filled
-from playscale.rollout.actors import Actors
+from playscale.rollout.actor_pool import Actors
 from playscale.rollout.unroll import RUNNING, TERMINATED
 from playscale.training.reward_scale import DiscountedSums, Moments
 

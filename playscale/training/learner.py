@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from playscale.agents.policy import Policy
 from playscale.training.batches import Batch
 from playscale.training.device import autocast
-from playscale.training.group import Group
-from playscale.training.optimizer import set_rate
+from playscale.training.distributed import Group
+from playscale.training.optimization import set_rate
 
 log = logging.getLogger(__name__)
 

@@ -25,10 +25,10 @@ from playscale.agents.flops import params, training_flops_per_sample
 from playscale.agents.policy import Policy, PolicyConfig
 from playscale.points import COLUMNS, Point, from_row, write_points
 from playscale.training.config import TrainConfig, budget_name
-from playscale.training.loop import Setting, measure
 from playscale.training.run_record import claim
 from playscale.training.run_state import RunState, latest, load_state, new_state, saved_step
 from playscale.training.schedule import Cell, constant_rate, plan_cells, recipe_learning_rate
+from playscale.training.trainer import Setting, measure
 
 
 class Seen(NamedTuple):

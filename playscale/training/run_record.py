@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from playscale.storage import read_json, write_json
+from playscale.storage.files import read_json, write_json
 from playscale.training.config import TrainConfig
 
 SCHEMA = 2

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from playscale.agents.checkpoint import is_checkpoint, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.policy import Policy
-from playscale.training.meter import Meter
-from playscale.training.optimizer import make_optimizer, optimizer_from_tensors, optimizer_to_tensors
+from playscale.training.metrics import Meter
+from playscale.training.optimization import make_optimizer, optimizer_from_tensors, optimizer_to_tensors
 from playscale.training.stopwatch import Stopwatch
 from playscale.training.tally import Tally
 

@@ -17,7 +17,7 @@ from s3_server import free_port
 from stack import Stack, podman
 
 from playscale.points import read_points
-from playscale.tracking.logbook import Logbook
+from playscale.tracking.client import Logbook
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

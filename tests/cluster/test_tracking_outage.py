@@ -13,7 +13,7 @@ from playscale.corpus.corpus import Corpus
 from playscale.corpus.prepare import prepare
 from playscale.curve import read_curve
 from playscale.points import Point, read_points
-from playscale.tracking.logbook import Logbook
+from playscale.tracking.client import Logbook
 from playscale.tracking.mlflow_tracker import MlflowExperiment
 
 BATCH, UNROLL = 4, 8
@@ -140,8 +140,8 @@ def test_faults_of_every_kind_lose_and_double_nothing(server, tmp_path, monkeypa
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("PLAYSCALE_TRACKING_WAIT", "400")
-    monkeypatch.setattr("playscale.tracking.outbox.LONGEST_PAUSE", 0.2)
-    monkeypatch.setattr("playscale.tracking.outbox.FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("playscale.tracking.delivery_queue.LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr("playscale.tracking.delivery_queue.FIRST_PAUSE", 0.05)
     files = tmp_path / "files"
     files.mkdir()
     for number in range(5):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from playscale.cli import app
+from playscale.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ from faulty_proxy import faulty
 
 from playscale.agents.checkpoint import load_checkpoint
 from playscale.points import read_points
-from playscale.storage import read_json
+from playscale.storage.files import read_json
 
 SPEC = {
     "name": "far",

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from kfp_server import Backend, kfp_server
 
-from playscale.verbs.study import study_submit
+from playscale.cli.study import study_submit
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "studies" / "smoke.yaml"

@@ -12,9 +12,9 @@ from toy_game import Recall, RecallEnv
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.rollout.actor import FIRST_SEED, GO, Actor, ActorSetup
+from playscale.rollout.env_pool import Workers
 from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, Unroll
 from playscale.rollout.weights import SharedWeights
-from playscale.rollout.workers import Workers
 
 T, E = 13, 4
 MAX_STEPS = 80  # recall takes 60 to 100

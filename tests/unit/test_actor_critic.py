@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from playscale.training.actor_critic import Costs, Seen, actor_critic_losses
+from playscale.training.losses import Costs, Seen, actor_critic_losses
 from playscale.training.vtrace import vtrace
 
 T, B, A = 5, 3, 4

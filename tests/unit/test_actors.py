@@ -16,8 +16,8 @@ from benchmarks.tree import below
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
-from playscale.rollout.actors import TRIES, Actors
-from playscale.rollout.child import ChildError
+from playscale.processes import ChildError
+from playscale.rollout.actor_pool import TRIES, Actors
 
 T, E = 7, 4
 

@@ -9,9 +9,9 @@ from planted_agents import Always, Diverged, Network
 from planted_game import length_of, planted
 
 from playscale.rollout.agent import Dice, find_device, play, sample_actions
+from playscale.rollout.env_pool import Workers
 from playscale.rollout.episode import Task
 from playscale.rollout.evaluation import Settings
-from playscale.rollout.workers import Workers
 
 EPISODES = 12
 

@@ -21,14 +21,14 @@ def test_import_contracts_hold():
     [
         ("playscale", {"kfp", "torch", "mlflow", "nle", "numpy"}),
         ("playscale.cli", {"kfp", "torch", "mlflow", "nle", "prometheus_client"}),
-        ("playscale.steps", {"kfp", "torch", "mlflow", "nle"}),
-        ("playscale.local_study", {"kfp", "torch", "mlflow", "nle"}),
-        ("playscale.verbs.train", {"kfp", "torch", "mlflow", "nle"}),
-        ("playscale.study", {"kfp", "torch", "mlflow", "nle"}),
+        ("playscale.study.steps", {"kfp", "torch", "mlflow", "nle"}),
+        ("playscale.study.local_run", {"kfp", "torch", "mlflow", "nle"}),
+        ("playscale.cli.train", {"kfp", "torch", "mlflow", "nle"}),
+        ("playscale.study.spec", {"kfp", "torch", "mlflow", "nle"}),
         ("playscale.training.bc", {"kfp", "mlflow", "nle", "prometheus_client", "playscale.games.nethack"}),
         ("playscale.scaling.fit", {"kfp", "torch", "mlflow", "matplotlib"}),
         ("playscale.report.report", {"kfp", "torch", "mlflow"}),
-        ("pipelines.study", {"torch", "mlflow", "playscale"}),
+        ("pipelines.study_pipeline", {"torch", "mlflow", "playscale"}),
     ],
 )
 def test_importing_does_not_import(module, never):

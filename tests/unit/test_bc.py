@@ -16,7 +16,7 @@ from playscale.agents.sizing import config_for_size
 from playscale.points import read_points, to_row
 from playscale.training.bc import bc_loss, train_bc
 from playscale.training.config import TrainConfig, budget_name
-from playscale.training.meter import NonFiniteError
+from playscale.training.metrics import NonFiniteError
 
 BATCH, UNROLL, RATE, WARMUP, CLIP = 4, 8, 0.01, 3, 0.5
 

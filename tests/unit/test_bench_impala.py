@@ -11,7 +11,7 @@ from planted_game import gone
 
 from benchmarks import impala_sides
 from benchmarks.bench import Options
-from benchmarks.impala import CLOSE, measure, peer_flops, size_for
+from benchmarks.impala_speed import CLOSE, measure, peer_flops, size_for
 from benchmarks.tree import below, end, go_on, hold
 from playscale.agents.flops import forward_flops
 from playscale.agents.policy import PolicyConfig

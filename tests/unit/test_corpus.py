@@ -14,7 +14,7 @@ from playscale.corpus.layout import BLOCK, Decoder, Layout
 from playscale.corpus.manifest import GameRecord, Shard
 from playscale.corpus.section import GameReader, rebatch, write_section
 from playscale.corpus.sections import NearSections
-from playscale.place import Folder
+from playscale.storage.storage import Folder
 
 LENGTHS = [1, 640, 641, 2000]
 

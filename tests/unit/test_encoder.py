@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from playscale.agents.layers import count_parameters
 from playscale.games.nethack.encoder import (
     PARTS,
     NetHackEncoder,
@@ -18,7 +19,6 @@ from playscale.games.nethack.encoder import (
     patches_around,
     patches_of_map,
 )
-from playscale.layers import count_parameters
 
 SCALES = (0.09, 0.1, 0.3, 1.0, 3.0, 10.0)
 

@@ -19,7 +19,7 @@ from playscale.agents.checkpoint import save_checkpoint
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.points import read_points
-from playscale.rollout.child import ChildError
+from playscale.processes import ChildError
 from playscale.rollout.evaluate import Candidate, evaluate, evaluate_candidates
 from playscale.rollout.evaluation import Settings, read_evaluation
 
@@ -178,7 +178,7 @@ def checkpoints(tmp_path, monkeypatch):
 
 
 def test_checkpoints(tmp_path, checkpoints, monkeypatch):
-    monkeypatch.setitem(sys.modules["playscale.rollout.lanes"].ROWS, "cpu", 4)
+    monkeypatch.setitem(sys.modules["playscale.rollout.evaluation_pool"].ROWS, "cpu", 4)
     out = tmp_path / "out"
     evaluations = evaluate(checkpoints, 10, out, max_steps=50, workers=1, device="cpu")
     assert [evaluation.name for evaluation in evaluations] == ["r0-3e+11", "r1-3e+11"]

@@ -16,7 +16,7 @@ from playscale.agents.sizing import config_for_size
 from playscale.points import read_points
 from playscale.training.bc import train_bc
 from playscale.training.config import TrainConfig, budget_name
-from playscale.training.group import Group
+from playscale.training.distributed import Group
 
 TESTS = Path(__file__).parents[1]
 BATCH, UNROLL = 4, 8

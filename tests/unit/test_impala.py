@@ -18,7 +18,7 @@ from playscale.points import read_points
 from playscale.training import impala
 from playscale.training.config import budget_name
 from playscale.training.impala import train_impala
-from playscale.training.meter import NonFiniteError
+from playscale.training.metrics import NonFiniteError
 from playscale.training.run_state import latest
 
 TESTS = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from playscale.layers import ResidualBlock, conv_flops, he_init, linear_flops, lookup, rotary_angles, rotate
+from playscale.agents.layers import ResidualBlock, conv_flops, he_init, linear_flops, lookup, rotary_angles, rotate
 
 
 def test_lookup_and_its_gradient_equal_an_embeddings():

@@ -6,7 +6,7 @@ import toy_game
 
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
-from playscale.training.optimizer import make_optimizer, optimizer_to_tensors, set_rate
+from playscale.training.optimization import make_optimizer, optimizer_to_tensors, set_rate
 from playscale.training.run_state import latest, load_state, new_state, save_state
 from playscale.training.schedule import RMSPROP_ALPHA, RMSPROP_EPS
 

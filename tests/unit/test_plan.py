@@ -9,8 +9,8 @@ from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
 from playscale.points import Point, write_points
+from playscale.study.plan import NO_TEACHER, TOO_FEW_STEPS, choose_teachers, plan_grid, trained_policy
 from playscale.training.config import TrainConfig
-from playscale.training.plan import NO_TEACHER, TOO_FEW_STEPS, choose_teachers, plan_grid, trained_policy
 from playscale.training.reinforcement import Reinforcement
 from playscale.training.schedule import MIN_STEPS
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from playscale.report import record
+from playscale.report import track_record as record
 
 
 def made(from_flops: float, flops: float, ratio: float, inside: bool | None, **more: object) -> dict[str, object]:

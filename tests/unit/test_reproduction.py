@@ -9,7 +9,7 @@ import pytest
 from report_study import make_points, with_returns_of_zero
 from test_report import Page
 
-from playscale.console import reproduction_table
+from playscale.cli.console import reproduction_table
 from playscale.points import Point, write_points
 from playscale.report.evidence import Evidence
 from playscale.report.published import Published, read_published

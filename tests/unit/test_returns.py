@@ -24,7 +24,7 @@ def policy(request):
 
 def test_nethack_with_one_and_with_eight_workers(tmp_path, policy, monkeypatch):
     """Episode for episode: score, length, and everything the game says of itself."""
-    monkeypatch.setitem(sys.modules["playscale.rollout.lanes"].ROWS, "cpu", 8)
+    monkeypatch.setitem(sys.modules["playscale.rollout.evaluation_pool"].ROWS, "cpu", 8)
     save_checkpoint(tmp_path / "agent", policy, {})
     played = {
         workers: evaluate(
@@ -37,7 +37,7 @@ def test_nethack_with_one_and_with_eight_workers(tmp_path, policy, monkeypatch):
 
 
 def test_slow_workers_play_the_same(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules["playscale.rollout.lanes"].ROWS, "cpu", 4)
+    monkeypatch.setitem(sys.modules["playscale.rollout.evaluation_pool"].ROWS, "cpu", 4)
     agent = Candidate("network", network, "planted")
     play = partial(evaluate_candidates, candidates=[agent], settings=Settings(16, 12, 0, 1.0))
     [steady] = play(planted(), out=tmp_path / "steady", workers=1)

@@ -9,10 +9,10 @@ import pytest
 import s3_server
 from counting_game import plant, record, register
 
-from playscale.bucket import ATTEMPTS, Bucket
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.prepare import prepare
-from playscale.place import open_place
+from playscale.storage.s3 import ATTEMPTS, Bucket
+from playscale.storage.storage import open_place
 
 LENGTHS = [700, 3, 1281, 640, 90, 1, 55, 20, 2500]
 
@@ -140,7 +140,7 @@ def test_what_s3_refuses_is_one_clear_line(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "UNKNOWNUNKNOWNUNKNOW")
     with pytest.raises(ValueError, match="s3://bucket/five/: refused"):
         Corpus.open("s3://bucket/five")
-    monkeypatch.setattr("playscale.bucket.ATTEMPTS", 1)
+    monkeypatch.setattr("playscale.storage.s3.ATTEMPTS", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_server.free_port()}")
     with pytest.raises(OSError, match="Could not connect"):
         Corpus.open("s3://bucket/five")

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from playscale.agents import sizing
 from playscale.agents.flops import flops_by_part, forward_flops, params, params_by_part
+from playscale.agents.layers import count_parameters
 from playscale.agents.policy import CORES, Policy
 from playscale.agents.sizing import config_for_size, heads_for, parse_size, rest_params
 from playscale.games.game import get_game
-from playscale.layers import count_parameters
 
 NETHACK = get_game("nethack")
 SIZES = ("10k", "30k", "100k", "300k", "1M", "3M", "10M", "30M", "100M", "300M", "500M")

@@ -8,8 +8,8 @@ import pytest
 import requests
 from mlflow.exceptions import MlflowException, RestException
 
-from playscale.tracking import outbox
-from playscale.tracking.outbox import Outbox, transient
+from playscale.tracking import delivery_queue as outbox
+from playscale.tracking.delivery_queue import Outbox, transient
 from playscale.tracking.spool import Spool
 
 

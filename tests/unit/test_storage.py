@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from playscale.storage import atomic_dir, atomic_file, local_path, read_json, read_range, write_json
+from playscale.storage.files import atomic_dir, atomic_file, local_path, read_json, read_range, write_json
 
 
 def test_local_path():

@@ -145,8 +145,8 @@ def test_far_start_is_cheap(tmp_path, monkeypatch):
     """A start after ten million transitions reads the blocks of one batch, none of what is skipped."""
     corpus = Corpus.open(plant(tmp_path / "c", [1000, 1300, 700]))
     reads = []
-    monkeypatch.setattr("playscale.place.read_range", lambda *a: reads.append(a) or read_range(*a))
-    from playscale.storage import read_range
+    monkeypatch.setattr("playscale.storage.storage.read_range", lambda *a: reads.append(a) or read_range(*a))
+    from playscale.storage.files import read_range
 
     next(corpus.stream(batch=2, unroll=50, start=100_000))
     assert len(reads) <= 2 * 2 * 3  # an index and a block for each of two columns, whose game or block may change once

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playscale.study import StudySpec, parse_spec, read_spec
+from playscale.study.spec import StudySpec, parse_spec, read_spec
 
 ROOT = Path(__file__).parents[2]
 GOOD = {"name": "q", "source": {"collect": {"games": 4}}, "sizes": ["10k", "3M"], "budgets": [1e10, 3e10]}

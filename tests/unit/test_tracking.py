@@ -3,7 +3,7 @@
 import pytest
 
 from playscale.points import Point
-from playscale.tracking.logbook import Logbook
+from playscale.tracking.client import Logbook
 from playscale.tracking.mlflow_tracker import NAME, MlflowExperiment
 
 POINT = Point(

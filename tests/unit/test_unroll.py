@@ -1,6 +1,6 @@
 import pytest
 
-from playscale.study import StudySpec
+from playscale.study.spec import StudySpec
 from playscale.training.config import TrainConfig, Training
 from playscale.training.unroll import LARGEST_STEP, recipe_batch
 

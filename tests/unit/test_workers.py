@@ -10,10 +10,10 @@ import pytest
 from planted_game import gone, length_of, planted
 
 from playscale.games.game import Column
-from playscale.rollout.child import ChildError
+from playscale.processes import ChildError
+from playscale.rollout.env_pool import Workers
 from playscale.rollout.episode import Task
-from playscale.rollout.slab import Slab
-from playscale.rollout.workers import Workers
+from playscale.rollout.shared_arrays import Slab
 
 
 def test_slab_is_seen_through_its_descriptor():
@@ -76,8 +76,8 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     code = """
 import sys, time
 from planted_game import planted
-from playscale.rollout.workers import Workers
-from playscale.rollout.child import ChildError
+from playscale.rollout.env_pool import Workers
+from playscale.processes import ChildError
 from playscale.rollout.episode import Task
 workers = Workers(planted(), 2, slots=2, max_steps=20)
 workers.begin({0: Task(0, 0), 1: Task(1, 1)})
@@ -96,6 +96,6 @@ time.sleep(60)
 
 
 def test_a_worker_imports_no_torch():
-    code = "import sys, playscale.rollout.worker; print('torch' in sys.modules)"
+    code = "import sys, playscale.rollout.env_worker; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

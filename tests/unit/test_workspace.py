@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from faulty_proxy import FAULTS, faulty
 
-from playscale import workspace as module
-from playscale.bucket import PART, Bucket, Sums
-from playscale.workspace import Mirror, fetched, workspace
+from playscale.storage import sync as module
+from playscale.storage.s3 import PART, Bucket, Sums
+from playscale.storage.sync import Mirror, fetched, workspace
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,7 @@ def test_nothing_is_lost_to_a_faulty_network(s3, s3_root, tmp_path, monkeypatch,
 
 
 def test_an_outage_is_waited_out_while_work_goes_on(s3, s3_root, monkeypatch, caplog):
-    monkeypatch.setattr("playscale.bucket.ATTEMPTS", 1)
+    monkeypatch.setattr("playscale.storage.s3.ATTEMPTS", 1)
     with faulty(s3_root[1], share=0.0) as (endpoint, proxy):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         with workspace("s3://bucket/outage") as folder:
@@ -168,7 +168,7 @@ def test_an_outage_is_waited_out_while_work_goes_on(s3, s3_root, monkeypatch, ca
 
 
 def test_an_s3_that_stays_away_is_one_clear_line(s3, s3_root, monkeypatch):
-    monkeypatch.setattr("playscale.bucket.ATTEMPTS", 1)
+    monkeypatch.setattr("playscale.storage.s3.ATTEMPTS", 1)
     monkeypatch.setattr(module, "PATIENCE", 0.5)
 
     def work(proxy):

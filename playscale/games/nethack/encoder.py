@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from playscale.layers import ResidualBlock, conv_flops, count_parameters, he_init, linear_flops, lookup
+from playscale.agents.layers import ResidualBlock, conv_flops, count_parameters, he_init, linear_flops, lookup
 
 CHARS = 96  # the terminal emits codes 32..126; all else is clamped into 32..127
 COLORS = 16

@@ -6,7 +6,7 @@ import bz2
 import struct
 from pathlib import Path
 
-from playscale.storage import atomic_file
+from playscale.storage.files import atomic_file
 
 RECORD = struct.Struct("<iiiB")  # seconds, microseconds, length of what follows, channel
 KEYPRESS = 1  # channels of a ttyrec3: 0 terminal output, 1 keypress, 2 score

@@ -18,9 +18,9 @@ from contextlib import contextmanager, nullcontext, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from playscale.bucket import Bucket
-from playscale.place import is_s3
-from playscale.storage import local_path
+from playscale.storage.files import local_path
+from playscale.storage.s3 import Bucket
+from playscale.storage.storage import is_s3
 
 SCRATCH = "PLAYSCALE_SCRATCH"  # where such directories are made; default: the system's temporary directory
 EVERY = 15.0  # seconds between two looks at what has changed

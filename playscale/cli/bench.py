@@ -24,6 +24,6 @@ def bench(
     """
     from benchmarks.bench import PARTS, Options
     from benchmarks.bench import bench as run
-    from playscale.console import show
+    from playscale.cli.console import show
 
     run(PARTS if part == "all" else (part,), Options(games, peer, rounds, seconds), json, show)

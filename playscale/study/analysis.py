@@ -20,7 +20,7 @@ from playscale.scaling.fit import Fit
 from playscale.scaling.fit import fit as fit_laws
 from playscale.scaling.gpu import hardware
 from playscale.scaling.methods import MethodFits, fit_methods, fits_of
-from playscale.study import StudySpec
+from playscale.study.spec import StudySpec
 
 METHODS = {"bc": "behavioural cloning", "impala": "IMPALA", "kickstart": "kickstarting"}
 REPLAY_BLOCK = 1024

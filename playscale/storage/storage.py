@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
-from playscale.bucket import Bucket
-from playscale.storage import local_path, read_range
+from playscale.storage.files import local_path, read_range
+from playscale.storage.s3 import Bucket
 
 
 class Place(Protocol):

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from playscale.games.game import GAMES, Game
 from playscale.lifeline import follow
-from playscale.rollout.child import Handler, serve
+from playscale.processes import Handler, serve
+from playscale.rollout.env_pool import Workers
 from playscale.rollout.episode import Advance, Episode, Task
 from playscale.rollout.evaluation import Settings
-from playscale.rollout.workers import Workers
 
 if TYPE_CHECKING:
     from playscale.rollout.agent import Agent
 
-ENTRY = "playscale.rollout.lane:main"
+ENTRY = "playscale.rollout.evaluation_worker:main"
 
 _REPORT_SECONDS = 0.5
 _EXPERT_STEPS = 64  # the expert, who needs no agent's process, is asked for so many steps at most

@@ -14,10 +14,10 @@ from typing import Any, Self
 import numpy as np
 
 from playscale.games.game import Column, Game
-from playscale.rollout.child import Child
+from playscale.processes import Child
+from playscale.rollout.env_worker import ENTRY, Answer, Setup
 from playscale.rollout.episode import Task
-from playscale.rollout.slab import Slab
-from playscale.rollout.worker import ENTRY, Answer, Setup
+from playscale.rollout.shared_arrays import Slab
 
 
 class Workers:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from playscale.verbs.options import Tracking
+from playscale.cli.options import Tracking
 
 BUCKET = "s3://playscale/studies"  # of the chart, where a submitted study goes unless it is told
 
@@ -37,8 +37,8 @@ def study_run(
     Example:
       playscale study run studies/smoke.yaml --out out/smoke
     """
-    from playscale.local_study import run_study
-    from playscale.study import read_spec
+    from playscale.study.local_run import run_study
+    from playscale.study.spec import read_spec
 
     if runner == Runner.docker:
         _use(image)
@@ -67,7 +67,7 @@ def study_submit(
     Example:
       playscale study submit studies/smoke.yaml --endpoint http://localhost:8888 --wait
     """
-    from playscale.study import read_spec
+    from playscale.study.spec import read_spec
 
     study = read_spec(spec)
     place = out or f"{BUCKET}/{study.name}"
@@ -78,7 +78,7 @@ def study_submit(
     from pipelines.compile import read_pods
     from pipelines.submit import reach, submit
     from pipelines.submit import wait as watch
-    from playscale.console import progress
+    from playscale.cli.console import progress
 
     settings = read_pods(pods)
     server = reach(endpoint, namespace)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from playscale.games.game import Column, Game, Outcome
-from playscale.rollout.child import Handler, serve
+from playscale.processes import Handler, serve
 from playscale.rollout.episode import Task
-from playscale.rollout.slab import Slab
+from playscale.rollout.shared_arrays import Slab
 
-ENTRY = "playscale.rollout.worker:main"
+ENTRY = "playscale.rollout.env_worker:main"
 
 _ANSWER_SECONDS = 0.25  # with k > 1 steps to do it answers after so long, so that its parent is never deaf for long
 

@@ -21,10 +21,10 @@ from typing import Any
 
 from playscale.cores import usable_cores
 from playscale.games.game import GAMES, Game
-from playscale.rollout.child import Child
+from playscale.processes import Child
 from playscale.rollout.episode import Episode, Task
 from playscale.rollout.evaluation import Settings
-from playscale.rollout.lane import ENTRY, Batch, LaneSetup, Load, Report
+from playscale.rollout.evaluation_worker import ENTRY, Batch, LaneSetup, Load, Report
 from playscale.tracking.monitor import count
 from playscale.tracking.tracker import Spent, not_timed
 

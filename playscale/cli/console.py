@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from playscale.points import Point
-from playscale.report import numbers, record
+from playscale.report import numbers
+from playscale.report import track_record as record
 from playscale.tracking.monitor import gauge
 
 log = logging.getLogger(__name__)

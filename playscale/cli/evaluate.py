@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from playscale.cli.options import SPOOL, Device, Experiment, Out, Tracking, Workers, logbook
 from playscale.cores import usable_cores
+from playscale.storage.sync import fetched, workspace
 from playscale.tracking.prometheus import served
-from playscale.verbs.options import SPOOL, Device, Experiment, Out, Tracking, Workers, logbook
-from playscale.workspace import fetched, workspace
 
 
 def evaluate(
@@ -39,12 +39,12 @@ def evaluate(
       playscale evaluate train-10k/checkpoints/* --episodes 4 --max-steps 200 --corpus corpus --out play
       playscale evaluate train-10k/checkpoints/* --game nethack/score --episodes 4 --max-steps 200 --out score
     """
-    from playscale.console import evaluations_table, progress, show
+    from playscale.cli.console import evaluations_table, progress, show
     from playscale.corpus.corpus import Corpus
     from playscale.games.game import get_game
     from playscale.rollout.evaluate import evaluate as run
     from playscale.rollout.references import evaluate_random, expert_reference
-    from playscale.tracked import log_evaluations
+    from playscale.study.tracked_runs import log_evaluations
 
     game = get_game(game).name if game else None
     expert = [expert_reference(Corpus.open(corpus), game)] if corpus else []

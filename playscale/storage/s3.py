@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from playscale.storage import atomic_file
+from playscale.storage.files import atomic_file
 
 ATTEMPTS = 5  # of a request to S3 that fails for a reason that may pass, with growing pauses between them
 TIMEOUT = 30.0  # seconds without a byte

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from playscale.cli.options import Out, Workers
 from playscale.cores import usable_cores
+from playscale.storage.sync import workspace
 from playscale.tracking.prometheus import served
-from playscale.verbs.options import Out, Workers
-from playscale.workspace import workspace
 
 
 def collect(
@@ -26,7 +26,7 @@ def collect(
     Example:
       playscale collect --game nethack --games 4 --max-steps 400 --out games
     """
-    from playscale.console import progress
+    from playscale.cli.console import progress
     from playscale.rollout.collect import collect as run
 
     with served(task="collect"), progress("collect") as report, workspace(out) as folder:
@@ -46,7 +46,7 @@ def prepare(
     Example:
       playscale prepare games --out corpus
     """
-    from playscale.console import progress
+    from playscale.cli.console import progress
     from playscale.corpus.prepare import prepare as run
 
     with served(task="prepare"), progress("prepare") as report:

@@ -19,9 +19,9 @@ from playscale.tracking.tracker import Tracker
 from playscale.training.batches import Batch
 from playscale.training.config import TrainConfig
 from playscale.training.dev_loss import DevLoss
-from playscale.training.group import Group
+from playscale.training.distributed import Group
 from playscale.training.learner import Updates
-from playscale.training.meter import NonFiniteError
+from playscale.training.metrics import NonFiniteError
 from playscale.training.run_state import RunState, save_state
 from playscale.training.vitals import Vitals
 

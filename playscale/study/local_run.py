@@ -15,16 +15,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from playscale.console import fit_tables, points_table, show
+from playscale.cli.console import fit_tables, points_table, show
 from playscale.cores import usable_cores
-from playscale.place import is_s3
 from playscale.points import read_points
 from playscale.progress import TaskProgress, read_progress
-from playscale.steps import PROGRESS, REFERENCES, SUPERVISOR, default_tracking_uri
-from playscale.storage import local_path, read_json, write_json
-from playscale.study import StudySpec, read_spec
+from playscale.storage.files import local_path, read_json, write_json
+from playscale.storage.storage import is_s3
+from playscale.storage.sync import workspace
+from playscale.study.spec import StudySpec, read_spec
+from playscale.study.steps import PROGRESS, REFERENCES, SUPERVISOR, default_tracking_uri
 from playscale.study_time import StudyTime
-from playscale.workspace import workspace
 
 LINE_SECONDS = 15.0
 AT_ONCE = 2  # tasks that kfp.local runs side by side

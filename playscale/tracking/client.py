@@ -13,9 +13,9 @@ from typing import TypeVar
 import requests
 from mlflow.exceptions import MlflowException
 
+from playscale.tracking.delivery_queue import Outbox, one_line, persist
 from playscale.tracking.mlflow_tracker import Injected, MlflowExperiment
-from playscale.tracking.outbox import Outbox, one_line, persist
-from playscale.tracking.spooled import Delivery, SpooledExperiment
+from playscale.tracking.queued_tracker import Delivery, SpooledExperiment
 from playscale.tracking.tracker import Experiment
 
 WAIT = "PLAYSCALE_TRACKING_WAIT"

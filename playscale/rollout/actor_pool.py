@@ -22,8 +22,8 @@ from torch import nn
 
 from playscale.agents.policy import PolicyConfig, build_policy
 from playscale.games.game import GAMES, get_game
+from playscale.processes import Child, ChildError
 from playscale.rollout.actor import ENTRY, GO, ActorSetup, Filled
-from playscale.rollout.child import Child, ChildError
 from playscale.rollout.unroll import Unroll
 from playscale.rollout.weights import SharedWeights
 from playscale.tracking.monitor import count

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from playscale.verbs.options import Out, Tracking, logbook, numbers
-from playscale.workspace import NOTHING, workspace
+from playscale.cli.options import Out, Tracking, logbook, numbers
+from playscale.storage.sync import NOTHING, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ def fit(
       playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 \
         --target-return human=127356 --gpu h100 --utilisation 0.3
     """
-    from playscale.console import fit_tables, show
+    from playscale.cli.console import fit_tables, show
     from playscale.points import read_points
     from playscale.report.figures import write_figures
     from playscale.report.report import write_report
@@ -95,7 +95,7 @@ def reproduce(
     Example:
       playscale reproduce studies/example/points.csv --out reproduced
     """
-    from playscale.console import progress, reproduction_table, show
+    from playscale.cli.console import progress, reproduction_table, show
     from playscale.report.published import read_published
     from playscale.report.reproduction import reproduce as run
     from playscale.report.reproduction_page import sentences, write_reproductions

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from playscale.report import numbers, record
+from playscale.report import numbers
+from playscale.report import track_record as record
 from playscale.report.allocation import method_name, parameter
 from playscale.report.evidence import NAMES, TARGETS, Evidence
-from playscale.report.markup import Content, Html, join, readable, symbol, table, tag, with_powers
+from playscale.report.html import Content, Html, join, readable, symbol, table, tag, with_powers
 from playscale.report.tested import cell
 
 FORMULA = {

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from playscale.frozen import Frozen, from_yaml
+from playscale.config import Frozen, from_yaml
 from playscale.games.game import get_game, get_task
 from playscale.scaling.gpu import hardware
 from playscale.training.config import OWN_CLONE, MethodName, TrainConfig, Training

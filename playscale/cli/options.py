@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from playscale.tracking.logbook import Logbook
+    from playscale.tracking.client import Logbook
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 SPOOL = "tracking.spool"  # in --out: what a tracking server has not taken yet
@@ -41,6 +41,6 @@ def numbers(text: str, option: str) -> list[float]:
 
 def logbook(name: str, tracking_uri: str | None) -> Logbook:
     """The experiment at the tracking server that was named, else at $MLFLOW_TRACKING_URI, else in ./mlflow.db."""
-    from playscale.tracking.logbook import Logbook
+    from playscale.tracking.client import Logbook
 
     return Logbook(name, tracking_uri or os.environ.get(TRACKING_URI) or "sqlite:///mlflow.db")

@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from playscale.place import is_s3
-from playscale.storage import local_path
-from playscale.tracking.prometheus import served
-from playscale.training.reinforcement import Reinforcement
-from playscale.verbs.options import (
+from playscale.cli.options import (
     SPOOL,
     Core,
     Device,
@@ -23,7 +19,11 @@ from playscale.verbs.options import (
     logbook,
     numbers,
 )
-from playscale.workspace import workspace
+from playscale.storage.files import local_path
+from playscale.storage.storage import is_s3
+from playscale.storage.sync import workspace
+from playscale.tracking.prometheus import served
+from playscale.training.reinforcement import Reinforcement
 
 if TYPE_CHECKING:
     from playscale.training.config import TrainConfig
@@ -210,7 +210,7 @@ def _of_teacher(rl: Reinforcement, size: str | None, core: Core | None) -> dict[
 def _budget(steps: int, values: dict[str, Any]) -> float:
     """The training FLOPs of so many interactions."""
     from playscale.agents.flops import training_flops_per_sample
-    from playscale.training.plan import trained_policy
+    from playscale.study.plan import trained_policy
 
     return float(steps) * training_flops_per_sample(trained_policy(values["size"], values["core"], values["rl"]))
 
@@ -221,8 +221,8 @@ def _absolute(uri: str) -> str:
 
 def _train(out: str, config: TrainConfig, corpus: str | None, experiment: str | None, tracking_uri: str | None) -> None:
     """Train and show the points. Of several processes under torchrun, one tells and tracks."""
-    from playscale.console import points_table, progress, show
-    from playscale.training.group import first_process
+    from playscale.cli.console import points_table, progress, show
+    from playscale.training.distributed import first_process
     from playscale.training.method import train
 
     if not first_process():
@@ -233,7 +233,7 @@ def _train(out: str, config: TrainConfig, corpus: str | None, experiment: str | 
         return
     with served(task="train"), progress("train") as report, workspace(out) as folder:
         if experiment:
-            from playscale.tracked import train_tracked
+            from playscale.study.tracked_runs import train_tracked
 
             with logbook(experiment, tracking_uri).open(folder / SPOOL) as logged:
                 points = train_tracked(logged, config.run_name, corpus, folder, config, report)

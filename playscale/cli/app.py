@@ -10,12 +10,12 @@ import traceback
 import typer
 from pydantic import ValidationError
 
-from playscale.verbs.bench import bench
-from playscale.verbs.data import collect, prepare
-from playscale.verbs.evaluate import evaluate
-from playscale.verbs.laws import fit, reproduce
-from playscale.verbs.study import compile_pipelines, study_run, study_submit
-from playscale.verbs.train import train_bc, train_impala
+from playscale.cli.bench import bench
+from playscale.cli.data import collect, prepare
+from playscale.cli.evaluate import evaluate
+from playscale.cli.laws import fit, reproduce
+from playscale.cli.study import compile_pipelines, study_run, study_submit
+from playscale.cli.train import train_bc, train_impala
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train agents: one run through its budgets.")

@@ -18,19 +18,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from playscale.bucket import Bucket
 from playscale.cores import usable_cores
 from playscale.lifeline import follow
-from playscale.place import is_s3
 from playscale.progress import ProgressFile, reporting
-from playscale.storage import read_json, write_json
-from playscale.study import Source, StudySpec, parse_spec
+from playscale.storage.files import read_json, write_json
+from playscale.storage.s3 import Bucket
+from playscale.storage.storage import is_s3
+from playscale.storage.sync import NOTHING, workspace
+from playscale.study.spec import Source, StudySpec, parse_spec
 from playscale.tracking.monitor import describe
 from playscale.tracking.prometheus import served
-from playscale.workspace import NOTHING, workspace
 
 if TYPE_CHECKING:
-    from playscale.tracking.logbook import Logbook
+    from playscale.tracking.client import Logbook
 
 SUPERVISOR = "PLAYSCALE_SUPERVISOR"  # the process whose end ends the study's steps
 PROGRESS = "PLAYSCALE_PROGRESS"  # where steps say how far they are; default: OUT/progress
@@ -61,7 +61,7 @@ class Workplace:
 
     @cached_property
     def logbook(self) -> Logbook:
-        from playscale.tracking.logbook import Logbook
+        from playscale.tracking.client import Logbook
 
         tracking = self.tracking_uri or default_tracking_uri(self.uri)
         local = tracking.startswith("sqlite:")
@@ -146,7 +146,7 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
     """
     from playscale.corpus.bigram import bigram_cross_entropy
     from playscale.corpus.corpus import Corpus
-    from playscale.training.plan import choose_teachers, plan_grid
+    from playscale.study.plan import choose_teachers, plan_grid
 
     if trained is not None:
         with _step("plan-taught", spec, out, "plan.json", "train/*/points.csv") as (work, progress):
@@ -172,7 +172,7 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
     """Train one model through its budgets. Returns the directory of its checkpoints, "" for the references."""
     if run == REFERENCES:
         return ""
-    from playscale.tracked import train_tracked
+    from playscale.study.tracked_runs import train_tracked
     from playscale.training.config import TrainConfig
 
     needs = ("plan.json", f"train/{run}/*", f"tracking/{run}.*")
@@ -201,7 +201,7 @@ def _seconds_of_saves(folder: Path) -> float:
 def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str) -> str:
     """Play every checkpoint of a run, or the references (random policy, expert). Returns the results' directory."""
     from playscale.rollout.evaluate import evaluate as play
-    from playscale.tracked import log_evaluations
+    from playscale.study.tracked_runs import log_evaluations
 
     needs = ("plan.json", f"train/{run}/checkpoints/*", f"evaluate/{run}/*", f"tracking/{run}.*")
     with _step(f"evaluate-{run}", spec, out, *needs, tracking_uri=tracking_uri) as (work, progress):
@@ -283,7 +283,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
     from playscale.report.figures import write_figures
     from playscale.report.report import write_report
     from playscale.scaling.methods import fits_of
-    from playscale.study_report import best_replays, fit_study, headline, study_details, title
+    from playscale.study.analysis import best_replays, fit_study, headline, study_details, title
     from playscale.tracking.mlflow_tracker import MlflowExperiment
 
     with _step("fit", spec, out, *_needs_of_fit(out), tracking_uri=tracking_uri) as (work, progress):
