@@ -93,10 +93,8 @@ def peer_step(net: Any, entry: Entry, device: torch.device) -> Callable[[Batch],
 
 def our_step(policy: Any, entry: Entry, device: torch.device) -> Callable[[Batch], torch.Tensor]:
     """Ours: playscale's Learner, on the policy or on the twin."""
-    from playscale.training.allocator import keep_freed_memory
     from playscale.training.bc import bc_loss
-    from playscale.training.learner import Learner, compile_features
-    from playscale.training.optimization import make_optimizer
+    from playscale.training.optimization import Learner, compile_features, keep_freed_memory, make_optimizer
 
     if device.type == "cpu":
         keep_freed_memory()

@@ -186,9 +186,8 @@ def train(entry: Entry) -> None:
 
     from playscale.agents.flops import training_flops_per_sample
     from playscale.agents.sizing import config_for_size
+    from playscale.config import Reinforcement, TrainConfig
     from playscale.training import impala
-    from playscale.training.config import TrainConfig
-    from playscale.training.reinforcement import Reinforcement
 
     impala.REPORTS = STEPS  # each step is reported
     out = Path(entry.out)

@@ -3,7 +3,7 @@
     python -m benchmarks.study [SPEC] [--games DIR] [--out DIR]
 
 The study runs as `playscale study run SPEC` does (studies/smoke.yaml unless another is named; --games takes the place
-of its source); its OUT/seconds.json is what is printed, see playscale/study_time.py. The start of a task is measured in
+of its source); its OUT/seconds.json is what is printed, see playscale/study/local_run.py. The start of a task is measured in
 alternating rounds: forked from the warm process as in a study, and by a plain interpreter that imports the same.
 """
 
@@ -23,7 +23,7 @@ from benchmarks.bench import Options, Row
 from benchmarks.rounds import alternate, row
 from pipelines.warm import PRELOADED, warm
 from playscale.storage.files import read_json
-from playscale.study_time import OVERHEAD
+from playscale.study.local_run import OVERHEAD
 
 SPEC = Path(__file__).parents[1] / "studies" / "smoke.yaml"
 STEPS = "playscale.study.steps"  # running it as a module does nothing: a task without work

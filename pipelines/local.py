@@ -13,7 +13,7 @@ from kfp import local
 
 from pipelines.study_pipeline import study_pipeline
 from pipelines.warm import warm
-from playscale.lifeline import follow
+from playscale.processes import follow
 from playscale.study.steps import PROGRESS, SUPERVISOR
 
 

@@ -3,21 +3,29 @@
 A new interpreter is started for each, not a fork: no thread, lock or CUDA context of the parent gets into it, and
 nothing of the parent's main module (a notebook, a pipeline's executor) runs again. It ends when its socket closes, so
 it never outlives its parent, however that ends.
+
+How many cores this process may use: in a container that is seldom how many the machine has.
+
+Processes that do not outlive the one they work for.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -159,3 +167,35 @@ def _told(connection: Connection) -> Iterator[None]:
     except Exception as error:
         connection.send(Failure.of(error))
         raise SystemExit(1) from error
+
+
+CGROUP = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in microseconds, or "max PERIOD"; cgroup v2
+
+
+def usable_cores(limit: Path = CGROUP) -> int:
+    """The cores this process is bound to, or its container's CPU limit where that is less; at least one.
+
+    os.cpu_count() counts the node's: a pod limited to 4 of 96 cores would start 96 workers.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = limit.read_text().split()
+    except (OSError, ValueError):
+        return bound
+    return bound if quota == "max" else max(1, min(bound, math.ceil(int(quota) / int(period))))
+
+
+def follow(pid: int) -> None:
+    """End this process at once when process `pid` ends, even by kill -9. For work that a rerun picks up."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        os._exit(1)
+
+    def wait() -> None:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        poll.poll()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()

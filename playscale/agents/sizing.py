@@ -14,8 +14,8 @@ import torch
 
 from playscale.agents.lstm import lstm_params
 from playscale.agents.policy import CORES, PolicyConfig
-from playscale.agents.size import parse_size
 from playscale.agents.transformer import transformer_params
+from playscale.config import parse_size
 from playscale.games.game import Game
 
 TOLERANCE = 0.03

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from playscale.cli.options import Out, Workers
-from playscale.cores import usable_cores
+from playscale.processes import usable_cores
 from playscale.storage.sync import workspace
 from playscale.tracking.prometheus import served
 

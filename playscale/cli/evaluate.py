@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from playscale.cli.options import SPOOL, Device, Experiment, Out, Tracking, Workers, logbook
-from playscale.cores import usable_cores
+from playscale.processes import usable_cores
 from playscale.storage.sync import fetched, workspace
 from playscale.tracking.prometheus import served
 

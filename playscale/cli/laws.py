@@ -96,7 +96,7 @@ def reproduce(
       playscale reproduce studies/example/points.csv --out reproduced
     """
     from playscale.cli.console import progress, reproduction_table, show
-    from playscale.report.published import read_published
+    from playscale.report.reproduction import read_published
     from playscale.report.reproduction import reproduce as run
     from playscale.report.reproduction_page import sentences, write_reproductions
 

@@ -19,14 +19,14 @@ from playscale.cli.options import (
     logbook,
     numbers,
 )
+from playscale.config import Reinforcement
 from playscale.storage.files import local_path
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import workspace
 from playscale.tracking.prometheus import served
-from playscale.training.reinforcement import Reinforcement
 
 if TYPE_CHECKING:
-    from playscale.training.config import TrainConfig
+    from playscale.config import TrainConfig
 
 RL = Reinforcement()
 Seed = Annotated[int, typer.Option(help="Of the initial weights, and of the order of games.")]
@@ -77,7 +77,7 @@ def train_bc(
     On several GPUs:
       torchrun --nproc-per-node 2 -m playscale.cli train bc ...
     """
-    from playscale.training.config import TrainConfig
+    from playscale.config import TrainConfig
 
     values = {
         "size": size,
@@ -155,8 +155,8 @@ def train_impala(
     On several GPUs, each with actors of its own:
       torchrun --nproc-per-node 2 -m playscale.cli train impala ...
     """
+    from playscale.config import TrainConfig
     from playscale.games.game import get_task
-    from playscale.training.config import TrainConfig
 
     if (steps is None) == (not budgets):
         raise ValueError("give --budgets, in FLOPs, or --steps, in interactions")

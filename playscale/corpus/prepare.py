@@ -10,7 +10,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from playscale.cores import usable_cores
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK, Layout
 from playscale.corpus.manifest import NAME, SCHEMA, GameRecord, Manifest, Shard, write_manifest
@@ -18,6 +17,7 @@ from playscale.corpus.pool import Failed, unordered
 from playscale.corpus.section import Section, write_section
 from playscale.corpus.writer import SHARD, SHARD_BYTES, ShardWriter, leave
 from playscale.games.game import Game, Recording, Rejected, get_game
+from playscale.processes import usable_cores
 from playscale.storage.files import atomic_dir, local_path
 from playscale.storage.storage import Place, is_s3, open_place
 from playscale.storage.sync import fetched

@@ -4,18 +4,35 @@ A block is decoded into memory that stays in the processor's cache and copied at
 transitions belong to, up to BLOCK steps ahead: frames go to main memory once. So several batches are open at a time.
 They lie in spans, arrays [R, B, ...] of which each batch is a slice of T rows: a block is written with few calls
 however short the unroll.
+
+Memory for batches, used again once nobody holds what was made of it.
+
+New memory is expensive: the system clears every page of it, which takes as long as decoding the frames. What malloc
+keeps of freed arrays depends on their size and on the thread; this does not.
+
+Which game each column of a stream plays, and when: arithmetic on the games' lengths alone.
+
+Legend: B columns. Time counts transitions from the beginning of the stream, the same in every column.
+
+The games wait in one queue. A column whose game ends takes the next one (of columns that become free at the
+same time, the lower first), so that in a train stream every game, thus every transition, is played once before
+any is played again, however uneven the lengths.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import math
+import mmap
+import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from playscale.corpus.layout import Arrays
-from playscale.corpus.memory import Field, Memory
-from playscale.corpus.schedule import Play
 from playscale.games.game import Column
 
 ROWS = 128  # of a span at least, unless the unroll is longer
@@ -89,3 +106,82 @@ class Window:
             fill = {"prev_action": self._num_actions, "game_id": -1}
             for name, array in out.items():
                 array[empty] = fill.get(name, 0)
+
+
+KEPT = 4  # idle pieces at most
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
+
+
+@dataclass(frozen=True)
+class Field:
+    """An array to be had: shape and dtype."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def size(self) -> int:
+        return -(-math.prod(self.shape) * self.dtype.itemsize // ALIGNMENT) * ALIGNMENT
+
+
+class Memory:
+    """Lends sets of uncleared arrays; all sets of one Memory have the same fields."""
+
+    def __init__(self, fields: Mapping[str, Field]) -> None:
+        self._fields = dict(fields)
+        self._size = sum(field.size for field in fields.values())
+        self._idle: list[mmap.mmap] = []
+
+    def lend(self) -> dict[str, np.ndarray]:
+        """The arrays by name, in memory that no one else holds until the last view of the last of them is gone."""
+        piece = self._idle.pop() if self._idle else mmap.mmap(-1, self._size)
+        # Every view, and every tensor made of one, refers to `root`; so root's end is the end of them all.
+        root = np.ndarray(self._size, np.uint8, piece)
+        weakref.finalize(root, self._take_back, piece).atexit = False
+        arrays, at = {}, 0
+        for name, field in self._fields.items():
+            raw = root[at : at + math.prod(field.shape) * field.dtype.itemsize]
+            arrays[name] = raw.view(field.dtype).reshape(field.shape)
+            at += field.size
+        return arrays
+
+    def _take_back(self, piece: mmap.mmap) -> None:
+        if len(self._idle) < KEPT:
+            self._idle.append(piece)
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """Game `game` played in `column` from time `start` (included) to `end` (excluded)."""
+
+    column: int
+    game: int
+    start: int
+    end: int
+
+
+def rounds(games: Sequence[int], seed: int) -> Iterator[int]:
+    """The games for ever, in a new order each round."""
+    for number in itertools.count():
+        for position in np.random.default_rng([seed, number]).permutation(len(games)):
+            yield games[position]
+
+
+class Schedule:
+    """Deals the games of `queue` (indices into `lengths`, transitions each) to B = `batch` columns."""
+
+    def __init__(self, lengths: Sequence[int], batch: int, queue: Iterator[int]) -> None:
+        self._lengths, self._queue = lengths, queue
+        self._free = [(0, column) for column in range(batch)]  # a heap: when each column becomes free
+
+    def until(self, end: int) -> Iterator[Play]:
+        """The plays that begin before time `end` and were not given yet, in the order of their beginning."""
+        while self._free and self._free[0][0] < end:
+            start, column = self._free[0]
+            game = next(self._queue, None)
+            if game is None:
+                heapq.heappop(self._free)
+                continue
+            play = Play(column, game, start, start + self._lengths[game])
+            heapq.heapreplace(self._free, (play.end, column))
+            yield play

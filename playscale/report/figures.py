@@ -15,10 +15,9 @@ from playscale.report.comparison import comparison_plots
 from playscale.report.drawing import Plot
 from playscale.report.evidence import Evidence, Reference, evidences_of
 from playscale.report.learning import Curves, learning_curves
-from playscale.report.optimum import optimum
 from playscale.report.palette import INK
 from playscale.report.performance import against_compute, return_against_loss
-from playscale.report.profile_figures import isoflop
+from playscale.report.profile_figures import isoflop, optimum
 from playscale.report.trust import trust
 from playscale.storage.files import atomic_file
 

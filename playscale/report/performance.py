@@ -8,8 +8,8 @@ from typing import Any
 from playscale.report import numbers
 from playscale.report.drawing import DASHED, Drawing, Plot
 from playscale.report.evidence import NAMES, RETURN_OF_LOSS, Evidence, Reference, law_at
-from playscale.report.optimum import exponent_text
 from playscale.report.palette import FAINT, HELD, INK, SOFT, TARGET_COLOUR
+from playscale.report.profile_figures import exponent_text
 
 NEAR = 30.0  # a reference further than this factor from all that was measured is named at the edge, not drawn to scale
 # The band is drawn from as many decades before the last fitted budget as the shortest window of a law that shares it:

@@ -1,4 +1,7 @@
-"""The isoFLOP curves: at one compute budget, loss or return against model size."""
+"""The isoFLOP curves: at one compute budget, loss or return against model size.
+
+Where the optima go: the best model size and the best amount of data against compute, with their power laws.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ import numpy as np
 
 from playscale.report import numbers
 from playscale.report.drawing import DASHED, DOTTED, Drawing, Plot
-from playscale.report.evidence import NAMES, Evidence
-from playscale.report.palette import FAINT, INK
+from playscale.report.evidence import NAMES, TARGETS, Evidence, describe, law_at
+from playscale.report.palette import FAINT, INK, TARGET_COLOUR
 
 
 def isoflop(evidence: Evidence, target: str) -> Plot | None:
@@ -91,3 +94,103 @@ def _title(evidence: Evidence, target: str) -> str:
     if len(best) > 1:
         sizes += f", {numbers.count(last.params)} at {numbers.budget(last.flops)}"
     return f"{what}: {sizes}"
+
+
+UNCHANGED = 0.005  # an exponent nearer to 0 is no change: 7 % in six decades of compute
+MARKER = {"dev_loss": "o", "return_mean": "s"}
+HELD_OUT_SIZE = {"dev_loss": 7.5, "return_mean": 5.0}  # the smaller shows on top of the larger where they agree
+
+
+def optimum(evidence: Evidence, quantity: str) -> Plot | None:
+    """The best `quantity` (params or samples) against compute, for the loss and for the return."""
+    drawing = Drawing(f"optimal_{quantity}", evidence)
+    for target in TARGETS:
+        for profile in evidence.rows("profiles", target=target):
+            _optimum(drawing, profile, target, quantity)
+        _held_out(drawing, target, quantity)
+    if not drawing.seen:
+        return None
+    for target in TARGETS:
+        for row in evidence.forecasts(target):
+            _forecast(drawing, row, target, quantity)
+    budgets = [flops for flops, _ in drawing.seen]
+    for target in TARGETS:
+        _line(drawing, target, quantity, min(budgets), max(budgets))
+    drawing.scale("flops", evidence.noun if quantity == "samples" else quantity)
+    caption = (
+        "Each point is the best of one budget: the vertex of its parabola, else the best cell. Lines: C to the power a."
+    )
+    alt = f"Best {NAMES[quantity]} against training compute."
+    return drawing.finish(_title_optimum(evidence, quantity), caption, alt, 2)
+
+
+def _optimum(drawing: Drawing, profile: Mapping[str, Any], target: str, quantity: str) -> None:
+    """The vertex, or the best cell: filled when the law is fitted to it, hollow when not."""
+    law = drawing.evidence.power_law(target, quantity) or {}
+    vertex, reason, flops = profile.get("vertex_" + quantity), profile.get("excluded"), profile.get("flops")
+    at_vertex = law.get("at") != "argmin" and numbers.positive(vertex) and not reason
+    value = vertex if at_vertex else profile.get("argmin_" + quantity)
+    if not numbers.positive(flops) or not numbers.positive(value):
+        return
+    how = "vertex of the parabola" if at_vertex else "best cell measured"
+    tip = f"best {NAMES[target]} at {numbers.budget(flops)} FLOPs:\n{numbers.count(value)} {NAMES[quantity]} ({how})"
+    style: dict[str, Any] = {"color": TARGET_COLOUR[target], "marker": MARKER[target]}
+    label = None
+    if law.get("at") == "vertex" and not at_vertex:
+        style |= {"color": FAINT, "markerfacecolor": "none"}
+        label = "no vertex, not fitted"
+        tip += f"\nno vertex: {reason}" if reason else ""
+    drawing.mark(flops, value, tip, label=label, **style)
+
+
+def _held_out(drawing: Drawing, target: str, quantity: str) -> None:
+    """The best cell of each held-out budget."""
+    for point, _ in drawing.evidence.best(target, held_out=True):
+        style = {"marker": "D", "markersize": HELD_OUT_SIZE[target], "color": TARGET_COLOUR[target], "zorder": 3}
+        tip = f"best {NAMES[target]}\n{describe(point)}"
+        drawing.mark(point.flops, getattr(point, quantity), tip, label="held out, best cell", **style)
+
+
+def _forecast(drawing: Drawing, row: Mapping[str, Any], target: str, quantity: str) -> None:
+    flops, value = row.get("flops"), row.get(quantity)
+    if not numbers.positive(flops) or not numbers.positive(value):
+        return
+    tip = f"for the best {NAMES[target]} at {numbers.budget(flops)} FLOPs:\n{numbers.count(value)} {NAMES[quantity]}"
+    style = {"marker": ">", "markersize": 7, "markerfacecolor": "none", "color": TARGET_COLOUR[target]}
+    drawing.mark(flops, value, tip + " (forecast)", label="forecast", **style)
+
+
+def _line(drawing: Drawing, target: str, quantity: str, low: float, high: float) -> None:
+    """The power law from the smallest budget to the largest forecast, dashed beyond what it was fitted to."""
+    law = drawing.evidence.power_law(target, quantity)
+    if law is None or law_at(law, low) is None:
+        return
+    span = numbers.between(law.get("low"), law.get("high"), 2)
+    exponent = numbers.number(law["exponent"], 2) + (f" ({span})" if span else "")
+    fitted = drawing.evidence.last_fitted_budget() or high
+    for start, end, style in ((low, fitted, "-"), (fitted, high, DASHED)):
+        label = f"{NAMES[target]}: a = {exponent}" if style == "-" else None
+        if end > start:
+            ends = [law_at(law, start) or start, law_at(law, end) or end]
+            drawing.line([start, end], ends, color=TARGET_COLOUR[target], linestyle=style, label=label)
+            drawing.see(start, ends[0])
+            drawing.see(end, ends[1])
+
+
+def _title_optimum(evidence: Evidence, quantity: str) -> str:
+    data = "The best number of interactions" if evidence.played else "The best amount of data"
+    what = {"params": "The best model size", "samples": data}[quantity]
+    law = evidence.power_law("dev_loss", quantity) or evidence.power_law("return_mean", quantity)
+    if law is None:
+        return f"{what} at each budget: too few optima for a law"
+    if numbers.known(law.get("low")) and numbers.known(law.get("high")) and law["low"] < 0 < law["high"]:
+        return f"{what}: no trend is certain, {exponent_text(law)}"
+    if abs(law["exponent"]) < UNCHANGED:
+        return f"{what} does not change with compute: {exponent_text(law)}"
+    return f"{what} {'grows' if law['exponent'] > 0 else 'shrinks'} as {exponent_text(law)}"
+
+
+def exponent_text(law: Mapping[str, Any], variable: str = "C") -> str:
+    """A law in short, C^0.52 (0.41 to 0.63); the page and the PNG write a real superscript."""
+    span = numbers.between(law.get("low"), law.get("high"), 2)
+    return f"{variable}^{numbers.number(law.get('exponent'), 2)}" + (f" ({span})" if span else "")

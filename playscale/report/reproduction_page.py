@@ -10,12 +10,11 @@ from playscale.report import numbers
 from playscale.report import track_record as record
 from playscale.report.evidence import NAMES, RETURN_OF_LOSS, TARGETS, Evidence
 from playscale.report.figures import make_plots, write_figures
-from playscale.report.html import Content, Html, join, readable, table, tag
+from playscale.report.html import Content, Html, asset, figures, join, make_page, readable, subtitle, table, tag
 from playscale.report.law_section import law_sentence
-from playscale.report.page import asset, figures, make_page, subtitle
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.reproduction import Compared, Reproduction
-from playscale.report.tested import cell, track_sentence
+from playscale.report.track_record import cell, track_sentence
 from playscale.storage.files import atomic_file, write_json
 
 TITLE = "Published tables, analysed anew"

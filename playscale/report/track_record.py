@@ -1,4 +1,7 @@
-"""How good forecasts were, by how far ahead they reached: the track record of the choice, the backtest of each law."""
+"""How good forecasts were, by how far ahead they reached: the track record of the choice, the backtest of each law.
+
+How good the forecast was where it was tested: on held-out budgets, and on each budget from those before it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+from playscale.report import numbers
+from playscale.report import track_record as record
+from playscale.report.evidence import NAMES, TARGETS, Evidence
+from playscale.report.html import Content, Html, join, table, tag
 from playscale.report.numbers import known, positive
 
 Row = Mapping[str, Any]
@@ -83,3 +90,136 @@ def backtest(fit: Mapping[str, Any], target: str) -> dict[str, dict[float, Score
 def _summed(rows: Sequence[Row]) -> Score:
     inside = [row["coverage"] for row in rows if known(row.get("coverage"))]
     return Score(median(row["median_log_error"] for row in rows), fmean(inside) if inside else None, len(rows))
+
+
+Row_tested = Mapping[str, Any]
+ANEW = "Chosen anew at each budget from what was known there, forecasts "
+
+
+def tested(evidence: Evidence, flops: float | None) -> Html:
+    """In a sentence or two; flops: the budget of the forecast that stands above it."""
+    held_out = _held_out(evidence)
+    lines = [_held_out_line(held_out)] if held_out else []
+    sentence = track_sentence(evidence, flops)
+    if sentence:
+        lines.append(tag("p", sentence, class_="note"))
+    if not lines:
+        text = "This forecast has not been tested: no budget was held out, and there are too few for a track record."
+        return tag("p", text, class_="note")
+    return join(lines)
+
+
+def tables(evidence: Evidence) -> Html:
+    """The same in numbers."""
+    return join([track_table(evidence), _held_out_table(evidence)])
+
+
+def _held_out(evidence: Evidence) -> list[Row_tested]:
+    return [row for row in evidence.rows("held_out") if numbers.known(row.get("measured"))]
+
+
+def _held_out_line(held_out: Sequence[Row_tested]) -> Html:
+    judged = [row for row in held_out if row.get("inside") is not None]
+    inside = sum(bool(row["inside"]) for row in judged)
+    budgets = " and ".join(dict.fromkeys(numbers.budget(row.get("flops")) for row in held_out))
+    verdict = "inside" if inside == len(judged) else "outside"
+    text = (
+        f"{inside} of {len(judged)} results within the forecast's 95% interval" if judged else "no interval to judge by"
+    )
+    told = tag("span", text, class_=f"verdict {verdict}")
+    return tag("p", f"Tested on the held-out budget of {budgets} FLOPs: ", told, ".", class_="note")
+
+
+def track_sentence(evidence: Evidence, flops: float | None) -> str:
+    """Of the forecasts that reached about as far ahead as one for `flops`, else of the furthest; "" without any."""
+    groups = {target: record.by_reach(record.track(evidence.fit, target)) for target in TARGETS}
+    reaches = sorted({reach for found in groups.values() for reach in found})
+    if not reaches:
+        return ""
+    fitted = evidence.last_fitted_budget()
+    wanted = record.reach_of(math.log10(flops / fitted)) if flops and fitted and flops > fitted else reaches[0]
+    reach = min(reaches, key=lambda reach: (abs(_place(reach) - _place(wanted)), reach))
+    own = {target: record.score(groups[target].get(reach, [])) for target in TARGETS}
+    plain = {target: record.score(groups[target].get(reach, []), "power_") for target in TARGETS}
+    told = [f"{numbers.off(s.error)} for {NAMES[t]}{_share(s)}" for t, s in own.items() if s]
+    also = [f"{numbers.off(s.error)}{_share(s)}" for s in plain.values() if s]
+    text = f"{ANEW}{record.reach_name(reach)} ahead missed by {' and '.join(told)} in the median"
+    text += f"; the plain power law's by {' and '.join(also)}." if len(also) == len(told) else "."
+    text = text.replace("% inside)", "% inside the 95% interval)", 1)
+    return text + (" None reached as far ahead as this one." if wanted > reach else "")
+
+
+def _place(reach: float) -> int:
+    return record.REACHES.index(reach)
+
+
+def _share(score: Score) -> str:
+    return "" if score.inside is None else f" ({numbers.percent(score.inside)} inside)"
+
+
+def track_table(evidence: Evidence) -> Html:
+    """By how far ahead: the procedure's own forecasts beside the plain power law's."""
+    groups = {target: record.by_reach(record.track(evidence.fit, target)) for target in TARGETS}
+    shown = [target for target in TARGETS if groups[target]]
+    if not shown:
+        return Html("")
+    rows: list[list[Content]] = []
+    for reach in sorted({reach for found in groups.values() for reach in found}):
+        cells: list[Content] = [tag("span", record.reach_name(reach), class_="name")]
+        for target in shown:
+            found = groups[target].get(reach, [])
+            own = record.score(found)
+            cells += [str(own.count) if own else "0", cell(own, strong=True), cell(record.score(found, "power_"))]
+        rows.append(cells)
+    head = ["how far ahead"]
+    for target in shown:
+        head += ["forecasts", f"{NAMES[target]}: missed by", "the plain power law"]
+    caption = "Track record: median miss, and share inside the 95% interval"
+    return table(head, rows, caption=caption, text=(0,))
+
+
+def cell(score: Score | None, *, strong: bool = False) -> Content:
+    """A median error and a share inside the intervals, for a table."""
+    if score is None:
+        return numbers.NOTHING
+    error = numbers.off(score.error, short=True)
+    share = None if score.inside is None else tag("small", f" {numbers.percent(score.inside)} inside")
+    return join([tag("b", error) if strong else error, share])
+
+
+def interval_cell(row: Row_tested | None) -> Content:
+    """A forecast and its interval, for a table."""
+    if row is None or not numbers.known(row.get("value")):
+        return "no forecast"
+    span = numbers.between(row.get("low"), row.get("high"))
+    return join([numbers.number(row["value"]), tag("small", f" {span}") if span else None])
+
+
+def _held_out_table(evidence: Evidence) -> Html:
+    held_out = _held_out(evidence)
+    if not held_out:
+        return Html("")
+    head = ["target", "FLOPs", "parameters", "forecast (95%)", "measured", "forecast is off by", "verdict"]
+    rows = [_held_out_row(row) for row in held_out]
+    whole = table(head, rows, caption="Forecast against held-out truth", text=(0, 6))
+    judged = [row for row in evidence.rows("held_out_cells") if row.get("inside") is not None]
+    if not judged:
+        return whole
+    inside = sum(bool(row["inside"]) for row in judged)
+    text = f"All held-out cells, forecast from their size and data: {inside} of {len(judged)} inside the 95% interval."
+    return join([whole, tag("p", text, class_="note")])
+
+
+def _held_out_row(row: Row_tested) -> list[Content]:
+    value, measured, inside = row.get("value"), row.get("measured"), row.get("inside")
+    off = numbers.percent(value / measured - 1, "+.1%") if numbers.known(value) and numbers.positive(measured) else None
+    verdict = "no interval" if inside is None else "inside" if inside else "outside"
+    return [
+        NAMES.get(str(row.get("target")), str(row.get("target"))),
+        numbers.budget(row.get("flops")),
+        numbers.count(row.get("params")),
+        interval_cell(row),
+        numbers.number(measured),
+        off or numbers.MISSING,
+        tag("span", {"inside": "✓ ", "outside": "✗ "}.get(verdict, "") + verdict, class_=f"verdict {verdict}"),
+    ]

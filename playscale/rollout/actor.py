@@ -17,12 +17,11 @@ from torch import Tensor
 
 from playscale.agents.policy import PolicyConfig, build_policy
 from playscale.games.game import GAMES, get_game
-from playscale.lifeline import follow
-from playscale.processes import Handler, serve
+from playscale.processes import Handler, follow, serve
 from playscale.rollout.env_pool import Workers
 from playscale.rollout.episode import Episode, Task
+from playscale.rollout.shared_arrays import SharedWeights
 from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, Unroll
-from playscale.rollout.weights import SharedWeights
 
 ENTRY = "playscale.rollout.actor:main"
 GO = "go"

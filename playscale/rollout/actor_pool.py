@@ -24,8 +24,8 @@ from playscale.agents.policy import PolicyConfig, build_policy
 from playscale.games.game import GAMES, get_game
 from playscale.processes import Child, ChildError
 from playscale.rollout.actor import ENTRY, GO, ActorSetup, Filled
+from playscale.rollout.shared_arrays import SharedWeights
 from playscale.rollout.unroll import Unroll
-from playscale.rollout.weights import SharedWeights
 from playscale.tracking.monitor import count
 
 TRIES = 3

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from playscale.games.game import get_game
-from playscale.lifeline import follow
+from playscale.processes import follow
 from playscale.storage.files import read_json, write_json
 from playscale.tracking.monitor import count
 

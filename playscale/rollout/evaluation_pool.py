@@ -19,9 +19,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from playscale.cores import usable_cores
 from playscale.games.game import GAMES, Game
-from playscale.processes import Child
+from playscale.processes import Child, usable_cores
 from playscale.rollout.episode import Episode, Task
 from playscale.rollout.evaluation import Settings
 from playscale.rollout.evaluation_worker import ENTRY, Batch, LaneSetup, Load, Report

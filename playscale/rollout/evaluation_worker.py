@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from playscale.games.game import GAMES, Game
-from playscale.lifeline import follow
-from playscale.processes import Handler, serve
+from playscale.processes import Handler, follow, serve
 from playscale.rollout.env_pool import Workers
 from playscale.rollout.episode import Advance, Episode, Task
 from playscale.rollout.evaluation import Settings

@@ -2,18 +2,20 @@
 
 Everything downstream works on the cost of a cell, log dev loss or minus log return, so that a best cell is always a
 minimum and a power law always a line. Legend: n cells, B budgets.
+
+What a fit leaves out and why, and what it refuses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Literal
 
 import numpy as np
 
 from playscale.points import Point
-from playscale.scaling.exclusion import Excluded, FitError, Reason
 
 Target = Literal["dev_loss", "return_mean"]
 TARGETS: tuple[Target, ...] = ("dev_loss", "return_mean")
@@ -146,3 +148,29 @@ def _centre(values: np.ndarray, cell: np.ndarray, repeats: np.ndarray) -> np.nda
 def _mean(values: np.ndarray, cell: np.ndarray, repeats: np.ndarray) -> np.ndarray:
     """Mean of each cell's values; NaN when one of them is."""
     return np.bincount(cell, weights=values, minlength=len(repeats)) / repeats
+
+
+class FitError(ValueError):
+    """The table cannot be fitted; one line says what is missing."""
+
+
+class Reason(StrEnum):
+    """Why a point or a budget is not part of a fit. The list is closed."""
+
+    NO_LOSS = "no dev loss"
+    NO_RETURN = "no return"
+    RETURN_NOT_POSITIVE = "return not positive"
+    FEW_CELLS = "fewer than 3 cells"
+    WRONG_CURVATURE = "profile curves the wrong way"
+    BELOW_SIZES = "minimum below the trained sizes"
+    ABOVE_SIZES = "minimum above the trained sizes"
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """A point (params given) or a whole budget's parabola (params None) left out of the fits of `target`."""
+
+    target: str
+    flops: float
+    params: float | None
+    reason: Reason

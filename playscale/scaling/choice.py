@@ -23,8 +23,7 @@ from playscale.scaling.backtest import (
     candidates,
     predictions,
 )  # fmt: skip
-from playscale.scaling.cells import Target
-from playscale.scaling.exclusion import FitError
+from playscale.scaling.cells import FitError, Target
 from playscale.scaling.frontier import SATURATING, Law
 from playscale.scaling.powerlaw import LEVEL
 

@@ -12,9 +12,8 @@ import numpy as np
 from playscale.points import Point
 from playscale.scaling.allocation import OptimalExponent, Optimum, optima, optimal_exponents
 from playscale.scaling.backtest import BacktestRow, Frontier, Prediction, backtest_rows
-from playscale.scaling.cells import TARGETS, Cells, Target, make_cells
+from playscale.scaling.cells import TARGETS, Cells, Excluded, FitError, Target, make_cells
 from playscale.scaling.choice import Choice, choose
-from playscale.scaling.exclusion import Excluded, FitError
 from playscale.scaling.exponents import Exponent, fit_exponents, fit_return_of_loss
 from playscale.scaling.forecast import Forecast, Forecaster, HeldOut, compare_held_out, make_forecaster
 from playscale.scaling.goal import Goal, reach

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from playscale.scaling.exclusion import FitError
+from playscale.scaling.cells import FitError
 from playscale.scaling.levenberg import minimise
 from playscale.scaling.powerlaw import LEVEL
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from playscale.scaling.exclusion import FitError
+from playscale.scaling.cells import FitError
 
 
 @dataclass(frozen=True)

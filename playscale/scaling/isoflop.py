@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from playscale.scaling.cells import SIGN, Cells
-from playscale.scaling.exclusion import Excluded, Reason
+from playscale.scaling.cells import SIGN, Cells, Excluded, Reason
 
 # The window: cells within this factor of the best cell's size. A parabola is the second-order picture of a minimum;
 # on published grids (NetHack, Atari) profiles a decade away from it are no longer symmetric.

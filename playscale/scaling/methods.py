@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from playscale.points import Point
-from playscale.scaling.exclusion import FitError
+from playscale.scaling.cells import FitError
 from playscale.scaling.fit import Fit
 from playscale.storage.files import write_json
 

@@ -12,8 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from playscale.scaling.cells import Cells
-from playscale.scaling.exclusion import FitError
+from playscale.scaling.cells import Cells, FitError
 from playscale.scaling.levenberg import minimise
 from playscale.scaling.powerlaw import LEVEL
 

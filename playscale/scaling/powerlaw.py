@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from playscale.scaling.exclusion import FitError
+from playscale.scaling.cells import FitError
 
 LEVEL = 0.95
 

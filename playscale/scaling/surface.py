@@ -13,9 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from playscale.scaling.backtest import Prediction
-from playscale.scaling.cells import Cells, Target
+from playscale.scaling.cells import Cells, FitError, Target
 from playscale.scaling.choice import EQUALLY_GOOD, widening
-from playscale.scaling.exclusion import FitError
 from playscale.scaling.isoflop import in_windows
 from playscale.scaling.parametric import fit_parametric
 from playscale.scaling.powerlaw import LEVEL

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from playscale.scaling.cells import Cells
-from playscale.scaling.exclusion import FitError
+from playscale.scaling.cells import Cells, FitError
 from playscale.scaling.isoflop import weights_of
 from playscale.scaling.parametric import compute_of, flops_of
 from playscale.scaling.powerlaw import LEVEL

@@ -10,8 +10,7 @@ import numpy as np
 from scipy import stats
 
 from playscale.points import Point
-from playscale.scaling.cells import Cells
-from playscale.scaling.exclusion import Reason
+from playscale.scaling.cells import Cells, Reason
 from playscale.scaling.isoflop import Profile
 from playscale.scaling.powerlaw import LEVEL, PowerLaw
 

@@ -1,4 +1,7 @@
-"""A study on this machine: the pipeline runs in a process of its own, this one shows how far it is."""
+"""A study on this machine: the pipeline runs in a process of its own, this one shows how far it is.
+
+Where a study's seconds went: what its tasks worked on, and what it cost to run them.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,26 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from playscale.cli.console import fit_tables, points_table, show
-from playscale.cores import usable_cores
 from playscale.points import read_points
+from playscale.processes import usable_cores
 from playscale.progress import TaskProgress, read_progress
 from playscale.storage.files import local_path, read_json, write_json
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import workspace
 from playscale.study.spec import StudySpec, read_spec
 from playscale.study.steps import PROGRESS, REFERENCES, SUPERVISOR, default_tracking_uri
-from playscale.study_time import StudyTime
 
 LINE_SECONDS = 15.0
 AT_ONCE = 2  # tasks that kfp.local runs side by side
@@ -176,3 +181,52 @@ def _summary(place: Path, uri: str, tracking: str, started: float) -> None:
         else f"MLflow:  {tracking}",
         f"points:  {uri}/points.csv",
     )
+
+
+OVERHEAD = {
+    "between tasks": "the pipeline: from the end of a task to the first line of the next",
+    "starting": "what a task does not account for: imports, helper processes",
+    "saves": "resume states and checkpoints",
+    "tracking": "MLflow",
+}
+"""Every other part is work: it would take as long without a study around it."""
+
+
+@dataclass(frozen=True)
+class StudyTime:
+    """Seconds of tasks, by task and part. Tasks that run side by side count each; idle processors do not count."""
+
+    tasks: dict[str, dict[str, float]]
+
+    @classmethod
+    def of(cls, tasks: Sequence[TaskProgress], began: float) -> StudyTime:
+        """Of finished tasks in the order they started, in a study that began at that unix time.
+
+        A task waited for whichever task before it ended last.
+        """
+        seconds = {}
+        for task in tasks:
+            ends = [other.updated for other in tasks if other.updated <= task.started]
+            between = task.started - max([began, *ends])
+            parts = {part: value for part, value in task.parts.items() if part != "starting"}
+            starting = task.seconds - sum(parts.values())
+            seconds[task.task] = {"between tasks": max(0.0, between), "starting": max(0.0, starting), **parts}
+        return cls(seconds)
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Over all tasks, the largest first."""
+        total: dict[str, float] = defaultdict(float)
+        for parts in self.tasks.values():
+            for part, seconds in parts.items():
+                total[part] += seconds
+        return dict(sorted(total.items(), key=lambda item: -item[1]))
+
+    @property
+    def overhead(self) -> float:
+        """The share of all seconds that is overhead, 0..1."""
+        parts = self.parts
+        return sum(seconds for part, seconds in parts.items() if part in OVERHEAD) / max(sum(parts.values()), 1e-9)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"overhead": self.overhead, "parts": self.parts, "tasks": self.tasks}

@@ -12,11 +12,10 @@ from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.policy import PolicyConfig
 from playscale.agents.restrict import restrict_config
 from playscale.agents.sizing import config_for_size
+from playscale.config import OWN_CLONE, Reinforcement, TrainConfig, budget_name
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
 from playscale.points import read_points
-from playscale.training.config import OWN_CLONE, TrainConfig, budget_name
-from playscale.training.reinforcement import Reinforcement
 from playscale.training.schedule import MIN_STEPS
 
 TOO_FEW_STEPS = "too few optimizer steps"

@@ -8,11 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from playscale.config import Frozen, from_yaml
+from playscale.config import OWN_CLONE, Frozen, MethodName, Reinforcement, TrainConfig, Training, from_yaml
 from playscale.games.game import get_game, get_task
 from playscale.scaling.gpu import hardware
-from playscale.training.config import OWN_CLONE, MethodName, TrainConfig, Training
-from playscale.training.reinforcement import Reinforcement
 
 
 def _size(text: str) -> str:

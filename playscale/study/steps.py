@@ -18,8 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from playscale.cores import usable_cores
-from playscale.lifeline import follow
+from playscale.processes import follow, usable_cores
 from playscale.progress import ProgressFile, reporting
 from playscale.storage.files import read_json, write_json
 from playscale.storage.s3 import Bucket
@@ -172,8 +171,8 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
     """Train one model through its budgets. Returns the directory of its checkpoints, "" for the references."""
     if run == REFERENCES:
         return ""
+    from playscale.config import TrainConfig
     from playscale.study.tracked_runs import train_tracked
-    from playscale.training.config import TrainConfig
 
     needs = ("plan.json", f"train/{run}/*", f"tracking/{run}.*")
     with _step(f"train-{run}", spec, out, *needs, tracking_uri=tracking_uri) as (work, progress):
@@ -277,8 +276,7 @@ def _needs_of_fit(out: str) -> list[str]:
 
 def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
     """Fit the laws to all points that the study's experiment holds; write points.csv, fit.json and the report."""
-    from playscale.curve import read_curve
-    from playscale.points import write_points
+    from playscale.points import read_curve, write_points
     from playscale.report.evidence import Reference
     from playscale.report.figures import write_figures
     from playscale.report.report import write_report

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from playscale.tracking.tracker import Experiment, Spent, TimedTracker, not_timed
 
 if TYPE_CHECKING:
+    from playscale.config import TrainConfig
     from playscale.points import Point
     from playscale.rollout.evaluation import Evaluation
-    from playscale.training.config import TrainConfig
 
 
 def train_tracked(
@@ -29,8 +29,8 @@ def train_tracked(
 
     played: the task that its agents will be evaluated in, where that is not what the run learns from
     """
+    from playscale.config import budget_name
     from playscale.corpus.corpus import Corpus
-    from playscale.training.config import budget_name
     from playscale.training.method import train
 
     data = Corpus.open(corpus) if corpus and config.method == "bc" else None

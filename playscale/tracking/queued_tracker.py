@@ -12,10 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from playscale.points import Point, from_row, to_row
-from playscale.tracking.delivery_queue import Outbox, transient
-from playscale.tracking.mlflow_run import MlflowRun
-from playscale.tracking.mlflow_tracker import MlflowExperiment, point_name
-from playscale.tracking.spool import Entry
+from playscale.tracking.delivery_queue import Entry, Outbox, transient
+from playscale.tracking.mlflow_tracker import MlflowExperiment, MlflowRun, point_name
 
 
 class SpooledExperiment:

@@ -15,18 +15,22 @@ from torch import Tensor
 
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
+from playscale.config import TrainConfig
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
 from playscale.points import Point
 from playscale.tracking.tracker import Tracker
-from playscale.training.allocator import keep_freed_memory
 from playscale.training.batches import Batch, batches
 from playscale.training.cells import train_run
-from playscale.training.config import TrainConfig
 from playscale.training.dev_loss import dev_loss
-from playscale.training.device import resolve_device, resolve_precision
 from playscale.training.distributed import Group, process_group
-from playscale.training.learner import Learner, compile_features
+from playscale.training.optimization import (
+    Learner,
+    compile_features,
+    keep_freed_memory,
+    resolve_device,
+    resolve_precision,
+)
 from playscale.training.run import Run, Seen
 from playscale.training.run_state import RunState
 from playscale.training.schedule import dev_looks

@@ -7,15 +7,14 @@ from collections.abc import Callable
 
 import torch
 
-from playscale.curve import Curve
-from playscale.points import Point
+from playscale.config import budget_name
+from playscale.points import Curve, Point
 from playscale.storage.files import write_json
 from playscale.tracking import monitor
 from playscale.tracking.tracker import NullTracker, Tracker
-from playscale.training.config import budget_name
-from playscale.training.device import resolve_precision
 from playscale.training.distributed import Group
 from playscale.training.metrics import Meter, NonFiniteError
+from playscale.training.optimization import resolve_precision
 from playscale.training.run import Run
 from playscale.training.run_state import RunState, latest
 from playscale.training.schedule import Cell, Work

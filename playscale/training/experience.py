@@ -14,7 +14,7 @@ import numpy as np
 from playscale.rollout.actor import Filled
 from playscale.rollout.actor_pool import Actors
 from playscale.rollout.unroll import RUNNING, TERMINATED
-from playscale.training.reward_scale import DiscountedSums, Moments
+from playscale.training.metrics import DiscountedSums, Moments
 
 STATE = "state."
 

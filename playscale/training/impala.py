@@ -20,21 +20,18 @@ from playscale.agents.flops import forward_flops
 from playscale.agents.policy import Policy, PolicyConfig, build_policy
 from playscale.agents.restrict import restrict
 from playscale.agents.sizing import config_for_size
-from playscale.cores import usable_cores
+from playscale.config import Reinforcement, TrainConfig
 from playscale.games.game import Game, get_game
 from playscale.points import Point
+from playscale.processes import usable_cores
 from playscale.rollout.actor_pool import Actors
 from playscale.tracking.tracker import Tracker
-from playscale.training.allocator import keep_freed_memory
 from playscale.training.batches import Batch, batches
 from playscale.training.cells import train_run
-from playscale.training.config import TrainConfig
-from playscale.training.device import resolve_device, resolve_precision
 from playscale.training.distributed import Group, process_group
 from playscale.training.experience import Experience
 from playscale.training.impala_learner import ImpalaLearner
-from playscale.training.learner import compile_features
-from playscale.training.reinforcement import Reinforcement
+from playscale.training.optimization import compile_features, keep_freed_memory, resolve_device, resolve_precision
 from playscale.training.run import Run, Seen
 from playscale.training.run_state import RunState
 from playscale.training.teacher import Teacher

@@ -10,14 +10,13 @@ from collections import Counter
 import torch
 from torch import Tensor
 
+from playscale.config import Reinforcement
 from playscale.rollout.actor_pool import Actors
 from playscale.training.batches import Batch
-from playscale.training.device import autocast
 from playscale.training.distributed import Group
 from playscale.training.experience import STATE, Experience
-from playscale.training.learner import Step, Updates
 from playscale.training.losses import Costs, Losses, Seen, actor_critic_losses
-from playscale.training.reinforcement import Reinforcement
+from playscale.training.optimization import Step, Updates, autocast
 from playscale.training.run_state import RunState
 from playscale.training.teacher import Teacher
 

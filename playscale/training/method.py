@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from playscale.config import TrainConfig
 from playscale.points import Point
 from playscale.tracking.tracker import Tracker
-from playscale.training.config import TrainConfig
 
 
 def train(

@@ -3,10 +3,12 @@
 run.json               what this is a run of (run_record.py)
 checkpoints/<budget>/  a cell each; meta["point"] is its row of the table
 points.csv             the rows of the cells reached so far
-curve.csv              what was reported on the way (playscale/curve.py)
+curve.csv              what was reported on the way (playscale/points.py)
 resume/<step>/         the state to go on from
 resume-<budget>/<step>/  that of an unfinished cooldown branch
 nonfinite.json         only after a loss that was not finite: the step and the data it saw
+
+What an output directory is a run of: OUT/run.json. It goes on only with the settings and sources it began with.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from torch import Tensor
 from playscale.agents.checkpoint import is_checkpoint, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.flops import params, training_flops_per_sample
 from playscale.agents.policy import Policy, PolicyConfig
+from playscale.config import TrainConfig, budget_name
 from playscale.points import COLUMNS, Point, from_row, write_points
-from playscale.training.config import TrainConfig, budget_name
-from playscale.training.run_record import claim
+from playscale.storage.files import read_json, write_json
 from playscale.training.run_state import RunState, latest, load_state, new_state, saved_step
 from playscale.training.schedule import Cell, constant_rate, plan_cells, recipe_learning_rate
 from playscale.training.trainer import Setting, measure
@@ -180,3 +182,46 @@ class Run:
 def _row(point: Point) -> dict[str, Any]:
     """The row as JSON: numbers as numbers, a missing one as null."""
     return {name: getattr(point, name) for name in COLUMNS} | dict(point.extra)
+
+
+SCHEMA = 2
+FREE = ("budgets", "held_out", "device", "save_seconds", "compile", "rl.actors", "rl.workers", "rl.teacher")
+"""What may differ when a run goes on: cells can be added and relabelled, the machine can be another."""
+
+
+def claim(out: Path, config: TrainConfig, source: Mapping[str, Any]) -> None:
+    """Write OUT/run.json; ValueError saying what differs when OUT holds a run with other settings or other sources.
+
+    `source`: by kind (corpus, teacher) what is learned from; by its digest it is the same, wherever it lies.
+    """
+    path = out / "run.json"
+    record = {"schema": SCHEMA, "config": config.model_dump(mode="json"), "source": source}
+    found = read_json(path) if path.is_file() else None
+    if found is not None and (differences := _differences(found, record)):
+        raise ValueError(f"{out} holds another run ({'; '.join(differences)}): use another output directory")
+    if found != record:
+        write_json(path, record)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    if old.get("schema") != SCHEMA:
+        return [f"schema {old.get('schema')}, not {SCHEMA}"]
+    before, now = _flat(old["config"]), _flat(new["config"])
+    found = [
+        f"{name} {before.get(name)}, not {now.get(name)}"
+        for name in {**now, **before}
+        if name not in FREE and before.get(name) != now.get(name)
+    ]
+    for kind in {**new["source"], **old["source"]}:
+        was, is_ = (record["source"].get(kind, {}) for record in (old, new))
+        if was.get("digest") != is_.get("digest"):
+            found.append(f"{kind} {was.get('uri')}, not {is_.get('uri')}, or made anew since")
+    return found
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings within settings under names such as rl.discount."""
+    inner = {
+        f"{name}.{key}": v for name, value in config.items() if isinstance(value, dict) for key, v in value.items()
+    }
+    return {name: value for name, value in config.items() if not isinstance(value, dict)} | inner

@@ -11,10 +11,8 @@ from torch import Tensor
 
 from playscale.agents.checkpoint import is_checkpoint, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.policy import Policy
-from playscale.training.metrics import Meter
+from playscale.training.metrics import Meter, Stopwatch, Tally
 from playscale.training.optimization import make_optimizer, optimizer_from_tensors, optimizer_to_tensors
-from playscale.training.stopwatch import Stopwatch
-from playscale.training.tally import Tally
 
 STATE = "state."
 RNG = "rng."

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from playscale.training.config import TrainConfig
+from playscale.config import TrainConfig
 
 MIN_STEPS = 5
 """A cell of fewer optimizer steps says nothing of its model: Adam has hardly left the initial weights."""

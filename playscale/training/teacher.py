@@ -10,7 +10,7 @@ from torch import Tensor
 
 from playscale.agents.policy import Policy
 from playscale.training.batches import Batch
-from playscale.training.device import autocast
+from playscale.training.optimization import autocast
 
 
 class Teacher:

@@ -13,17 +13,16 @@ from pathlib import Path
 
 import torch
 
-from playscale.curve import Curve
+from playscale.config import TrainConfig
+from playscale.points import Curve
 from playscale.tracking import monitor
 from playscale.tracking.tracker import Tracker
 from playscale.training.batches import Batch
-from playscale.training.config import TrainConfig
 from playscale.training.dev_loss import DevLoss
 from playscale.training.distributed import Group
-from playscale.training.learner import Updates
-from playscale.training.metrics import NonFiniteError
+from playscale.training.metrics import NonFiniteError, Vitals
+from playscale.training.optimization import Updates
 from playscale.training.run_state import RunState, save_state
-from playscale.training.vitals import Vitals
 
 REPORT_SECONDS = 30.0
 SETTLE_STEPS = 50

@@ -11,8 +11,7 @@ from toy_command import ToyCommand
 
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.prepare import prepare
-from playscale.curve import read_curve
-from playscale.points import Point, read_points
+from playscale.points import Point, read_curve, read_points
 from playscale.tracking.client import Logbook
 from playscale.tracking.mlflow_tracker import MlflowExperiment
 

@@ -11,8 +11,7 @@ import pytest
 import toy_game
 import yaml
 
-from playscale.curve import read_curve
-from playscale.points import read_points
+from playscale.points import read_curve, read_points
 
 TESTS = Path(toy_game.__file__).parent
 BUDGETS = [1e8, 2e8, 4e8]

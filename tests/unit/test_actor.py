@@ -13,8 +13,8 @@ from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.rollout.actor import FIRST_SEED, GO, Actor, ActorSetup
 from playscale.rollout.env_pool import Workers
+from playscale.rollout.shared_arrays import SharedWeights
 from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, Unroll
-from playscale.rollout.weights import SharedWeights
 
 T, E = 13, 4
 MAX_STEPS = 80  # recall takes 60 to 100

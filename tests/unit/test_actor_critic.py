@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from playscale.training.losses import Costs, Seen, actor_critic_losses
-from playscale.training.vtrace import vtrace
+from playscale.training.losses import Costs, Seen, actor_critic_losses, vtrace
 
 T, B, A = 5, 3, 4
 STEP = 1e-6

@@ -23,9 +23,8 @@ from playscale.scaling.backtest import (
     backtest_rows,
     candidates,
 )
-from playscale.scaling.cells import Target, make_cells
+from playscale.scaling.cells import FitError, Target, make_cells
 from playscale.scaling.choice import BACKTEST_BUDGETS, choose, decide
-from playscale.scaling.exclusion import FitError
 from playscale.scaling.frontier import BROKEN, FORMS, POWER, SATURATING, Form, fit_law, fit_laws, limited, parameters
 from playscale.scaling.isoflop import fit_profiles
 from playscale.scaling.powerlaw import fit_power_law

@@ -13,9 +13,9 @@ from playscale.agents.checkpoint import load_checkpoint, load_policy
 from playscale.agents.flops import params, training_flops_per_sample
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
+from playscale.config import TrainConfig, budget_name
 from playscale.points import read_points, to_row
 from playscale.training.bc import bc_loss, train_bc
-from playscale.training.config import TrainConfig, budget_name
 from playscale.training.metrics import NonFiniteError
 
 BATCH, UNROLL, RATE, WARMUP, CLIP = 4, 8, 0.01, 3, 0.5

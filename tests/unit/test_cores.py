@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from playscale.cores import usable_cores
+from playscale.processes import usable_cores
 
 BOUND = len(os.sched_getaffinity(0))
 

@@ -4,7 +4,7 @@ import pytest
 import toy_game
 import toy_run
 
-from playscale.curve import COLUMNS, Curve, read_curve
+from playscale.points import CURVE_COLUMNS, Curve, read_curve
 from playscale.training.impala import train_impala
 
 
@@ -16,7 +16,7 @@ def test_lines_are_appended_and_what_is_missing_is_missing(tmp_path):
     first, second = read_curve(curve.path)
     assert first == {"step": 10, "interactions": 320, "train_loss": pytest.approx(0.123457)}
     assert second == {"step": 20, "interactions": 640, "train_return": 0}
-    assert curve.path.read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert curve.path.read_text().splitlines()[0] == ",".join(CURVE_COLUMNS)
 
 
 def test_what_came_after_the_save_is_written_again(tmp_path):

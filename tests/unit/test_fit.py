@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from playscale.points import Point, read_points
-from playscale.scaling.exclusion import FitError, Reason
+from playscale.scaling.cells import FitError, Reason
 from playscale.scaling.fit import Fit, fit, write_fit
 from playscale.scaling.warning import Code
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from playscale.points import Point
-from playscale.scaling.exclusion import FitError
+from playscale.scaling.cells import FitError
 from playscale.scaling.fit import Fit, fit
 from playscale.scaling.gpu import GPUS, hardware
 

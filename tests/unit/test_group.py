@@ -13,9 +13,9 @@ import toy_game
 from playscale.agents.checkpoint import load_checkpoint
 from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.sizing import config_for_size
+from playscale.config import TrainConfig, budget_name
 from playscale.points import read_points
 from playscale.training.bc import train_bc
-from playscale.training.config import TrainConfig, budget_name
 from playscale.training.distributed import Group
 
 TESTS = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ import toy_game
 torch.set_num_threads(1)
 toy_game.GAMES["recall"] = "toy_game:Recall"
 from playscale.training.bc import train_bc
-from playscale.training.config import TrainConfig
+from playscale.config import TrainConfig
 
 class Curves:
     def log_metrics(self, metrics, samples):

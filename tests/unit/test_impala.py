@@ -14,9 +14,9 @@ from shared_memory import shared_memory
 
 from benchmarks.tree import below
 from playscale.agents.checkpoint import load_checkpoint
+from playscale.config import budget_name
 from playscale.points import read_points
 from playscale.training import impala
-from playscale.training.config import budget_name
 from playscale.training.impala import train_impala
 from playscale.training.metrics import NonFiniteError
 from playscale.training.run_state import latest
@@ -110,7 +110,7 @@ import toy_game
 torch.set_num_threads(1)
 toy_game.GAMES["recall"] = "toy_game:Recall"
 from playscale.training.impala import train_impala
-from playscale.training.config import TrainConfig
+from playscale.config import TrainConfig
 config = TrainConfig.model_validate_json(sys.argv[3])
 train_impala(Path(sys.argv[2]), config, progress=lambda what, fraction: print(fraction, flush=True))
 """

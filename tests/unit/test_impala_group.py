@@ -25,7 +25,7 @@ import toy_game
 from safetensors.torch import save_file
 torch.set_num_threads(1)
 toy_game.GAMES["recall"] = "toy_game:Recall"
-from playscale.training.config import TrainConfig
+from playscale.config import TrainConfig
 from playscale.training.impala import train_impala
 from playscale.training.impala_learner import ImpalaLearner
 

@@ -6,13 +6,13 @@ import torch
 import toy_game
 import toy_run
 
+from playscale.config import Reinforcement
 from playscale.rollout.actor_pool import Actors
 from playscale.training.batches import batches
 from playscale.training.distributed import Group
 from playscale.training.experience import Experience
 from playscale.training.impala_learner import ImpalaLearner
 from playscale.training.losses import Costs, Seen, actor_critic_losses
-from playscale.training.reinforcement import Reinforcement
 from playscale.training.run_state import new_state
 
 CPU = torch.device("cpu")

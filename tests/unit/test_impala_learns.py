@@ -6,8 +6,8 @@ import toy_game
 import toy_run
 
 from playscale.agents import sizing
+from playscale.config import budget_name
 from playscale.rollout.evaluate import evaluate
-from playscale.training.config import budget_name
 from playscale.training.impala import train_impala
 
 INTERACTIONS = 400_000

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from playscale.points import Point
-from playscale.scaling.bootstrap import resample
-from playscale.scaling.cells import make_cells
-from playscale.scaling.exclusion import Excluded, FitError, Reason
+from playscale.scaling.cells import Excluded, FitError, Reason, make_cells
+from playscale.scaling.exponents import resample
 from playscale.scaling.isoflop import excluded_budgets, fit_profiles, weights_of
 
 

@@ -11,10 +11,9 @@ from playscale.agents.flops import forward_flops
 from playscale.agents.policy import build_policy
 from playscale.agents.restrict import restrict
 from playscale.agents.sizing import config_for_size
+from playscale.config import Reinforcement, TrainConfig, budget_name
 from playscale.games.game import get_game
-from playscale.training.config import TrainConfig, budget_name
 from playscale.training.impala import policy_config, train_impala
-from playscale.training.reinforcement import Reinforcement
 
 PER_STEP = toy_run.BATCH * toy_run.UNROLL
 TRAINED = 3e9  # FLOPs that the teachers here took, as their checkpoints say

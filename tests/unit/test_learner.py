@@ -14,8 +14,7 @@ from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
 from playscale.training.batches import Batch
 from playscale.training.bc import bc_loss
-from playscale.training.learner import Learner, can_compile, compile_features
-from playscale.training.optimization import make_optimizer
+from playscale.training.optimization import Learner, can_compile, compile_features, make_optimizer
 
 T, B, STEPS, RATE, CLIP = 9, 3, 4, 2e-3, 0.5
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import time
 
 def test_follower_ends_when_the_followed_is_killed():
     followed = subprocess.Popen(["sleep", "60"])
-    follow = f"from playscale.lifeline import follow; follow({followed.pid})"
+    follow = f"from playscale.processes import follow; follow({followed.pid})"
     code = f"{follow}; print(1, flush=True); import time; time.sleep(60)"
     follower = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert follower.stdout.readline() == b"1\n"
@@ -23,6 +23,6 @@ def test_following_a_process_that_is_gone_ends_at_once():
     gone = subprocess.Popen(["true"])
     gone.wait()
     started = time.time()
-    code = f"from playscale.lifeline import follow; import time; follow({gone.pid}); time.sleep(60)"
+    code = f"from playscale.processes import follow; import time; follow({gone.pid}); time.sleep(60)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 1
     assert time.time() - started < 30

@@ -5,7 +5,7 @@ import gc
 import numpy as np
 import torch
 
-from playscale.corpus.memory import KEPT, Field, Memory
+from playscale.corpus.window import KEPT, Field, Memory
 
 FIELDS = {"a": Field((5, 3), np.dtype("i8")), "b": Field((7,), np.dtype("u1"))}
 

@@ -14,7 +14,7 @@ from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.figures import make_plots
 from playscale.report.report import write_report
 from playscale.report.seeds import spread_sentence
-from playscale.scaling.exclusion import FitError
+from playscale.scaling.cells import FitError
 from playscale.scaling.fit import fit
 from playscale.scaling.methods import fit_methods, fits_of
 from playscale.scaling.powerlaw import fit_power_law

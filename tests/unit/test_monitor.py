@@ -15,9 +15,9 @@ from toy_run import config
 from playscale.tracking import monitor, prometheus
 from playscale.tracking.monitor import CATALOGUE, count, describe, gauge, watched
 from playscale.tracking.prometheus import PORT, served
-from playscale.training.device import resolve_device
 from playscale.training.impala import train_impala
-from playscale.training.vitals import PEAK, peak_flops
+from playscale.training.metrics import PEAK, peak_flops
+from playscale.training.optimization import resolve_device
 
 DOCS = Path(__file__).parents[2] / "docs" / "monitoring.md"
 

@@ -9,8 +9,7 @@ import pytest
 from scipy.optimize import approx_fprime, minimize
 
 from playscale.points import Point, read_points
-from playscale.scaling.cells import Cells, make_cells
-from playscale.scaling.exclusion import FitError
+from playscale.scaling.cells import Cells, FitError, make_cells
 from playscale.scaling.levenberg import minimise, objective
 from playscale.scaling.parametric import DELTA, curve, fit_parametric
 

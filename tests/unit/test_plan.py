@@ -7,11 +7,10 @@ import pytest
 
 from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.sizing import config_for_size
+from playscale.config import Reinforcement, TrainConfig
 from playscale.games.game import get_game
 from playscale.points import Point, write_points
 from playscale.study.plan import NO_TEACHER, TOO_FEW_STEPS, choose_teachers, plan_grid, trained_policy
-from playscale.training.config import TrainConfig
-from playscale.training.reinforcement import Reinforcement
 from playscale.training.schedule import MIN_STEPS
 
 CORPUS = SimpleNamespace(uri="corpus", game="nethack", transitions=lambda split: {"train": 10_000, "dev": 1_000}[split])

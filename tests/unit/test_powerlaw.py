@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from playscale.points import read_points
-from playscale.scaling.cells import make_cells
-from playscale.scaling.exclusion import FitError
+from playscale.scaling.cells import FitError, make_cells
 from playscale.scaling.exponents import RETURN_OF_LOSS, fit_exponents, fit_return_of_loss, recommend
 from playscale.scaling.isoflop import fit_profiles
 from playscale.scaling.powerlaw import fit_power_law, interval, slopes

@@ -15,9 +15,9 @@ from report_study import MANY_BUDGETS, REFERENCES, make_fit, make_points, make_r
 
 from playscale.points import Point, read_points
 from playscale.report import numbers
-from playscale.report.allocation import method_name
 from playscale.report.evidence import Evidence, Reference
-from playscale.report.page import subtitle
+from playscale.report.html import subtitle
+from playscale.report.law_section import method_name
 from playscale.report.report import write_report
 from playscale.scaling.fit import fit as fit_points
 from playscale.scaling.gpu import hardware

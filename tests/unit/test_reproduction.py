@@ -12,8 +12,7 @@ from test_report import Page
 from playscale.cli.console import reproduction_table
 from playscale.points import Point, write_points
 from playscale.report.evidence import Evidence
-from playscale.report.published import Published, read_published
-from playscale.report.reproduction import Reproduction, exponents_from, reproduce
+from playscale.report.reproduction import Published, Reproduction, exponents_from, read_published, reproduce
 from playscale.report.reproduction_page import PAPER, reproduction_page, write_reproductions
 from playscale.scaling.fit import fit
 

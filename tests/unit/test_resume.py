@@ -14,10 +14,10 @@ import toy_game
 from playscale.agents.checkpoint import load_checkpoint
 from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.sizing import config_for_size
+from playscale.config import TrainConfig, budget_name
 from playscale.corpus.prepare import prepare
 from playscale.points import read_points
 from playscale.training.bc import train_bc
-from playscale.training.config import TrainConfig, budget_name
 
 TESTS = Path(__file__).parents[1]
 BATCH, UNROLL = 4, 8
@@ -104,7 +104,7 @@ from pathlib import Path
 import toy_game
 toy_game.GAMES["recall"] = "toy_game:Recall"
 from playscale.training.bc import train_bc
-from playscale.training.config import TrainConfig
+from playscale.config import TrainConfig
 config = TrainConfig.model_validate_json(sys.argv[4])
 train_bc(sys.argv[2], Path(sys.argv[3]), config, progress=lambda what, fraction: print(fraction, flush=True))
 """

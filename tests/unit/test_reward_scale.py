@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from playscale.rollout.episode import Episode
-from playscale.training.reward_scale import FLOOR, DiscountedSums, Moments
-from playscale.training.tally import RECENT, Tally
+from playscale.training.metrics import FLOOR, RECENT, DiscountedSums, Moments, Tally
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e6])

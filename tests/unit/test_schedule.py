@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from playscale.training.config import TrainConfig, budget_name
+from playscale.config import TrainConfig, budget_name
 from playscale.training.schedule import (
     DEV_SHARE,
     MIN_STEPS,

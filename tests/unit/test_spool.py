@@ -9,8 +9,7 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 
 from playscale.tracking import delivery_queue as outbox
-from playscale.tracking.delivery_queue import Outbox, transient
-from playscale.tracking.spool import Spool
+from playscale.tracking.delivery_queue import Outbox, Spool, transient
 
 
 def drain(spool):
@@ -36,7 +35,7 @@ def test_entries_come_in_order_and_the_files_go_when_none_waits(tmp_path):
 
 def test_what_waits_is_there_for_the_next_process(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from playscale.tracking.spool import Spool\n"
+        "import os, sys; from pathlib import Path; from playscale.tracking.delivery_queue import Spool\n"
         "spool = Spool(Path(sys.argv[1]))\n"
         "for n in range(5): spool.append({'n': n})\n"
         "spool.remove(); spool.remove()\n"

@@ -3,7 +3,7 @@
 import pytest
 
 from playscale.progress import TaskProgress, read_progress, reporting
-from playscale.study_time import StudyTime
+from playscale.study.local_run import StudyTime
 
 
 def task(name, started, ended, **parts):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from playscale.points import Point
-from playscale.scaling.cells import Cells, make_cells
-from playscale.scaling.exclusion import FitError
+from playscale.scaling.cells import Cells, FitError, make_cells
 from playscale.scaling.surface import KINDS, NEAR, TRANSLOG, WHOLE, fit_surface
 
 

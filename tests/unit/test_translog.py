@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from playscale.points import Point
-from playscale.scaling.cells import Cells, make_cells
-from playscale.scaling.exclusion import FitError
+from playscale.scaling.cells import Cells, FitError, make_cells
 from playscale.scaling.translog import TERMS, fit_translog
 
 BETA = {"n": -0.12, "d": -0.15, "n^2": 0.015, "d^2": 0.012, "n d": -0.004}

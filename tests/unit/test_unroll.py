@@ -1,8 +1,7 @@
 import pytest
 
+from playscale.config import LARGEST_STEP, TrainConfig, Training, recipe_batch
 from playscale.study.spec import StudySpec
-from playscale.training.config import TrainConfig, Training
-from playscale.training.unroll import LARGEST_STEP, recipe_batch
 
 
 @pytest.mark.parametrize("size", ["10k", "60k", "350k", "1M"])

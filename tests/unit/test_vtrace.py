@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from playscale.training.vtrace import discounted_sums, vtrace
+from playscale.training.losses import discounted_sums, vtrace
 
 RUNNING, TERMINATED, TRUNCATED = range(3)
 

@@ -8,8 +8,7 @@ import toy_game
 from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
-from playscale.training.config import TrainConfig
-from playscale.training.reinforcement import Reinforcement
+from playscale.config import Reinforcement, TrainConfig
 
 BATCH, UNROLL = 4, 8
 
