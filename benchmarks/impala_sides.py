@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.tree import end, go_on, hold
 from playscale.games.game import get_game
-from playscale.rollout.env_pool import Workers
+from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.episode import Task
 
 GAME, PEER_ENV = "nethack/score", "NetHackScore-v0"
@@ -212,7 +212,7 @@ class Environments:
 
     def __init__(self, processes: int, slots: int) -> None:
         game: Any = Random()
-        self._workers = Workers(game, processes, slots, MAX_STEPS, scripted=True)
+        self._workers = EnvPool(game, processes, slots, MAX_STEPS, scripted=True)
         self._slots, self._seed = slots, 0
 
     def __enter__(self) -> Self:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from playscale.points import Point
-from playscale.scaling.backtest import BREAKING, LEVELLING, PLAIN, Candidate, Frontier
+from playscale.scaling.backtest import BREAKING, LEVELLING, PLAIN, CandidateLaw, Frontier
 from playscale.scaling.cells import make_cells
 from playscale.scaling.choice import choose
 from playscale.scaling.exponents import fit_exponents
@@ -45,7 +45,7 @@ class Planted:
     target: str
     value: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
     truth: dict[str, float]
-    form: Candidate | None = None
+    form: CandidateLaw | None = None
 
 
 def _profiled(best: Callable[[np.ndarray], np.ndarray], sign: float) -> Callable[..., np.ndarray]:

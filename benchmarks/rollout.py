@@ -35,12 +35,12 @@ import numpy as np
 from benchmarks.bench import Options, Row
 from benchmarks.rounds import alternate, row
 from playscale.games.game import Column, Env, Observation, Player, get_game
-from playscale.processes import Child, Handler, serve
+from playscale.processes import Handler, WorkerProcess, serve
 from playscale.rollout.agent import Agent, play
-from playscale.rollout.env_pool import Workers
+from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.episode import Task
 from playscale.rollout.evaluation import Settings
-from playscale.rollout.evaluation_pool import ROWS, Entrant, Tally, play_entrants
+from playscale.rollout.evaluation_pool import ROWS, EvalJob, EvalProgress, play_entrants
 from playscale.rollout.evaluation_worker import Load
 from playscale.rollout.references import evaluate_random
 
@@ -68,7 +68,7 @@ def _measure(size: str, workers: int, options: Options) -> Row:
     with TemporaryDirectory() as folder, ExitStack() as stack:
         played = _record(size, Path(folder))
         setup = Answering(played.load, played.screens)
-        answering = [stack.enter_context(Child("benchmarks.rollout:answer", setup)) for _ in range(used)]
+        answering = [stack.enter_context(WorkerProcess("benchmarks.rollout:answer", setup)) for _ in range(used)]
         _forward(answering, 0.2)  # to warm up
         rates = alternate(
             {
@@ -151,7 +151,7 @@ def _record(size: str, folder: Path) -> Played:
     game, load, rows = get_game(GAME), partial(load_policy, size), ROWS["cpu"]
     tasks = [Task(i, i) for i in range(rows)]
     actions, screens = [], []
-    with Workers(game, 1, rows, STEPS) as workers:
+    with EnvPool(game, 1, rows, STEPS) as workers:
         for _ in play(load("cpu"), workers, tasks, game.num_actions, Settings(rows, STEPS, 0, 1.0), "cpu"):
             actions.append(workers.arrays["action"].copy())
             if len(actions) % EVERY == 0:
@@ -193,7 +193,7 @@ def _environments(played: Played, processes: int, seconds: float) -> float:
     tasks = played.tasks(processes)
     game: Any = Replayed(played.actions, get_game(GAME).columns)
     steps, spent = 0, 0.0
-    with Workers(game, processes, len(tasks), STEPS, scripted=True) as workers:
+    with EnvPool(game, processes, len(tasks), STEPS, scripted=True) as workers:
         while spent < seconds:
             workers.begin(dict(enumerate(tasks)))
             begin, running = time.monotonic(), len(tasks)
@@ -211,7 +211,7 @@ class Answering:
     screens: list[dict[str, np.ndarray]]
 
 
-def _forward(answering: Sequence[Child], seconds: float) -> float:
+def _forward(answering: Sequence[WorkerProcess], seconds: float) -> float:
     """Samples/s of these processes together, each with one thread."""
     for child in answering:
         child.send(seconds)
@@ -270,7 +270,7 @@ def _rollout(played: Played, workers: int, lanes: int, seconds: float) -> float:
     watches: dict[str, Watch] = {}
     before = 0
 
-    def note(entrant: Entrant, tally: Tally) -> None:
+    def note(entrant: EvalJob, tally: EvalProgress) -> None:
         nonlocal before
         fresh, before = tally.steps - before, tally.steps
         watch = watches.setdefault(entrant.name, Watch())
@@ -279,7 +279,7 @@ def _rollout(played: Played, workers: int, lanes: int, seconds: float) -> float:
         if all(each.times[-1] - each.times[0] > seconds for each in watches.values()):
             raise EnoughError
 
-    entrants = [Entrant(f"lane {i}", played.load, played.folder / f"lane{i}") for i in range(lanes)]
+    entrants = [EvalJob(f"lane {i}", played.load, played.folder / f"lane{i}") for i in range(lanes)]
     settings = Settings(len(played.actions), STEPS, 0, 1.0)
     try:
         for _ in play_entrants(get_game(GAME), entrants, settings, workers=workers, device="cpu", on_report=note):

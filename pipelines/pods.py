@@ -10,7 +10,7 @@ from kfp import dsl, kubernetes
 from kfp.dsl.pipeline_channel import PipelineChannel
 from pydantic import BeforeValidator, Field, model_validator
 
-from playscale.config import Frozen
+from playscale.config import FrozenModel
 
 Cpu = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(\.\d+)?$|^\d+m$")]
 Memory = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(Ki|Mi|Gi|Ti|K|M|G|T)$")]
@@ -19,7 +19,7 @@ CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 COMPONENTS = ("collect", "prepare", "plan", "train", "evaluate", "fit")
 
 
-class Toleration(Frozen):
+class Toleration(FrozenModel):
     """A taint that a pod may be scheduled in spite of."""
 
     key: str
@@ -28,7 +28,7 @@ class Toleration(Frozen):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
 
-class Pod(Frozen):
+class Pod(FrozenModel):
     """The pods of one component. CPU and memory are request and limit: a step starts a worker for each core it has.
 
     shared_memory: of /dev/shm, counted into `memory`; retries: after a failure or an eviction, the first after
@@ -47,7 +47,7 @@ class Pod(Frozen):
     hours: float = Field(default=24, gt=0)
 
 
-class Pods(Frozen):
+class Pods(FrozenModel):
     """All pods of a study: by component, and what they share. `every` goes over the defaults of each of them.
 
     settings, credentials: names of the ConfigMap and the Secret whose keys become environment variables, where they are

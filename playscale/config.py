@@ -59,11 +59,11 @@ def recipe_batch(size: str, method: str = "bc") -> tuple[int, int]:
     return max(8, 8 * round(samples / unroll / 8)), unroll
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Model = TypeVar("Model", bound=Frozen)
+Model = TypeVar("Model", bound=FrozenModel)
 
 
 def from_yaml(model: type[Model], text: str, where: str) -> Model:

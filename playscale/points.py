@@ -207,7 +207,7 @@ CURVE_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """A run's curve. A run that goes on from a save drops what it had written after it: it will write that again."""
 
     path: Path

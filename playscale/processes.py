@@ -34,7 +34,7 @@ _LEAVE_SECONDS = 5.0  # a process whose socket has closed leaves within a step o
 Handler = Callable[[Any], Iterable[Any]]
 
 
-class ChildError(RuntimeError):
+class WorkerError(RuntimeError):
     """A helper process failed, for no fault of the user's. `trace`: its traceback, if it had time for one."""
 
     def __init__(self, text: str, trace: str = "") -> None:
@@ -54,17 +54,17 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        kind = next((kind for kind in (ValueError, OSError) if isinstance(error, kind)), ChildError)
-        known = isinstance(error, ValueError | OSError | ChildError)
-        notes = [] if isinstance(error, ChildError) else getattr(error, "__notes__", [])
+        kind = next((kind for kind in (ValueError, OSError) if isinstance(error, kind)), WorkerError)
+        known = isinstance(error, ValueError | OSError | WorkerError)
+        notes = [] if isinstance(error, WorkerError) else getattr(error, "__notes__", [])
         text = " ".join([str(error) if known else f"{type(error).__name__}: {error}", *notes])
-        return cls(kind, text, error.trace if isinstance(error, ChildError) else traceback.format_exc())
+        return cls(kind, text, error.trace if isinstance(error, WorkerError) else traceback.format_exc())
 
     def exception(self) -> Exception:
-        return ChildError(self.text, self.trace) if self.kind is ChildError else self.kind(self.text)
+        return WorkerError(self.text, self.trace) if self.kind is WorkerError else self.kind(self.text)
 
 
-class Child:
+class WorkerProcess:
     """The parent's end: `with Child(...) as child`, then send() and receive().
 
     `entry` is "module:function" of what runs there: it is called with a file descriptor and passes it to serve().
@@ -133,15 +133,15 @@ class Child:
         self.connection.close()
         self._socket.close()
 
-    def _lost(self) -> ChildError:
+    def _lost(self) -> WorkerError:
         try:
             code = self._process.wait(_LEAVE_SECONDS)
         except subprocess.TimeoutExpired:
-            return ChildError(f"process {self.pid} no longer answers")
+            return WorkerError(f"process {self.pid} no longer answers")
         if code >= 0:
-            return ChildError(f"process {self.pid} ended with exit code {code}")
+            return WorkerError(f"process {self.pid} ended with exit code {code}")
         hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-        return ChildError(f"process {self.pid} was killed by {signal.Signals(-code).name}{hint}")
+        return WorkerError(f"process {self.pid} was killed by {signal.Signals(-code).name}{hint}")
 
 
 def serve(fd: int, build: Callable[[Any], AbstractContextManager[Handler]]) -> None:

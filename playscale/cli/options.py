@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from playscale.tracking.client import Logbook
+    from playscale.tracking.client import TrackingClient
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 SPOOL = "tracking.spool"  # in --out: what a tracking server has not taken yet
@@ -39,8 +39,8 @@ def numbers(text: str, option: str) -> list[float]:
         raise ValueError(f"{option}: {text!r} is not a comma-separated list of numbers such as 1e11,3e11") from error
 
 
-def logbook(name: str, tracking_uri: str | None) -> Logbook:
+def logbook(name: str, tracking_uri: str | None) -> TrackingClient:
     """The experiment at the tracking server that was named, else at $MLFLOW_TRACKING_URI, else in ./mlflow.db."""
-    from playscale.tracking.client import Logbook
+    from playscale.tracking.client import TrackingClient
 
-    return Logbook(name, tracking_uri or os.environ.get(TRACKING_URI) or "sqlite:///mlflow.db")
+    return TrackingClient(name, tracking_uri or os.environ.get(TRACKING_URI) or "sqlite:///mlflow.db")

@@ -14,13 +14,13 @@ from playscale.corpus.sections import open_sections
 from playscale.corpus.stream import stream
 from playscale.corpus.window import Batch
 from playscale.games.game import Column, Rejected
-from playscale.storage.storage import Place, open_place
+from playscale.storage.storage import Storage, open_place
 
 
 class Corpus:
     """An opened corpus. It holds the manifest only; frames are read when they are streamed."""
 
-    def __init__(self, uri: str, place: Place, manifest: Manifest) -> None:
+    def __init__(self, uri: str, place: Storage, manifest: Manifest) -> None:
         self.uri = uri
         self.game: str = manifest.game
         self.num_actions: int = manifest.num_actions

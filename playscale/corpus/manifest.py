@@ -13,7 +13,7 @@ from typing import Any, Literal
 from playscale.corpus.layout import BLOCK
 from playscale.games.game import Column, Metadata, Rejected
 from playscale.storage.files import parse_json, write_json
-from playscale.storage.storage import Place
+from playscale.storage.storage import Storage
 
 NAME = "corpus.json"
 FORMAT, SCHEMA = "playscale-corpus", 1
@@ -109,7 +109,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_json(folder / NAME, value, indent=None)
 
 
-def read_manifest(place: Place) -> Manifest:
+def read_manifest(place: Storage) -> Manifest:
     """Read corpus.json. ValueError: missing, not a corpus, another schema, damaged, a shard missing or cut."""
     sizes, path = place.sizes(), place.where(NAME)
     if not sizes:

@@ -19,7 +19,7 @@ from playscale.corpus.writer import SHARD, SHARD_BYTES, ShardWriter, leave
 from playscale.games.game import Game, Recording, Rejected, get_game
 from playscale.processes import usable_cores
 from playscale.storage.files import atomic_dir, local_path
-from playscale.storage.storage import Place, is_s3, open_place
+from playscale.storage.storage import Storage, is_s3, open_place
 from playscale.storage.sync import fetched
 from playscale.tracking.monitor import count
 
@@ -87,7 +87,7 @@ def prepare(
     return Corpus.open(out)
 
 
-def _occupied(out: str | Path, place: Place) -> bool:
+def _occupied(out: str | Path, place: Storage) -> bool:
     """Whether there is something that must not be overwritten. Shards in S3 without a manifest are no corpus yet: an
     upload that was broken off, which is done again.
     """

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from playscale.corpus.manifest import GameRecord, Shard
 from playscale.storage.files import read_range
-from playscale.storage.storage import Place, is_s3
+from playscale.storage.storage import Storage, is_s3
 
 FOLDER, LIMIT = "PLAYSCALE_CACHE", "PLAYSCALE_CACHE_GB"  # environment variables
 DEFAULT_GB = 4.0
@@ -40,7 +40,7 @@ class Sections(Protocol):
         ...
 
 
-def open_sections(uri: str, place: Place, shards: Sequence[Shard], digest: str) -> Sections:
+def open_sections(uri: str, place: Storage, shards: Sequence[Shard], digest: str) -> Sections:
     """Sections of a corpus at `place`; those of one in S3 are kept in $PLAYSCALE_CACHE, at most $PLAYSCALE_CACHE_GB.
 
     ValueError when that is not a number above 0.
@@ -62,7 +62,7 @@ def open_sections(uri: str, place: Place, shards: Sequence[Shard], digest: str) 
 class NearSections:
     """Read from the shards themselves."""
 
-    def __init__(self, place: Place, shards: Sequence[Shard]) -> None:
+    def __init__(self, place: Storage, shards: Sequence[Shard]) -> None:
         self._place, self._shards = place, shards
 
     def ahead(self, game: GameRecord) -> None:
@@ -86,7 +86,7 @@ class KeptSections(NearSections):
     One that is removed while it is still read is fetched again.
     """
 
-    def __init__(self, place: Place, shards: Sequence[Shard], digest: str, folder: Path, limit: int) -> None:
+    def __init__(self, place: Storage, shards: Sequence[Shard], digest: str, folder: Path, limit: int) -> None:
         super().__init__(place, shards)
         self._digest, self._folder, self._limit = digest, folder, limit
         self._pool = ThreadPoolExecutor(FETCHERS, "fetch")

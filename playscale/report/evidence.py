@@ -25,7 +25,7 @@ SAME_BUDGET = 1.05  # checkpoints are taken within a batch of their budget; budg
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceReturn:
     """Someone who plays the game and is not one of the trained agents: a random policy, the expert."""
 
     name: str
@@ -43,12 +43,14 @@ PLAYED = ("impala", "kickstart")  # methods whose samples are interactions with 
 class Evidence:
     fit: Mapping[str, Any]
     points: Sequence[Point]
-    references: Sequence[Reference] = ()
+    references: Sequence[ReferenceReturn] = ()
     measured_points: int | None = None  # how many there are where only some are shown
     repeats: Sequence[Point] = ()  # the runs of several seeds whose means are among the points
 
     @classmethod
-    def of(cls, fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()) -> Evidence:
+    def of(
+        cls, fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[ReferenceReturn] = ()
+    ) -> Evidence:
         """With the points that a page can show: of more than MOST the best of each budget and every k-th.
 
         Seeds of one cell are one point, their mean; what each of them measured is among `repeats`.
@@ -177,7 +179,7 @@ class Evidence:
 
 
 def evidences_of(
-    fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()
+    fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[ReferenceReturn] = ()
 ) -> dict[str, Evidence]:
     """The evidence of each method, its laws missing where it has none; of a fit of one method that of all points."""
     if "methods" not in fit:

@@ -14,7 +14,7 @@ from playscale.report import law_section as laws
 from playscale.report import numbers
 from playscale.report import report as tables
 from playscale.report.comparison import compared, comparison_plots
-from playscale.report.evidence import Evidence, Reference, evidences_of
+from playscale.report.evidence import Evidence, ReferenceReturn, evidences_of
 from playscale.report.figures import make_plots
 from playscale.report.headline import headline
 from playscale.report.html import Html, asset, escaped, figures, join, make_page, section, subtitle, table, tag
@@ -33,7 +33,7 @@ def write_report(
     *,
     title: str,
     replays: Sequence[Replay] = (),
-    references: Sequence[Reference] = (),
+    references: Sequence[ReferenceReturn] = (),
     details: Mapping[str, str] | None = None,
     curves: Curves | None = None,
 ) -> None:

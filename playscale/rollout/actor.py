@@ -18,7 +18,7 @@ from torch import Tensor
 from playscale.agents.policy import PolicyConfig, build_policy
 from playscale.games.game import GAMES, get_game
 from playscale.processes import Handler, follow, serve
-from playscale.rollout.env_pool import Workers
+from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.episode import Episode, Task
 from playscale.rollout.shared_arrays import SharedWeights
 from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, Unroll
@@ -49,7 +49,7 @@ class ActorSetup:
     parent: int
 
 
-class Filled(NamedTuple):
+class UnrollStats(NamedTuple):
     """The unroll is full, played with weights `version`; the episodes that ended in it; seconds by what took them, of
     which `waiting` is until the learner let the actor begin.
     """
@@ -61,7 +61,7 @@ class Filled(NamedTuple):
 
 
 class Actor:
-    def __init__(self, setup: ActorSetup, workers: Workers) -> None:
+    def __init__(self, setup: ActorSetup, workers: EnvPool) -> None:
         self._workers = workers
         self._policy = build_policy(setup.policy, setup.device).eval()
         state = self._policy.initial_state(setup.environments)
@@ -81,12 +81,12 @@ class Actor:
         self._begin(range(setup.environments))
         self._idle_since = time.perf_counter()
 
-    def handle(self, message: str) -> Iterator[Filled]:
+    def handle(self, message: str) -> Iterator[UnrollStats]:
         assert message == GO
         yield self._fill()
 
     @torch.inference_mode()
-    def _fill(self) -> Filled:
+    def _fill(self) -> UnrollStats:
         begun = time.perf_counter()
         self._version = self._weights.load(self._policy, self._version)
         waited = begun - self._idle_since
@@ -110,7 +110,7 @@ class Actor:
             episodes += ended
         self._show(frames, self._steps)
         self._idle_since = time.perf_counter()
-        return Filled(self._version, interactions, episodes, seconds)
+        return UnrollStats(self._version, interactions, episodes, seconds)
 
     def _show(self, frames: dict[str, np.ndarray], t: int) -> None:
         """Write what is known of frame t before its action."""
@@ -159,7 +159,7 @@ def _actor(setup: ActorSetup) -> Iterator[Handler]:
     GAMES.update(setup.games)
     torch.set_num_threads(1)  # actors are the parallelism
     game = get_game(setup.policy.game)
-    with Workers(game, setup.workers, setup.environments, setup.max_steps) as workers:
+    with EnvPool(game, setup.workers, setup.environments, setup.max_steps) as workers:
         yield Actor(setup, workers).handle
 
 

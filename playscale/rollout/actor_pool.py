@@ -22,8 +22,8 @@ from torch import nn
 
 from playscale.agents.policy import PolicyConfig, build_policy
 from playscale.games.game import GAMES, get_game
-from playscale.processes import Child, ChildError
-from playscale.rollout.actor import ENTRY, GO, ActorSetup, Filled
+from playscale.processes import WorkerError, WorkerProcess
+from playscale.rollout.actor import ENTRY, GO, ActorSetup, UnrollStats
 from playscale.rollout.shared_arrays import SharedWeights
 from playscale.rollout.unroll import Unroll
 from playscale.tracking.monitor import count
@@ -34,15 +34,15 @@ TRIES = 3
 log = logging.getLogger(__name__)
 
 
-class Delivery(NamedTuple):
+class ActorUnroll(NamedTuple):
     """An actor's unroll, which is the learner's until it lets the actor go on."""
 
     actor: int
-    filled: Filled
+    filled: UnrollStats
     unroll: Unroll
 
 
-class Actors:
+class ActorPool:
     """`with Actors(...) as actors`, publish() weights, then next() and release(). No process outlives it."""
 
     def __init__(
@@ -77,9 +77,9 @@ class Actors:
                 )
                 for number, filled in enumerate(self._unrolls)
             ]  # fmt: skip
-            self._children: list[Child | None] = [None] * actors
+            self._children: list[WorkerProcess | None] = [None] * actors
             self._failures = [0] * actors
-            self._ready: deque[Delivery] = deque()
+            self._ready: deque[ActorUnroll] = deque()
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -113,7 +113,7 @@ class Actors:
                 self._start(number)
         return version
 
-    def next(self) -> Delivery:
+    def next(self) -> ActorUnroll:
         """The next unroll that is full, in the order of their coming.
 
         Raises what an actor raised (ValueError, OSError), or ChildError when one fails again and again.
@@ -131,19 +131,19 @@ class Actors:
         assert child is not None
         try:
             child.send(GO)
-        except ChildError as error:
+        except WorkerError as error:
             self._replace(actor, error)
 
-    def _receive(self, number: int, child: Child) -> None:
+    def _receive(self, number: int, child: WorkerProcess) -> None:
         try:
-            filled: Filled = child.receive()
-        except ChildError as error:
+            filled: UnrollStats = child.receive()
+        except WorkerError as error:
             self._replace(number, error)
             return
         self._failures[number] = 0
-        self._ready.append(Delivery(number, filled, self._unrolls[number]))
+        self._ready.append(ActorUnroll(number, filled, self._unrolls[number]))
 
-    def _replace(self, number: int, error: ChildError) -> None:
+    def _replace(self, number: int, error: WorkerError) -> None:
         self._failures[number] += 1
         if self._stopped or self._failures[number] >= TRIES:
             raise error
@@ -159,5 +159,5 @@ class Actors:
 
     def _start(self, number: int) -> None:
         setup = self._setups[number]
-        self._children[number] = Child(ENTRY, setup, (*setup.unroll_fds, setup.weights_fd))
+        self._children[number] = WorkerProcess(ENTRY, setup, (*setup.unroll_fds, setup.weights_fd))
         self.release(number)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from playscale.rollout.env_pool import Workers
+from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.episode import Advance, Episode, Task
 from playscale.rollout.evaluation import Settings
 
@@ -67,7 +67,7 @@ class Dice:
 @torch.inference_mode()
 def play(
     agent: Agent,
-    workers: Workers,
+    workers: EnvPool,
     tasks: Sequence[Task],
     num_actions: int,
     settings: Settings,

@@ -14,13 +14,13 @@ from typing import Any, Self
 import numpy as np
 
 from playscale.games.game import Column, Game
-from playscale.processes import Child
-from playscale.rollout.env_worker import ENTRY, Answer, Setup
+from playscale.processes import WorkerProcess
+from playscale.rollout.env_worker import ENTRY, EnvWorkerSetup, StepResult
 from playscale.rollout.episode import Task
-from playscale.rollout.shared_arrays import Slab
+from playscale.rollout.shared_arrays import SharedArrays
 
 
-class Workers:
+class EnvPool:
     """A set of worker processes. Made and closed by its user: `with Workers(...) as workers`."""
 
     def __init__(self, game: Game, processes: int, slots: int, max_steps: int, *, scripted: bool = False) -> None:
@@ -30,11 +30,11 @@ class Workers:
         self._running: set[int] = set()
         self._shown = list(game.columns)
         with ExitStack() as stack:
-            self._slab = Slab(columns, slots)
+            self._slab = SharedArrays(columns, slots)
             stack.callback(self._slab.close)
-            setup = Setup(game, columns, slots, self._slab.fd, max_steps, scripted)
+            setup = EnvWorkerSetup(game, columns, slots, self._slab.fd, max_steps, scripted)
             self._children = [
-                stack.enter_context(Child(ENTRY, setup, (self._slab.fd,))) for _ in range(min(processes, slots))
+                stack.enter_context(WorkerProcess(ENTRY, setup, (self._slab.fd,))) for _ in range(min(processes, slots))
             ]
             self._stack = stack.pop_all()
 
@@ -75,7 +75,7 @@ class Workers:
             shares[slot % count].append((slot, task))
         self._exchange(shares)
 
-    def step(self, steps: int = 1) -> Answer:
+    def step(self, steps: int = 1) -> StepResult:
         """One action (the expert: up to `steps`) in every running slot; those that ended leave, in order of slots.
 
         Raises ValueError or OSError when an environment did, ChildError when a worker failed in any other way.
@@ -85,9 +85,9 @@ class Workers:
         answers = self._exchange([steps if member in busy else None for member in range(count)])
         ended = sorted(item for answer in answers for item in answer.ended)
         self._running -= {slot for slot, _ in ended}
-        return Answer(sum(answer.steps for answer in answers), ended)
+        return StepResult(sum(answer.steps for answer in answers), ended)
 
-    def _exchange(self, messages: Sequence[Any]) -> list[Answer]:
+    def _exchange(self, messages: Sequence[Any]) -> list[StepResult]:
         asked = [(child, message) for child, message in zip(self._children, messages, strict=True) if message]
         for child, message in asked:
             child.send(message)

@@ -16,14 +16,14 @@ from typing import NamedTuple
 from playscale.games.game import Column, Game, Outcome
 from playscale.processes import Handler, serve
 from playscale.rollout.episode import Task
-from playscale.rollout.shared_arrays import Slab
+from playscale.rollout.shared_arrays import SharedArrays
 
 ENTRY = "playscale.rollout.env_worker:main"
 
 _ANSWER_SECONDS = 0.25  # with k > 1 steps to do it answers after so long, so that its parent is never deaf for long
 
 
-class Answer(NamedTuple):
+class StepResult(NamedTuple):
     """How many steps were made in all slots together, and how the episodes went that ended with them, by slot."""
 
     steps: int
@@ -31,7 +31,7 @@ class Answer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Setup:
+class EnvWorkerSetup:
     """What a worker needs to know. `scripted`: the game's own expert acts, here in the worker, instead of the slab."""
 
     game: Game
@@ -42,10 +42,10 @@ class Setup:
     scripted: bool
 
 
-class Seat:
+class EnvSlot:
     """The episode that is running in one slot. Items of a memoryview, unlike those of an array, are plain numbers."""
 
-    def __init__(self, setup: Setup, slab: Slab, slot: int, task: Task) -> None:
+    def __init__(self, setup: EnvWorkerSetup, slab: SharedArrays, slot: int, task: Task) -> None:
         self.task = task
         self.steps = 0
         self._score = 0
@@ -75,28 +75,28 @@ class Seat:
         error.add_note(f"in episode {self.task.index} (seed {self.task.seed}) after {self.steps} steps")
 
 
-class Room:
+class EnvWorker:
     """The slots of this worker, and how its messages are answered."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: EnvWorkerSetup) -> None:
         self._setup = setup
-        self._slab = Slab(setup.columns, setup.slots, setup.slab_fd)
-        self._seats: dict[int, Seat] = {}
+        self._slab = SharedArrays(setup.columns, setup.slots, setup.slab_fd)
+        self._seats: dict[int, EnvSlot] = {}
 
-    def handle(self, message: int | list[tuple[int, Task]]) -> Iterator[Answer]:
+    def handle(self, message: int | list[tuple[int, Task]]) -> Iterator[StepResult]:
         if isinstance(message, int):
             yield self._run(message)
             return
         for slot, task in message:
-            seat = self._seats[slot] = Seat(self._setup, self._slab, slot, task)
+            seat = self._seats[slot] = EnvSlot(self._setup, self._slab, slot, task)
             try:
                 seat.start()
             except Exception as error:
                 seat.locate(error)
                 raise
-        yield Answer(0, [])
+        yield StepResult(0, [])
 
-    def _run(self, rounds: int) -> Answer:
+    def _run(self, rounds: int) -> StepResult:
         answer_by = time.monotonic() + _ANSWER_SECONDS
         steps, ended = 0, []
         for _ in range(rounds):
@@ -112,12 +112,12 @@ class Room:
                     del self._seats[slot]
             if time.monotonic() > answer_by:
                 break
-        return Answer(steps, ended)
+        return StepResult(steps, ended)
 
 
 @contextmanager
-def _room(setup: Setup) -> Iterator[Handler]:
-    yield Room(setup).handle
+def _room(setup: EnvWorkerSetup) -> Iterator[Handler]:
+    yield EnvWorker(setup).handle
 
 
 def main(fd: int) -> None:

@@ -25,7 +25,7 @@ from playscale.points import Point, from_row, write_points
 from playscale.rollout.agent import Agent, find_device
 from playscale.rollout.episode import Episode
 from playscale.rollout.evaluation import Evaluation, Settings, read_evaluation
-from playscale.rollout.evaluation_pool import Entrant, Tally, play_entrants, recording_name
+from playscale.rollout.evaluation_pool import EvalJob, EvalProgress, play_entrants, recording_name
 from playscale.rollout.evaluation_worker import Load
 from playscale.storage.files import write_json
 from playscale.tracking.tracker import Spent, not_timed
@@ -34,7 +34,7 @@ Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class EvalCandidate:
     """Somebody to be evaluated.
 
     load: makes the agent from a device's name, in another process (it is pickled); None is the game's expert
@@ -99,7 +99,7 @@ def point_of(evaluation: Evaluation) -> Point | None:
 
 def evaluate_candidates(
     game: Game,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[EvalCandidate],
     settings: Settings,
     out: Path,
     *,
@@ -116,9 +116,9 @@ def evaluate_candidates(
     done = {c.name: found for c in candidates if (found := _finished(out / c.name, game, c, settings)) is not None}
     waiting = {c.name: c for c in candidates if c.name not in done}
     out.mkdir(parents=True, exist_ok=True)
-    entrants = [Entrant(name, c.load, _scratch(out, name) / "recordings") for name, c in waiting.items()]
+    entrants = [EvalJob(name, c.load, _scratch(out, name) / "recordings") for name, c in waiting.items()]
 
-    def say(entrant: Entrant, tally: Tally) -> None:
+    def say(entrant: EvalJob, tally: EvalProgress) -> None:
         if progress is not None:
             fraction = 1 - (1 - tally.fraction) * len(waiting) / len(candidates)
             progress(_describe(entrant, settings.episodes, tally), fraction)
@@ -143,14 +143,14 @@ def _check(settings: Settings) -> None:
             raise ValueError(f"{name} is {value}: it must be at least {low}")
 
 
-def checkpoint_candidates(paths: Sequence[Path], game: str | None = None) -> list[Candidate]:
+def checkpoint_candidates(paths: Sequence[Path], game: str | None = None) -> list[EvalCandidate]:
     """Candidates with distinct names: run-budget, or the directory's name; where two share it, with the digest.
 
     They play `game`, or the one that all of them are of. Every checkpoint is read whole, so that a damaged one, or one
     that cannot play the game, is found before anything is played: ValueError.
     """
     task = None if game is None else get_game(game).name
-    found: list[Candidate] = []
+    found: list[EvalCandidate] = []
     for path in paths:
         policy, checkpoint = load_policy(path, "cpu", found[0].game if found and task is None else None)
         if task is not None:
@@ -163,9 +163,9 @@ def checkpoint_candidates(paths: Sequence[Path], game: str | None = None) -> lis
         digest = hashlib.sha256(plays.encode()).hexdigest()
         if point and task is not None:
             point = {**point, "game": task}
-        found.append(Candidate(name, partial(_load, path, task), played, str(path), digest, point))
+        found.append(EvalCandidate(name, partial(_load, path, task), played, str(path), digest, point))
     names = [candidate.name for candidate in found]
-    distinct: dict[str, Candidate] = {}
+    distinct: dict[str, EvalCandidate] = {}
     for candidate in found:
         name = candidate.name if names.count(candidate.name) == 1 else f"{candidate.name}-{candidate.digest[:8]}"
         if name in distinct:
@@ -188,7 +188,7 @@ def _restrict(policy: Policy, task: str, path: Path) -> Policy:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _finished(folder: Path, game: Game, candidate: Candidate, settings: Settings) -> Evaluation | None:
+def _finished(folder: Path, game: Game, candidate: EvalCandidate, settings: Settings) -> Evaluation | None:
     """The evaluation in `folder`, if it is this candidate's with these settings."""
     path = folder / "evaluation.json"
     if not path.is_file():
@@ -201,7 +201,7 @@ def _finished(folder: Path, game: Game, candidate: Candidate, settings: Settings
     return replace(found, point=candidate.point) if same else None
 
 
-def _keep(game: Game, candidate: Candidate, entrant: Entrant, settings: Settings, out: Path) -> Evaluation:
+def _keep(game: Game, candidate: EvalCandidate, entrant: EvalJob, settings: Settings, out: Path) -> Evaluation:
     """Write the entrant's evaluation into its place, whole or not at all."""
     scratch, folder = _scratch(out, entrant.name), out / entrant.name
     scratch.mkdir(parents=True, exist_ok=True)
@@ -243,7 +243,7 @@ def _scratch(out: Path, name: str) -> Path:
     return out / f".{name}.playing"
 
 
-def _describe(entrant: Entrant, episodes: int, tally: Tally) -> str:
+def _describe(entrant: EvalJob, episodes: int, tally: EvalProgress) -> str:
     scores = [episode.score for episode in entrant.episodes]
     mean = f", mean return {sum(scores) / len(scores):.1f}" if scores else ""
     return f"evaluate {entrant.name}: {len(scores)}/{episodes} episodes{mean}, {tally.steps_per_second:,.0f} steps/s"

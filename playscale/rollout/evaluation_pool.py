@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from playscale.games.game import GAMES, Game
-from playscale.processes import Child, usable_cores
+from playscale.processes import WorkerProcess, usable_cores
 from playscale.rollout.episode import Episode, Task
 from playscale.rollout.evaluation import Settings
-from playscale.rollout.evaluation_worker import ENTRY, Batch, LaneSetup, Load, Report
+from playscale.rollout.evaluation_worker import ENTRY, EpisodeBatch, EpisodeReport, EvalWorkerSetup, Load
 from playscale.tracking.monitor import count
 from playscale.tracking.tracker import Spent, not_timed
 
@@ -31,7 +31,7 @@ ROWS = {"cpu": 32, "cuda": 128}  # episodes in a batch
 
 
 @dataclass
-class Entrant:
+class EvalJob:
     """Whose episodes are played; `load` None is the game's expert. `seconds`: of all its batches together."""
 
     name: str
@@ -48,7 +48,7 @@ class Entrant:
 
 
 @dataclass
-class Tally:
+class EvalProgress:
     """How far everything is."""
 
     total: int
@@ -57,7 +57,7 @@ class Tally:
     shares: dict[int, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
-    def add(self, lane: int, report: Report) -> None:
+    def add(self, lane: int, report: EpisodeReport) -> None:
         self.played += len(report.ended)
         self.steps += report.steps
         self.shares[lane] = report.share
@@ -85,14 +85,14 @@ def split_batches(tasks: Sequence[Task], rows: int) -> list[list[Task]]:
 
 def play_entrants(
     game: Game,
-    entrants: Sequence[Entrant],
+    entrants: Sequence[EvalJob],
     settings: Settings,
     *,
     workers: int,
     device: str,
-    on_report: Callable[[Entrant, Tally], None],
+    on_report: Callable[[EvalJob, EvalProgress], None],
     spent: Spent = not_timed,
-) -> Generator[Entrant]:
+) -> Generator[EvalJob]:
     """Play every entrant's episodes; yields each entrant when its last one has ended, episodes in order.
 
     Either the expert plays or agents do. Raises what a lane raised (see child.py); no process outlives the generator.
@@ -104,16 +104,16 @@ def play_entrants(
     by_name = {entrant.name: entrant for entrant in entrants}
     kind = device.partition(":")[0]
     waiting = deque(
-        Batch(e.name, e.load, tasks) for e in entrants for tasks in split_batches(e.tasks(settings), ROWS[kind])
+        EpisodeBatch(e.name, e.load, tasks) for e in entrants for tasks in split_batches(e.tasks(settings), ROWS[kind])
     )
     slots = max(len(batch.tasks) for batch in waiting)
-    tally = Tally(len(entrants) * settings.episodes)
+    tally = EvalProgress(len(entrants) * settings.episodes)
     with ExitStack() as stack:
-        lanes: dict[Any, Child] = {}
+        lanes: dict[Any, WorkerProcess] = {}
         with spent("starting"):
             for share in _shares(workers, len(waiting), 2 if kind == "cuda" else usable_cores()):
-                setup = LaneSetup(game, GAMES, share, slots, settings, device, scripted, os.getpid())
-                lane = stack.enter_context(Child(ENTRY, setup))
+                setup = EvalWorkerSetup(game, GAMES, share, slots, settings, device, scripted, os.getpid())
+                lane = stack.enter_context(WorkerProcess(ENTRY, setup))
                 lane.send(waiting.popleft())
                 lanes[lane.connection] = lane
             stack.callback(_stop_all, lanes.values())  # before each is waited for
@@ -136,7 +136,7 @@ def play_entrants(
                     yield entrant
 
 
-def _stop_all(lanes: Iterable[Child]) -> None:
+def _stop_all(lanes: Iterable[WorkerProcess]) -> None:
     for lane in lanes:
         lane.stop()
 

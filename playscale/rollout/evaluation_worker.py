@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from playscale.games.game import GAMES, Game
 from playscale.processes import Handler, follow, serve
-from playscale.rollout.env_pool import Workers
+from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.episode import Advance, Episode, Task
 from playscale.rollout.evaluation import Settings
 
@@ -29,7 +29,7 @@ Load = Callable[[str], "Agent"]
 
 
 @dataclass(frozen=True)
-class LaneSetup:
+class EvalWorkerSetup:
     """`device` as torch names it; `scripted`: the game's expert plays, in the workers. `parent` is a process id.
 
     `games` is the registry of the parent, which may know more games than are built in.
@@ -45,7 +45,7 @@ class LaneSetup:
     parent: int
 
 
-class Batch(NamedTuple):
+class EpisodeBatch(NamedTuple):
     """Episodes that are played together. `load` makes the agent from a device's name; it is pickled."""
 
     entrant: str
@@ -53,7 +53,7 @@ class Batch(NamedTuple):
     tasks: list[Task]
 
 
-class Report(NamedTuple):
+class EpisodeReport(NamedTuple):
     """What happened since the last report. `share`: how far the running episodes are, in episodes, at least."""
 
     entrant: str
@@ -64,19 +64,19 @@ class Report(NamedTuple):
     seconds: float  # of the whole batch so far
 
 
-class Lane:
-    def __init__(self, setup: LaneSetup, workers: Workers) -> None:
+class EvalWorker:
+    def __init__(self, setup: EvalWorkerSetup, workers: EnvPool) -> None:
         self._setup = setup
         self._workers = workers
         self._loaded: tuple[str, Agent] | None = None
 
-    def handle(self, batch: Batch) -> Iterator[Report]:
+    def handle(self, batch: EpisodeBatch) -> Iterator[EpisodeReport]:
         try:
             yield from self._reports(batch)
         except ValueError as error:
             raise ValueError(f"{batch.entrant}: {error}") from error
 
-    def _reports(self, batch: Batch) -> Iterator[Report]:
+    def _reports(self, batch: EpisodeBatch) -> Iterator[EpisodeReport]:
         began = said = time.monotonic()
         steps = length = 0
         left = len(batch.tasks)
@@ -87,10 +87,10 @@ class Lane:
             now = time.monotonic()
             if advance.ended or now - said > _REPORT_SECONDS:
                 share = left * min(1.0, length / self._setup.settings.max_steps)
-                yield Report(batch.entrant, steps, share, advance.ended, not left, now - began)
+                yield EpisodeReport(batch.entrant, steps, share, advance.ended, not left, now - began)
                 said, steps = now, 0
 
-    def _play(self, batch: Batch) -> Iterator[Advance]:
+    def _play(self, batch: EpisodeBatch) -> Iterator[Advance]:
         if batch.load is None:
             return _play_scripted(self._workers, batch.tasks)
         from playscale.rollout.agent import play
@@ -101,7 +101,7 @@ class Lane:
         return play(agent, self._workers, batch.tasks, setup.game.num_actions, setup.settings, setup.device)
 
 
-def _play_scripted(workers: Workers, tasks: list[Task]) -> Iterator[Advance]:
+def _play_scripted(workers: EnvPool, tasks: list[Task]) -> Iterator[Advance]:
     """As agent.play, with the game's expert, who acts in the workers."""
     workers.begin(dict(enumerate(tasks)))
     running = len(tasks)
@@ -113,15 +113,15 @@ def _play_scripted(workers: Workers, tasks: list[Task]) -> Iterator[Advance]:
 
 
 @contextmanager
-def _lane(setup: LaneSetup) -> Iterator[Handler]:
+def _lane(setup: EvalWorkerSetup) -> Iterator[Handler]:
     follow(setup.parent)
     GAMES.update(setup.games)
-    with Workers(setup.game, setup.workers, setup.slots, setup.settings.max_steps, scripted=setup.scripted) as workers:
+    with EnvPool(setup.game, setup.workers, setup.slots, setup.settings.max_steps, scripted=setup.scripted) as workers:
         if not setup.scripted:
             import torch
 
             torch.set_num_threads(1)  # lanes are the parallelism
-        yield Lane(setup, workers).handle
+        yield EvalWorker(setup, workers).handle
 
 
 def main(fd: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import Game
-from playscale.rollout.evaluate import Candidate, Progress, evaluate_candidates
+from playscale.rollout.evaluate import EvalCandidate, Progress, evaluate_candidates
 from playscale.rollout.evaluation import Evaluation, Reference, Settings, standard_error
 from playscale.tracking.tracker import Spent, not_timed
 
@@ -54,7 +54,7 @@ def evaluate_random(
     spent: Spent = not_timed,
 ) -> Evaluation:
     """A uniformly random policy on the episodes that agents play; kept in OUT/random."""
-    random = Candidate("random", partial(_uniform, game.num_actions), game.name)
+    random = EvalCandidate("random", partial(_uniform, game.num_actions), game.name)
     return _evaluate(game, random, Settings(episodes, max_steps, seed, 1.0), out, workers, progress, spent)
 
 
@@ -72,7 +72,7 @@ def evaluate_expert(
     """The game's scripted expert on the episodes that agents play; kept in OUT/expert."""
     return _evaluate(
         game,
-        Candidate("expert", None, game.name),
+        EvalCandidate("expert", None, game.name),
         Settings(episodes, max_steps, seed, 0.0),
         out,
         workers,
@@ -95,7 +95,7 @@ def expert_reference(corpus: Corpus, played: str | None = None) -> Reference:
 
 def _evaluate(
     game: Game,
-    candidate: Candidate,
+    candidate: EvalCandidate,
     settings: Settings,
     out: Path,
     workers: int,

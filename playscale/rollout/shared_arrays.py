@@ -32,7 +32,7 @@ def open_memory(size: int) -> int:
     return fd
 
 
-class Slab:
+class SharedArrays:
     """One array [slots, *shape] per column, in memory shared through a file descriptor.
 
     `Slab(columns, slots)` makes it; `Slab(columns, slots, fd)` in another process, which inherited `fd`, sees the same.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from playscale.games.game import Column
-from playscale.rollout.shared_arrays import Slab
+from playscale.rollout.shared_arrays import SharedArrays
 
 RUNNING, TERMINATED, TRUNCATED = range(3)
 """How things stand after an action (column `ended`)."""
@@ -44,12 +44,12 @@ class Unroll:
         fds: tuple[int, int] | None = None,
     ) -> None:
         frames, states = fds or (None, None)
-        self._frames = Slab({**columns, **FRAME}, (unroll + 1) * environments, frames)
+        self._frames = SharedArrays({**columns, **FRAME}, (unroll + 1) * environments, frames)
         carried = {
             name: Column(tuple(value.shape[1:]), str(value.dtype).removeprefix("torch."))
             for name, value in state.items()
         }
-        self._states = Slab(carried, environments, states)
+        self._states = SharedArrays(carried, environments, states)
         shape = (unroll + 1, environments)
         self.frames = {name: a.reshape(*shape, *a.shape[1:]) for name, a in self._frames.arrays.items()}
         self.state = self._states.arrays

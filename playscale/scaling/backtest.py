@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from playscale.scaling.cells import Target
-from playscale.scaling.frontier import BROKEN, POWER, SATURATING, Form, Law, fit_law, fit_laws, limited
+from playscale.scaling.frontier import BROKEN, POWER, SATURATING, Form, FrontierLaw, fit_law, fit_laws, limited
 from playscale.scaling.powerlaw import LEVEL
 
 ORIGINS = 24
@@ -21,7 +21,7 @@ FIRST = 3
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateLaw:
     form: Form
     decades: float = float("inf")
 
@@ -43,16 +43,18 @@ class Candidate:
         return self.form is BROKEN
 
 
-PLAIN = Candidate(POWER)
-LEVELLING = Candidate(SATURATING)
-BREAKING = Candidate(BROKEN)
-CANDIDATES = (PLAIN, LEVELLING, BREAKING, Candidate(POWER, 2.0), Candidate(SATURATING, 2.0))
+PLAIN = CandidateLaw(POWER)
+LEVELLING = CandidateLaw(SATURATING)
+BREAKING = CandidateLaw(BROKEN)
+CANDIDATES = (PLAIN, LEVELLING, BREAKING, CandidateLaw(POWER, 2.0), CandidateLaw(SATURATING, 2.0))
 
 
-def candidates(target: Target, limits: Sequence[tuple[str, float]] = ()) -> tuple[Candidate, ...]:
+def candidates(target: Target, limits: Sequence[tuple[str, float]] = ()) -> tuple[CandidateLaw, ...]:
     """CANDIDATES, and for returns one for each known limit (its name, the return)."""
     known = limits if target == "return_mean" else ()
-    return CANDIDATES + tuple(Candidate(limited(f"bounded by {name}", -float(np.log(value)))) for name, value in known)
+    return CANDIDATES + tuple(
+        CandidateLaw(limited(f"bounded by {name}", -float(np.log(value)))) for name, value in known
+    )
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,13 @@ class Frontier:
     noise: np.ndarray
 
     def fit(
-        self, candidate: Candidate, rng: np.random.Generator, replicates: int, extra: tuple[float, int] = (0.0, 0)
-    ) -> Law:
+        self, candidate: CandidateLaw, rng: np.random.Generator, replicates: int, extra: tuple[float, int] = (0.0, 0)
+    ) -> FrontierLaw:
         """FitError when the window holds fewer budgets than the form takes."""
         use = candidate.window(self.flops)
         return fit_law(candidate.form, self.flops[use], self.cost[use], self.noise[use], rng, replicates, extra)
 
-    def fits(self, candidate: Candidate) -> bool:
+    def fits(self, candidate: CandidateLaw) -> bool:
         """Whether the window holds enough budgets for the form, with one to spare for the scatter."""
         count = int(candidate.window(self.flops).sum())
         return count >= candidate.form.budgets and count > candidate.form.size
@@ -126,8 +128,8 @@ class Rolling:
     """
 
     frontier: Frontier
-    candidate: Candidate
-    laws: dict[int, Law]
+    candidate: CandidateLaw
+    laws: dict[int, FrontierLaw]
     ahead: dict[int, np.ndarray]
 
     @cached_property
@@ -170,10 +172,10 @@ class Backtest:
     """Every candidate at every origin, at most ORIGINS of them, evenly spread."""
 
     frontier: Frontier
-    rolling: dict[Candidate, Rolling]
+    rolling: dict[CandidateLaw, Rolling]
     origins: tuple[int, ...]
 
-    def scores(self, upto: int, among: Sequence[Candidate], first: int = 0) -> dict[Candidate, float]:
+    def scores(self, upto: int, among: Sequence[CandidateLaw], first: int = 0) -> dict[CandidateLaw, float]:
         """Geometric mean of the log errors (plus 0.001) of each candidate, on the predictions all of them made, from
         origins of at least `first` and of budgets before `upto`.
 
@@ -189,7 +191,7 @@ class Backtest:
             return {}
         return {c: float(np.exp(np.mean(np.log(errors[c][common] + 1e-3)))) for c in kept}
 
-    def shared(self, upto: int, among: Sequence[Candidate], first: int) -> int:
+    def shared(self, upto: int, among: Sequence[CandidateLaw], first: int) -> int:
         """How many predictions of budgets before `upto`, from origins of at least `first`, all of them made."""
         made = [np.isfinite(self.rolling[c].error[first:upto, :upto]) for c in among]
         return int(np.sum(np.all(made, axis=0)))
@@ -199,7 +201,7 @@ class Backtest:
         return [p for rolling in self.rolling.values() for p in rolling.predictions(whole)]
 
 
-def backtest(frontier: Frontier, among: Sequence[Candidate], rng: np.random.Generator, replicates: int) -> Backtest:
+def backtest(frontier: Frontier, among: Sequence[CandidateLaw], rng: np.random.Generator, replicates: int) -> Backtest:
     """Fit every candidate at every origin."""
     whole = len(frontier.flops)
     first = min(FIRST, whole)
@@ -210,7 +212,7 @@ def backtest(frontier: Frontier, among: Sequence[Candidate], rng: np.random.Gene
 
 
 def _roll(
-    frontier: Frontier, candidate: Candidate, origins: Sequence[int], rng: np.random.Generator, replicates: int
+    frontier: Frontier, candidate: CandidateLaw, origins: Sequence[int], rng: np.random.Generator, replicates: int
 ) -> Rolling:
     fitting = [origin for origin in origins if frontier.upto(origin).fits(candidate)]
     flops, whole = frontier.flops, len(frontier.flops)

@@ -16,7 +16,7 @@ from playscale.scaling.backtest import (
     LEVELLING,
     PLAIN,
     Backtest,
-    Candidate,
+    CandidateLaw,
     Frontier,
     Prediction,
     backtest,
@@ -24,7 +24,7 @@ from playscale.scaling.backtest import (
     predictions,
 )  # fmt: skip
 from playscale.scaling.cells import FitError, Target
-from playscale.scaling.frontier import SATURATING, Law
+from playscale.scaling.frontier import SATURATING, FrontierLaw
 from playscale.scaling.powerlaw import LEVEL
 
 # A backtest needs a law fitted to 3 budgets and at least two more to predict.
@@ -50,8 +50,8 @@ WIDEST = 3.0
 class Decision:
     """The candidate chosen from the first budgets, those that share its intervals, and what the intervals take."""
 
-    chosen: Candidate
-    sharing: tuple[Candidate, ...]
+    chosen: CandidateLaw
+    sharing: tuple[CandidateLaw, ...]
     widening: float
     why: str
 
@@ -75,8 +75,8 @@ class Choice:
     target: Target
     name: str
     why: str
-    law: Law
-    laws: tuple[Law, ...]
+    law: FrontierLaw
+    laws: tuple[FrontierLaw, ...]
     widening: float
     predictions: tuple[Prediction, ...]
     record: tuple[Record, ...] = ()
@@ -155,7 +155,7 @@ def decide(tested: Backtest, upto: int) -> Decision:
     return _explained(tested, chosen, [c for c in score if c in shares and c != chosen], upto, reason)
 
 
-def _significance(tested: Backtest, larger: Candidate, smaller: Candidate, upto: int) -> float:
+def _significance(tested: Backtest, larger: CandidateLaw, smaller: CandidateLaw, upto: int) -> float:
     """Probability (F test) that the larger form fits the first budgets no better than the smaller one in it."""
     big, small = (tested.rolling[c].laws.get(upto) for c in (larger, smaller))
     if big is None or small is None:
@@ -165,7 +165,7 @@ def _significance(tested: Backtest, larger: Candidate, smaller: Candidate, upto:
     return float(stats.f.sf(gain / max(big.rss / degrees, 1e-24), more, degrees))
 
 
-def _breaks(tested: Backtest, chosen: Candidate, upto: int) -> bool:
+def _breaks(tested: Backtest, chosen: CandidateLaw, upto: int) -> bool:
     law = tested.rolling[BREAKING].laws.get(upto)
     if law is None or max(_significance(tested, BREAKING, c, upto) for c in (PLAIN, LEVELLING)) > BREAK_P:
         return False
@@ -178,7 +178,7 @@ def _breaks(tested: Backtest, chosen: Candidate, upto: int) -> bool:
     return BREAKING in score and score[BREAKING] == min(score.values())
 
 
-def _explained(tested: Backtest, chosen: Candidate, sharing: list[Candidate], upto: int, reason: str) -> Decision:
+def _explained(tested: Backtest, chosen: CandidateLaw, sharing: list[CandidateLaw], upto: int, reason: str) -> Decision:
     target, own = tested.frontier.target, tested.rolling[chosen].predictions(upto)
     error = float(np.median([abs(p.error) for p in own]))
     held = sum(p.inside for p in own) / len(own)
@@ -208,7 +208,7 @@ def _default(seen: Frontier) -> Decision:
     return Decision(LEVELLING, (PLAIN,), 1.0, why)
 
 
-def _widening(tested: Backtest, chosen: Candidate, upto: int) -> float:
+def _widening(tested: Backtest, chosen: CandidateLaw, upto: int) -> float:
     """From the later half of the origins: a law fitted to few budgets says little about it fitted to all of them."""
     middle = np.median([o for o in tested.origins if o < upto])
     own = [p for o in tested.origins if middle <= o < upto for p in predictions(tested.rolling[chosen], [], o, upto)]

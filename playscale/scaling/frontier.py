@@ -106,7 +106,7 @@ def limited(name: str, floor: float) -> Form:
 
 
 @dataclass(frozen=True, eq=False)
-class Law:
+class FrontierLaw:
     """One form fitted to a frontier, and draws of what else it could be.
 
     theta [P]; draws [R, P] and scatter [R] (standard deviation of one budget's cost about the law) or None where no
@@ -149,7 +149,7 @@ class Law:
 def fit_law(
     form: Form, flops: np.ndarray, cost: np.ndarray, noise: np.ndarray, rng: np.random.Generator, replicates: int,
     extra: tuple[float, int] = (0.0, 0),
-) -> Law:  # fmt: skip
+) -> FrontierLaw:  # fmt: skip
     """The law of all budgets. Raises FitError with fewer of them than the form takes."""
     if len(flops) < form.budgets:
         raise FitError(f"the {form.name} law needs at least {form.budgets} budgets; there are {len(flops)}")
@@ -159,7 +159,7 @@ def fit_law(
 def fit_laws(
     form: Form, flops: np.ndarray, cost: np.ndarray, noise: np.ndarray, seen: np.ndarray, rng: np.random.Generator,
     replicates: int, extra: tuple[float, int] = (0.0, 0),
-) -> list[Law]:  # fmt: skip
+) -> list[FrontierLaw]:  # fmt: skip
     """Least squares of a form to each subset seen [O, B] of the frontier (flops, cost, noise [B]: measurement error of
     each best cell), all of them at once.
 
@@ -184,7 +184,7 @@ def fit_laws(
     draws = _refit(form, x, again, theta[drawn], seen[drawn])
     where = {int(origin): i for i, origin in enumerate(drawn)}
     return [
-        Law(
+        FrontierLaw(
             form, theta[o], reference, residuals[o][m], float(sd[o]), int(degrees[o]), float(np.median(noise[m])),
             draws[where[o]] if o in where else None, scatter[o] if o in where else None,
             float(flops[m][0]), float(flops[m][-1]),
@@ -240,7 +240,7 @@ def _solve(
 NO_BOUND = np.log(1e6)
 
 
-def parameters(law: Law, target: str) -> dict[str, tuple[float, float | None, float | None]]:
+def parameters(law: FrontierLaw, target: str) -> dict[str, tuple[float, float | None, float | None]]:
     """Named parameters (value, low, high) in the target's units; C in FLOPs.
 
     dev_loss: A, gamma (and E, 0 where no floor shows); return_mean: A, gamma (and R_max, inf where no ceiling shows;

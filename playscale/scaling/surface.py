@@ -27,7 +27,7 @@ FIRST = 4
 BACKTEST_DRAWS = 40
 
 
-class Law(Protocol):
+class SurfaceLaw(Protocol):
     """A law of (N, D): its cost [m], draws [R, m] of what would be measured, the best (N, D) of a budget."""
 
     def cost(self, params: np.ndarray, samples: np.ndarray) -> np.ndarray: ...
@@ -47,7 +47,7 @@ class Surface:
     """
 
     target: Target
-    laws: Mapping[str, Law]
+    laws: Mapping[str, SurfaceLaw]
     chosen: str
     sharing: tuple[str, ...]
     widening: float
@@ -90,8 +90,8 @@ def fit_surface(cells: Cells, rng: np.random.Generator, replicates: int) -> Surf
 
 def _fit_kinds(
     cells: Cells, near: np.ndarray, rng: np.random.Generator, replicates: int, *, required: bool = False
-) -> dict[str, Law]:
-    laws: dict[str, Law] = {}
+) -> dict[str, SurfaceLaw]:
+    laws: dict[str, SurfaceLaw] = {}
     if required:
         laws[WHOLE] = fit_parametric(cells, rng, replicates)
     for kind in KINDS:
@@ -103,7 +103,7 @@ def _fit_kinds(
     return laws
 
 
-def _fit_kind(kind: str, cells: Cells, near: np.ndarray, rng: np.random.Generator, replicates: int) -> Law:
+def _fit_kind(kind: str, cells: Cells, near: np.ndarray, rng: np.random.Generator, replicates: int) -> SurfaceLaw:
     if kind == WHOLE:
         return fit_parametric(cells, rng, replicates)
     if kind == NEAR:
@@ -138,7 +138,7 @@ def _backtest(
     return joined[0], joined[1], made
 
 
-def _strain(law: Law, ahead: Cells, rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray]:
+def _strain(law: SurfaceLaw, ahead: Cells, rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray]:
     """Log error, and its size in units of the interval's half on its side."""
     cost = law.cost(ahead.params, ahead.samples)
     low, high = np.quantile(
@@ -150,7 +150,7 @@ def _strain(law: Law, ahead: Cells, rng: np.random.Generator, noise: float) -> t
 
 
 def _of_best(
-    kind: str, law: Law, cells: Cells, origin: int, rng: np.random.Generator, noise: float
+    kind: str, law: SurfaceLaw, cells: Cells, origin: int, rng: np.random.Generator, noise: float
 ) -> list[Prediction]:
     made = []
     for budget in range(origin, len(cells.budgets)):

@@ -21,7 +21,7 @@ PART = 8 << 20  # bytes of a large object that go in one request
 
 
 @dataclass(frozen=True)
-class Sums:
+class Checksums:
     """What tells whether an object is a file's bytes."""
 
     size: int
@@ -29,7 +29,7 @@ class Sums:
     etags: tuple[str, str]  # as servers make them: MD5 of the whole, or of the MD5s of its parts
 
     @classmethod
-    def of(cls, stream: IO[bytes]) -> Sums:
+    def of(cls, stream: IO[bytes]) -> Checksums:
         size, sha256, md5, parts = 0, hashlib.sha256(), _md5(b""), []
         while part := stream.read(PART):
             size += len(part)
@@ -55,7 +55,7 @@ def _md5(data: bytes) -> Any:
     return hashlib.md5(data, usedforsecurity=False)
 
 
-class Bucket:
+class S3Storage:
     """A prefix of an S3 bucket.
 
     Endpoint, region and credentials come from where boto3 takes them (AWS_ENDPOINT_URL, AWS_PROFILE, the instance's
@@ -85,7 +85,7 @@ class Bucket:
 
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                answer = self._client.get_object(Bucket=self.bucket, Key=self._prefix + name, Range=part)
+                answer = self._client.get_object(S3Storage=self.bucket, Key=self._prefix + name, Range=part)
                 return bytes(answer["Body"].read())
             except BotoCoreError:
                 if attempt == ATTEMPTS:
@@ -104,7 +104,7 @@ class Bucket:
     def _list(self, below: str = "", **options: str) -> dict[str, int]:
         with self._errors(below):
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self._prefix + below, **options
+                S3Storage=self.bucket, Prefix=self._prefix + below, **options
             )
             objects = [entry for page in pages for entry in page.get("Contents", [])]
         return {entry["Key"].removeprefix(self._prefix): entry["Size"] for entry in objects}
@@ -114,7 +114,7 @@ class Bucket:
         # A small one may grow meanwhile, as a curve does: what is sent is what was read.
         data = file.read_bytes() if file.stat().st_size <= PART else None
         with file.open("rb") if data is None else io.BytesIO(data) as stream:
-            sums = Sums.of(stream)
+            sums = Checksums.of(stream)
         where = {"Bucket": self.bucket, "Key": self._prefix + name}
         meta = {"Metadata": {"sha256": sums.sha256}}
         for _ in range(ATTEMPTS):
@@ -140,7 +140,7 @@ class Bucket:
                 self._client.download_fileobj(*where.values(), aside, Config=self._parts)
                 stored = self._client.head_object(**where)
             with file.open("rb") as arrived:
-                if Sums.of(arrived).agree(stored):
+                if Checksums.of(arrived).agree(stored):
                     os.utime(file, (stored["LastModified"].timestamp(),) * 2)
                     return
             file.unlink()
@@ -148,7 +148,7 @@ class Bucket:
 
     def remove(self, name: str) -> None:
         with self._errors(name):
-            self._client.delete_object(Bucket=self.bucket, Key=self._prefix + name)
+            self._client.delete_object(S3Storage=self.bucket, Key=self._prefix + name)
 
     def where(self, name: str) -> str:
         return f"s3://{self.bucket}/{self._prefix}{name}"

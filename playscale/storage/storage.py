@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 from playscale.storage.files import local_path, read_range
-from playscale.storage.s3 import Bucket
+from playscale.storage.s3 import S3Storage
 
 
-class Place(Protocol):
+class Storage(Protocol):
     """A directory of files, or what serves as one."""
 
     def sizes(self) -> dict[str, int]:
@@ -31,16 +31,16 @@ class Place(Protocol):
         ...
 
 
-def open_place(uri: str | Path) -> Place:
+def open_place(uri: str | Path) -> Storage:
     """The place at a local path, file:// URI or s3://BUCKET/PREFIX; ValueError for anything else."""
-    return Bucket(str(uri)) if is_s3(uri) else Folder(local_path(uri))
+    return S3Storage(str(uri)) if is_s3(uri) else LocalStorage(local_path(uri))
 
 
 def is_s3(uri: str | Path) -> bool:
     return str(uri).startswith("s3://")
 
 
-class Folder:
+class LocalStorage:
     """A local directory."""
 
     def __init__(self, path: Path) -> None:

@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from playscale.storage.files import local_path
-from playscale.storage.s3 import Bucket
+from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 
 SCRATCH = "PLAYSCALE_SCRATCH"  # where such directories are made; default: the system's temporary directory
@@ -43,7 +43,7 @@ def workspace(uri: str | Path, *wanted: str, store: bool = True) -> Iterator[Pat
         yield local_path(uri)
         return
     with _scratch() as scratch:
-        mirror = Mirror(Bucket(str(uri)), Path(scratch))
+        mirror = S3Sync(S3Storage(str(uri)), Path(scratch))
         mirror.fetch(wanted)
         with mirror.kept() if store else nullcontext():
             yield mirror.folder
@@ -61,7 +61,7 @@ def fetched(uri: str | Path) -> Path:
 def _copy(uri: str) -> Path:
     folder, _, name = uri.rstrip("/").rpartition("/")
     if is_s3(folder + "/"):
-        mirror = Mirror(Bucket(folder), Path(_kept_scratch().name))
+        mirror = S3Sync(S3Storage(folder), Path(_kept_scratch().name))
         if mirror.fetch([name, f"{name}/*"]):
             return mirror.folder / name
     raise ValueError(f"{uri}: there is nothing there")
@@ -76,10 +76,10 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="playscale-", dir=os.environ.get(SCRATCH))
 
 
-class Mirror:
+class S3Sync:
     """A local folder and the prefix in S3 that it stands for."""
 
-    def __init__(self, bucket: Bucket, folder: Path) -> None:
+    def __init__(self, bucket: S3Storage, folder: Path) -> None:
         self.bucket, self.folder = bucket, folder
         self._stored: dict[str, tuple[int, int]] = {}  # what S3 has, by name: time of change (ns) and size here
         self._lock = threading.Lock()

@@ -13,7 +13,7 @@ import numpy as np
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
 from playscale.points import Point
-from playscale.report.evidence import Reference
+from playscale.report.evidence import ReferenceReturn
 from playscale.report.replay import Replay
 from playscale.rollout.evaluation import read_evaluation
 from playscale.scaling.fit import Fit
@@ -34,7 +34,7 @@ def title(spec: StudySpec) -> str:
     return f"Study {spec.name}: {listed} in {spec.played or spec.game}"
 
 
-def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[Reference]) -> MethodFits:
+def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[ReferenceReturn]) -> MethodFits:
     """The laws of each method, with what the spec asks of them.
 
     The expert's return bounds those who imitate it, in the game that it played; to all others it is one more target.

@@ -23,7 +23,7 @@ NO_TEACHER = "no cloned agent of that size to teach it"
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlannedCell:
     """One model at one budget: samples (transitions) it sees, and why it is not trained if it is not.
 
     epochs: how often it sees the corpus; None where it learns by playing
@@ -42,7 +42,7 @@ class Plan:
     """The runs that are trained, by name, with the budgets they can reach; and every cell of the grid."""
 
     runs: Mapping[str, TrainConfig]
-    cells: tuple[Cell, ...]
+    cells: tuple[PlannedCell, ...]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -75,7 +75,7 @@ def plan_grid(game_name: str, runs: Mapping[str, TrainConfig], corpus: Corpus | 
             samples = budget / per_sample
             reason = TOO_FEW_STEPS if round(samples / run.samples_per_step) < MIN_STEPS else None
             epochs = samples / corpus.transitions("train") if corpus is not None and run.method == "bc" else None
-            cells.append(Cell(name, run.size, budget, samples, epochs, reason))
+            cells.append(PlannedCell(name, run.size, budget, samples, epochs, reason))
     cloned = {runs[cell.run].size for cell in cells if runs[cell.run].method == "bc" and cell.reason is None}
     cells = [_taught(cell, runs[cell.run], cloned) for cell in cells]
     kept = {name: [cell.flops for cell in cells if cell.run == name and cell.reason is None] for name in runs}
@@ -93,7 +93,7 @@ def plan_grid(game_name: str, runs: Mapping[str, TrainConfig], corpus: Corpus | 
     return Plan(trained, tuple(cells))
 
 
-def _taught(cell: Cell, run: TrainConfig, cloned: set[str]) -> Cell:
+def _taught(cell: PlannedCell, run: TrainConfig, cloned: set[str]) -> PlannedCell:
     missing = run.taught_by_own_clone and run.size not in cloned and cell.reason is None
     return replace(cell, reason=NO_TEACHER) if missing else cell
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from playscale.config import OWN_CLONE, Frozen, MethodName, Reinforcement, TrainConfig, Training, from_yaml
+from playscale.config import OWN_CLONE, FrozenModel, MethodName, Reinforcement, TrainConfig, Training, from_yaml
 from playscale.games.game import get_game, get_task
 from playscale.scaling.gpu import hardware
 
@@ -23,7 +23,7 @@ Size = Annotated[str, AfterValidator(_size)]
 Budget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Collect(Frozen):
+class Collect(FrozenModel):
     """Games for the game's own expert to play: how many, from which seed on, cut at how many actions."""
 
     games: int = Field(ge=2)
@@ -31,7 +31,7 @@ class Collect(Frozen):
     seed: int = Field(default=1_000_000, ge=0)
 
 
-class Source(Frozen):
+class Source(FrozenModel):
     """Where the expert play comes from: exactly one of the three.
 
     collect: the expert plays; games: a directory of recordings (NLD-AA layout); corpus: a prepared corpus.
@@ -59,7 +59,7 @@ class Playing(Reinforcement):
     training: Training = Training()
 
 
-class Evaluate(Frozen):
+class Evaluate(FrozenModel):
     """The episodes played by each trained agent. The same seeds for every agent."""
 
     episodes: int = Field(default=100, ge=1)
@@ -68,19 +68,19 @@ class Evaluate(Frozen):
     seed: int = Field(default=0, ge=0)
 
 
-class Hardware(Frozen):
+class HardwareSpec(FrozenModel):
     """What the forecast budgets would be spent on: hours and energy are given for it."""
 
     gpu: str
     utilisation: float = 0.3
 
     @model_validator(mode="after")
-    def _known(self) -> Hardware:
+    def _known(self) -> HardwareSpec:
         hardware(self.gpu, self.utilisation)
         return self
 
 
-class StudySpec(Frozen):
+class StudySpec(FrozenModel):
     """A whole study. Budgets are in training FLOPs; `held_out` budgets are trained, never fitted.
 
     With a method that learns by playing, all agents are evaluated in `rl.game`, so that they share one axis.
@@ -101,7 +101,7 @@ class StudySpec(Frozen):
     forecast: tuple[Budget, ...] = ()
     target_returns: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     max_return: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    hardware: Hardware | None = None
+    hardware: HardwareSpec | None = None
 
     @model_validator(mode="before")
     @classmethod

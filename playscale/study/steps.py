@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from playscale.processes import follow, usable_cores
 from playscale.progress import ProgressFile, reporting
 from playscale.storage.files import read_json, write_json
-from playscale.storage.s3 import Bucket
+from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import NOTHING, workspace
 from playscale.study.spec import Source, StudySpec, parse_spec
@@ -29,7 +29,7 @@ from playscale.tracking.monitor import describe
 from playscale.tracking.prometheus import served
 
 if TYPE_CHECKING:
-    from playscale.tracking.client import Logbook
+    from playscale.tracking.client import TrackingClient
 
 SUPERVISOR = "PLAYSCALE_SUPERVISOR"  # the process whose end ends the study's steps
 PROGRESS = "PLAYSCALE_PROGRESS"  # where steps say how far they are; default: OUT/progress
@@ -38,7 +38,7 @@ PER_RUN = ("train", "evaluate")
 
 
 @dataclass(frozen=True)
-class Workplace:
+class StudyContext:
     """A study and where it happens: `uri` is OUT as it was given, `out` where it lies on this machine.
 
     tracking_uri: "" for the default
@@ -59,13 +59,13 @@ class Workplace:
         return planned
 
     @cached_property
-    def logbook(self) -> Logbook:
-        from playscale.tracking.client import Logbook
+    def logbook(self) -> TrackingClient:
+        from playscale.tracking.client import TrackingClient
 
         tracking = self.tracking_uri or default_tracking_uri(self.uri)
         local = tracking.startswith("sqlite:")
         artifacts = (self.out / "mlartifacts").resolve().as_uri() if local else None
-        return Logbook(self.spec.name, tracking, artifacts, injected=True)
+        return TrackingClient(self.spec.name, tracking, artifacts, injected=True)
 
     def spool(self, run: str) -> Path:
         """Where what is logged of a run waits while the tracking server is down, from one step to the next."""
@@ -84,7 +84,7 @@ def default_tracking_uri(out: str | Path) -> str:
 @contextmanager
 def _step(
     task: str, spec: str, out: str, *wanted: str, tracking_uri: str = ""
-) -> Iterator[tuple[Workplace, ProgressFile]]:
+) -> Iterator[tuple[StudyContext, ProgressFile]]:
     """A step of the study; `wanted`: what it needs of an OUT in S3, by patterns."""
     if supervisor := os.environ.get(SUPERVISOR):
         follow(int(supervisor))
@@ -93,7 +93,7 @@ def _step(
     with served(**served_as), workspace(out, *wanted) as place:
         told = Path(os.environ.get(PROGRESS) or place / "progress")
         with reporting(told, task) as progress:
-            work = Workplace(parse_spec(spec), out, place, tracking_uri)
+            work = StudyContext(parse_spec(spec), out, place, tracking_uri)
             describe(study=work.spec.name)
             yield work, progress
 
@@ -230,7 +230,7 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
         return work.at("evaluate", run)
 
 
-def _references(work: Workplace, folder: Path, progress: ProgressFile) -> None:
+def _references(work: StudyContext, folder: Path, progress: ProgressFile) -> None:
     """How a uniformly random policy does, and the corpus's expert where there is a corpus, beside the agents."""
     from playscale.corpus.corpus import Corpus
     from playscale.games.game import get_game
@@ -269,7 +269,7 @@ class Fitted(NamedTuple):
 def _needs_of_fit(out: str) -> list[str]:
     """Of an OUT in S3: also what a tracking server still has to be told, and the files that it still has to get."""
     needs = ["plan.json", "evaluate/*", "train/*/curve.csv", "tracking/*"]
-    if is_s3(out) and any(name.endswith(".spool") for name in Bucket(out).walk("tracking/")):
+    if is_s3(out) and any(name.endswith(".spool") for name in S3Storage(out).walk("tracking/")):
         needs.append("train/*/checkpoints/*")
     return needs
 
@@ -277,7 +277,7 @@ def _needs_of_fit(out: str) -> list[str]:
 def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
     """Fit the laws to all points that the study's experiment holds; write points.csv, fit.json and the report."""
     from playscale.points import read_curve, write_points
-    from playscale.report.evidence import Reference
+    from playscale.report.evidence import ReferenceReturn
     from playscale.report.figures import write_figures
     from playscale.report.report import write_report
     from playscale.scaling.methods import fits_of
@@ -292,7 +292,9 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
             points = [point for point in points if point.game == work.spec.played]
         write_points(points, work.out / "points.csv")
         progress(f"fitting {len(points)} points", 0.1)
-        references = [Reference(**row) for row in read_json(work.out / "evaluate" / REFERENCES / "references.json")]
+        references = [
+            ReferenceReturn(**row) for row in read_json(work.out / "evaluate" / REFERENCES / "references.json")
+        ]
         with progress.spent("fit"):
             fitted = fit_study(work.spec, points, references)
         fitted.write(work.out / "fit.json")

@@ -13,9 +13,9 @@ from typing import TypeVar
 import requests
 from mlflow.exceptions import MlflowException
 
-from playscale.tracking.delivery_queue import Outbox, one_line, persist
+from playscale.tracking.delivery_queue import DeliveryQueue, one_line, persist
 from playscale.tracking.mlflow_tracker import Injected, MlflowExperiment
-from playscale.tracking.queued_tracker import Delivery, SpooledExperiment
+from playscale.tracking.queued_tracker import QueuedCall, QueuedExperiment
 from playscale.tracking.tracker import Experiment
 
 WAIT = "PLAYSCALE_TRACKING_WAIT"
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Logbook:
+class TrackingClient:
     """One experiment at one tracking URI. `artifacts`: see MlflowExperiment. `injected`: may Kubeflow's run be used."""
 
     name: str
@@ -65,14 +65,14 @@ class Logbook:
             return
         outbox = self._outbox(spool)
         try:
-            yield SpooledExperiment(outbox, spool.parent)
+            yield QueuedExperiment(outbox, spool.parent)
         except BaseException:
             outbox.close(ABORT_SECONDS)
             raise
         outbox.close(patience(STEP_SECONDS))
 
-    def _outbox(self, spool: Path) -> Outbox:
-        return Outbox(spool, Delivery(self.connect, spool.parent), self.uri)
+    def _outbox(self, spool: Path) -> DeliveryQueue:
+        return DeliveryQueue(spool, QueuedCall(self.connect, spool.parent), self.uri)
 
     def deliver(self, spools: Sequence[Path]) -> None:
         """Deliver what earlier steps left. ValueError when the server does not take it in time."""

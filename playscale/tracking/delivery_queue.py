@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Outbox:
+class DeliveryQueue:
     """`put` entries; `deliver` gets them one after the other, in a thread, each until it has been taken.
 
     An entry that the server refuses, since it can never be right (HTTP 400), goes to PATH.refused: it holds up no
@@ -44,7 +44,7 @@ class Outbox:
     """
 
     def __init__(self, path: Path, deliver: Callable[[Entry], None], server: str) -> None:
-        self._spool, self._deliver, self._server = Spool(path), deliver, server
+        self._spool, self._deliver, self._server = QueueFile(path), deliver, server
         self._lock = threading.Condition()
         self._closing = self._stopped = False
         self._down_since: float | None = None
@@ -191,7 +191,7 @@ _DIGITS = 20
 Entry = dict[str, Any]
 
 
-class Spool:
+class QueueFile:
     """One process appends and removes; it may do so in two threads. ValueError when another one has it open.
 
     `append` is one write of a line, without a sync: what a killed process has appended is there.

@@ -12,31 +12,31 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from playscale.points import Point, from_row, to_row
-from playscale.tracking.delivery_queue import Entry, Outbox, transient
+from playscale.tracking.delivery_queue import DeliveryQueue, Entry, transient
 from playscale.tracking.mlflow_tracker import MlflowExperiment, MlflowRun, point_name
 
 
-class SpooledExperiment:
+class QueuedExperiment:
     """An Experiment (tracker.py). `folder` is the spool's."""
 
-    def __init__(self, outbox: Outbox, folder: Path) -> None:
+    def __init__(self, outbox: DeliveryQueue, folder: Path) -> None:
         self._outbox, self._folder = outbox, folder
 
-    def start(self, kind: str, name: str) -> SpooledRun:
-        run = SpooledRun(self._outbox, self._folder, kind, name)
+    def start(self, kind: str, name: str) -> QueuedRun:
+        run = QueuedRun(self._outbox, self._folder, kind, name)
         run.put("start")
         return run
 
-    def log_point(self, point: Point) -> SpooledRun:
-        run = SpooledRun(self._outbox, self._folder, "point", point_name(point))
+    def log_point(self, point: Point) -> QueuedRun:
+        run = QueuedRun(self._outbox, self._folder, "point", point_name(point))
         run.put("log_point", row=to_row(point))
         return run
 
 
-class SpooledRun:
+class QueuedRun:
     """A TrackedRun (tracker.py)."""
 
-    def __init__(self, outbox: Outbox, folder: Path, kind: str, name: str) -> None:
+    def __init__(self, outbox: DeliveryQueue, folder: Path, kind: str, name: str) -> None:
         self._outbox, self._folder = outbox, folder
         self._kind, self._name = kind, name
 
@@ -62,7 +62,7 @@ class SpooledRun:
         self.put("finish")
 
 
-class Delivery:
+class QueuedCall:
     """Carries entries out. `connect` is asked for the experiment when it is needed; `folder` is the spool's."""
 
     def __init__(self, connect: Callable[[], MlflowExperiment], folder: Path) -> None:

@@ -31,7 +31,7 @@ from playscale.training.optimization import (
     resolve_device,
     resolve_precision,
 )
-from playscale.training.run import Run, Seen
+from playscale.training.run import CellUsage, Run
 from playscale.training.run_state import RunState
 from playscale.training.schedule import dev_looks
 from playscale.training.trainer import Method
@@ -88,7 +88,7 @@ def _run(out: Path, config: TrainConfig, corpus: Corpus) -> Run:
         config,
         policy,
         source={"corpus": {"uri": str(corpus.uri), "digest": corpus.digest, "game": corpus.game}},
-        seen=lambda state: Seen(state.step * config.samples_per_step, {}),
+        seen=lambda state: CellUsage(state.step * config.samples_per_step, {}),
         start=lambda device: build_policy(policy, device),
         recurrent=lambda policy: policy.initial_state(config.batch),
     )

@@ -8,17 +8,17 @@ from collections.abc import Callable
 import torch
 
 from playscale.config import budget_name
-from playscale.points import Curve, Point
+from playscale.points import LearningCurve, Point
 from playscale.storage.files import write_json
 from playscale.tracking import monitor
 from playscale.tracking.tracker import NullTracker, Tracker
 from playscale.training.distributed import Group
-from playscale.training.metrics import Meter, NonFiniteError
+from playscale.training.metrics import LossMeter, NonFiniteError
 from playscale.training.optimization import resolve_precision
 from playscale.training.run import Run
 from playscale.training.run_state import RunState, latest
 from playscale.training.schedule import Cell, Work
-from playscale.training.trainer import Method, Setting, Stretch, advance
+from playscale.training.trainer import Method, Segment, TrainContext, advance
 
 
 def train_run(
@@ -45,7 +45,7 @@ def train_run(
     monitor.gauge("parameters", run.params)
     if left:
         run.check_ahead(left)
-        setting = Setting(
+        setting = TrainContext(
             config=run.config,
             method=method(),
             device=device,
@@ -63,7 +63,7 @@ def train_run(
     return [points[budget] for budget in sorted(points)]
 
 
-def train_cells(run: Run, setting: Setting, left: list[Cell], points: dict[float, Point]) -> None:
+def train_cells(run: Run, setting: TrainContext, left: list[Cell], points: dict[float, Point]) -> None:
     """Train the constant-rate run through the cells that are left, each cell's cooldown branch as it comes.
 
     `points`, by budget, grows with each. NonFiniteError: OUT/nonfinite.json describes the step and its data.
@@ -74,8 +74,8 @@ def train_cells(run: Run, setting: Setting, left: list[Cell], points: dict[float
         with torch.random.fork_rng(devices=devices):
             main = _own_columns(setting, run.state(setting.device))
             for cell in left:
-                curve = Curve(run.out / "curve.csv")
-                advance(setting, main, Stretch(cell.branch_step, run.rate, run.resume, work.of_run, curve=curve))
+                curve = LearningCurve(run.out / "curve.csv")
+                advance(setting, main, Segment(cell.branch_step, run.rate, run.resume, work.of_run, curve=curve))
                 whole = cell.branch_step == cell.step
                 point = run.finish(cell, main, setting) if whole else _cool(run, setting, cell, work)
                 points[cell.budget] = point
@@ -89,7 +89,7 @@ def train_cells(run: Run, setting: Setting, left: list[Cell], points: dict[float
         raise
 
 
-def _cool(run: Run, setting: Setting, cell: Cell, work: Work) -> Point:
+def _cool(run: Run, setting: TrainContext, cell: Cell, work: Work) -> Point:
     """Train a cell's cooldown branch, from the run as saved at its branch step, over the data the run will also see."""
     folder = run.branch_resume(cell)
     saved = latest(folder)
@@ -99,16 +99,16 @@ def _cool(run: Run, setting: Setting, cell: Cell, work: Work) -> Point:
     with torch.random.fork_rng(devices=devices):
         branch = _own_columns(setting, run.load(start, setting.device))
         if saved is None:
-            branch.meter = Meter()  # the steps before the branch are in the run's own curve
+            branch.meter = LossMeter()  # the steps before the branch are in the run's own curve
         rate = lambda step: cell.cooled(step, run.rate(step))  # noqa: E731
-        advance(setting, branch, Stretch(cell.step, rate, folder, work.of_branch(cell), branch=True))
+        advance(setting, branch, Segment(cell.step, rate, folder, work.of_branch(cell), branch=True))
         point = run.finish(cell, branch, setting)
     if setting.group.first:
         shutil.rmtree(folder, ignore_errors=True)
     return point
 
 
-def _own_columns(setting: Setting, state: RunState) -> RunState:
+def _own_columns(setting: TrainContext, state: RunState) -> RunState:
     """The state with this process's columns of what was saved for all of them."""
     columns = setting.group.columns(setting.config.batch)
     state.recurrent = {name: value[columns] for name, value in state.recurrent.items()}

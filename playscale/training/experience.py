@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from playscale.rollout.actor import Filled
-from playscale.rollout.actor_pool import Actors
+from playscale.rollout.actor import UnrollStats
+from playscale.rollout.actor_pool import ActorPool
 from playscale.rollout.unroll import RUNNING, TERMINATED
 from playscale.training.metrics import DiscountedSums, Moments
 
@@ -23,13 +23,13 @@ class Origin(NamedTuple):
     """Whose unroll a batch is, and what it was filled with."""
 
     actor: int
-    filled: Filled
+    filled: UnrollStats
 
 
 class Experience:
     """The stream of batches; `origins` tells, in the same order, where they come from."""
 
-    def __init__(self, actors: Actors, discount: float, rewards: Moments) -> None:
+    def __init__(self, actors: ActorPool, discount: float, rewards: Moments) -> None:
         self._actors, self._discount = actors, discount
         self._sums = DiscountedSums(discount, rewards)
         self.origins: deque[Origin] = deque()

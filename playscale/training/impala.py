@@ -24,7 +24,7 @@ from playscale.config import Reinforcement, TrainConfig
 from playscale.games.game import Game, get_game
 from playscale.points import Point
 from playscale.processes import usable_cores
-from playscale.rollout.actor_pool import Actors
+from playscale.rollout.actor_pool import ActorPool
 from playscale.tracking.tracker import Tracker
 from playscale.training.batches import Batch, batches
 from playscale.training.cells import train_run
@@ -32,7 +32,7 @@ from playscale.training.distributed import Group, process_group
 from playscale.training.experience import Experience
 from playscale.training.impala_learner import ImpalaLearner
 from playscale.training.optimization import compile_features, keep_freed_memory, resolve_device, resolve_precision
-from playscale.training.run import Run, Seen
+from playscale.training.run import CellUsage, Run
 from playscale.training.run_state import RunState
 from playscale.training.teacher import Teacher
 from playscale.training.trainer import Method
@@ -42,7 +42,7 @@ REPORTS = 200
 
 
 @dataclass(frozen=True)
-class Mentor:
+class TeacherCheckpoint:
     """A teacher's checkpoint. `training_flops`: what it took to train, 0 where its checkpoint does not say."""
 
     uri: str
@@ -51,7 +51,7 @@ class Mentor:
     training_flops: float
 
     @classmethod
-    def load(cls, uri: str, game: Game) -> Mentor:
+    def load(cls, uri: str, game: Game) -> TeacherCheckpoint:
         """Limited to the actions of `game`. ValueError: no checkpoint, damaged, or of a game that lacks them."""
         policy, checkpoint = load_policy(uri)
         point = checkpoint.meta.get("point") or {}
@@ -82,7 +82,7 @@ def train_impala(
         device = group.device(resolve_device(config.device))
         if device.type == "cpu":
             keep_freed_memory()
-        mentor = Mentor.load(asked.teacher, game) if asked.teacher else None
+        mentor = TeacherCheckpoint.load(asked.teacher, game) if asked.teacher else None
         run = _run(Path(out), config, game, mentor)
         return train_run(
             run,
@@ -96,7 +96,7 @@ def train_impala(
         )
 
 
-def _run(out: Path, config: TrainConfig, game: Game, mentor: Mentor | None) -> Run:
+def _run(out: Path, config: TrainConfig, game: Game, mentor: TeacherCheckpoint | None) -> Run:
     assert config.rl is not None
     policy = policy_config(config, game)
     source: dict[str, Any] = {"game": {"uri": game.name, "digest": game.name}}
@@ -130,7 +130,7 @@ def policy_config(config: TrainConfig, game: Game) -> PolicyConfig:
     return replace(config_for_size(game, config.size, config.core), value_head=True)
 
 
-def _seen(state: RunState, config: TrainConfig, per_sample: int, mentor: Mentor | None) -> Seen:
+def _seen(state: RunState, config: TrainConfig, per_sample: int, mentor: TeacherCheckpoint | None) -> CellUsage:
     """Interactions, and the compute beside the learner's: acting (a forward pass a frame), the teacher's training and
     its forward passes, and the total of learner and teacher.
     """
@@ -146,21 +146,21 @@ def _seen(state: RunState, config: TrainConfig, per_sample: int, mentor: Mentor 
     }
     if state.tally.return_mean is not None:
         extra["train_return"] = state.tally.return_mean
-    return Seen(state.tally.interactions, extra)
+    return CellUsage(state.tally.interactions, extra)
 
 
-def _method(run: Run, mentor: Mentor | None, device: torch.device, group: Group, stack: ExitStack) -> Method:
+def _method(run: Run, mentor: TeacherCheckpoint | None, device: torch.device, group: Group, stack: ExitStack) -> Method:
     """Actors that live as long as `stack`; from stretch to stretch of the run they just get other weights."""
     config, asked = run.config, run.config.rl
     assert asked is not None
     precision = resolve_precision(config.precision, device)
-    made: list[tuple[Actors, Experience, Iterator[Batch], Teacher | None]] = []
+    made: list[tuple[ActorPool, Experience, Iterator[Batch], Teacher | None]] = []
 
     def learner(state: RunState) -> ImpalaLearner:
         if not made:
             count, workers = crew(asked, device, group)
             actors = stack.enter_context(
-                Actors(
+                ActorPool(
                     run.policy,
                     actors=count,
                     workers=workers,

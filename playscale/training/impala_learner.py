@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from playscale.config import Reinforcement
-from playscale.rollout.actor_pool import Actors
+from playscale.rollout.actor_pool import ActorPool
 from playscale.training.batches import Batch
 from playscale.training.distributed import Group
 from playscale.training.experience import STATE, Experience
-from playscale.training.losses import Costs, Losses, Seen, actor_critic_losses
-from playscale.training.optimization import Step, Updates, autocast
+from playscale.training.losses import Costs, Losses, Trajectory, actor_critic_losses
+from playscale.training.optimization import OptimizerStep, Updates, autocast
 from playscale.training.run_state import RunState
 from playscale.training.teacher import Teacher
 
@@ -29,7 +29,7 @@ class ImpalaLearner(Updates):
         state: RunState,
         asked: Reinforcement,
         clip_norm: float,
-        actors: Actors,
+        actors: ActorPool,
         experience: Experience,
         teacher: Teacher | None,
         device: torch.device,
@@ -44,7 +44,7 @@ class ImpalaLearner(Updates):
         self._seconds: Counter[str] = Counter()
         self._version = actors.publish(state.policy)
 
-    def step(self, batch: Batch, recurrent: dict[str, Tensor], rate: float) -> Step:
+    def step(self, batch: Batch, recurrent: dict[str, Tensor], rate: float) -> OptimizerStep:
         """One step on an unroll of T + 1 frames, which brings its own recurrent state; the loss is the group's mean."""
         origin = self._experience.origins.popleft()
         tensors = batch.tensors
@@ -65,9 +65,9 @@ class ImpalaLearner(Updates):
             self._state.tally.add(interactions, episodes)
         self._losses.append(torch.stack(losses).detach())
         self._version = self._actors.publish(self._state.policy)
-        return Step(self.group.mean(loss.detach()), grad_norm, recurrent)
+        return OptimizerStep(self.group.mean(loss.detach()), grad_norm, recurrent)
 
-    def _seen(self, tensors: dict[str, Tensor]) -> Seen:
+    def _seen(self, tensors: dict[str, Tensor]) -> Trajectory:
         """Rewards scaled and clipped as asked; the group's processes use the mean of their spreads."""
         reward = tensors["reward"]
         if self._asked.reward_scale == "running":
@@ -76,7 +76,7 @@ class ImpalaLearner(Updates):
         if self._asked.reward_clip is not None:
             reward = reward.clamp(-self._asked.reward_clip, self._asked.reward_clip)
         action, log_prob, valid = (tensors[name][:-1] for name in ("action", "log_prob", "valid"))
-        return Seen(action, log_prob, reward, tensors["discount"], valid)
+        return Trajectory(action, log_prob, reward, tensors["discount"], valid)
 
     def _costs(self) -> Costs:
         asked, interactions = self._asked, self._state.tally.interactions

@@ -74,7 +74,7 @@ class Costs(NamedTuple):
     teacher: float
 
 
-class Seen(NamedTuple):
+class Trajectory(NamedTuple):
     """What actors saw and did, [T, B] each: `log_prob` is log mu(a|x) of the policy that acted."""
 
     action: Tensor
@@ -105,7 +105,7 @@ def actor_critic_losses(
     logits: Tensor,
     values: Tensor,
     bootstrap: Tensor,
-    seen: Seen,
+    seen: Trajectory,
     teacher_logits: Tensor | None,
     rho_bar: float,
     c_bar: float,

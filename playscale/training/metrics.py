@@ -48,7 +48,7 @@ class NonFiniteError(RuntimeError):
 
 
 @dataclass
-class Meter:
+class LossMeter:
     """Sums since the last report (settled steps only).
 
     A step's loss and gradient norm stay on the device until `settle`, so that the device never waits for a step to be
@@ -94,7 +94,7 @@ class Meter:
 Part = Literal["data", "step", "dev", "save"]
 
 
-class Stopwatch:
+class PhaseTimer:
     """Wall seconds by part: waiting for data, optimizer steps, dev loss, saving. Kept over restarts of a run."""
 
     def __init__(self, seconds: dict[str, float] | None = None) -> None:
@@ -170,7 +170,7 @@ class DiscountedSums:
 RECENT = 100  # episodes that the mean return of training is taken over
 
 
-class Tally:
+class PlayStatistics:
     """Counts, the returns of the last episodes, the spread of rewards. `to_dict()` is JSON, from which it is made."""
 
     def __init__(self, saved: dict[str, Any] | None = None) -> None:
@@ -213,7 +213,7 @@ GAUGES = {
 ACTOR_SHARE = "actor_share_"
 
 
-class Vitals:
+class MonitoredRun:
     """Of a stretch of a run, told by the group's first process for all of it."""
 
     def __init__(self, state: RunState, device: torch.device, flops_per_sample: int) -> None:

@@ -109,7 +109,7 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Of logits [T, B, A], action [T, B], valid [T, B]."""
 
 
-class Step(NamedTuple):
+class OptimizerStep(NamedTuple):
     """Of one step: the loss and the gradient's norm before clipping (scalars on the device), the state after it."""
 
     loss: Tensor
@@ -134,7 +134,7 @@ class Updates:
         self.parameters = list(policy.parameters())
         self.forward = self.group.wrap(policy)
 
-    def step(self, batch: Batch, recurrent: dict[str, Tensor], rate: float) -> Step:
+    def step(self, batch: Batch, recurrent: dict[str, Tensor], rate: float) -> OptimizerStep:
         """One step at learning rate `rate` on this process's unroll [T, B]; the loss is the group's mean."""
         raise NotImplementedError
 
@@ -168,11 +168,11 @@ class Learner(Updates):
         super().__init__(policy, optimizer, clip_norm, device, precision, group)
         self.loss = loss
 
-    def step(self, batch: Batch, recurrent: dict[str, Tensor], rate: float) -> Step:
+    def step(self, batch: Batch, recurrent: dict[str, Tensor], rate: float) -> OptimizerStep:
         with autocast(self.device, self.precision):
             logits, _, recurrent = self.forward(batch.tensors, recurrent, batch.resets)
         loss = self.loss(logits.float(), batch.tensors["action"], batch.tensors["valid"])
-        return Step(self.group.mean(loss.detach()), self.update(loss, rate), recurrent)
+        return OptimizerStep(self.group.mean(loss.detach()), self.update(loss, rate), recurrent)
 
 
 def compile_features(policy: Policy, device: torch.device) -> bool:

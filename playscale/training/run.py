@@ -30,10 +30,10 @@ from playscale.points import COLUMNS, Point, from_row, write_points
 from playscale.storage.files import read_json, write_json
 from playscale.training.run_state import RunState, latest, load_state, new_state, saved_step
 from playscale.training.schedule import Cell, constant_rate, plan_cells, recipe_learning_rate
-from playscale.training.trainer import Setting, measure
+from playscale.training.trainer import TrainContext, measure
 
 
-class Seen(NamedTuple):
+class CellUsage(NamedTuple):
     """What a method says of a cell beside its losses: samples it learned from, and more columns of the points table."""
 
     samples: int
@@ -52,7 +52,7 @@ class Run:
     config: TrainConfig
     policy: PolicyConfig
     source: Mapping[str, Any]
-    seen: Callable[[RunState], Seen]
+    seen: Callable[[RunState], CellUsage]
     start: Callable[[torch.device], Policy]
     recurrent: Callable[[Policy], dict[str, Tensor]]
     optimizer: str = "adam"
@@ -136,7 +136,7 @@ class Run:
             points[cell.budget] = point
         return points
 
-    def finish(self, cell: Cell, state: RunState, setting: Setting) -> Point:
+    def finish(self, cell: Cell, state: RunState, setting: TrainContext) -> Point:
         """Measure a cell at its budget and write its checkpoint."""
         assert state.step == cell.step
         cooled = cell.branch_step < cell.step

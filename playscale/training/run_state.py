@@ -11,7 +11,7 @@ from torch import Tensor
 
 from playscale.agents.checkpoint import is_checkpoint, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.policy import Policy
-from playscale.training.metrics import Meter, Stopwatch, Tally
+from playscale.training.metrics import LossMeter, PhaseTimer, PlayStatistics
 from playscale.training.optimization import make_optimizer, optimizer_from_tensors, optimizer_to_tensors
 
 STATE = "state."
@@ -29,14 +29,14 @@ class RunState:
     optimizer: torch.optim.Optimizer
     recurrent: dict[str, Tensor]
     step: int
-    meter: Meter
-    watch: Stopwatch
-    tally: Tally = field(default_factory=Tally)
+    meter: LossMeter
+    watch: PhaseTimer
+    tally: PlayStatistics = field(default_factory=PlayStatistics)
 
 
 def new_state(policy: Policy, recurrent: dict[str, Tensor], optimizer: str = "adam") -> RunState:
     """Before the first step."""
-    return RunState(policy, make_optimizer(policy, optimizer), recurrent, 0, Meter(), Stopwatch())
+    return RunState(policy, make_optimizer(policy, optimizer), recurrent, 0, LossMeter(), PhaseTimer())
 
 
 def save_state(folder: Path, state: RunState) -> None:
@@ -80,8 +80,8 @@ def load_state(path: Path, device: torch.device, optimizer_name: str = "adam") -
         name.removeprefix(STATE): tensor.to(device) for name, tensor in extra.items() if name.startswith(STATE)
     }
     _set_rng({name.removeprefix(RNG): tensor for name, tensor in extra.items() if name.startswith(RNG)}, device)
-    meter, watch = Meter(**meta["meter"]), Stopwatch(meta["seconds"])
-    return RunState(policy, optimizer, recurrent, int(meta["step"]), meter, watch, Tally(meta["tally"]))
+    meter, watch = LossMeter(**meta["meter"]), PhaseTimer(meta["seconds"])
+    return RunState(policy, optimizer, recurrent, int(meta["step"]), meter, watch, PlayStatistics(meta["tally"]))
 
 
 def saved_step(path: Path) -> int:

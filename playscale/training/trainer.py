@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 
 from playscale.config import TrainConfig
-from playscale.points import Curve
+from playscale.points import LearningCurve
 from playscale.tracking import monitor
 from playscale.tracking.tracker import Tracker
 from playscale.training.batches import Batch
 from playscale.training.dev_loss import DevLoss
 from playscale.training.distributed import Group
-from playscale.training.metrics import NonFiniteError, Vitals
+from playscale.training.metrics import MonitoredRun, NonFiniteError
 from playscale.training.optimization import Updates
 from playscale.training.run_state import RunState, save_state
 
@@ -43,7 +43,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Setting:
+class TrainContext:
     """What a run needs beside its state. `flops_per_sample`: training FLOPs; `dev_steps`: looks between the cells."""
 
     config: TrainConfig
@@ -59,7 +59,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """A part of a run: to step `until` at `rate(step)`, saved in `folder`; `done(step)` is the share of the whole run.
 
     `curve` is where its reports are also kept; a cooldown, marked by `branch`, has none, and its metrics other names.
@@ -70,17 +70,17 @@ class Stretch:
     folder: Path
     done: Callable[[int], float]
     branch: bool = False
-    curve: Curve | None = None
+    curve: LearningCurve | None = None
 
 
-def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
+def advance(setting: TrainContext, state: RunState, stretch: Segment) -> None:
     """Train `state` up to step `stretch.until`, in place, and save it. NonFiniteError: the last save is a good one."""
     config, watch, group = setting.config, state.watch, setting.group
     learner = setting.method.learner(state)
     settle_every = 1 if setting.device.type == "cpu" else min(SETTLE_STEPS, setting.report_steps)
     saved = reported = time.monotonic()
     clock, samples = watch.training, 0
-    vitals = Vitals(state, setting.device, setting.flops_per_sample)
+    vitals = MonitoredRun(state, setting.device, setting.flops_per_sample)
     if stretch.curve is not None and group.first:
         stretch.curve.resume(state.step)
     with setting.method.batches(state) as unrolls:
@@ -113,13 +113,13 @@ def advance(setting: Setting, state: RunState, stretch: Stretch) -> None:
         vitals.add(samples)
 
 
-def settle(setting: Setting, state: RunState) -> None:
+def settle(setting: TrainContext, state: RunState) -> None:
     """Look at the losses since the last look; NonFiniteError when one is not a number to go on with."""
     state.meter.settle(setting.config.samples_per_step, setting.method.game_key)
 
 
 def report(
-    setting: Setting, state: RunState, learner: Updates, stretch: Stretch, samples_per_second: float
+    setting: TrainContext, state: RunState, learner: Updates, stretch: Segment, samples_per_second: float
 ) -> dict[str, float]:
     """Log the means since the last report, and tell the progress. The gradient norm is the one before clipping."""
     samples = state.step * setting.config.samples_per_step
@@ -144,7 +144,7 @@ def report(
     return metrics
 
 
-def measure(setting: Setting, state: RunState, name: str = "dev_loss") -> DevLoss:
+def measure(setting: TrainContext, state: RunState, name: str = "dev_loss") -> DevLoss:
     """The dev loss of the policy as it is now, logged; NonFiniteError when it is not finite.
 
     The group's first process takes it.
@@ -161,7 +161,7 @@ def measure(setting: Setting, state: RunState, name: str = "dev_loss") -> DevLos
     return found
 
 
-def save(setting: Setting, state: RunState, folder: Path) -> None:
+def save(setting: TrainContext, state: RunState, folder: Path) -> None:
     """Save the state to go on from, after a look at its losses: a save is always a good one.
 
     What is saved is that of all columns, so that a run can go on with another number of processes.

@@ -17,7 +17,7 @@ from s3_server import free_port
 from stack import Stack, podman
 
 from playscale.points import read_points
-from playscale.tracking.client import Logbook
+from playscale.tracking.client import TrackingClient
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -109,7 +109,7 @@ def port(stack, values):
 
 
 def log_study(uri, folder):
-    experiment = Logbook(STUDY, uri).connect()
+    experiment = TrackingClient(STUDY, uri).connect()
     for point in read_points(ROOT / "studies/example/points.csv"):
         experiment.log_point(point)
     fit = experiment.start("fit", "fit")
@@ -121,7 +121,7 @@ def log_study(uri, folder):
 
 def study(uri, folder):
     """The study as the server gives it back: its points and the bytes of its report."""
-    experiment = Logbook(STUDY, uri).connect(create=False)
+    experiment = TrackingClient(STUDY, uri).connect(create=False)
     (fit,) = experiment.runs("fit")
     path = experiment.client.download_artifacts(fit.info.run_id, "report/report.html", str(folder))
     return sorted(experiment.points(), key=str), Path(path).read_bytes()
@@ -237,7 +237,7 @@ def test_no_secret_is_on_a_command_line(stack, port, values):
 @pytest.mark.browser
 def test_the_page_shows_the_study(stack, port, browser, tmp_path):
     page = browser.new_page(viewport={"width": 1400, "height": 800})
-    experiment = Logbook(STUDY, f"http://127.0.0.1:{port}").connect(create=False).id
+    experiment = TrackingClient(STUDY, f"http://127.0.0.1:{port}").connect(create=False).id
     page.goto(f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs")
     page.get_by_text("bc-lstm-25k-s0").first.wait_for(timeout=60_000)
     page.wait_for_timeout(1500)

@@ -12,7 +12,7 @@ from toy_command import ToyCommand
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.prepare import prepare
 from playscale.points import Point, read_curve, read_points
-from playscale.tracking.client import Logbook
+from playscale.tracking.client import TrackingClient
 from playscale.tracking.mlflow_tracker import MlflowExperiment
 
 BATCH, UNROLL = 4, 8
@@ -148,7 +148,7 @@ def test_faults_of_every_kind_lose_and_double_nothing(server, tmp_path, monkeypa
     point = Point(game="recall", method="bc", run="model", flops=1e9, params=10_000, samples=500, dev_loss=1.5)
     with (
         faulty(server.url, share=0.25, kinds=FAULTS, seed=1, tolerated=10**9) as (url, proxy),
-        Logbook("faults", url).open(tmp_path / "spool") as experiment,
+        TrackingClient("faults", url).open(tmp_path / "spool") as experiment,
     ):
         run = experiment.start("run", "model")
         run.log_params({"batch": 8})
@@ -181,7 +181,7 @@ def test_what_needs_the_server_says_so_in_one_line(server, tmp_path, monkeypatch
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("PLAYSCALE_TRACKING_WAIT", "1")
     server.kill()
-    logbook = Logbook("absent", server.url)
+    logbook = TrackingClient("absent", server.url)
     logbook.prepare()
     with logbook.open(tmp_path / "spool") as experiment:
         experiment.start("run", "model").log_params({"a": 1})

@@ -12,7 +12,7 @@ from toy_game import Recall, RecallEnv
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.rollout.actor import FIRST_SEED, GO, Actor, ActorSetup
-from playscale.rollout.env_pool import Workers
+from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.shared_arrays import SharedWeights
 from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, Unroll
 
@@ -21,7 +21,7 @@ MAX_STEPS = 80  # recall takes 60 to 100
 NONE = Recall.num_actions
 
 
-class Noted(Workers):
+class Noted(EnvPool):
     """Workers that note the seeds of the games they are given, by slot."""
 
     def begin(self, tasks):

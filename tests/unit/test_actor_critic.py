@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from playscale.training.losses import Costs, Seen, actor_critic_losses, vtrace
+from playscale.training.losses import Costs, Trajectory, actor_critic_losses, vtrace
 
 T, B, A = 5, 3, 4
 STEP = 1e-6
@@ -19,7 +19,7 @@ def draw(seed=0):
     valid[2, 0], discount[1, 0], discount[2, 0] = False, 0.0, 0.0  # terminated, then its last observation
     valid[0, 2], discount[0, 2] = False, 0.0  # the last observation of an episode truncated in the unroll before
     action = torch.randint(A, (T, B), generator=generator)
-    seen = Seen(action, normal(T, B) - 1.4, normal(T, B), discount, valid)
+    seen = Trajectory(action, normal(T, B) - 1.4, normal(T, B), discount, valid)
     return normal(T, B, A), normal(T, B), normal(B), seen, normal(T, B, A)
 
 

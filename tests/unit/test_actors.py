@@ -16,8 +16,8 @@ from benchmarks.tree import below
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
-from playscale.processes import ChildError
-from playscale.rollout.actor_pool import TRIES, Actors
+from playscale.processes import WorkerError
+from playscale.rollout.actor_pool import TRIES, ActorPool
 
 T, E = 7, 4
 
@@ -26,7 +26,7 @@ def make(game="recall", actors=2, workers=1):
     """A policy, and actors of it that have not begun."""
     torch.manual_seed(0)
     policy = build_policy(replace(config_for_size(get_game(game), "10k", "lstm"), value_head=True))
-    made = Actors(
+    made = ActorPool(
         policy.config, actors=actors, workers=workers, environments=E, unroll=T, max_steps=90, device="cpu", seed=(1,)
     )
     return policy, made
@@ -108,7 +108,7 @@ def test_one_that_always_fails_is_given_up(monkeypatch, caplog):
     policy, made = make("bug", actors=1)
     with made as actors:
         actors.publish(policy)
-        with pytest.raises(ChildError, match=r"ZeroDivisionError: planted in episode 0 \(seed \d+\) after 0 steps"):
+        with pytest.raises(WorkerError, match=r"ZeroDivisionError: planted in episode 0 \(seed \d+\) after 0 steps"):
             actors.next()
         assert actors.restarts == TRIES - 1
     assert caplog.text.count("starting another in its place") == TRIES - 1

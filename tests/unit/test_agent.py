@@ -9,7 +9,7 @@ from planted_agents import Always, Diverged, Network
 from planted_game import length_of, planted
 
 from playscale.rollout.agent import Dice, find_device, play, sample_actions
-from playscale.rollout.env_pool import Workers
+from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.episode import Task
 from playscale.rollout.evaluation import Settings
 
@@ -19,7 +19,7 @@ EPISODES = 12
 def played(agent, processes=2, record=None, temperature=1.0):
     """The episodes in order, and the number of steps that were reported."""
     tasks = [Task(index, 100 + index, record and record / str(index)) for index in range(EPISODES)]
-    with Workers(planted(), processes, EPISODES, max_steps=20) as workers:
+    with EnvPool(planted(), processes, EPISODES, max_steps=20) as workers:
         settings = Settings(EPISODES, 20, 100, temperature)
         advances = list(play(agent, workers, tasks, 5, settings, "cpu"))
     episodes = sorted((e for advance in advances for e in advance.ended), key=lambda episode: episode.index)

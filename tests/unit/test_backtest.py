@@ -16,7 +16,7 @@ from playscale.scaling.backtest import (
     LEVELLING,
     PLAIN,
     Backtest,
-    Candidate,
+    CandidateLaw,
     Frontier,
     Rolling,
     backtest,
@@ -172,7 +172,7 @@ def test_the_track_record_is_made_from_five_budgets_on_beside_the_power_law() ->
 def test_scores_compare_the_same_predictions_only() -> None:
     data = frontier(np.zeros(6))
 
-    def rolling(candidate: Candidate, errors: dict[tuple[int, int], float]) -> Rolling:
+    def rolling(candidate: CandidateLaw, errors: dict[tuple[int, int], float]) -> Rolling:
         one = Rolling(data, candidate, {}, {})
         table = np.full((7, 6), np.nan)
         for place, error in errors.items():

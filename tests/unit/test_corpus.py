@@ -14,7 +14,7 @@ from playscale.corpus.layout import BLOCK, Decoder, Layout
 from playscale.corpus.manifest import GameRecord, Shard
 from playscale.corpus.section import GameReader, rebatch, write_section
 from playscale.corpus.sections import NearSections
-from playscale.storage.storage import Folder
+from playscale.storage.storage import LocalStorage
 
 LENGTHS = [1, 640, 641, 2000]
 
@@ -174,7 +174,7 @@ def test_blocks_can_be_read_alone_and_in_any_order(tmp_path):
     section = write_section(path, [whole], layout, ACTIONS)
     reader = GameReader(Decoder(layout))
     game = GameRecord("3", "train", 0, 0, section.size, 1500, 0.0, section.checksum, {})
-    reader.open(NearSections(Folder(tmp_path), [Shard("section", section.size)]), game)
+    reader.open(NearSections(LocalStorage(tmp_path), [Shard("section", section.size)]), game)
     for block in (2, 0, 1):
         part = slice(block * BLOCK, (block + 1) * BLOCK)
         arrays = reader.read(block)

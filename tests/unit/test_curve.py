@@ -4,12 +4,12 @@ import pytest
 import toy_game
 import toy_run
 
-from playscale.points import CURVE_COLUMNS, Curve, read_curve
+from playscale.points import CURVE_COLUMNS, LearningCurve, read_curve
 from playscale.training.impala import train_impala
 
 
 def test_lines_are_appended_and_what_is_missing_is_missing(tmp_path):
-    curve = Curve(tmp_path / "curve.csv")
+    curve = LearningCurve(tmp_path / "curve.csv")
     curve.resume(0)
     curve.add(10, {"interactions": 320.0, "train_loss": 0.123456789, "something else": 1.0})
     curve.add(20, {"interactions": 640.0, "train_return": 0.0})
@@ -20,7 +20,7 @@ def test_lines_are_appended_and_what_is_missing_is_missing(tmp_path):
 
 
 def test_what_came_after_the_save_is_written_again(tmp_path):
-    curve = Curve(tmp_path / "curve.csv")
+    curve = LearningCurve(tmp_path / "curve.csv")
     curve.resume(0)
     for step in (10, 20, 30):
         curve.add(step, {"train_return": float(step)})

@@ -19,12 +19,12 @@ from playscale.agents.checkpoint import save_checkpoint
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.points import read_points
-from playscale.processes import ChildError
-from playscale.rollout.evaluate import Candidate, evaluate, evaluate_candidates
+from playscale.processes import WorkerError
+from playscale.rollout.evaluate import EvalCandidate, evaluate, evaluate_candidates
 from playscale.rollout.evaluation import Settings, read_evaluation
 
 EPISODES = 40
-EXPERT = Candidate("expert", None, "planted", digest="d")  # it scores 4 points a step
+EXPERT = EvalCandidate("expert", None, "planted", digest="d")  # it scores 4 points a step
 
 
 def run(out, workers=2, trouble=None, episodes=EPISODES, max_steps=20, temperature=1.0, candidate=EXPERT, **more):
@@ -77,10 +77,10 @@ def test_an_evaluation_that_is_there_is_not_played_again(tmp_path):
     first = run(tmp_path)
     unplayable = dict.fromkeys(range(EPISODES), "bug")
     assert run(tmp_path, trouble=unplayable) == first
-    with pytest.raises(ChildError):
+    with pytest.raises(WorkerError):
         run(tmp_path, trouble=unplayable, max_steps=21)
-    with pytest.raises(ChildError):
-        run(tmp_path, trouble=unplayable, candidate=Candidate("expert", None, "planted", digest="another"))
+    with pytest.raises(WorkerError):
+        run(tmp_path, trouble=unplayable, candidate=EvalCandidate("expert", None, "planted", digest="another"))
     assert read_evaluation(tmp_path / "expert" / "evaluation.json") == first
     (tmp_path / "expert" / "evaluation.json").write_text("{")
     assert run(tmp_path).episodes == first.episodes
@@ -89,9 +89,9 @@ def test_an_evaluation_that_is_there_is_not_played_again(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "error", "text"),
     [
-        ("bug", ChildError, "^ZeroDivisionError: planted in episode 33 "),
+        ("bug", WorkerError, "^ZeroDivisionError: planted in episode 33 "),
         ("disk", OSError, "No space"),
-        ("killed", ChildError, "SIGKILL"),
+        ("killed", WorkerError, "SIGKILL"),
     ],
 )
 def test_a_crash_ends_the_evaluation_with_its_cause(tmp_path, kind, error, text):
@@ -102,7 +102,7 @@ def test_a_crash_ends_the_evaluation_with_its_cause(tmp_path, kind, error, text)
 
 def test_an_agent_that_diverged_is_named(tmp_path):
     with pytest.raises(ValueError, match="^bad: the agent's logits are not finite at step 0"):
-        run(tmp_path, workers=1, candidate=Candidate("bad", diverged, "planted"))
+        run(tmp_path, workers=1, candidate=EvalCandidate("bad", diverged, "planted"))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ evaluate_candidates(planted({{seed: "slow" for seed in range(40)}}), [slow], Set
     parent.stdout.close()
     assert all(gone(pid, 10 if how is signal.SIGKILL else 0.1) for pid in family)
     assert run(tmp_path, trouble=dict.fromkeys(range(EPISODES), "bug")).return_mean > 0  # the finished one stays
-    slow = Candidate("slow", None, "planted", digest="d")
+    slow = EvalCandidate("slow", None, "planted", digest="d")
     assert run(tmp_path, candidate=slow).returns == run(tmp_path).returns
     assert sorted(path.name for path in tmp_path.iterdir()) == ["expert", "slow"]
 

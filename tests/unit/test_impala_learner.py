@@ -7,12 +7,12 @@ import toy_game
 import toy_run
 
 from playscale.config import Reinforcement
-from playscale.rollout.actor_pool import Actors
+from playscale.rollout.actor_pool import ActorPool
 from playscale.training.batches import batches
 from playscale.training.distributed import Group
 from playscale.training.experience import Experience
 from playscale.training.impala_learner import ImpalaLearner
-from playscale.training.losses import Costs, Seen, actor_critic_losses
+from playscale.training.losses import Costs, Trajectory, actor_critic_losses
 from playscale.training.run_state import new_state
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def actors_and_state():
     with pytest.MonkeyPatch.context() as patch:
         toy_game.register(patch)
         state = new_state(toy_run.policy(), {})
-        with Actors(
+        with ActorPool(
             state.policy.config, actors=1, workers=1, environments=B, unroll=T, max_steps=80, device="cpu", seed=(2,)
         ) as actors:
             yield actors, state
@@ -43,7 +43,7 @@ def expected_loss(state, arrays, asked):
     with torch.no_grad():
         logits, values, _ = state.policy(tensors, start)
     reward = np.clip(arrays["reward"] / state.tally.rewards.spread, -asked.reward_clip, asked.reward_clip)
-    seen = Seen(
+    seen = Trajectory(
         tensors["action"][:T], tensors["log_prob"][:T], torch.from_numpy(reward).float(), tensors["discount"],
         tensors["valid"][:T],
     )  # fmt: skip

@@ -12,7 +12,7 @@ from playscale.agents.checkpoint import save_checkpoint
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
-from playscale.rollout.evaluate import Candidate, evaluate, evaluate_candidates
+from playscale.rollout.evaluate import EvalCandidate, evaluate, evaluate_candidates
 from playscale.rollout.evaluation import Settings
 
 
@@ -38,7 +38,7 @@ def test_nethack_with_one_and_with_eight_workers(tmp_path, policy, monkeypatch):
 
 def test_slow_workers_play_the_same(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules["playscale.rollout.evaluation_pool"].ROWS, "cpu", 4)
-    agent = Candidate("network", network, "planted")
+    agent = EvalCandidate("network", network, "planted")
     play = partial(evaluate_candidates, candidates=[agent], settings=Settings(16, 12, 0, 1.0))
     [steady] = play(planted(), out=tmp_path / "steady", workers=1)
     [uneven] = play(planted({2: "slow", 7: "slow", 13: "slow"}), out=tmp_path / "uneven", workers=8)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from playscale.rollout.episode import Episode
-from playscale.training.metrics import FLOOR, RECENT, DiscountedSums, Moments, Tally
+from playscale.training.metrics import FLOOR, RECENT, DiscountedSums, Moments, PlayStatistics
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e6])
@@ -60,12 +60,12 @@ def episode(score):
 
 
 def test_a_tally_goes_through_json():
-    tally = Tally()
+    tally = PlayStatistics()
     assert tally.return_mean is None
     tally.add(30, [])
     tally.add(40, [episode(score) for score in range(RECENT + 20)])
     tally.rewards.add(np.array([1.0, 2.0, 4.0]))
-    again = Tally(json.loads(json.dumps(tally.to_dict())))
+    again = PlayStatistics(json.loads(json.dumps(tally.to_dict())))
     assert again.to_dict() == tally.to_dict()
     assert (again.interactions, again.episodes) == (70, RECENT + 20)
     assert again.return_mean == np.mean(range(20, RECENT + 20)), "of the last episodes alone"
@@ -76,8 +76,8 @@ def test_a_tally_goes_through_json():
 
 
 def test_what_a_tally_has_given_away_no_longer_changes():
-    tally = Tally()
+    tally = PlayStatistics()
     given = tally.to_dict()
     tally.add(5, [episode(1)])
     tally.rewards.add(np.array([1.0, 2.0]))
-    assert given == Tally().to_dict()
+    assert given == PlayStatistics().to_dict()

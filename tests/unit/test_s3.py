@@ -11,7 +11,7 @@ from counting_game import plant, record, register
 
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.prepare import prepare
-from playscale.storage.s3 import ATTEMPTS, Bucket
+from playscale.storage.s3 import ATTEMPTS, S3Storage
 from playscale.storage.storage import open_place
 
 LENGTHS = [700, 3, 1281, 640, 90, 1, 55, 20, 2500]
@@ -45,9 +45,9 @@ def test_a_torn_upload_is_no_corpus_and_is_done_again(s3, tmp_path, monkeypatch)
             raise OSError("planted: the connection broke")
         put(self, file, name)
 
-    put = Bucket.put
+    put = S3Storage.put
     with monkeypatch.context() as patch:
-        patch.setattr(Bucket, "put", breaks)
+        patch.setattr(S3Storage, "put", breaks)
         with pytest.raises(OSError, match="planted"):
             prepare(source, "s3://bucket/torn", game="counting", workers=1)
     assert [path.name for path in (s3 / "torn").iterdir()] == ["shard-00000"]

@@ -9,7 +9,7 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 
 from playscale.tracking import delivery_queue as outbox
-from playscale.tracking.delivery_queue import Outbox, Spool, transient
+from playscale.tracking.delivery_queue import DeliveryQueue, QueueFile, transient
 
 
 def drain(spool):
@@ -21,7 +21,7 @@ def drain(spool):
 
 
 def test_entries_come_in_order_and_the_files_go_when_none_waits(tmp_path):
-    spool = Spool(tmp_path / "a" / "spool")
+    spool = QueueFile(tmp_path / "a" / "spool")
     for n in range(3):
         spool.append({"n": n})
     assert len(spool) == 3
@@ -43,7 +43,7 @@ def test_what_waits_is_there_for_the_next_process(tmp_path):
     )
     path = tmp_path / "spool"
     assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == -9
-    spool = Spool(path)
+    spool = QueueFile(path)
     assert len(spool) == 3
     assert drain(spool) == [2, 3, 4]
 
@@ -51,7 +51,7 @@ def test_what_waits_is_there_for_the_next_process(tmp_path):
 def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path):
     path = tmp_path / "spool"
     path.write_bytes(b'{"n": 0}\n{"n": 1')
-    spool = Spool(path)
+    spool = QueueFile(path)
     spool.append({"n": 2})
     assert drain(spool) == [0, 2]
 
@@ -60,16 +60,16 @@ def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path):
 def test_a_harmed_mark_delivers_everything_once_more(tmp_path, mark):
     (tmp_path / "spool").write_bytes(b'{"n": 0}\n{"n": 1}\n')
     (tmp_path / "spool.done").write_bytes(mark)
-    assert drain(Spool(tmp_path / "spool")) == [0, 1]
+    assert drain(QueueFile(tmp_path / "spool")) == [0, 1]
 
 
 def test_one_process_at_a_time(tmp_path):
-    spool = Spool(tmp_path / "spool")
+    spool = QueueFile(tmp_path / "spool")
     with pytest.raises(ValueError, match="another process is logging there"):
-        Spool(tmp_path / "spool")
+        QueueFile(tmp_path / "spool")
     spool.append({})
     spool.close()
-    assert len(Spool(tmp_path / "spool")) == 1
+    assert len(QueueFile(tmp_path / "spool")) == 1
 
 
 class Server:
@@ -95,7 +95,7 @@ def test_an_outage_holds_nothing_up_and_loses_nothing(tmp_path, monkeypatch, cap
     monkeypatch.setattr(outbox, "LONGEST_PAUSE", 0.01)
     server = Server()
     server.down = UNREACHABLE
-    box = Outbox(tmp_path / "spool", server, "http://there")
+    box = DeliveryQueue(tmp_path / "spool", server, "http://there")
     for n in range(100):
         box.put({"n": n})
     assert server.asked.wait(10)
@@ -112,12 +112,12 @@ def test_an_outage_holds_nothing_up_and_loses_nothing(tmp_path, monkeypatch, cap
 def test_what_is_left_waits_for_the_next_one(tmp_path, caplog):
     server = Server()
     server.down = UNREACHABLE
-    box = Outbox(tmp_path / "spool", server, "http://there")
+    box = DeliveryQueue(tmp_path / "spool", server, "http://there")
     box.put({"n": 1})
     assert box.close(0.1) == 1
     assert "has not taken 1 entries: they wait in" in caplog.text
     server.down = None
-    again = Outbox(tmp_path / "spool", server, "http://there")
+    again = DeliveryQueue(tmp_path / "spool", server, "http://there")
     again.put({"n": 2})
     assert again.close(10) == 0
     assert server.taken == [1, 2]
@@ -125,7 +125,7 @@ def test_what_is_left_waits_for_the_next_one(tmp_path, caplog):
 
 def test_what_is_refused_is_kept_aside_and_holds_up_no_other(tmp_path, caplog):
     server = Server()
-    box = Outbox(tmp_path / "spool", server, "http://there")
+    box = DeliveryQueue(tmp_path / "spool", server, "http://there")
     for entry in ({"n": 1}, {"n": 2, "bad": True}, {"n": 3}):
         box.put(entry)
     assert box.close(10) == 0
@@ -137,7 +137,7 @@ def test_what_is_refused_is_kept_aside_and_holds_up_no_other(tmp_path, caplog):
 def test_a_damaged_line_is_refused(tmp_path):
     (tmp_path / "spool").write_bytes(b'{"n": 1}\nnonsense\n{"n": 3}\n')
     server = Server()
-    assert Outbox(tmp_path / "spool", server, "http://there").close(10) == 0
+    assert DeliveryQueue(tmp_path / "spool", server, "http://there").close(10) == 0
     assert server.taken == [1, 3]
     assert (tmp_path / "spool.refused").read_text().count("\n") == 1
 

@@ -3,7 +3,7 @@
 import pytest
 
 from playscale.points import Point
-from playscale.tracking.client import Logbook
+from playscale.tracking.client import TrackingClient
 from playscale.tracking.mlflow_tracker import NAME, MlflowExperiment
 
 POINT = Point(
@@ -123,10 +123,10 @@ def test_under_kubeflow_runs_go_below_the_injected_one(tmp_path, monkeypatch):
         monkeypatch.setenv(f"MLFLOW_{name}", value)
     for study, loss in (("one", 1.0), ("two", 2.0)):
         point = Point(**{**vars(POINT), "dev_loss": loss})
-        with Logbook(study, uri, injected=True).open(tmp_path / "spool") as experiment:
+        with TrackingClient(study, uri, injected=True).open(tmp_path / "spool") as experiment:
             experiment.start("run", POINT.run).log_params({"study": study})
             experiment.log_point(point)
-        assert Logbook(study, uri, injected=True).ask(MlflowExperiment.points) == [point]
+        assert TrackingClient(study, uri, injected=True).ask(MlflowExperiment.points) == [point]
     models = backend.runs("run")
     assert [run.data.params["study"] for run in models] == ["one", "two"]
     assert {run.data.tags["mlflow.parentRunId"] for run in models} == {task}
@@ -134,6 +134,6 @@ def test_under_kubeflow_runs_go_below_the_injected_one(tmp_path, monkeypatch):
     assert backend.client.get_run(task).info.status == "RUNNING"
     assert {e.name for e in backend.client.search_experiments()} == {"Default", "kfp"}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
-    with Logbook("three", uri, injected=True).open(tmp_path / "spool") as experiment:
+    with TrackingClient("three", uri, injected=True).open(tmp_path / "spool") as experiment:
         experiment.start("run", POINT.run)
     assert backend.client.get_experiment_by_name("three") is not None

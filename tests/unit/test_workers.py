@@ -10,16 +10,16 @@ import pytest
 from planted_game import gone, length_of, planted
 
 from playscale.games.game import Column
-from playscale.processes import ChildError
-from playscale.rollout.env_pool import Workers
+from playscale.processes import WorkerError
+from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.episode import Task
-from playscale.rollout.shared_arrays import Slab
+from playscale.rollout.shared_arrays import SharedArrays
 
 
 def test_slab_is_seen_through_its_descriptor():
     columns = {"a": Column((2, 3), "uint8"), "b": Column((), "int64")}
-    ours = Slab(columns, 5)
-    theirs = Slab(columns, 5, os.dup(ours.fd))
+    ours = SharedArrays(columns, 5)
+    theirs = SharedArrays(columns, 5, os.dup(ours.fd))
     ours.arrays["a"][4] = 7
     theirs.arrays["b"][:] = np.arange(5)
     assert (theirs.arrays["a"][4] == 7).all()
@@ -33,7 +33,7 @@ def test_slab_is_seen_through_its_descriptor():
 def test_every_episode_is_played_to_its_own_end(processes):
     tasks = [Task(i, seed=i) for i in range(7)]
     ends = {}
-    with Workers(planted(), processes, slots=8, max_steps=20) as workers:
+    with EnvPool(planted(), processes, slots=8, max_steps=20) as workers:
         for _ in range(2):  # the same slots can be used again
             workers.begin(dict(enumerate(tasks)))
             running, step = set(range(7)), 0
@@ -58,13 +58,13 @@ def test_every_episode_is_played_to_its_own_end(processes):
 @pytest.mark.parametrize(
     ("kind", "error", "text"),
     [
-        ("bug", ChildError, r"ZeroDivisionError: planted in episode 1 \(seed 41\) after 0 steps"),
+        ("bug", WorkerError, r"ZeroDivisionError: planted in episode 1 \(seed 41\) after 0 steps"),
         ("disk", OSError, "No space left on device"),
-        ("killed", ChildError, "killed by SIGKILL"),
+        ("killed", WorkerError, "killed by SIGKILL"),
     ],
 )
 def test_a_failing_worker_says_why(kind, error, text):
-    with Workers(planted({41: kind}), 2, slots=2, max_steps=20) as workers:
+    with EnvPool(planted({41: kind}), 2, slots=2, max_steps=20) as workers:
         workers.begin({0: Task(0, 40), 1: Task(1, 41)})
         with pytest.raises(error, match=text):
             workers.step()

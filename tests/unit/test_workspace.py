@@ -10,8 +10,8 @@ import pytest
 from faulty_proxy import FAULTS, faulty
 
 from playscale.storage import sync as module
-from playscale.storage.s3 import PART, Bucket, Sums
-from playscale.storage.sync import Mirror, fetched, workspace
+from playscale.storage.s3 import PART, Checksums, S3Storage
+from playscale.storage.sync import S3Sync, fetched, workspace
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def put(folder, name, data):
 def store(tmp_path, files):
     for name, data in files.items():
         put(tmp_path / "given", name, data)
-        Bucket("s3://bucket").store(tmp_path / "given" / name, name)
+        S3Storage("s3://bucket").store(tmp_path / "given" / name, name)
 
 
 def test_what_is_there_is_fetched_and_what_changes_is_stored(s3, tmp_path):
@@ -101,9 +101,9 @@ def test_a_directory_is_not_there_before_its_data_is_and_goes_before_it(s3, tmp_
 
         return run
 
-    monkeypatch.setattr(Bucket, "store", recorded(Bucket.store))
-    monkeypatch.setattr(Bucket, "remove", recorded(Bucket.remove))
-    mirror = Mirror(Bucket("s3://bucket/order"), tmp_path / "work")
+    monkeypatch.setattr(S3Storage, "store", recorded(S3Storage.store))
+    monkeypatch.setattr(S3Storage, "remove", recorded(S3Storage.remove))
+    mirror = S3Sync(S3Storage("s3://bucket/order"), tmp_path / "work")
     for name in ("resume/1", "resume/2", "checkpoints/1"):
         for file in ("checkpoint.json", "policy.safetensors", "extra.safetensors"):
             put(mirror.folder, f"{name}/{file}", name.encode())
@@ -123,7 +123,7 @@ def test_a_directory_is_not_there_before_its_data_is_and_goes_before_it(s3, tmp_
 def test_large_files_go_in_parts_and_come_back_whole(s3, tmp_path):
     data = np.random.default_rng(0).bytes(2 * PART + 12345)
     put(tmp_path, "large", data)
-    bucket = Bucket("s3://bucket/large")
+    bucket = S3Storage("s3://bucket/large")
     bucket.store(tmp_path / "large", "file")
     bucket.fetch("file", tmp_path / "back")
     assert (s3 / "large/file").read_bytes() == (tmp_path / "back").read_bytes() == data
@@ -184,11 +184,11 @@ def test_an_s3_that_stays_away_is_one_clear_line(s3, s3_root, monkeypatch):
 
 def test_what_is_damaged_every_time_is_refused(s3, s3_root, tmp_path, monkeypatch):
     put(tmp_path, "file", b"what was stored")
-    bucket = Bucket("s3://bucket/damaged")
+    bucket = S3Storage("s3://bucket/damaged")
     bucket.store(tmp_path / "file", "file")
     with faulty(s3_root[1], share=1.0, kinds=("corrupted",), tolerated=10**9) as (endpoint, proxy):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        bucket = Bucket("s3://bucket/damaged")
+        bucket = S3Storage("s3://bucket/damaged")
         with pytest.raises(OSError, match="s3://bucket/damaged/file: 5 times, what came was not what was stored"):
             bucket.fetch("file", tmp_path / "back")
         with pytest.raises(OSError, match="s3://bucket/damaged/file: 5 times, what arrived was not what was sent"):
@@ -202,7 +202,7 @@ def test_whatever_sums_a_server_gives_are_compared(tmp_path):
     with (tmp_path / "file").open("w+b") as file:
         file.write(b"x" * (PART + 1))
         file.seek(0)
-        sums = Sums.of(file)
+        sums = Checksums.of(file)
     whole, parts = sums.etags
     size = {"ContentLength": PART + 1}
     other = "0" * 32
