@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 OUT := out/quickstart
-CLUSTER_TESTS := tests/container tests/chart tests/cluster
+CLUSTER_TESTS := tests/deploy
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-cluster image lint format ui compile clean

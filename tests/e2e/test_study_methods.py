@@ -25,7 +25,7 @@ SPEC = {
     "evaluate": {"episodes": 4, "max_steps": 60},
     "forecast": [1e9],
 }
-ALL = {"method": ["bc", "impala", "kickstart"], "seeds": [7]}  # several seeds: tests/unit/test_methods.py
+ALL = {"method": ["bc", "impala", "kickstart"], "seeds": [7]}  # several seeds: tests/unit/scaling/test_methods.py
 
 
 @pytest.fixture(scope="module")

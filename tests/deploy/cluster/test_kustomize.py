@@ -1,0 +1,126 @@
+"""Every kustomization is built by kustomize itself (in kubectl) and valid in three Kubernetes versions' schemas."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+K8S = ROOT / "k8s"
+VERSIONS = ("1.35", "1.36", "1.37")
+FOLDERS = sorted(path.parent.relative_to(K8S).as_posix() for path in K8S.rglob("kustomization.yaml"))
+CUSTOM = {"TrainingRuntime", "TrainJob"}
+
+
+def build(folder):
+    """What `kubectl kustomize` makes of a folder, without asking any cluster or network."""
+    kubectl = Path(sys.executable).parent / "kubectl"
+    done = subprocess.run([kubectl, "kustomize", K8S / folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr.lower()
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def find(documents, kind, name):
+    (found,) = [d for d in documents if (d["kind"], d["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def test_every_folder_is_there():
+    assert FOLDERS == ["base", "overlays/gpu", "overlays/kind", "train"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_built_and_valid(folder):
+    documents = build(folder)
+    assert {d["kind"] for d in documents if "kubeflow.org" in d["apiVersion"]} <= CUSTOM
+    for version in VERSIONS:
+        for document in documents:
+            if document["kind"] not in CUSTOM:
+                kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_overlays_change_what_they_say():
+    hard = {f: find(build(f), "ResourceQuota", "playscale")["spec"]["hard"] for f in FOLDERS if f != "train"}
+    assert hard["overlays/kind"]["requests.cpu"] == "2"
+    assert hard["overlays/gpu"] == hard["base"]
+    gpus = find(build("overlays/gpu"), "ResourceQuota", "playscale-gpus")
+    assert gpus["metadata"]["namespace"] == "kubeflow"
+    assert gpus["spec"]["hard"] == {"requests.nvidia.com/gpu": "8"}
+
+
+def test_training_is_interrupted_and_interrupts_nobody():
+    documents = build("base")
+    spot, server = (find(documents, "PriorityClass", f"playscale-{name}") for name in ("spot", "server"))
+    assert spot["value"] < 0 < server["value"]
+    assert spot["preemptionPolicy"] == "Never"
+    assert not spot.get("globalDefault")
+
+
+def runtime_pod(documents):
+    (job,) = find(documents, "TrainingRuntime", "playscale-torch")["spec"]["template"]["spec"]["replicatedJobs"]
+    return job["template"]["spec"]["template"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_pod_of_a_train_job_is_a_valid_pod(version):
+    pod = runtime_pod(build("train"))
+    document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"} | pod["metadata"], "spec": pod["spec"]}
+    kubernetes_validate.validate(document, version, strict=True)
+    (container,) = pod["spec"]["containers"]
+    assert container["image"] == "playscale/playscale:0.1.0"
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_a_train_job_asks_for_as_many_gpus_as_processes():
+    job = find(build("train"), "TrainJob", "playscale-bc")["spec"]
+    assert job["runtimeRef"] == {
+        "apiGroup": "trainer.kubeflow.org",
+        "kind": "TrainingRuntime",
+        "name": "playscale-torch",
+    }
+    trainer = job["trainer"]
+    gpus = {kind: trainer["resourcesPerNode"][kind]["nvidia.com/gpu"] for kind in ("requests", "limits")}
+    assert set(gpus.values()) == {str(trainer["numProcPerNode"])}
+
+
+def test_the_command_of_a_train_job_is_one_that_playscale_knows():
+    """Its options parse: the one complaint is about the corpus, which is not there."""
+    command = find(build("train"), "TrainJob", "playscale-bc")["spec"]["trainer"]["command"]
+    assert command[:3] == ["torchrun", "-m", "playscale.cli"]
+    local = [a.replace("s3://my-playscale/corpora/nld-aa", "/nowhere") for a in command[3:]]
+    local = [a for a in local if not a.startswith(("--experiment", "--out"))]
+    done = subprocess.run(
+        [sys.executable, "-m", "playscale.cli", *local, "--out=/nowhere/out"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 2
+    assert "/nowhere" in done.stderr
+    assert "No such option" not in done.stderr
+
+
+def test_settings_of_a_train_job_are_the_chart_s():
+    values = yaml.safe_load((ROOT / "charts/playscale/values.yaml").read_text(encoding="utf-8"))["pipeline"]
+    (container,) = runtime_pod(build("train"))["spec"]["containers"]
+    assert container["envFrom"] == [
+        {"configMapRef": {"name": values["settingsName"]}},
+        {"secretRef": {"name": values["secretName"]}},
+    ]
+
+
+def test_the_kind_cluster():
+    cluster = yaml.safe_load((K8S / "kind/cluster.yaml").read_text(encoding="utf-8"))
+    assert (cluster["apiVersion"], cluster["kind"]) == ("kind.x-k8s.io/v1alpha4", "Cluster")
+    assert [node["role"] for node in cluster["nodes"]] == ["control-plane", "worker"]
+
+
+def test_gpu_operator_values_know_the_toleration_of_gpu_nodes():
+    values = yaml.safe_load((K8S / "gpu-operator/values.yaml").read_text(encoding="utf-8"))
+    assert "nvidia.com/gpu" in json.dumps(values["daemonsets"]["tolerations"])

@@ -1,0 +1,153 @@
+"""Recordings become a corpus: whole or not at all, the same for any number of workers, the damaged ones listed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from counting_game import record, register, transitions
+
+from playscale.corpus.corpus import Corpus
+from playscale.corpus.prepare import prepare
+from playscale.games.game import Rejected
+
+TESTS = Path(__file__).parents[2] / "support"
+LENGTHS = [700, 3, 1281, 640, 90, 1, 55, 20]
+
+
+@pytest.fixture(autouse=True)
+def _counting(monkeypatch):
+    register(monkeypatch)
+
+
+def make(source, out, **settings):
+    return prepare(source, out, **({"game": "counting", "workers": 2} | settings))
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_corpus_is_the_same_for_any_number_of_workers(tmp_path):
+    source = record(tmp_path / "source", LENGTHS, {4: "damaged"})
+    calls = []
+    one = make(source, tmp_path / "a" / "one", workers=1, progress=lambda text, fraction: calls.append(fraction))
+    three = make(source, tmp_path / "three", workers=3)
+    assert one.digest == three.digest
+    assert content(tmp_path / "a" / "one") == content(tmp_path / "three")
+    assert calls == sorted(calls)
+    assert calls[-1] == 1
+    assert one.rejected == (Rejected("0004.count", "planted damage"),)
+    assert [game.key for game in one.games] == [f"{n:04d}" for n in range(8) if n != 4]
+    for index, game in enumerate(one.games):
+        number = int(game.key)
+        read = one.read_game(index)
+        assert all(np.array_equal(read[k], v) for k, v in transitions(number, LENGTHS[number]).items())
+        assert game.metadata == {"number": number}
+        assert game.score == (LENGTHS[number] - 1) * 3 - number
+    counts = json.loads((tmp_path / "three" / "corpus.json").read_text())["counts"]
+    assert sum(count["transitions"] for count in counts.values()) == sum(LENGTHS) - 90
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_split_depends_on_the_key_alone(tmp_path):
+    lengths = [2] * 40
+    corpus = make(record(tmp_path / "s", lengths), tmp_path / "c", dev_fraction=0.25, workers=1)
+    split = {game.key: game.split for game in corpus.games}
+    assert 4 <= list(split.values()).count("dev") <= 16
+    fewer = record(tmp_path / "f", lengths)
+    for path in sorted(fewer.iterdir())[::2]:
+        path.unlink()
+    again = make(fewer, tmp_path / "c2", dev_fraction=0.25, workers=1)
+    assert {game.key: game.split for game in again.games}.items() <= split.items()
+
+
+@pytest.mark.parametrize(("games", "fraction", "dev"), [(1, 0.9, 0), (2, 0.01, 1), (2, 0.99, 1), (3, 0.99, 2)])
+def test_few_games_still_make_both_splits(tmp_path, games, fraction, dev):
+    corpus = make(record(tmp_path / "s", [5] * games), tmp_path / "c", dev_fraction=fraction, workers=1)
+    assert [game.split for game in corpus.games].count("dev") == dev
+
+
+def test_a_crashing_decoder_costs_its_game_only(tmp_path):
+    source = record(tmp_path / "s", [700] * 5, {1: "abort", 3: "damaged"})
+    corpus = make(source, tmp_path / "c")
+    assert [game.key for game in corpus.games] == ["0000", "0002", "0004"]
+    reasons = {rejected.path: rejected.reason for rejected in corpus.rejected}
+    assert reasons == {"0001.count": "the decoder crashed on it (SIGABRT)", "0003.count": "planted damage"}
+
+
+@pytest.mark.parametrize(("trouble", "says"), [("disk", "No space left"), ("killed", "enough memory")])
+def test_trouble_that_is_not_the_recordings_is_raised(tmp_path, trouble, says):
+    source = record(tmp_path / "s", [700] * 3, {1: trouble})
+    with pytest.raises(OSError, match=says):
+        make(source, tmp_path / "c")
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_rerun_returns_what_is_there(tmp_path):
+    source = record(tmp_path / "s", LENGTHS)
+    first = make(source, tmp_path / "c")
+    before = (tmp_path / "c" / "corpus.json").stat()
+    assert make(source, tmp_path / "c").digest == first.digest
+    assert (tmp_path / "c" / "corpus.json").stat() == before
+    with pytest.raises(ValueError, match="a corpus of other recordings or settings"):
+        make(source, tmp_path / "c", dev_fraction=0.5)
+    (source / "0001.count").write_text("4")
+    with pytest.raises(ValueError, match="a corpus of other recordings or settings"):
+        make(source, tmp_path / "c")
+
+
+def test_what_cannot_be_done_is_refused(tmp_path):
+    source = record(tmp_path / "s", [5, 5])
+    for wrong in ({"dev_fraction": 0}, {"dev_fraction": 1}, {"workers": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            make(source, tmp_path / "c", **wrong)
+    with pytest.raises(ValueError, match="unknown game 'countin'.*'counting'"):
+        make(source, tmp_path / "c", game="countin")
+    with pytest.raises(ValueError, match="no such directory"):
+        make(tmp_path / "nowhere", tmp_path / "c")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no recordings"):
+        make(tmp_path / "empty", tmp_path / "c")
+    for out in (source, source / "0000.count"):
+        with pytest.raises(ValueError, match="not a whole corpus"):
+            make(source, out)
+    with pytest.raises(ValueError, match="none of its 2 recordings.*0000.count: planted damage"):
+        make(record(tmp_path / "bad", [5, 5], {0: "damaged", 1: "damaged"}), tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    assert make(source, tmp_path / "empty").transitions("train") == 5  # an empty directory is no obstacle
+
+
+def test_kill_midway_then_rerun(tmp_path):
+    """kill -9 leaves nothing at the place of the corpus and no process behind; the rerun cleans up and completes."""
+    source, out = record(tmp_path / "s", [700] * 4, {3: "slow"}), tmp_path / "c"
+    code = (
+        "from playscale.games.game import GAMES; GAMES['counting'] = 'counting_game:Counting'\n"
+        "from playscale.corpus.prepare import prepare\n"
+        f"prepare({str(source)!r}, {str(out)!r}, game='counting', workers=2)"
+    )
+    env = os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+    process = subprocess.Popen([sys.executable, "-c", code], env=env)
+    deadline = time.time() + 60
+    while not list(tmp_path.glob(".c.*.partial/shard-00000")) and time.time() < deadline:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert children
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    assert list(tmp_path.glob(".c.*.partial"))
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.time() < deadline:
+        time.sleep(0.05)
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+    shutil.rmtree(source)
+    corpus = make(record(source, [700] * 4), out)
+    assert corpus.transitions("train") + corpus.transitions("dev") == 2800
+    assert Corpus.open(out).digest == corpus.digest
+    assert not list(tmp_path.glob(".c.*"))

@@ -1,0 +1,173 @@
+"""Settings of pods: from YAML into the compiled pipeline, every one of them; mistakes are one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.compile import compile_study, read_pods
+from pipelines.pods import COMPONENTS, Pods
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = sorted((ROOT / "studies" / "pods").glob("*.yaml"))
+RETRIES = ("maxRetryCount", "backoffDuration", "backoffFactor", "backoffMaxDuration")
+EVERYTHING = """
+every: {retries: 3, backoff: 45}
+train:
+  cpu: 6
+  memory: 24Gi
+  gpus: 2
+  gpu_type: amd.com/gpu
+  shared_memory: 3Gi
+  node_selector: {pool: spot}
+  tolerations: [{key: spot, operator: Equal, value: "true", effect: NoSchedule}]
+  hours: 1.5
+evaluate: {gpus: 1}
+settings: other-settings
+credentials: other-secret
+labels: {team: games}
+image_pull_policy: Always
+image_pull_secrets: [registry]
+run_as_user: 12345
+"""
+
+
+def executors(path):
+    """By component, from a compiled pipeline: the container, the platform's part, and the task that uses them."""
+    pipeline, platform = yaml.safe_load_all(path.read_text())
+    tasks = [
+        task
+        for group in (pipeline["root"], *pipeline["components"].values())
+        for task in group.get("dag", {}).get("tasks", {}).values()
+    ]
+    found = {}
+    for name, component in pipeline["components"].items():
+        if label := component.get("executorLabel"):
+            (task,) = [task for task in tasks if task["componentRef"]["name"] == name]
+            found[label.removeprefix("exec-")] = {
+                "container": pipeline["deploymentSpec"]["executors"][label]["container"],
+                "kubernetes": platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][label],
+                "task": task,
+            }
+    return found
+
+
+def settings_table(path):
+    """Every setting of every pod that a compiled pipeline holds, as the cluster gets to see it."""
+    table = {}
+    for name, part in executors(path).items():
+        resources, kubernetes, task = part["container"]["resources"], part["kubernetes"], part["task"]
+        table[name] = {
+            "cpu": (resources["resourceCpuRequest"], resources["resourceCpuLimit"]),
+            "memory": (resources["resourceMemoryRequest"], resources["resourceMemoryLimit"]),
+            "gpus": tuple(resources.get("accelerator", {}).get(k) for k in ("resourceType", "resourceCount")),
+            "threads": {each["name"]: each["value"] for each in part["container"]["env"]}["OMP_NUM_THREADS"],
+            "shm": [(e["mountPath"], e["medium"], e["sizeLimit"]) for e in kubernetes.get("emptyDirMounts", [])],
+            "selector": kubernetes.get("nodeSelector", {}).get("labels", {}),
+            "tolerations": kubernetes.get("tolerations", []),
+            "seconds": kubernetes["activeDeadlineSeconds"],
+            "retries": tuple(task["retryPolicy"][key] for key in RETRIES),
+            "settings": [(e["configMapName"], e["optional"], len(e["keyToEnv"])) for e in kubernetes["configMapAsEnv"]],
+            "credentials": [(e["secretName"], e["optional"], len(e["keyToEnv"])) for e in kubernetes["secretAsEnv"]],
+            "labels": kubernetes["podMetadata"]["labels"],
+            "pull": (kubernetes["imagePullPolicy"], [e["secretName"] for e in kubernetes.get("imagePullSecret", [])]),
+            "user": tuple(kubernetes["securityContext"][key] for key in ("runAsUser", "runAsGroup", "runAsNonRoot")),
+            "cached": task.get("cachingOptions", {}).get("enableCache", False),
+        }
+    return table
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pods")
+    (folder / "pods.yaml").write_text(EVERYTHING)
+    return settings_table(compile_study(folder, read_pods(folder / "pods.yaml")))
+
+
+def test_every_setting_reaches_the_compiled_pipeline(everything):
+    for name, row in everything.items():
+        print(f"\n{name}: " + ", ".join(f"{key}={value}" for key, value in row.items()))
+    gpus = "{{$.inputs.parameters['pipelinechannel--gpus']}}"
+    assert everything["train"] == {
+        "cpu": ("6", "6"),
+        "memory": ("24Gi", "24Gi"),
+        "gpus": ("amd.com/gpu", gpus),
+        "threads": "6",
+        "shm": [("/dev/shm", "Memory", "3Gi")],  # noqa: S108
+        "selector": {"pool": "spot"},
+        "tolerations": [{"key": "spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"}],
+        "seconds": "5400",
+        "retries": (3, "45s", 2.0, "21600s"),
+        "settings": [("other-settings", True, 4)],
+        "credentials": [("other-secret", True, 2)],
+        "labels": {
+            "app.kubernetes.io/part-of": "playscale",
+            "app.kubernetes.io/component": "train",
+            "team": "games",
+        },
+        "pull": ("Always", ["registry"]),
+        "user": ("12345", "0", True),
+        "cached": False,
+    }
+    assert everything["evaluate"]["gpus"] == ("nvidia.com/gpu", "1")
+    assert everything["fit"]["gpus"] == (None, None)
+    assert everything["collect"]["retries"][:2] == (3, "45s")
+    kinds = {name.removesuffix("-2") for name in everything}
+    assert kinds == set(COMPONENTS)
+    for name, row in everything.items():
+        assert row["labels"]["app.kubernetes.io/component"] == name.removesuffix("-2")
+
+
+def test_the_number_of_gpus_is_a_text_parameter_that_the_training_tasks_take_in(tmp_path):
+    path = compile_study(tmp_path, Pods.model_validate({"train": {"gpus": 2}}))
+    pipeline, _ = yaml.safe_load_all(path.read_text())
+    parameter = pipeline["root"]["inputDefinitions"]["parameters"]["gpus"]
+    assert (parameter["parameterType"], parameter["defaultValue"]) == ("STRING", "2")
+    loops = [task for task in pipeline["root"]["dag"]["tasks"].values() if "parameterIterator" in task]
+    assert len(loops) == 2
+    for loop in loops:  # kfp leaves it out of the loop by itself, and the driver would look for it in vain
+        assert loop["inputs"]["parameters"]["pipelinechannel--gpus"] == {"componentInputParameter": "gpus"}
+    taking = [part for name, part in executors(path).items() if name.startswith("train")]
+    assert len(taking) == 2
+    for part in taking:
+        given = part["task"]["inputs"]["parameters"]["pipelinechannel--gpus"]
+        assert given == {"componentInputParameter": "pipelinechannel--gpus"}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_the_examples_are_settings(path):
+    pods = read_pods(path)
+    assert pods.train.gpus == 1
+    assert pods.train.retries == (8 if "spot" in path.name else 2)
+    assert pods.evaluate.shared_memory == "1Gi"  # a default that the file does not name stays
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train: {gpu: 1}", "unknown key 'train.gpu'; did you mean 'gpus'?"),
+        ("trian: {gpus: 1}", "unknown key 'trian'; did you mean 'train'?"),
+        ("every: {gpu: 1}", "unknown key 'collect.gpu'; did you mean 'gpus'?"),
+        ("train: {memory: lots}", "train.memory: String should match pattern"),
+        ("train: {tolerations: [{kee: x}]}", "unknown key 'train.tolerations.0.kee'; did you mean 'key'?"),
+        ("image_pull_policy: Sometimes", "image_pull_policy: Input should be"),
+        ("- train", "expected a mapping of keys"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_where(tmp_path, text, said):
+    path = tmp_path / "pods.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"pods\.yaml: ") as caught:
+        read_pods(path)
+    assert said in str(caught.value)
+
+
+def test_the_checked_in_pipeline_is_what_compiles_now(tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key != "PLAYSCALE_IMAGE"}
+    command = [sys.executable, "-m", "playscale.cli", "compile", "--out", str(tmp_path)]
+    subprocess.run(command, check=True, env=environment, cwd=ROOT)
+    new, kept = (folder / "study.yaml" for folder in (tmp_path, ROOT / "pipelines" / "compiled"))
+    assert new.read_text() == kept.read_text(), "pipelines/compiled is stale: run `playscale compile`"

@@ -1,0 +1,97 @@
+"""Tasks forked from a warm process behave as if started by a plain interpreter."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from planted_game import gone
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere tasks are started, not forked")
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def module(tmp_path):
+    """A module for tasks to run; it does what its arguments say."""
+    (tmp_path / "errand.py").write_text(
+        textwrap.dedent("""
+            import os, sys, signal, threading
+            assert __name__ == "__main__"
+            print("task", sys.argv[1:], os.environ["PLANTED"], os.getcwd(), "torch" in sys.modules, flush=True)
+            print(threading.active_count(), file=sys.stderr)
+            what = sys.argv[1]
+            if what == "exit":
+                sys.exit(int(sys.argv[2]))
+            if what == "raise":
+                raise ValueError("planted")
+            if what == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+        """)
+    )
+    return tmp_path
+
+
+def run(module, *arguments, environment=None):
+    """The errand as kfp.local runs a task: through the shell, with sys.executable."""
+    line = f"{sys.executable} -m errand " + " ".join(arguments)
+    environment = os.environ | {"PLANTED": "planted", "PYTHONPATH": f"{module}:{ROOT}"} | (environment or {})
+    return subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=environment, cwd=module, check=False)
+
+
+@pytest.fixture
+def warmed(module, monkeypatch):
+    """Inside `warm`, with the errand's folder on the path that the warm process inherits."""
+    from pipelines.warm import warm
+
+    monkeypatch.setenv("PYTHONPATH", f"{module}:{ROOT}")
+    plain = sys.executable
+    with warm():
+        assert sys.executable != plain
+        yield module
+    assert sys.executable == plain
+
+
+def test_a_task_is_what_it_would_be(warmed):
+    done = run(warmed, "exit", "0")
+    assert done.stdout == f"task ['exit', '0'] planted {warmed} True\n"
+    assert done.stderr == "1\n"
+    assert done.returncode == 0
+    assert run(warmed, "exit", "3").returncode == 3
+    failed = run(warmed, "raise")
+    assert failed.returncode == 1
+    assert "ValueError: planted" in failed.stderr
+    assert run(warmed, "killed").returncode == 137
+
+
+def test_without_a_warm_process_a_task_is_started(warmed):
+    done = run(warmed, "exit", "4", environment={"PLAYSCALE_WARM": "nobody"})
+    assert done.stdout == f"task ['exit', '4'] planted {warmed} False\n"
+    assert done.returncode == 4
+
+
+def test_the_warm_process_ends_with_its_parent():
+    code = """
+import subprocess, time
+from pipelines import warm
+started = subprocess.Popen
+def note(*arguments, **more):
+    process = started(*arguments, **more)
+    print(process.pid, flush=True)
+    return process
+subprocess.Popen = note
+with warm.warm():
+    time.sleep(60)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    warm_pid = int(parent.stdout.readline())
+    assert not gone(warm_pid, 0)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    assert gone(warm_pid, 30)

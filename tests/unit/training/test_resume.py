@@ -1,0 +1,201 @@
+"""A run that is stopped at any moment and started again ends exactly as one left alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import toy_game
+
+from playscale.agents.checkpoint import load_checkpoint
+from playscale.agents.flops import training_flops_per_sample
+from playscale.agents.sizing import config_for_size
+from playscale.config import TrainConfig, budget_name
+from playscale.corpus.prepare import prepare
+from playscale.points import read_points
+from playscale.training.bc import train_bc
+
+TESTS = Path(__file__).parents[2] / "support"
+BATCH, UNROLL = 4, 8
+BUDGETS = (20, 60)  # optimizer steps
+
+
+class Stopped(Exception):
+    pass
+
+
+class Curves:
+    """Keeps every loss by samples; stops the run when it has logged the training loss `stop_after` times."""
+
+    def __init__(self, losses, stop_after=None):
+        self.losses, self.left = losses, stop_after
+
+    def log_metrics(self, metrics, samples):
+        for name in ("train_loss", "train_loss_cooldown", "dev_loss"):
+            if name in metrics:
+                self.losses[name, samples] = metrics[name]
+        if self.left is not None and any(name.startswith("train_loss") for name in metrics):
+            self.left -= 1
+            if self.left == 0:
+                raise Stopped
+
+
+def config(steps=BUDGETS, **values):
+    per_step = BATCH * UNROLL * training_flops_per_sample(config_for_size(toy_game.Recall(), "10k", "lstm"))
+    given = {"size": "10k", "budgets": tuple(float(step * per_step) for step in steps), "batch": BATCH}
+    return TrainConfig(**given | {"unroll": UNROLL, "dev_samples": 200, "save_seconds": 1e-9} | values)
+
+
+@pytest.fixture(params=[0.0, 0.4], ids=["constant", "cooldown"])
+def left_alone(request, recall, tmp_path):
+    """A run left alone: its config, its losses, its directory."""
+    asked, losses = config(cooldown=request.param, save_seconds=1e9), {}
+    train_bc(recall.uri, tmp_path / "alone", asked, Curves(losses))
+    return asked, losses, tmp_path / "alone"
+
+
+def assert_same(out, alone):
+    """The same points to the last digit, and every weight, moment and state of the last save too."""
+    assert read_points(out / "points.csv") == read_points(alone / "points.csv")
+    folders = [*(alone / "checkpoints").iterdir(), *(alone / "resume").iterdir()]
+    assert len(folders) == 3
+    for folder in folders:
+        here, there = load_checkpoint(out / folder.relative_to(alone)), load_checkpoint(folder)
+        assert here.digests == there.digests
+
+
+@pytest.mark.parametrize("save_seconds", [1e-9, 1e9], ids=["saved at each step", "saved at budgets"])
+@pytest.mark.parametrize("stops", [[1], [13], [2, 2, 17, 3, 9]], ids=str)
+def test_stopped_and_started_again_it_ends_the_same(recall, tmp_path, left_alone, save_seconds, stops):
+    asked, expected, alone = left_alone
+    asked = asked.model_copy(update={"save_seconds": save_seconds})
+    losses, out = {}, tmp_path / "stopped"
+    for stop in stops:
+        with pytest.raises(Stopped):
+            train_bc(recall.uri, out, asked, Curves(losses, stop_after=stop))
+    train_bc(recall.uri, out, asked, Curves(losses))
+    assert losses == expected
+    assert_same(out, alone)
+
+
+@pytest.mark.parametrize("name", ["train_loss", "train_loss_cooldown"])
+def test_stopped_in_the_last_steps_of_a_stretch(recall, tmp_path, name):
+    """Also within a cooldown branch, whose own save it then goes on from."""
+    asked, expected = config(cooldown=0.4, save_seconds=1e9), {}
+    train_bc(recall.uri, tmp_path / "alone", asked, Curves(expected))
+    last = sum(key.startswith("train_loss") for key, _ in expected) - (1 if name.endswith("cooldown") else 26)
+    losses, out = {}, tmp_path / "stopped"
+    with pytest.raises(Stopped):
+        train_bc(recall.uri, out, config(cooldown=0.4), Curves(losses, stop_after=last))
+    assert (out / f"resume-{budget_name(asked.budgets[-1])}").is_dir() == name.endswith("cooldown")
+    train_bc(recall.uri, out, config(cooldown=0.4), Curves(losses))
+    assert losses == expected
+    assert_same(out, tmp_path / "alone")
+
+
+CHILD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import toy_game
+toy_game.GAMES["recall"] = "toy_game:Recall"
+from playscale.training.bc import train_bc
+from playscale.config import TrainConfig
+config = TrainConfig.model_validate_json(sys.argv[4])
+train_bc(sys.argv[2], Path(sys.argv[3]), config, progress=lambda what, fraction: print(fraction, flush=True))
+"""
+
+
+def test_killed_it_ends_the_same(recall, tmp_path):
+    asked = config((200, 600), save_seconds=0.05)
+    alone, out = tmp_path / "alone", tmp_path / "killed"
+    train_bc(recall.uri, alone, asked)
+    command = [sys.executable, "-c", CHILD, str(TESTS), recall.uri, str(out), asked.model_dump_json()]
+    threads = str(torch.get_num_threads())  # the last digits depend on it
+    for fraction in (0.1, 0.6):
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": threads}
+        )
+        for line in child.stdout:
+            if float(line) >= fraction:
+                child.send_signal(signal.SIGKILL)
+                break
+        child.stdout.close()
+        assert child.wait() == -signal.SIGKILL
+    seen = []
+    train_bc(recall.uri, out, asked, progress=lambda what, fraction: seen.append(fraction))
+    assert min(seen) > 0.5
+    assert_same(out, alone)
+    assert not list((out / "resume").glob(".*"))
+
+
+def test_a_finished_run_answers_without_training(recall, tmp_path):
+    points = train_bc(recall.uri, tmp_path, config())
+
+    def never(what, fraction):
+        raise AssertionError(what)
+
+    (tmp_path / "points.csv").unlink()
+    assert train_bc(recall.uri, tmp_path, config(), progress=never) == points
+    assert read_points(tmp_path / "points.csv") == points
+
+
+def test_a_larger_budget_added_later_goes_on_from_the_run(recall, tmp_path):
+    train_bc(recall.uri, tmp_path / "at once", config((20, 60, 90), held_out=config((90,)).budgets))
+    train_bc(recall.uri, tmp_path / "later", config((20, 60), held_out=config((60,)).budgets))
+    seen = []
+    asked = config((20, 60, 90), held_out=config((90,)).budgets)
+    points = train_bc(recall.uri, tmp_path / "later", asked, progress=lambda what, fraction: seen.append(fraction))
+    assert min(seen) > 60 / 90
+    assert [point.split for point in points] == ["fit", "fit", "held-out"]
+    assert read_points(tmp_path / "later" / "points.csv") == read_points(tmp_path / "at once" / "points.csv")
+    relabelled = load_checkpoint(tmp_path / "later" / "checkpoints" / budget_name(points[1].flops))
+    assert relabelled.meta["point"]["split"] == "fit"
+
+
+def test_a_budget_the_run_has_passed_is_refused(recall, tmp_path):
+    train_bc(recall.uri, tmp_path, config((20, 60)))
+    with pytest.raises(
+        ValueError, match=r"gone past budget.*its step is 40, the run is at 60.*add larger budgets only"
+    ):
+        train_bc(recall.uri, tmp_path, config((20, 40, 60)))
+
+
+def test_another_config_in_the_same_place_is_refused(recall, tmp_path):
+    train_bc(recall.uri, tmp_path, config((20,)))
+    with pytest.raises(ValueError, match=r"another run \(batch 4, not 2; seed 0, not 1\): use another output"):
+        train_bc(recall.uri, tmp_path, config((20,), batch=2, seed=1))
+
+
+def test_another_corpus_in_the_same_place_is_refused(recall, tmp_path):
+    other = prepare(toy_game.record_games(tmp_path / "games", 12), tmp_path / "other", game="recall", workers=1)
+    train_bc(recall.uri, tmp_path / "out", config((20,)))
+    with pytest.raises(ValueError, match=r"another run \(corpus "):
+        train_bc(other.uri, tmp_path / "out", config((20,)))
+
+
+def test_what_a_killed_save_left_is_cleared_away(recall, tmp_path):
+    train_bc(recall.uri, tmp_path, config((20,)))
+    torn = tmp_path / "resume" / ".000000021.99.partial"
+    torn.mkdir()
+    (torn / "policy.safetensors").write_bytes(b"half of i")
+    train_bc(recall.uri, tmp_path, config((20, 40)))
+    assert [path.name for path in (tmp_path / "resume").iterdir()] == ["000000040"]
+
+
+def test_a_damaged_save_is_named(recall, tmp_path):
+    train_bc(recall.uri, tmp_path, config((20,)))
+    (tmp_path / "resume" / "000000020" / "extra.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"resume/000000020: damaged checkpoint"):
+        train_bc(recall.uri, tmp_path, config((20, 40)))
+
+
+def test_the_record_of_a_run_is_readable(recall, tmp_path):
+    train_bc(recall.uri, tmp_path, config((20,)))
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert TrainConfig.model_validate(record["config"]) == config((20,))
+    assert record["source"]["corpus"] == {"uri": recall.uri, "digest": recall.digest, "game": "recall"}
