@@ -12,7 +12,6 @@ from typing import Any
 from playscale.points import Point
 from playscale.report import law_section as laws
 from playscale.report import numbers
-from playscale.report import report as tables
 from playscale.report.comparison import compared, comparison_plots
 from playscale.report.evidence import Evidence, ReferenceReturn, evidences_of
 from playscale.report.figures import make_plots
@@ -56,9 +55,9 @@ def write_report(
     for method, evidence in evidences.items():
         sections += _fitted(method if several else "", evidence, colours[method], curves or {})
     sections += [
-        section("points", "The points", join([tables.points(whole), tables.references(whole)])),
+        section("points", "The points", join([points_table(whole), references_table(whole)])),
         section("replay", "A game to watch", players(replays)),
-        section("details", "The study", tables.details(details or {})),
+        section("details", "The study", details_table(details or {})),
     ]
     declared = {name: pair for own in colours.values() for name, pair in own.items()} or css_variables(0)
     texts = {"title": escaped(title), "subtitle": escaped(subtitle(whole)), "each": "\n".join(sections)}
@@ -97,7 +96,7 @@ def _heading(method: str, text: str) -> str:
 MANY_LINES = 3  # a detail longer than this is folded
 
 
-def points(evidence: Evidence) -> Html:
+def points_table(evidence: Evidence) -> Html:
     """Every measured point, budget by budget; the best of each budget in bold."""
     best = {id(point) for held in (False, True) for point, _ in evidence.best("dev_loss", held_out=held)}
     rows = []
@@ -125,7 +124,7 @@ def points(evidence: Evidence) -> Html:
     return table(head, rows, caption=caption, text=text)
 
 
-def references(evidence: Evidence) -> Html:
+def references_table(evidence: Evidence) -> Html:
     if not evidence.references:
         return Html("")
     rows = [
@@ -135,7 +134,7 @@ def references(evidence: Evidence) -> Html:
     return table(["player", "return ± SE", "games", "note"], rows, caption="For comparison", text=(0, 3))
 
 
-def details(entries: Mapping[str, str]) -> Html:
+def details_table(entries: Mapping[str, str]) -> Html:
     """What the study was: name and value; long values (a spec) are folded."""
     parts: list[Html] = []
     for name, value in entries.items():

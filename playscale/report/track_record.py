@@ -12,7 +12,6 @@ from statistics import fmean, median
 from typing import Any
 
 from playscale.report import numbers
-from playscale.report import track_record as record
 from playscale.report.evidence import NAMES, TARGETS, Evidence
 from playscale.report.html import Content, Html, join, table, tag
 from playscale.report.numbers import known, positive
@@ -132,25 +131,25 @@ def _held_out_line(held_out: Sequence[Row_tested]) -> Html:
 
 def track_sentence(evidence: Evidence, flops: float | None) -> str:
     """Of the forecasts that reached about as far ahead as one for `flops`, else of the furthest; "" without any."""
-    groups = {target: record.by_reach(record.track(evidence.fit, target)) for target in TARGETS}
+    groups = {target: by_reach(track(evidence.fit, target)) for target in TARGETS}
     reaches = sorted({reach for found in groups.values() for reach in found})
     if not reaches:
         return ""
     fitted = evidence.last_fitted_budget()
-    wanted = record.reach_of(math.log10(flops / fitted)) if flops and fitted and flops > fitted else reaches[0]
+    wanted = reach_of(math.log10(flops / fitted)) if flops and fitted and flops > fitted else reaches[0]
     reach = min(reaches, key=lambda reach: (abs(_place(reach) - _place(wanted)), reach))
-    own = {target: record.score(groups[target].get(reach, [])) for target in TARGETS}
-    plain = {target: record.score(groups[target].get(reach, []), "power_") for target in TARGETS}
+    own = {target: score(groups[target].get(reach, [])) for target in TARGETS}
+    plain = {target: score(groups[target].get(reach, []), "power_") for target in TARGETS}
     told = [f"{numbers.off(s.error)} for {NAMES[t]}{_share(s)}" for t, s in own.items() if s]
     also = [f"{numbers.off(s.error)}{_share(s)}" for s in plain.values() if s]
-    text = f"{ANEW}{record.reach_name(reach)} ahead missed by {' and '.join(told)} in the median"
+    text = f"{ANEW}{reach_name(reach)} ahead missed by {' and '.join(told)} in the median"
     text += f"; the plain power law's by {' and '.join(also)}." if len(also) == len(told) else "."
     text = text.replace("% inside)", "% inside the 95% interval)", 1)
     return text + (" None reached as far ahead as this one." if wanted > reach else "")
 
 
 def _place(reach: float) -> int:
-    return record.REACHES.index(reach)
+    return REACHES.index(reach)
 
 
 def _share(score: Score) -> str:
@@ -159,17 +158,17 @@ def _share(score: Score) -> str:
 
 def track_table(evidence: Evidence) -> Html:
     """By how far ahead: the procedure's own forecasts beside the plain power law's."""
-    groups = {target: record.by_reach(record.track(evidence.fit, target)) for target in TARGETS}
+    groups = {target: by_reach(track(evidence.fit, target)) for target in TARGETS}
     shown = [target for target in TARGETS if groups[target]]
     if not shown:
         return Html("")
     rows: list[list[Content]] = []
     for reach in sorted({reach for found in groups.values() for reach in found}):
-        cells: list[Content] = [tag("span", record.reach_name(reach), class_="name")]
+        cells: list[Content] = [tag("span", reach_name(reach), class_="name")]
         for target in shown:
             found = groups[target].get(reach, [])
-            own = record.score(found)
-            cells += [str(own.count) if own else "0", cell(own, strong=True), cell(record.score(found, "power_"))]
+            own = score(found)
+            cells += [str(own.count) if own else "0", cell(own, strong=True), cell(score(found, "power_"))]
         rows.append(cells)
     head = ["how far ahead"]
     for target in shown:
