@@ -3,7 +3,7 @@
     python -m benchmarks.study [SPEC] [--games DIR] [--out DIR]
 
 The study runs as `playscale study run SPEC` does (studies/smoke.yaml unless another is named; --games takes the place
-of its source); its OUT/seconds.json is what is printed (playscale/study/local_run.py). The start of a task is measured in
+of its source); what is printed is its OUT/seconds.json. The start of a task is measured in
 alternating rounds: forked from the warm process as in a study, and by a plain interpreter that imports the same.
 """
 

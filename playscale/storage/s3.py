@@ -85,7 +85,7 @@ class S3Storage:
 
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                answer = self._client.get_object(S3Storage=self.bucket, Key=self._prefix + name, Range=part)
+                answer = self._client.get_object(Bucket=self.bucket, Key=self._prefix + name, Range=part)
                 return bytes(answer["Body"].read())
             except BotoCoreError:
                 if attempt == ATTEMPTS:
@@ -104,7 +104,7 @@ class S3Storage:
     def _list(self, below: str = "", **options: str) -> dict[str, int]:
         with self._errors(below):
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                S3Storage=self.bucket, Prefix=self._prefix + below, **options
+                Bucket=self.bucket, Prefix=self._prefix + below, **options
             )
             objects = [entry for page in pages for entry in page.get("Contents", [])]
         return {entry["Key"].removeprefix(self._prefix): entry["Size"] for entry in objects}
@@ -148,7 +148,7 @@ class S3Storage:
 
     def remove(self, name: str) -> None:
         with self._errors(name):
-            self._client.delete_object(S3Storage=self.bucket, Key=self._prefix + name)
+            self._client.delete_object(Bucket=self.bucket, Key=self._prefix + name)
 
     def where(self, name: str) -> str:
         return f"s3://{self.bucket}/{self._prefix}{name}"
