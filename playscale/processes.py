@@ -109,7 +109,7 @@ class WorkerProcess:
             raise self._lost() from None
 
     def receive(self) -> Any:
-        """Its next reply. Raises the ValueError or OSError that it raised, or ChildError for anything else."""
+        """Its next reply. Raises the ValueError or OSError that it raised, or WorkerError for anything else."""
         try:
             reply = self.connection.recv()
         except (EOFError, ConnectionError):

@@ -95,7 +95,7 @@ class ActorPool:
         self._stack.close()
 
     def stop(self) -> None:
-        """Tell the actors to leave, without waiting; whoever waits for their next unroll gets a ChildError."""
+        """Tell the actors to leave, without waiting; whoever waits for their next unroll gets a WorkerError."""
         self._stopped = True
         for child in self._children:
             if child is not None:
@@ -116,7 +116,7 @@ class ActorPool:
     def next(self) -> ActorUnroll:
         """The next unroll that is full, in the order of their coming.
 
-        Raises what an actor raised (ValueError, OSError), or ChildError when one fails again and again.
+        Raises what an actor raised (ValueError, OSError), or WorkerError when one fails again and again.
         """
         while not self._ready:
             ready = wait([child.connection for child in self._children if child is not None])

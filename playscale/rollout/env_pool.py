@@ -78,7 +78,7 @@ class EnvPool:
     def step(self, steps: int = 1) -> StepResult:
         """One action (the expert: up to `steps`) in every running slot; those that ended leave, in order of slots.
 
-        Raises ValueError or OSError when an environment did, ChildError when a worker failed in any other way.
+        Raises ValueError or OSError when an environment did, WorkerError when a worker failed in any other way.
         """
         count = len(self._children)
         busy = {slot % count for slot in self._running}

@@ -1,13 +1,13 @@
 """IMPALA: one model trained by reinforcement through its compute budgets, each one's checkpoint an isoFLOP cell.
 
-Actors play in processes of their own with weights a few updates old; the learner corrects for that with V-trace
+ActorPool play in processes of their own with weights a few updates old; the learner corrects for that with V-trace
 (Espeholt et al., arXiv 1802.01561). With a teacher the run is kickstarted (Schmitt et al., arXiv 1803.03835).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -72,7 +72,7 @@ def train_impala(
 
     Run again with the same OUT, it goes on from its last save (the games that were going on begin anew); a finished run
     answers at once. ValueError: a budget too small or already passed, OUT holding another run, no such game, device or
-    teacher, a damaged save. NonFiniteError: the loss ran away; the last good save stays. ChildError: actors fail again
+    teacher, a damaged save. NonFiniteError: the loss ran away; the last good save stays. WorkerError: actors fail again
     and again. Under torchrun every process has a share of a batch's environments, played by actors of its own.
     """
     assert config.rl is not None
@@ -150,7 +150,10 @@ def _seen(state: RunState, config: TrainConfig, per_sample: int, mentor: Teacher
 
 
 def _method(run: Run, mentor: TeacherCheckpoint | None, device: torch.device, group: Group, stack: ExitStack) -> Method:
-    """Actors that live as long as `stack`; from stretch to stretch of the run they just get other weights."""
+    """ActorPool that live as long as `stack`; from stretch to stretch of the run they just get other weights.
+
+    Their experience is told by each learner which state it trains: the run's, or that of a cooldown branch.
+    """
     config, asked = run.config, run.config.rl
     assert asked is not None
     precision = resolve_precision(config.precision, device)
@@ -171,17 +174,21 @@ def _method(run: Run, mentor: TeacherCheckpoint | None, device: torch.device, gr
                     seed=(config.seed, group.rank, state.step),
                 )
             )
-            experience = Experience(actors, asked.discount, state.tally.rewards)
-            unrolls = stack.enter_context(closing(batches(experience.stream(), device, ahead=1)))
+            experience = Experience(actors, asked.discount)
+            read = stack.enter_context(closing(batches(experience.stream(), device, ahead=1)))
             stack.callback(actors.stop)  # before the thread that reads ahead is waited for: it waits for actors
             teacher = Teacher(mentor.policy, device, precision) if mentor and asked.teacher_cost else None
-            made.append((actors, experience, unrolls, teacher))
+            made.append((actors, experience, read, teacher))
         actors, experience, _, teacher = made[0]
         if config.compile:
             compile_features(state.policy, device)
         return ImpalaLearner(state, asked, config.clip_norm, actors, experience, teacher, device, precision, group)
 
-    return Method(lambda _: nullcontext(made[0][2]), learner)
+    def unrolls(_: RunState) -> AbstractContextManager[Iterator[Batch]]:
+        experience, read, teacher = made[0][1:]
+        return nullcontext(experience.own(read, teacher))
+
+    return Method(unrolls, learner)
 
 
 def crew(asked: Reinforcement, device: torch.device, group: Group) -> tuple[int, int]:

@@ -43,10 +43,11 @@ class ImpalaLearner(Updates):
         self._lags: list[int] = []
         self._seconds: Counter[str] = Counter()
         self._version = actors.publish(state.policy)
+        experience.begin(state.tally.rewards, self._version)
 
     def step(self, batch: Batch, recurrent: dict[str, Tensor], rate: float) -> OptimizerStep:
         """One step on an unroll of T + 1 frames, which brings its own recurrent state; the loss is the group's mean."""
-        origin = self._experience.origins.popleft()
+        origin = self._experience.take()
         tensors = batch.tensors
         start = {name.removeprefix(STATE): value[0] for name, value in tensors.items() if name.startswith(STATE)}
         with autocast(self.device, self.precision):

@@ -77,7 +77,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
 import sys, time
 from planted_game import planted
 from playscale.rollout.env_pool import Workers
-from playscale.processes import ChildError
+from playscale.processes import WorkerError
 from playscale.rollout.episode import Task
 workers = Workers(planted(), 2, slots=2, max_steps=20)
 workers.begin({0: Task(0, 0), 1: Task(1, 1)})

@@ -74,7 +74,7 @@ def test_its_curves_tell_of_the_actors(finished):
 
 def test_finished_it_answers_at_once(finished, monkeypatch):
     asked, out, points, _ = finished
-    monkeypatch.setattr(impala, "Actors", None)  # none is needed
+    monkeypatch.setattr(impala, "ActorPool", None)  # none is needed
     assert train_impala(out, asked) == points
 
 

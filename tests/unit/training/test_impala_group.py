@@ -67,12 +67,12 @@ def registered():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The directory of a run by two processes, of their notes, and its config."""
+    """The directory of a run by two processes with a cooldown branch, of their notes, and its config."""
     folder = tmp_path_factory.mktemp("group")
     out, notes, script = folder / "out", folder / "notes", folder / "child.py"
     notes.mkdir()
     script.write_text(CHILD)
-    asked = toy_run.config(30, batch=6, clip_norm=1e9, rl={"actors": 1})
+    asked = toy_run.config(30, batch=6, clip_norm=1e9, cooldown=0.2, rl={"actors": 1})
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     command += [str(TESTS), str(out), asked.model_dump_json(), str(notes)]
     paths = [path for path in sys.path if path]

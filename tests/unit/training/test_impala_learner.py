@@ -13,6 +13,7 @@ from playscale.training.distributed import Group
 from playscale.training.experience import Experience
 from playscale.training.impala_learner import ImpalaLearner
 from playscale.training.losses import Costs, Trajectory, actor_critic_losses
+from playscale.training.metrics import DiscountedSums, Moments
 from playscale.training.run_state import new_state
 
 CPU = torch.device("cpu")
@@ -36,13 +37,13 @@ def actors_and_state():
             yield actors, state
 
 
-def expected_loss(state, arrays, asked):
-    """From the arrays of a batch [T + 1, B, ...], before the step."""
+def expected_loss(state, arrays, asked, spread):
+    """From the arrays of a batch [T + 1, B, ...], before the step; `spread`: of rewards, the batch's included."""
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     start = {name: tensors[f"state.{name}"][0] for name in ("hidden", "cell")}
     with torch.no_grad():
         logits, values, _ = state.policy(tensors, start)
-    reward = np.clip(arrays["reward"] / state.tally.rewards.spread, -asked.reward_clip, asked.reward_clip)
+    reward = np.clip(arrays["reward"] / spread, -asked.reward_clip, asked.reward_clip)
     seen = Trajectory(
         tensors["action"][:T], tensors["log_prob"][:T], torch.from_numpy(reward).float(), tensors["discount"],
         tensors["valid"][:T],
@@ -54,9 +55,11 @@ def expected_loss(state, arrays, asked):
 def test_steps_are_as_put_together_by_hand(actors_and_state):
     """Losses, what is counted, and what the discounts say of how episodes ended."""
     actors, state = actors_and_state
-    experience = Experience(actors, GAMMA, state.tally.rewards)
+    experience = Experience(actors, GAMMA)
     learner = ImpalaLearner(state, ASKED, 1e9, actors, experience, None, CPU, "fp32", Group())
     stream, seen, episodes = experience.stream(), 0, []
+    moments = Moments()
+    sums = DiscountedSums(GAMMA, moments)
     for _ in range(12):
         arrays = next(stream)
         (batch,) = batches(iter([arrays]), CPU)
@@ -69,10 +72,12 @@ def test_steps_are_as_put_together_by_hand(actors_and_state):
         assert truncated.sum() == sum(not episode.terminated for episode in filled.episodes)
         np.testing.assert_allclose(arrays["discount"], np.float32(GAMMA) * (valid & ~terminated))
         seen, episodes = seen + valid.sum(), episodes + filled.episodes
-        expected = expected_loss(state, arrays, ASKED)
+        sums.add(0, arrays["reward"], over)
+        expected = expected_loss(state, arrays, ASKED, moments.spread)
         step = learner.step(batch, {}, 3e-3)
         assert step.loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
         assert step.grad_norm > 0
+        assert state.tally.rewards == moments
     assert (state.tally.interactions, state.tally.episodes) == (seen, len(episodes))
     assert state.tally.return_mean == pytest.approx(np.mean([episode.score for episode in episodes]))
     assert len({episode.terminated for episode in episodes}) == 2
