@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from needed import need
+from resources import need
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

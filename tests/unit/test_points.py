@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resources import PUBLISHED
 
 from playscale.points import COLUMNS, Point, from_row, read_points, to_row, write_points
-
-PAPER = Path(__file__).parents[2].parent / "shared" / "paper"
 
 positive = st.floats(1e-300, 1e300)
 count = st.integers(1, 10**18)
@@ -107,9 +106,8 @@ def test_a_file_that_is_absent_or_a_directory_or_not_text_is_refused(tmp_path: P
             read_points(path)
 
 
-@pytest.mark.skipif(not PAPER.is_dir(), reason="the published tables are not beside this checkout")
 def test_the_published_tables_are_read_whole() -> None:
-    assert len(read_points(PAPER / "nethack_isoflop.csv")) == 207
-    zone = read_points(PAPER / "atari_BattleZone.csv")
+    assert len(read_points(PUBLISHED / "nethack_isoflop.csv")) == 207
+    zone = read_points(PUBLISHED / "atari_BattleZone.csv")
     assert len(zone) == 167
     assert sum(point.samples is None for point in zone) == 32

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import boto3
 import pytest
-from needed import need
 from rendered import example, find, merged, render
+from resources import need
 from s3_server import free_port
 from stack import Stack, podman
 

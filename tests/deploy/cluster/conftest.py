@@ -2,7 +2,7 @@
 
 import mlflow_server
 import pytest
-from needed import need
+from resources import need
 
 
 @pytest.fixture(scope="session")

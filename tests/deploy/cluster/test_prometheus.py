@@ -13,7 +13,7 @@ import s3_server
 import toy_game
 import yaml
 from mlflow_server import wait_until
-from needed import need
+from resources import need
 from toy_command import ToyCommand
 
 from playscale.points import read_points, to_row

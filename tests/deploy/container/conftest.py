@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from needed import need
+from resources import need
 
 IMAGE = "playscale/playscale:0.1.0"
 

@@ -1,10 +1,10 @@
 """The stream beside nle's own reader of recordings: identical tensors, game by game and batch by batch."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
+from resources import need_recordings
 
 from benchmarks.data import Peer, check_same, first_games
 from playscale.corpus.corpus import Corpus
@@ -12,7 +12,6 @@ from playscale.corpus.prepare import prepare
 from playscale.games.nethack.actions import key_to_action
 from playscale.rollout.collect import collect
 
-MINI = Path(__file__).parents[4] / "shared" / "nld-aa-mini"
 NAMES = {"tty_chars": "tty_chars", "tty_colors": "tty_colors", "tty_cursor": "tty_cursor", "score": "scores"}
 
 
@@ -72,9 +71,8 @@ def test_batches_are_the_same_until_a_game_ends(played, batch, unroll):
     check_same(corpus, peer, games, batch, unroll)
 
 
-@pytest.mark.skipif(not MINI.is_dir(), reason="the real games are not here")
 def test_real_games_are_the_same(tmp_path):
-    folder = next(f for f in sorted(MINI.iterdir()) if f.is_dir())
+    folder = next(f for f in sorted(need_recordings().iterdir()) if f.is_dir())
     (tmp_path / "games").mkdir()
     (tmp_path / "games" / folder.name).symlink_to(folder.resolve())
     corpus = prepare(tmp_path / "games", tmp_path / "corpus", workers=2)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nle.env.tasks import NetHackChallenge
+from resources import RECORDINGS, need_recordings
 
 from playscale.corpus.prepare import prepare
 from playscale.games.game import Recording
@@ -17,16 +18,14 @@ from playscale.games.nethack.actions import KEYS, action_to_key
 from playscale.games.nethack.bzip2 import last_blocks
 from playscale.games.nethack.ttyrec import decode, find_recordings
 
-MINI = Path(__file__).parents[4] / "shared" / "nld-aa-mini"
-FOLDER = MINI / "20261123-020039_aa00072"  # its game 3 has 394 transitions, its game 1 has 11,839
+FOLDER = RECORDINGS / "20261123-020039_aa00072"  # its game 3 has 394 transitions, its game 1 has 11,839
 COLUMNS = {"tty_chars": "tty_chars", "tty_colors": "tty_colors", "tty_cursor": "tty_cursor", "score": "scores"}
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """Two games of AutoAscend with their xlogfile, one of them of several bzip2 blocks."""
-    if not MINI.is_dir():
-        pytest.skip(f"no {MINI.name} beside the repository")
+    need_recordings()
     return copy_real(tmp_path_factory.mktemp("real"))
 
 

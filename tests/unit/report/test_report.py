@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from report_study import MANY_BUDGETS, REFERENCES, make_fit, make_points, make_replay, nulled, with_returns_of_zero
+from resources import PUBLISHED
 
 from playscale.points import Point, read_points
 from playscale.report import numbers
@@ -22,7 +23,6 @@ from playscale.report.report import write_report
 from playscale.scaling.fit import fit as fit_points
 from playscale.scaling.gpu import hardware
 
-PAPER = Path(__file__).parents[4] / "shared" / "paper" / "nethack_isoflop.csv"
 VOID = {"meta", "input", "br", "hr", "img", "link"}
 
 
@@ -235,9 +235,8 @@ def test_the_same_study_gives_the_same_page(tmp_path: Path, fit: dict[str, Any],
     assert (tmp_path / "a" / "report.html").read_bytes() == (tmp_path / "b" / "report.html").read_bytes()
 
 
-@pytest.mark.skipif(not PAPER.exists(), reason="the published table is not on this machine")
 def test_a_published_study(tmp_path: Path) -> None:
-    points = read_points(PAPER)
+    points = read_points(PUBLISHED / "nethack_isoflop.csv")
     points = [point for point in points if f"{point.flops:.0e}".startswith("1e")]  # a budget a decade keeps this short
     points = [dataclasses.replace(point, split="held-out") if point.flops >= 1e19 else point for point in points]
     result = fit_points(points, forecast_flops=[1e20], replicates=20).to_dict()

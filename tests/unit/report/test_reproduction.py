@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from report_study import make_points, with_returns_of_zero
+from resources import PUBLISHED
 from test_report import Page
 
 from playscale.cli.console import reproduction_table
@@ -16,8 +17,6 @@ from playscale.report.reproduction import Published, Reproduction, exponents_fro
 from playscale.report.reproduction_page import PAPER, reproduction_page, write_reproductions
 from playscale.scaling.fit import fit
 
-DATA = Path(__file__).parents[2] / "data" / "published_exponents.csv"
-SHARED = Path(__file__).parents[4] / "shared" / "paper"
 HEADER = "table,from_flops,target,quantity,at,exponent\n"
 BUDGETS = (3e9, 1e10, 3e10, 1e11, 3e11, 1e12, 3e12)
 
@@ -163,15 +162,14 @@ def test_two_tables_of_one_name_are_refused(tmp_path: Path) -> None:
         reproduce([tmp_path / "a" / "t.csv", tmp_path / "b" / "t.csv"], [])
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the published tables are not on this machine")
 def test_the_published_exponents_are_found_again() -> None:
     from playscale.points import read_points
 
-    published = read_published(DATA)
+    published = read_published(PUBLISHED / "exponents.csv")
     assert len(published) == 30
     found = {}
     for table in {one.table for one in published}:
-        points = read_points(SHARED / f"{table}.csv")
+        points = read_points(PUBLISHED / f"{table}.csv")
         for start in {one.from_flops for one in published if one.table == table}:
             for row in exponents_from(points, start or 0.0, seed=0, replicates=20):
                 found[table, start, row.target, row.quantity, row.at] = row.law.exponent

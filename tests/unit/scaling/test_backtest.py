@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from resources import PUBLISHED
 from scipy import stats
 from scipy.optimize import approx_fprime
 
@@ -28,8 +27,6 @@ from playscale.scaling.choice import BACKTEST_BUDGETS, choose, decide
 from playscale.scaling.frontier import BROKEN, FORMS, POWER, SATURATING, Form, fit_law, fit_laws, limited, parameters
 from playscale.scaling.isoflop import fit_profiles
 from playscale.scaling.powerlaw import fit_power_law
-
-PAPER = Path(__file__).parents[3].parent / "shared" / "paper"
 
 
 def frontier(cost: np.ndarray, target: Target = "dev_loss", first: float = 1e14, step: float = 2.0) -> Frontier:
@@ -225,9 +222,8 @@ def test_two_budgets_have_a_law_without_an_interval_and_one_has_none() -> None:
         choose(saturating(1, 0, rng), rng, 50)
 
 
-@pytest.mark.skipif(not PAPER.is_dir(), reason="the published tables are not beside this checkout")
 def test_the_last_decade_of_nethack_is_forecast_where_a_power_law_fails() -> None:
-    cells, _ = make_cells(read_points(PAPER / "nethack_isoflop.csv"), "dev_loss")
+    cells, _ = make_cells(read_points(PUBLISHED / "nethack_isoflop.csv"), "dev_loss")
     profiles = fit_profiles(cells)
     whole = Frontier(
         "dev_loss", cells.budgets, np.array([p.argmin_cost for p in profiles]), np.array([p.noise for p in profiles])

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from resources import PUBLISHED
 
 from playscale.points import Point, read_points
 from playscale.scaling.cells import FitError, Reason
 from playscale.scaling.fit import Fit, fit, write_fit
 from playscale.scaling.warning import Code
 
-PAPER = Path(__file__).parents[3].parent / "shared" / "paper"
 KEYS = {
     "points": set(Point.__dataclass_fields__) - {"extra"},
     "excluded": {"target", "flops", "params", "reason"},
@@ -228,10 +228,9 @@ def test_any_table_is_fitted_without_nan_or_refused_in_one_line(table: list[Poin
             assert row["low"] <= row["value"] <= row["high"]
 
 
-@pytest.mark.skipif(not PAPER.is_dir(), reason="the published tables are not beside this checkout")
 @pytest.mark.parametrize("table", ["nethack_isoflop", "atari_BattleZone"])
 def test_a_published_table_is_fitted_whole(table: str) -> None:
-    result = quick(read_points(PAPER / f"{table}.csv"), forecast_flops=[1e20])
+    result = quick(read_points(PUBLISHED / f"{table}.csv"), forecast_flops=[1e20])
     document = result.to_dict()
     json.dumps(document, allow_nan=False)
     assert {row["target"] for row in document["backtest"]} == {"dev_loss", "return_mean"}

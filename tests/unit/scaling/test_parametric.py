@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from resources import PUBLISHED
 from scipy.optimize import approx_fprime, minimize
 
 from playscale.points import Point, read_points
 from playscale.scaling.cells import Cells, FitError, make_cells
 from playscale.scaling.levenberg import minimise, objective
 from playscale.scaling.parametric import DELTA, curve, fit_parametric
-
-PAPER = Path(__file__).parents[3].parent / "shared" / "paper"
 
 # Chinchilla's published law.
 E, A, ALPHA, B, BETA = 1.69, 406.4, 0.34, 410.7, 0.28
@@ -120,9 +117,8 @@ def test_too_little_of_anything_is_refused_in_one_line() -> None:
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.skipif(not PAPER.is_dir(), reason="the published tables are not beside this checkout")
 def test_a_bounded_return_finds_the_ceiling_of_boxing() -> None:
-    cells, _ = make_cells(read_points(PAPER / "atari_Boxing.csv"), "return_mean")
+    cells, _ = make_cells(read_points(PUBLISHED / "atari_Boxing.csv"), "return_mean")
     ceiling, low, high = fit_parametric(cells, np.random.default_rng(0), 100).parameters()["R_max"]
     assert low < ceiling < high
     assert ceiling == pytest.approx(53, abs=3)  # the best measured returns lie between 51.5 and 53.5

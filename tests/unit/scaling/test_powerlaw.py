@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from resources import PUBLISHED
 
 from playscale.points import read_points
 from playscale.scaling.cells import FitError, make_cells
 from playscale.scaling.exponents import RETURN_OF_LOSS, fit_exponents, fit_return_of_loss, recommend
 from playscale.scaling.isoflop import fit_profiles
 from playscale.scaling.powerlaw import fit_power_law, interval, slopes
-
-PAPER = Path(__file__).parents[3].parent / "shared" / "paper"
 
 
 def test_a_planted_power_law_is_recovered_exactly() -> None:
@@ -76,10 +73,9 @@ CHECKED = {
 }
 
 
-@pytest.mark.skipif(not PAPER.is_dir(), reason="the published tables are not beside this checkout")
 @pytest.mark.parametrize(("table", "least"), CHECKED)
 def test_the_published_tables_give_the_independently_computed_exponents(table: str, least: float) -> None:
-    points = [point for point in read_points(PAPER / f"{table}.csv") if point.flops >= least]
+    points = [point for point in read_points(PUBLISHED / f"{table}.csv") if point.flops >= least]
     found = {}
     for target in ("dev_loss", "return_mean"):
         cells, _ = make_cells(points, target)
@@ -93,9 +89,8 @@ def test_the_published_tables_give_the_independently_computed_exponents(table: s
     assert exponents == pytest.approx(CHECKED[table, least], abs=0.00100)
 
 
-@pytest.mark.skipif(not PAPER.is_dir(), reason="the published tables are not beside this checkout")
 def test_return_against_loss_and_bootstrap_intervals_on_nethack() -> None:
-    points = read_points(PAPER / "nethack_isoflop.csv")
+    points = read_points(PUBLISHED / "nethack_isoflop.csv")
     both = []
     for target in ("dev_loss", "return_mean"):
         cells, _ = make_cells(points, target)
