@@ -2,10 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 OUT := out/quickstart
-CLUSTER_TESTS := tests/deploy
+PYTEST = $(VENV)/bin/pytest -n auto --dist loadfile --no-loadscope-reorder --ignore=tests/deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster image lint format ui compile clean
+.PHONY: help demo test test-slow test-all test-cluster coverage image lint format ui compile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,11 +13,21 @@ help: ## List the targets
 demo: $(VENV)/.run ## A whole small study: expert games, 25 agents, played, fitted, forecast (7 to 16 minutes)
 	$(VENV)/bin/playscale study run studies/quickstart.yaml --out $(OUT)
 
-test: $(VENV)/.dev ## All tests of the library and the command line
-	$(VENV)/bin/pytest $(addprefix --ignore=,$(CLUSTER_TESTS))
+test: $(VENV)/.dev ## The tests of every change, in parallel (at most 8 minutes on two cores)
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.dev ## The rest: learning runs, long kills, storms of faults, exhaustive grids
+	$(PYTEST) -m slow
+
+test-all: test test-slow ## All tests of the library and the command line
 
 test-cluster: $(VENV)/.dev ## The image, the chart and its services: .ci/containers first
-	$(VENV)/bin/pytest -s $(wildcard $(CLUSTER_TESTS))
+	$(VENV)/bin/pytest -s tests/deploy
+
+coverage: $(VENV)/.dev ## Lines that `make test` covers, of those that `make test-all` covers
+	COVERAGE_FILE=$(CURDIR)/out/coverage/test $(PYTEST) -m "not slow" --cov --cov-report=
+	COVERAGE_FILE=$(CURDIR)/out/coverage/slow $(PYTEST) -m slow --cov --cov-report=
+	$(VENV)/bin/python tests/support/coverage_share.py out/coverage/test out/coverage/slow
 
 image: ## The container image, with podman and from Debian's packages alone
 	.ci/containers

@@ -1,15 +1,14 @@
 """Resources of the machine that some tests need, and the data that tests read."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "tests" / "data" / "published"
-RECORDINGS = (
-    ROOT.parent / "shared" / "nld-aa-mini"
-)  # games of AutoAscend in NLD-AA layout, 76 MB: not in the repository
+RECORDINGS = ROOT.parent / "shared" / "nld-aa-mini"  # 76 MB of games in NLD-AA layout
 
 
 def need(resource, description, variable="PLAYSCALE_REQUIRE_CLUSTER"):
@@ -24,3 +23,9 @@ def need(resource, description, variable="PLAYSCALE_REQUIRE_CLUSTER"):
 def need_recordings():
     """Return the folder of recorded games beside the checkout; see `need`."""
     return need(RECORDINGS if RECORDINGS.is_dir() else None, "../shared/nld-aa-mini", "PLAYSCALE_REQUIRE_SHARED")
+
+
+def need_browser():
+    """Return the path of Chromium; see `need`."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return need(next(filter(None, map(shutil.which, names)), None), "chromium", "PLAYSCALE_REQUIRE_BROWSER")
