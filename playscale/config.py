@@ -1,12 +1,6 @@
-"""What people write in YAML, read into frozen typed models: every mistake is one line that says where it is.
+"""Configuration: YAML into frozen models, sizes and budgets, the registry of methods, the settings of a training run.
 
-A model size as people write it. No torch here: specs are read without it.
-
-How many transitions an optimizer step sees, by model size, when neither a study nor a user says. No torch here.
-
-How a model is trained by reinforcement. No torch here: the study's spec and the CLI read it too.
-
-How one model is trained. No torch here: the study's spec and the CLI read it too.
+Nothing here imports torch: a study is checked, and the command line is built, without it.
 """
 
 from __future__ import annotations
@@ -14,52 +8,18 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from typing import Any, Literal, Self, TypeVar, get_args
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
-SMALLEST, LARGEST = 8_000, 1_000_000_000
-
-
-def parse_size(size: str) -> int:
-    """250_000 of "250k"; ValueError for what is not a count, or not between the smallest and the largest."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmb]?)", size.strip().lower())
-    if match is None:
-        raise ValueError(f"size {size!r} is not a parameter count: write it like 30k, 1.5M or 500M")
-    count = round(float(match[1]) * UNITS[match[2]])
-    if not SMALLEST <= count <= LARGEST:
-        raise ValueError(f"size {size!r} is out of range: the smallest is {SMALLEST // 1000}k, the largest 1000M")
-    return count
-
-
-SMALL = 1_000_000
-SMALL_STEP = (8, 16)
-PLAYED_STEP = (32, 20)
-LARGEST_STEP = 104 * 80  # what Tuyls et al. (arXiv 2307.09423) trained all sizes with
-
-
-def recipe_batch(size: str, method: str = "bc") -> tuple[int, int]:
-    """Columns and unroll: 8 x 16 up to a million parameters, then samples a step in proportion to parameters.
-
-    Small budgets run out of optimizer steps before they run out of samples, and a small model's step is short of work
-    only on a GPU. At a compute-optimal budget samples grow about as parameters do, so in proportion every size gets as
-    many steps. Longer unrolls train memory over longer times; 80 is the paper's. ValueError: no such size.
-
-    Where agents play themselves (any method but bc) columns are the environments of an actor.
-    """
-    params = parse_size(size)
-    if method != "bc":
-        return PLAYED_STEP
-    if params <= SMALL:
-        return SMALL_STEP
-    unroll = 32 if params <= 10 * SMALL else 80
-    samples = min(LARGEST_STEP, SMALL_STEP[0] * SMALL_STEP[1] * params / SMALL)
-    return max(8, 8 * round(samples / unroll / 8)), unroll
+# --- YAML ------------------------------------------------------------------------------------------------------------
 
 
 class FrozenModel(BaseModel):
+    """Base of all configuration: immutable, and an unknown key is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -67,7 +27,17 @@ Model = TypeVar("Model", bound=FrozenModel)
 
 
 def from_yaml(model: type[Model], text: str, where: str) -> Model:
-    """A model from YAML text; ValueError of one line, naming the nearest known key for an unknown one."""
+    """Read a model from YAML text.
+
+    Args:
+        model: The class to read.
+        text: A YAML mapping of the model's keys.
+        where: Name of the source, which every error message begins with.
+
+    Raises:
+        ValueError: The text is no valid YAML or no such model: one line that says where, and for an unknown key names
+            the nearest known one.
+    """
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -78,11 +48,11 @@ def from_yaml(model: type[Model], text: str, where: str) -> Model:
     try:
         return model.model_validate(_numbers(data))
     except ValidationError as error:
-        raise ValueError(f"{where}: {_explain(error, model)}") from error
+        raise ValueError(f"{where}: {explain(error, model)}") from error
 
 
 def _numbers(value: Any) -> Any:
-    """YAML 1.1 reads 3e10 as text; every such text becomes a number."""
+    """Turn texts such as 3e10, which YAML 1.1 does not read as numbers, into numbers."""
     if isinstance(value, dict):
         return {key: _numbers(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -92,8 +62,13 @@ def _numbers(value: Any) -> Any:
     return value
 
 
-def _explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The most telling of the errors in one line: an unknown key explains a missing one."""
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return the most telling error of a validation in one line. An unknown key comes first: it explains a missing one.
+
+    Args:
+        error: What validation of `model` raised.
+        model: The class that was validated, whose keys are suggested.
+    """
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
@@ -115,83 +90,201 @@ def _keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
 
 
 def _types(annotation: Any) -> list[type]:
-    """The classes an annotation names, however deep: of tuple[Toleration, ...] | None, Toleration is one."""
+    """Return the classes that an annotation names at any depth: Toleration for tuple[Toleration, ...] | None."""
     inside = [kind for part in get_args(annotation) for kind in _types(part)]
     return [*inside, annotation] if isinstance(annotation, type) else inside
 
 
-class Reinforcement(BaseModel):
-    """IMPALA (Espeholt et al., arXiv 1802.01561), and kickstarting (Schmitt et al., arXiv 1803.03835) with a teacher.
+# --- Sizes and budgets -----------------------------------------------------------------------------------------------
 
-    A batch is one unroll of the `batch` environments of one actor.
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+SMALLEST_SIZE, LARGEST_SIZE = 8_000, 1_000_000_000
+
+
+def parse_size(size: str | int) -> int:
+    """Return the number of parameters that a size stands for: 250_000 for "250k", "0.25M" or 250000.
+
+    Raises:
+        ValueError: `size` is no parameter count, or none between the smallest and the largest size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmb]?)", str(size).strip().lower())
+    if match is None:
+        raise ValueError(f"{size!r} is not a model size: write a parameter count such as 30k, 1.5M or 250000")
+    count = round(float(match[1]) * UNITS[match[2]])
+    if not SMALLEST_SIZE <= count <= LARGEST_SIZE:
+        raise ValueError(f"size {size!r} is out of range: the smallest is 8k, the largest 1B")
+    return count
+
+
+def normal_size(size: str | int) -> str:
+    """Return the one spelling of a size, which names of runs and tables use: "250k" for "250K", "0.25M" or 250000.
+
+    Raises:
+        ValueError: `size` is no model size.
+    """
+    count = parse_size(size)
+    unit = next(unit for unit in ("b", "m", "k") if count >= UNITS[unit])
+    return f"{count / UNITS[unit]:.9g}{unit if unit == 'k' else unit.upper()}"
+
+
+def parse_budget(budget: object) -> float:
+    """Return a compute budget in training FLOPs, from a number or a text such as "3e11".
+
+    Raises:
+        ValueError: `budget` is no positive, finite number.
+    """
+    try:
+        flops = math.nan if isinstance(budget, bool) else float(budget)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        flops = math.nan
+    if not (math.isfinite(flops) and flops > 0):
+        raise ValueError(f"{budget!r} is not a compute budget: write training FLOPs such as 3e11")
+    return flops
+
+
+def parse_budgets(text: str) -> list[float]:
+    """Return the budgets of a comma-separated list such as "1e11,3e11"; ValueError for one that is none."""
+    return [parse_budget(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def budget_name(budget: float) -> str:
+    """Return a budget as people write it (3e+11), in full where that would lose digits. Checkpoints are named so."""
+    short = f"{budget:g}"
+    return short if float(short) == budget else repr(budget)
+
+
+Size = Annotated[str, BeforeValidator(normal_size)]
+Budget = Annotated[float, BeforeValidator(parse_budget)]
+
+# --- Methods ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What distinguishes a training method, for everything that depends on it: training, study, analysis, report.
+
+    Attributes:
+        label: Name in running text.
+        colour: Colour in figures, on a light and on a dark page. No two methods share one.
+        marker: Marker in figures (matplotlib).
+        imitates: Learns from a corpus of expert play. Otherwise from its own play, with settings of reinforcement
+            learning, and its samples are interactions with the game.
+        has_dev_loss: Has a validation loss.
+        has_teacher: Learns from a teacher's policy beside the rewards.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    label: str
+    colour: tuple[str, str]
+    marker: str
+    imitates: bool = False
+    has_dev_loss: bool = False
+    has_teacher: bool = False
 
-    game: str = Field(default="nethack/score", description="the game, or a task of one, that is played")
-    max_steps: int = Field(default=5000, ge=1, description="actions after which an episode of training is truncated")
-    actors: int | None = Field(default=None, ge=1, description="actor processes (None: 2, or more on a large machine)")
-    workers: int | None = Field(default=None, ge=1, description="environment processes of all actors (None: by cores)")
-    discount: float = Field(default=0.999, ge=0, le=1)
-    rho_bar: float = Field(default=1.0, gt=0, description="largest importance weight of a temporal difference")
-    c_bar: float = Field(default=1.0, gt=0, description="largest trace weight")
-    baseline_cost: float = Field(default=0.5, ge=0)
-    entropy_cost: float = Field(default=0.0005, ge=0)
+
+METHODS = {
+    "bc": MethodInfo("behavioural cloning", ("#00796b", "#4fd1bd"), "o", imitates=True, has_dev_loss=True),
+    "impala": MethodInfo("IMPALA", ("#c1520c", "#ff9e5e"), "s"),
+    "kickstart": MethodInfo("kickstarting", ("#4f46c4", "#a9a2ff"), "^", has_teacher=True),
+}
+"""All methods by name, in the order in which studies run them and reports show them."""
+
+IMITATING_METHODS = frozenset(name for name, method in METHODS.items() if method.imitates)
+PLAYING_METHODS = frozenset(METHODS) - IMITATING_METHODS
+
+
+def known_method(name: str) -> str:
+    """Return the name of a method; ValueError when there is no such method."""
+    if name not in METHODS:
+        raise ValueError(f"method {name!r} is unknown: known are {', '.join(METHODS)}")
+    return name
+
+
+MethodName = Annotated[str, AfterValidator(known_method)]
+
+# --- Training --------------------------------------------------------------------------------------------------------
+
+Core = Literal["lstm", "transformer"]
+CLONE_OF_STUDY = "bc"
+"""Value of `teacher` for the study's own clone of the same size. The clone's path replaces it once that is trained."""
+
+
+class Reinforcement(FrozenModel):
+    """Settings of IMPALA (Espeholt et al., arXiv 1802.01561), and of kickstarting (Schmitt et al., arXiv 1803.03835).
+
+    A batch is one unroll of the `batch` environments of one actor. A run with a teacher is a kickstarted one.
+    """
+
+    game: str = Field(default="nethack/score", description="Game, or task of a game, that is played.")
+    max_steps: int = Field(default=5000, ge=1, description="Actions after which a training episode is truncated.")
+    actors: int | None = Field(default=None, ge=1, description="Actor processes. Default: by cores, at least 2.")
+    workers: int | None = Field(default=None, ge=1, description="Environment processes, all actors. Default: by cores.")
+    discount: float = Field(default=0.999, ge=0, le=1, description="Discount factor.")
+    rho_bar: float = Field(default=1.0, gt=0, description="V-trace: largest importance weight of a TD error.")
+    c_bar: float = Field(default=1.0, gt=0, description="V-trace: largest trace-cutting weight.")
+    baseline_cost: float = Field(default=0.5, ge=0, description="Weight of the value loss.")
+    entropy_cost: float = Field(default=0.0005, ge=0, description="Weight of the entropy bonus.")
     reward_scale: Literal["running", "none"] = Field(
-        default="running", description="running: rewards are divided by the spread of the discounted returns so far"
+        default="running", description="Divide rewards by the running standard deviation of the returns, or not."
     )
-    reward_clip: float | None = Field(default=3.0, gt=0, description="largest reward, after scaling (None: any)")
-    optimizer: Literal["adam", "rmsprop"] = "adam"
-    teacher: str | None = Field(default=None, description="checkpoint of the teacher: makes this a kickstarted run")
-    start: Literal["scratch", "teacher"] = Field(default="teacher", description="whose weights a kickstarted run has")
-    teacher_cost: float = Field(default=1.0, ge=0, description="of the divergence from the teacher, at first")
-    teacher_half_life: float = Field(default=1e6, gt=0, description="interactions in which teacher_cost halves")
-    value_warmup: int = Field(default=0, ge=0, description="interactions before the policy gradient sets in")
+    reward_clip: float | None = Field(default=3.0, gt=0, description="Largest absolute reward, after scaling.")
+    optimizer: Literal["adam", "rmsprop"] = Field(default="adam", description="Optimizer.")
+    teacher: str | None = Field(
+        default=None, description="Checkpoint of a teacher, for example a cloned agent: makes this a kickstarted run."
+    )
+    start: Literal["scratch", "teacher"] = Field(
+        default="teacher", description="Initial weights of a kickstarted run: random ones, or the teacher's."
+    )
+    teacher_cost: float = Field(default=1.0, ge=0, description="Initial weight of the KL divergence from the teacher.")
+    teacher_half_life: float = Field(default=1e6, gt=0, description="Interactions in which the teacher cost halves.")
+    value_warmup: int = Field(
+        default=0, ge=0, description="Interactions that train the value head alone, before the policy gradient begins."
+    )
 
 
-class Training(BaseModel):
-    """How every model of a study is trained. A sample is one transition.
+class Training(FrozenModel):
+    """Training settings that all runs of a study share. A sample is one transition.
 
-    `batch` and `unroll`, where not given, follow from the model's size: see training/unroll.py.
+    `batch` and `unroll`, where not given, follow from the model's size: see `recipe_batch`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    batch: int | None = Field(default=None, ge=1, description="columns: games played side by side (None: by size)")
-    unroll: int | None = Field(default=None, ge=1, description="transitions a column between two optimizer steps")
-    learning_rate: float | None = Field(default=None, gt=0, description="None: the recipe of training/schedule.py")
-    warmup_steps: int = Field(default=20, ge=0, description="optimizer steps of linear warm-up")
-    clip_norm: float = Field(default=1.0, gt=0, description="largest global norm of a gradient")
-    cooldown: float = Field(default=0.0, ge=0, lt=1, description="fraction of a budget's steps spent decaying to zero")
-    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on CUDA, else fp32")
-    device: str = "auto"
-    compile: bool = Field(default=False, description="compile what comes before the core (CUDA graphs on a GPU)")
-    dev_samples: int = Field(default=8192, ge=1, description="transitions of the dev games that dev loss is taken on")
-    save_seconds: float = Field(default=60.0, gt=0, description="longest time between two saves of the resume state")
-
-
-MethodName = Literal["bc", "impala", "kickstart"]
-OWN_CLONE = "bc"
-"""The teacher that is a study's own clone of the same size; a path takes its place when that one is trained."""
+    batch: int | None = Field(
+        default=None, ge=1, description="Sequences in a batch: games, or environments of an actor. Default: by size."
+    )
+    unroll: int | None = Field(default=None, ge=1, description="Transitions of a sequence. Default: by size.")
+    learning_rate: float | None = Field(default=None, gt=0, description="Peak learning rate. Default: by size.")
+    warmup_steps: int = Field(default=20, ge=0, description="Optimizer steps of linear learning rate warm-up.")
+    clip_norm: float = Field(default=1.0, gt=0, description="Largest global norm of the gradient.")
+    cooldown: float = Field(
+        default=0.0, ge=0, lt=1, description="Fraction of each budget in which the learning rate decays to zero."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on CUDA, else fp32.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    compile: bool = Field(default=False, description="Compile the layers before the core (worthwhile on a GPU).")
+    dev_samples: int = Field(default=8192, ge=1, description="Transitions that the dev loss is measured on.")
+    save_seconds: float = Field(default=60.0, gt=0, description="Seconds between two saves of the resume state.")
 
 
 class TrainConfig(Training):
     """One run: one model size, trained by one method, a checkpoint at each compute budget.
 
-    Budgets are in training FLOPs (3 x the analytic forward count x samples).
-    `held_out` budgets are trained like the others (whether or not `budgets` names them too) and marked in the points.
-    `rl`: how a run learns that does not imitate; with a teacher it is a kickstarted one.
+    `held_out` budgets are trained like the others, whether or not `budgets` names them too, and marked in the points.
     """
 
-    method: MethodName = "bc"
-    rl: Reinforcement | None = None
-    size: str
-    batch: int = Field(ge=1)  # type: ignore[assignment] # a run's are known
-    unroll: int = Field(ge=1)  # type: ignore[assignment]
-    budgets: tuple[float, ...]
-    held_out: tuple[float, ...] = ()
-    core: Literal["lstm", "transformer"] = "lstm"
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    method: MethodName = Field(default="bc", description="Training method.")
+    rl: Reinforcement | None = Field(default=None, description="Settings of a method that learns from its own play.")
+    size: Size = Field(description="Model size in parameters, 8k to 1B: 30k, 1.5M, 250000.")
+    batch: int = Field(  # type: ignore[assignment] # known in a run
+        ge=1, description=str(Training.model_fields["batch"].description)
+    )
+    unroll: int = Field(  # type: ignore[assignment]
+        ge=1, description=str(Training.model_fields["unroll"].description)
+    )
+    budgets: tuple[Budget, ...] = Field(description="Compute budgets in training FLOPs, comma-separated: 1e11,3e11.")
+    held_out: tuple[Budget, ...] = Field(
+        default=(), description="Budgets marked as held out: trained, but left out of fits; comma-separated."
+    )
+    core: Core = Field(default="lstm", description="Recurrent core of the policy.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of the initial weights and of the order of games.")
 
     @model_validator(mode="before")
     @classmethod
@@ -201,34 +294,31 @@ class TrainConfig(Training):
         given = {name: value for name, value in values.items() if name not in ("batch", "unroll") or value is not None}
         if "size" not in given or {"batch", "unroll"} <= given.keys():
             return given
-        batch, unroll = recipe_batch(str(given["size"]), str(given.get("method", "bc")))
+        batch, unroll = recipe_batch(given["size"], known_method(str(given.get("method", "bc"))))
         return {"batch": batch, "unroll": unroll} | given
 
     @model_validator(mode="after")
-    def _budgets_are_budgets(self) -> Self:
-        cells = (*self.budgets, *self.held_out)
-        if not cells:
+    def _has_budgets(self) -> Self:
+        if not self.cells:
             raise ValueError("budgets: at least one compute budget is needed, for example 1e11,3e11")
-        for budget in cells:
-            if not (math.isfinite(budget) and budget > 0):
-                raise ValueError(f"budgets: {budget:g} is not a compute budget; give positive FLOPs such as 3e11")
         return self
 
     @model_validator(mode="after")
     def _method_has_its_settings(self) -> Self:
-        if (self.rl is None) != (self.method == "bc"):
+        if (self.rl is None) == (self.method in PLAYING_METHODS):
             raise ValueError(f"rl: settings of reinforcement learning, and method {self.method}, do not go together")
-        if self.rl is not None and (self.rl.teacher is None) != (self.method == "impala"):
+        if self.rl is not None and (self.rl.teacher is not None) != METHODS[self.method].has_teacher:
             raise ValueError(f"rl.teacher: {self.rl.teacher}, but method {self.method}: kickstart has one, impala none")
         return self
 
     @property
-    def taught_by_own_clone(self) -> bool:
-        return self.rl is not None and self.rl.teacher == OWN_CLONE
+    def teacher_is_clone_of_study(self) -> bool:
+        """The teacher is a clone that the same study trains first."""
+        return self.rl is not None and self.rl.teacher == CLONE_OF_STUDY
 
     @property
     def run_name(self) -> str:
-        """What the run is called in the points table, in MLflow and in a study's directory."""
+        """Name of the run in the points table, in MLflow and in a study's directory."""
         return f"{self.method}-{self.core}-{self.size}-s{self.seed}"
 
     @property
@@ -238,13 +328,37 @@ class TrainConfig(Training):
 
     @property
     def samples_per_step(self) -> int:
+        """Transitions of one optimizer step."""
         return self.batch * self.unroll
 
     def split(self, budget: float) -> Literal["fit", "held-out"]:
+        """Return the split of a budget's point."""
         return "held-out" if budget in self.held_out else "fit"
 
 
-def budget_name(budget: float) -> str:
-    """A budget as people write it (3e+11), in full where that would lose digits: the name of its checkpoint folder."""
-    short = f"{budget:g}"
-    return short if float(short) == budget else repr(budget)
+BASE_PARAMS = 1_000_000
+BASE_STEP = (8, 16)  # batch, unroll up to BASE_PARAMS
+PLAYING_STEP = (32, 20)
+LARGEST_STEP = 104 * 80  # samples a step of all sizes in Tuyls et al. (arXiv 2307.09423)
+
+
+def recipe_batch(size: str | int, method: str = "bc") -> tuple[int, int]:
+    """Return the default batch and unroll of a model size.
+
+    A method that plays has 32 environments an actor and unrolls of 20. Otherwise 8 x 16 up to a million parameters,
+    then samples a step in proportion to parameters. Small budgets run out of optimizer steps before they run out of
+    samples, and only on a GPU is a small model's step short of work. At a compute-optimal budget samples grow about as
+    parameters do, so in proportion every size gets as many steps. Longer unrolls train memory over longer times; 80 is
+    the paper's.
+
+    Raises:
+        ValueError: `size` is no model size.
+    """
+    params = parse_size(size)
+    if method in PLAYING_METHODS:
+        return PLAYING_STEP
+    if params <= BASE_PARAMS:
+        return BASE_STEP
+    unroll = 32 if params <= 10 * BASE_PARAMS else 80
+    samples = min(LARGEST_STEP, BASE_STEP[0] * BASE_STEP[1] * params / BASE_PARAMS)
+    return max(8, 8 * round(samples / unroll / 8)), unroll

@@ -41,6 +41,7 @@ def fit(
         --target-return human=127356 --gpu h100 --utilisation 0.3
     """
     from playscale.cli.console import fit_tables, show
+    from playscale.config import IMITATING_METHODS
     from playscale.points import read_points
     from playscale.report.figures import write_figures
     from playscale.report.report import write_report
@@ -58,7 +59,7 @@ def fit(
     goals = [_named(text) for text in target_return or []]
 
     def fit_one(method: str, rows: Sequence[Point]) -> Fit:
-        imitates = method in ("", "bc") or expert_return is None
+        imitates = method in ("", *IMITATING_METHODS) or expert_return is None
         return run(
             rows,
             budgets,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from playscale.config import PLAYING_METHODS
 from playscale.points import Point
 from playscale.report import numbers
 from playscale.report.drawing import DASHED, Drawing, Plot
-from playscale.report.evidence import PLAYED, Evidence, describe
+from playscale.report.evidence import Evidence, describe
 from playscale.report.html import Content, Html, join, readable, table, tag
 from playscale.report.learning import Curves, compared_curves
 from playscale.report.palette import METHOD_COLOUR, METHOD_MARKER, SOFT
@@ -70,7 +71,7 @@ def _table(evidences: Evidences) -> Html:
                     method,
                     point.size,
                     numbers.with_error(point.return_mean, point.return_se),
-                    numbers.count(point.samples) if method in PLAYED else numbers.NOTHING,
+                    numbers.count(point.samples) if method in PLAYING_METHODS else numbers.NOTHING,
                     numbers.budget(total(point)),
                     "held out" if point.held_out else "fitted",
                 ])  # fmt: skip
@@ -89,7 +90,7 @@ def taught(evidences: Evidences) -> list[Point]:
 
 
 def interactions(point: Point) -> float | None:
-    return point.samples if point.method in PLAYED else None
+    return point.samples if point.method in PLAYING_METHODS else None
 
 
 def comparison_plots(evidences: Evidences, curves: Curves) -> list[Plot]:

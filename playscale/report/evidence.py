@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from playscale.config import PLAYING_METHODS
 from playscale.points import Point
 from playscale.report import numbers
 from playscale.report.seeds import SEEDS, average
@@ -36,7 +37,6 @@ class ReferenceReturn:
 
 
 MOST = 5000
-PLAYED = ("impala", "kickstart")  # methods whose samples are interactions with the game, and that have no dev loss
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Evidence:
     @property
     def played(self) -> bool:
         """Whether all of it learned by playing."""
-        return bool(self.points) and all(point.method in PLAYED for point in self.points)
+        return bool(self.points) and all(point.method in PLAYING_METHODS for point in self.points)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -226,8 +226,12 @@ def describe(point: Point, reason: str | None = None) -> str:
     parts = [
         f"{point.size + ': ' if point.size else ''}{numbers.count(point.params)} parameters",
         f"{numbers.budget(point.flops)} FLOPs",
-        f"{numbers.count(point.samples)} {'interactions' if point.method in PLAYED else 'samples'}",
-        *([] if point.method in PLAYED else [f"dev loss {numbers.with_error(point.dev_loss, point.dev_loss_se)}"]),
+        f"{numbers.count(point.samples)} {'interactions' if point.method in PLAYING_METHODS else 'samples'}",
+        *(
+            []
+            if point.method in PLAYING_METHODS
+            else [f"dev loss {numbers.with_error(point.dev_loss, point.dev_loss_se)}"]
+        ),
         f"return {numbers.with_error(point.return_mean, point.return_se)}"
         + (f" over {point.episodes} games" if point.episodes else ""),
     ]

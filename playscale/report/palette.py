@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from playscale.config import METHODS
+
 # name: (light, dark). Every light value is used once: it is how a colour is found again in a drawn SVG.
 # loss and return are Okabe-Ito's blue and vermilion (dark: lightened), told apart with any colour vision.
 ROLES: dict[str, tuple[str, str]] = {
@@ -17,14 +19,11 @@ ROLES: dict[str, tuple[str, str]] = {
     "loss": ("#0067a5", "#5db7f0"),
     "return": ("#c2500a", "#ff9d5c"),
     "held": ("#8a1f7d", "#f092e4"),
-    "cloned": ("#00796b", "#4fd1bd"),
-    "played": ("#c1520c", "#ff9e5e"),
-    "taught": ("#4f46c4", "#a9a2ff"),
-}
-INK, SOFT, GRID, FAINT, LOSS, RETURN, HELD, *_METHODS = (light for light, _ in ROLES.values())
+} | {name: method.colour for name, method in METHODS.items()}
+INK, SOFT, GRID, FAINT, LOSS, RETURN, HELD, *_ = (light for light, _ in ROLES.values())
 TARGET_COLOUR = {"dev_loss": LOSS, "return_mean": RETURN}
-METHOD_COLOUR = dict(zip(("bc", "impala", "kickstart"), _METHODS, strict=True))
-METHOD_MARKER = {"bc": "o", "impala": "s", "kickstart": "^"}
+METHOD_COLOUR = {name: method.colour[0] for name, method in METHODS.items()}
+METHOD_MARKER = {name: method.marker for name, method in METHODS.items()}
 
 
 def budget_colours(count: int) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from playscale.config import PLAYING_METHODS
 from playscale.points import Point
 from playscale.scaling.allocation import OptimalExponent, Optimum, optima, optimal_exponents
 from playscale.scaling.backtest import BacktestRow, Frontier, Prediction, backtest_rows
@@ -35,7 +36,6 @@ from playscale.scaling.warning import (
 from playscale.storage.files import write_json
 
 REPLICATES = 1000
-PLAYED = {"impala", "kickstart"}  # methods that learn by playing have no dev loss, and nobody misses it
 # Bootstrap memory: replicates x cells stay below this.
 LARGEST = 4e6
 
@@ -103,7 +103,7 @@ def fit(
     seen = [point for point in points if not point.held_out]
     if len(methods := {point.method for point in points}) > 1:
         raise FitError(f"a law is of one method; this table has {', '.join(sorted(methods))}: fit each apart")
-    played = methods <= PLAYED
+    played = methods <= PLAYING_METHODS
     if not seen:
         raise FitError('no point to fit: every row of the table is "held-out", or there are none')
     excluded: list[Excluded] = []

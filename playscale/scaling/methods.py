@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from playscale.config import METHODS
 from playscale.points import Point
 from playscale.scaling.cells import FitError
 from playscale.scaling.fit import Fit
 from playscale.storage.files import write_json
-
-ORDER = ("bc", "impala", "kickstart")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +37,10 @@ class MethodFits:
 
 
 def by_method(points: Sequence[Point]) -> dict[str, list[Point]]:
-    """The rows of each method, in the order of ORDER, others after them."""
-    names = sorted({p.method for p in points}, key=lambda name: (ORDER.index(name) if name in ORDER else 9, name))
+    """Return the rows of each method: known methods in the registry's order, then others by name."""
+    order = list(METHODS)
+    found = {point.method for point in points}
+    names = sorted(found, key=lambda name: (order.index(name) if name in METHODS else len(order), name))
     return {name: [point for point in points if point.method == name] for name in names}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from playscale.config import IMITATING_METHODS, METHODS
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
 from playscale.points import Point
@@ -22,14 +23,13 @@ from playscale.scaling.gpu import hardware
 from playscale.scaling.methods import MethodFits, fit_methods, fits_of
 from playscale.study.spec import StudySpec
 
-METHODS = {"bc": "behavioural cloning", "impala": "IMPALA", "kickstart": "kickstarting"}
 REPLAY_BLOCK = 1024
 REPLAY_FRAMES = 20_000  # about 1 MB of page
 
 
 def title(spec: StudySpec) -> str:
     """Of the report."""
-    names = [METHODS[method] for method in spec.method]
+    names = [METHODS[method].label for method in spec.method]
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     return f"Study {spec.name}: {listed} in {spec.played or spec.game}"
 
@@ -43,7 +43,7 @@ def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[Ref
     asked = spec.hardware
 
     def fit_one(method: str, rows: Sequence[Point]) -> Fit:
-        bound = next((one.return_mean for one in experts if one.name == "expert" and method == "bc"), None)
+        bound = next((one.return_mean for one in experts if one.name == "expert" and method in IMITATING_METHODS), None)
         others = [(f"the {one.name}", float(one.return_mean or 0)) for one in experts if bound is None]
         return fit_laws(
             rows,

@@ -12,7 +12,7 @@ from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.policy import PolicyConfig
 from playscale.agents.restrict import restrict_config
 from playscale.agents.sizing import config_for_size
-from playscale.config import OWN_CLONE, Reinforcement, TrainConfig, budget_name
+from playscale.config import CLONE_OF_STUDY, IMITATING_METHODS, Reinforcement, TrainConfig, budget_name
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
 from playscale.points import read_points
@@ -74,9 +74,15 @@ def plan_grid(game_name: str, runs: Mapping[str, TrainConfig], corpus: Corpus | 
         for budget in run.cells:
             samples = budget / per_sample
             reason = TOO_FEW_STEPS if round(samples / run.samples_per_step) < MIN_STEPS else None
-            epochs = samples / corpus.transitions("train") if corpus is not None and run.method == "bc" else None
+            epochs = (
+                samples / corpus.transitions("train")
+                if corpus is not None and run.method in IMITATING_METHODS
+                else None
+            )
             cells.append(PlannedCell(name, run.size, budget, samples, epochs, reason))
-    cloned = {runs[cell.run].size for cell in cells if runs[cell.run].method == "bc" and cell.reason is None}
+    cloned = {
+        runs[cell.run].size for cell in cells if runs[cell.run].method in IMITATING_METHODS and cell.reason is None
+    }
     cells = [_taught(cell, runs[cell.run], cloned) for cell in cells]
     kept = {name: [cell.flops for cell in cells if cell.run == name and cell.reason is None] for name in runs}
     if not any(kept.values()):
@@ -94,7 +100,7 @@ def plan_grid(game_name: str, runs: Mapping[str, TrainConfig], corpus: Corpus | 
 
 
 def _taught(cell: PlannedCell, run: TrainConfig, cloned: set[str]) -> PlannedCell:
-    missing = run.taught_by_own_clone and run.size not in cloned and cell.reason is None
+    missing = run.teacher_is_clone_of_study and run.size not in cloned and cell.reason is None
     return replace(cell, reason=NO_TEACHER) if missing else cell
 
 
@@ -109,7 +115,7 @@ def trained_policy(size: str, core: str, rl: Reinforcement | None, clones_game: 
     task = get_game(rl.game)
     if rl.teacher is None or rl.start == "scratch":
         return replace(config_for_size(task, size, core), value_head=True)
-    if rl.teacher == OWN_CLONE:
+    if rl.teacher == CLONE_OF_STUDY:
         return restrict_config(config_for_size(get_game(clones_game), size, core), task, value_head=True)
     teacher = load_checkpoint(rl.teacher).config
     if (teacher.size, teacher.core) != (size, core):
@@ -129,10 +135,10 @@ def choose_teachers(runs: Mapping[str, dict[str, Any]], trained: Path, uri: str)
     clones = [
         (point, name)
         for name, run in runs.items()
-        if run["method"] == "bc"
+        if run["method"] in IMITATING_METHODS
         for point in read_points(trained / name / "points.csv")
     ]
-    taught = [name for name, run in runs.items() if run["rl"] and run["rl"]["teacher"] == OWN_CLONE]
+    taught = [name for name, run in runs.items() if run["rl"] and run["rl"]["teacher"] == CLONE_OF_STUDY]
     for name in taught:
         own = [(point, clone) for point, clone in clones if point.size == runs[name]["size"]]
         point, clone = min(own, key=lambda one: (-one[0].flops, one[0].dev_loss))

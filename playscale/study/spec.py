@@ -1,78 +1,83 @@
-"""What is to be run: the spec of a study, read from YAML, and the grid of training runs it stands for."""
+"""The specification of a study: read from YAML, checked, and expanded into the grid of training runs."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from playscale.config import OWN_CLONE, FrozenModel, MethodName, Reinforcement, TrainConfig, Training, from_yaml
+from playscale.config import (
+    CLONE_OF_STUDY,
+    IMITATING_METHODS,
+    METHODS,
+    PLAYING_METHODS,
+    Budget,
+    Core,
+    FrozenModel,
+    MethodName,
+    Reinforcement,
+    Size,
+    TrainConfig,
+    Training,
+    from_yaml,
+    parse_size,
+)
 from playscale.games.game import get_game, get_task
 from playscale.scaling.gpu import hardware
 
-
-def _size(text: str) -> str:
-    if not re.fullmatch(r"\d+(\.\d+)?[kM]", text):
-        raise ValueError(f"{text!r} is not a model size: write it like 10k, 300k or 3M")
-    return text
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-Size = Annotated[str, AfterValidator(_size)]
-Budget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+class CollectSpec(FrozenModel):
+    """The games that the game's own expert plays."""
+
+    games: int = Field(ge=2, description="Number of games.")
+    max_steps: int = Field(default=5000, ge=1, description="Actions after which a game is cut.")
+    seed: int = Field(default=1_000_000, ge=0, description="Seed of the first game; later games count up.")
 
 
-class Collect(FrozenModel):
-    """Games for the game's own expert to play: how many, from which seed on, cut at how many actions."""
+class SourceSpec(FrozenModel):
+    """The expert play that agents imitate: exactly one of the three."""
 
-    games: int = Field(ge=2)
-    max_steps: int = Field(default=5000, ge=1)
-    seed: int = Field(default=1_000_000, ge=0)
-
-
-class Source(FrozenModel):
-    """Where the expert play comes from: exactly one of the three.
-
-    collect: the expert plays; games: a directory of recordings (NLD-AA layout); corpus: a prepared corpus.
-    """
-
-    collect: Collect | None = None
-    games: str | None = None
-    corpus: str | None = None
+    collect: CollectSpec | None = Field(default=None, description="Let the game's own expert play.")
+    games: str | None = Field(default=None, description="Directory of recordings in NLD-AA layout.")
+    corpus: str | None = Field(default=None, description="Corpus made by `playscale prepare`.")
 
     @model_validator(mode="after")
-    def _one(self) -> Source:
+    def _exactly_one(self) -> SourceSpec:
         if sum(value is not None for value in (self.collect, self.games, self.corpus)) != 1:
             raise ValueError("give exactly one of collect, games, corpus")
         return self
 
 
-class Playing(Reinforcement):
-    """How the runs learn that learn by playing, beside Reinforcement's own keys.
+class ReinforcementSpec(Reinforcement):
+    """Settings of the runs that learn from their own play.
 
-    game: where only the game is named, its default task; teacher: a checkpoint directory, or bc, the study's own clone
-    of the same size with the lowest dev loss at its largest budget; training: what differs from the study's `training`
+    `teacher` is a checkpoint directory, or bc: the study's own clone of the same size with the lowest dev loss at its
+    largest budget.
     """
 
-    game: Annotated[str, AfterValidator(lambda name: get_task(name).name)]  # type: ignore[assignment]
-    training: Training = Training()
+    game: Annotated[str, AfterValidator(lambda name: get_task(name).name)] = Field(  # type: ignore[assignment]
+        description="Task that is played; a game alone stands for its default task. Default: the study's game."
+    )
+    training: Training = Field(default=Training(), description="Training settings that differ from the study's.")
 
 
-class Evaluate(FrozenModel):
-    """The episodes played by each trained agent. The same seeds for every agent."""
+class EvaluationSpec(FrozenModel):
+    """The episodes that each trained agent plays, with the same seeds for every agent."""
 
-    episodes: int = Field(default=100, ge=1)
-    max_steps: int = Field(default=100_000, ge=1)
-    temperature: float = Field(default=1.0, ge=0)
-    seed: int = Field(default=0, ge=0)
+    episodes: int = Field(default=100, ge=1, description="Episodes of each agent.")
+    max_steps: int = Field(default=100_000, ge=1, description="Actions after which an episode is cut.")
+    temperature: float = Field(default=1.0, ge=0, description="Temperature of the policy; 0 takes the best action.")
+    seed: int = Field(default=0, ge=0, description="Seed of the first episode; later episodes count up.")
 
 
 class HardwareSpec(FrozenModel):
-    """What the forecast budgets would be spent on: hours and energy are given for it."""
+    """The hardware for which GPU hours and energy of the forecast budgets are given."""
 
-    gpu: str
-    utilisation: float = 0.3
+    gpu: str = Field(description="GPU model: h100, a100, ...")
+    utilisation: float = Field(default=0.3, description="Fraction of the GPU's peak FLOP/s that training reaches.")
 
     @model_validator(mode="after")
     def _known(self) -> HardwareSpec:
@@ -81,37 +86,41 @@ class HardwareSpec(FrozenModel):
 
 
 class StudySpec(FrozenModel):
-    """A whole study. Budgets are in training FLOPs; `held_out` budgets are trained, never fitted.
+    """A whole study.
 
-    With a method that learns by playing, all agents are evaluated in `rl.game`, so that they share one axis.
+    With a method that learns from its own play, all agents are evaluated in `rl.game`, so that they share one axis.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    game: Annotated[str, AfterValidator(lambda name: get_game(name).name)] = "nethack"
-    method: Annotated[tuple[MethodName, ...], Field(min_length=1)] = ("bc",)
-    source: Source | None = None
-    rl: Playing | None = None
-    sizes: tuple[Size, ...] = Field(min_length=1)
-    budgets: tuple[Budget, ...] = Field(min_length=2)
-    held_out: tuple[Budget, ...] = ()
-    core: Literal["lstm", "transformer"] = "lstm"
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    training: Training = Training()
-    evaluate: Evaluate = Evaluate()
-    forecast: tuple[Budget, ...] = ()
-    target_returns: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
-    max_return: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    hardware: HardwareSpec | None = None
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the study and its experiment.")
+    game: Annotated[str, AfterValidator(lambda name: get_game(name).name)] = Field(
+        default="nethack", description="Game, or task of a game."
+    )
+    method: tuple[MethodName, ...] = Field(default=("bc",), min_length=1, description="Training method, or several.")
+    source: SourceSpec | None = Field(default=None, description="Expert play, required by behavioural cloning.")
+    rl: ReinforcementSpec | None = Field(default=None, description="Settings of the methods that play.")
+    sizes: tuple[Size, ...] = Field(min_length=1, description="Model sizes in parameters: 10k, 1.5M, 250000.")
+    budgets: tuple[Budget, ...] = Field(min_length=2, description="Compute budgets in training FLOPs that are fitted.")
+    held_out: tuple[Budget, ...] = Field(default=(), description="Budgets that are trained, but never fitted.")
+    core: Core = Field(default="lstm", description="Recurrent core of the policies.")
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="One run per method, size and seed.")
+    training: Training = Field(default=Training(), description="Training settings of all runs.")
+    evaluate: EvaluationSpec = Field(default=EvaluationSpec(), description="Episodes that the agents play.")
+    forecast: tuple[Budget, ...] = Field(default=(), description="Budgets to forecast for.")
+    target_returns: dict[str, Positive] = Field(
+        default_factory=dict, description="Returns by name whose compute is sought."
+    )
+    max_return: Positive | None = Field(default=None, description="Largest return that the game allows.")
+    hardware: HardwareSpec | None = Field(default=None, description="Hardware to give hours and energy for.")
 
     @model_validator(mode="before")
     @classmethod
-    def _one_method_is_a_list_of_one(cls, values: Any) -> Any:
-        """And where the runs that play are not told what, they play the study's game, its default task."""
+    def _defaults(cls, values: Any) -> Any:
+        """Accept a single method for a list of one; where methods play, `rl.game` is by default the study's game."""
         if not isinstance(values, dict):
             return values
         method = values.get("method", "bc")
         values = values | {"method": [method] if isinstance(method, str) else method}
-        plays = isinstance(values["method"], list) and {"impala", "kickstart"} & {str(m) for m in values["method"]}
+        plays = isinstance(values["method"], list) and PLAYING_METHODS & {str(m) for m in values["method"]}
         rl = values.get("rl", {} if plays else None)
         if isinstance(rl, dict):
             values["rl"] = {"game": values.get("game", "nethack")} | rl
@@ -119,20 +128,22 @@ class StudySpec(FrozenModel):
 
     @model_validator(mode="after")
     def _methods_have_what_they_need(self) -> StudySpec:
-        if "bc" in self.method and self.source is None:
+        imitates = not IMITATING_METHODS.isdisjoint(self.method)
+        has_teacher = any(METHODS[method].has_teacher for method in self.method)
+        if imitates and self.source is None:
             raise ValueError("source: behavioural cloning needs expert play: give source.collect, games or corpus")
         if self.rl is None:
             return self
-        if self.method == ("bc",):
+        if PLAYING_METHODS.isdisjoint(self.method):
             raise ValueError("rl: no run of this study learns by playing; add impala or kickstart to method")
         teacher = self.rl.teacher
-        if teacher is None and "kickstart" in self.method:
+        if teacher is None and has_teacher:
             raise ValueError("rl.teacher: kickstart needs one: a checkpoint, or bc for the study's own clones")
-        if teacher is not None and "kickstart" not in self.method:
+        if teacher is not None and not has_teacher:
             raise ValueError("rl.teacher: no run of this study is taught; add kickstart to method")
-        if teacher == OWN_CLONE and "bc" not in self.method:
+        if teacher == CLONE_OF_STUDY and not imitates:
             raise ValueError("rl.teacher: bc is the study's own clone; add bc to method, or give a checkpoint")
-        if "bc" in self.method and self.rl.game.split("/")[0] != self.game.split("/")[0]:
+        if imitates and self.rl.game.split("/")[0] != self.game.split("/")[0]:
             raise ValueError(f"rl.game: {self.rl.game} is no task of {self.game}, which is what the clones play")
         return self
 
@@ -152,18 +163,17 @@ class StudySpec(FrozenModel):
         return None if self.rl is None else self.rl.game
 
     def inputs(self) -> dict[str, str]:
-        """What the study reads that it does not make itself, path or URI, by the spec's key."""
+        """Return the paths and URIs of existing data that the study reads, by the spec's key."""
         named = {"rl.teacher": self.rl.teacher if self.rl else None}
         if self.source:
             named |= {"source.games": self.source.games, "source.corpus": self.source.corpus}
-        return {key: uri for key, uri in named.items() if uri and uri != OWN_CLONE}
+        return {key: uri for key, uri in named.items() if uri and uri != CLONE_OF_STUDY}
 
     def runs(self) -> dict[str, TrainConfig]:
-        """Every training run by name: one per (method, size, seed), each through all budgets.
+        """Return every training run by name: one per method, size and seed, each through all budgets.
 
         Smallest size first: at equal FLOPs a small model sees the most samples, and takes the longest.
         """
-        sizes = sorted(self.sizes, key=lambda size: float(size[:-1]) * (1e3 if size[-1] == "k" else 1e6))
         runs = [
             TrainConfig(
                 method=method,
@@ -172,30 +182,31 @@ class StudySpec(FrozenModel):
                 budgets=tuple(sorted(self.budgets + self.held_out)),
                 held_out=self.held_out,
                 seed=seed,
-                **self._learning(method),
+                **self._training_of(method),
             )
             for method in self.method
-            for size in sizes
+            for size in sorted(self.sizes, key=parse_size)
             for seed in self.seeds
         ]
         return {run.run_name: run for run in runs}
 
-    def _learning(self, method: MethodName) -> dict[str, Any]:
-        """The training of a method's runs, and its settings of reinforcement."""
+    def _training_of(self, method: str) -> dict[str, Any]:
+        """Return the training settings of a method's runs, with its settings of reinforcement learning."""
         training = self.training.model_dump()
-        if self.rl is None or method == "bc":
+        if self.rl is None or method in IMITATING_METHODS:
             return training
-        rl = Reinforcement(**self.rl.model_dump(exclude={"training"} | ({"teacher"} if method == "impala" else set())))
+        left_out = {"training"} if METHODS[method].has_teacher else {"training", "teacher"}
+        rl = Reinforcement(**self.rl.model_dump(exclude=left_out))
         return training | self.rl.training.model_dump(exclude_unset=True) | {"rl": rl}
 
 
 def parse_spec(text: str, where: str = "spec") -> StudySpec:
-    """A spec from YAML text; ValueError of one line when it is wrong."""
+    """Read a spec from YAML text; ValueError of one line when it is wrong."""
     return from_yaml(StudySpec, text, where)
 
 
 def read_spec(path: Path) -> StudySpec:
-    """A spec from a YAML file; ValueError when it is missing or wrong."""
+    """Read a spec from a YAML file; ValueError when it is missing or wrong."""
     if not path.is_file():
         raise ValueError(f"{path}: no such study spec; see studies/ for examples")
     return parse_spec(path.read_text(), str(path))

@@ -24,7 +24,7 @@ from playscale.storage.files import read_json, write_json
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import NOTHING, workspace
-from playscale.study.spec import Source, StudySpec, parse_spec
+from playscale.study.spec import SourceSpec, StudySpec, parse_spec
 from playscale.tracking.monitor import describe
 from playscale.tracking.prometheus import served
 
@@ -103,7 +103,7 @@ def collect(spec: str, out: str) -> str:
     from playscale.rollout.collect import collect as collect_games
 
     with _step("collect", spec, out, "games/*") as (work, progress):
-        given = work.spec.source or Source.model_construct()
+        given = work.spec.source or SourceSpec.model_construct()
         source = given.collect
         if source is None:
             return given.games or ""
@@ -164,7 +164,7 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
         with progress.spent("tracking"):
             work.logbook.prepare()
         progress(grid.summary(), 1.0)
-        return [name for name, run in grid.runs.items() if not run.taught_by_own_clone]
+        return [name for name, run in grid.runs.items() if not run.teacher_is_clone_of_study]
 
 
 def train(spec: str, run: str, out: str, tracking_uri: str) -> str:

@@ -29,11 +29,11 @@ def train_tracked(
 
     played: the task that its agents will be evaluated in, where that is not what the run learns from
     """
-    from playscale.config import budget_name
+    from playscale.config import IMITATING_METHODS, budget_name
     from playscale.corpus.corpus import Corpus
     from playscale.training.method import train
 
-    data = Corpus.open(corpus) if corpus and config.method == "bc" else None
+    data = Corpus.open(corpus) if corpus and config.method in IMITATING_METHODS else None
     game = data.game if data else config.rl.game if config.rl else ""
     with spent("tracking"):
         tracker = experiment.start("run", run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from playscale.config import TrainConfig
+from playscale.config import IMITATING_METHODS, TrainConfig
 from playscale.points import Point
 from playscale.tracking.tracker import Tracker
 
@@ -18,7 +18,7 @@ def train(
     progress: Callable[[str, float], None] | None = None,
 ) -> list[Point]:
     """Train through the config's budgets into `out`: see train_bc, which needs a corpus, and train_impala."""
-    if config.method == "bc":
+    if config.method in IMITATING_METHODS:
         from playscale.training.bc import train_bc
 
         assert corpus is not None

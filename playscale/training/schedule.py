@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from playscale.config import TrainConfig
+from playscale.config import PLAYING_METHODS, TrainConfig
 
 MIN_STEPS = 5
 """A cell of fewer optimizer steps says nothing of its model: Adam has hardly left the initial weights."""
@@ -38,7 +38,7 @@ def recipe_learning_rate(params: int, method: str = "bc") -> float:
     One seed each, so differences below 0.1 are not to be trusted. At batch 8 x 32 the best were 1e-2 at 10k, 6e-3 to
     1.2e-2 at 30k, 4e-3 at 100k. The slope leads to the 1e-4 to 2e-4 of Tuyls et al. at 100M to 500M parameters.
     """
-    return min(1e-2, max(1e-4, 3e-3 * (params / 1e5) ** -0.35)) * (1.0 if method == "bc" else PLAYED_SHARE)
+    return min(1e-2, max(1e-4, 3e-3 * (params / 1e5) ** -0.35)) * (PLAYED_SHARE if method in PLAYING_METHODS else 1.0)
 
 
 def constant_rate(step: int, peak: float, warmup_steps: int) -> float:

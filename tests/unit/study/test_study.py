@@ -130,7 +130,7 @@ def test_every_method_has_a_run_of_each_size_and_seed_and_all_play_one_task():
     assert spec.played == "nethack/score"
     impala, taught = runs["impala-lstm-10k-s1"], runs["kickstart-lstm-10k-s0"]
     assert (impala.rl.teacher, taught.rl.teacher) == (None, "bc")
-    assert (impala.taught_by_own_clone, taught.taught_by_own_clone) == (False, True)
+    assert (impala.teacher_is_clone_of_study, taught.teacher_is_clone_of_study) == (False, True)
     assert impala.rl.discount == taught.rl.discount == 0.9
     assert [run.batch for run in runs.values()] == [4, 4, 16, 16, 16, 16]  # what rl.training says is of rl's runs
     assert {run.learning_rate for run in runs.values()} == {1e-3}
