@@ -18,8 +18,9 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks import machine
 from playscale.storage.files import write_json
+
+from . import machine
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +69,12 @@ def bench(parts: Sequence[str], options: Options, json_path: Path | None, show: 
     show(machine.sentence(place))
     with _games(parts, options) as given:
         for part in parts:
-            if importlib.util.find_spec(f"benchmarks.{part}") is None:
+            if importlib.util.find_spec(f"playscale_benchmarks.{part}") is None:
                 show(f"{part}: not measured, there is no benchmarks/{part}.py in this installation")
                 continue
             if part in PEERS and given.peer is None:
                 show(f"{part}: measured without its peer; --peer DIR says where the peer's code lies")
-            rows: list[Row] = importlib.import_module(f"benchmarks.{part}").run(given)
+            rows: list[Row] = importlib.import_module(f"playscale_benchmarks.{part}").run(given)
             show(table(part, rows))
             measured[part] = [asdict(row) for row in rows]
             if json_path:

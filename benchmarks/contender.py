@@ -23,9 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.twin import Shape, Twin
-from benchmarks.unrolls import load_unrolls
 from playscale.training.batches import Batch
+
+from .twin import Shape, Twin
+from .unrolls import load_unrolls
 
 RATE, CLIP = 1e-4, 1.0
 WARM_UP = 3

@@ -19,14 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench import Options, Row
-from benchmarks.data_growth import growth
-from benchmarks.rounds import Side, alternate, compare, rate, row
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK
 from playscale.corpus.prepare import prepare
 from playscale.games.game import get_game
 from playscale.games.nethack.actions import key_to_action
+
+from .bench import Options, Row
+from .data_growth import growth
+from .rounds import Side, alternate, compare, rate, row
 
 SHAPES = ((8, 16), (32, 32), (64, 80))  # batch, unroll: the trainer's default to the order of the paper's 104 x 80
 STEPS = 700  # of every column that are compared with the peer's: more than a block

@@ -21,10 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import Row
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.manifest import GameRecord, Manifest, write_manifest
 from playscale.corpus.writer import ShardWriter, leave
+
+from .bench import Row
 
 FRAMES = 10_000_000  # of the largest corpus
 BATCH, UNROLL = 32, 32  # of the streams over corpora of different sizes
@@ -80,7 +81,7 @@ def _running(games: tuple[GameRecord, ...]) -> Iterator[tuple[GameRecord, int]]:
 
 
 def _row(name: str, uri: str, batch: int, unroll: int, **environment: str) -> Row:
-    command = [sys.executable, "-m", "benchmarks.data_growth", uri, str(batch), str(unroll)]
+    command = [sys.executable, "-m", "playscale_benchmarks.data_growth", uri, str(batch), str(unroll)]
     # `benchmarks` is found where it was found here, whatever the folder we are in.
     home = str(Path(__file__).parents[1])
     path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -13,14 +13,15 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import minimize
 
-from benchmarks.bench import Options, Row
-from benchmarks.rounds import alternate, row
 from playscale.points import Point
 from playscale.scaling.cells import Cells, make_cells
 from playscale.scaling.fit import REPLICATES, fit
 from playscale.scaling.frontier import SATURATING
 from playscale.scaling.levenberg import minimise, objective
 from playscale.scaling.parametric import DELTA, curve, search_starts
+
+from .bench import Options, Row
+from .rounds import alternate, row
 
 BUDGETS, SIZES = 22, 10
 NOISE = 0.02

@@ -20,10 +20,11 @@ from typing import IO, Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 
-from benchmarks.tree import end, go_on, hold
 from playscale.games.game import get_game
 from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.episode import Task
+
+from .tree import end, go_on, hold
 
 GAME, PEER_ENV = "nethack/score", "NetHackScore-v0"
 MAX_STEPS = 5000  # of an episode: nle's own limit
@@ -160,7 +161,7 @@ class Ours(Training):
 
     def __init__(self, entry: Entry) -> None:
         out = Path(entry.out)
-        command = [sys.executable, "-m", "benchmarks.impala_sides", json.dumps(asdict(entry))]
+        command = [sys.executable, "-m", "playscale_benchmarks.impala_sides", json.dumps(asdict(entry))]
         super().__init__(command, out / "notes", out.parent / "ours.log")
 
     def marks(self, lines: list[str]) -> list[Mark]:

@@ -17,14 +17,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.bench import Options, Row
-from benchmarks.impala_sides import GAME, PEER_ENV, Entry, Environments, Ours, Peer, running
-from benchmarks.rounds import alternate, row
 from playscale.agents.flops import forward_flops
 from playscale.agents.lstm import lstm_flops
 from playscale.agents.policy import PolicyConfig
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
+
+from .bench import Options, Row
+from .impala_sides import GAME, PEER_ENV, Entry, Environments, Ours, Peer, running
+from .rounds import alternate, row
 
 SHAPES = ((32, 4), (32, 32))  # unroll, batch
 CLOSE = 0.2  # relative, of the two policies' FLOPs

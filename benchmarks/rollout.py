@@ -32,8 +32,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench import Options, Row
-from benchmarks.rounds import alternate, row
 from playscale.games.game import Column, Env, Observation, Player, get_game
 from playscale.processes import Handler, WorkerProcess, serve
 from playscale.rollout.agent import Agent, play
@@ -43,6 +41,9 @@ from playscale.rollout.evaluation import Settings
 from playscale.rollout.evaluation_pool import ROWS, EvalJob, EvalProgress, play_entrants
 from playscale.rollout.evaluation_worker import Load
 from playscale.rollout.references import evaluate_random
+
+from .bench import Options, Row
+from .rounds import alternate, row
 
 GAME = "nethack"
 SIZES = ("10k", "100k", "1M")
@@ -68,7 +69,9 @@ def _measure(size: str, workers: int, options: Options) -> Row:
     with TemporaryDirectory() as folder, ExitStack() as stack:
         played = _record(size, Path(folder))
         setup = Answering(played.load, played.screens)
-        answering = [stack.enter_context(WorkerProcess("benchmarks.rollout:answer", setup)) for _ in range(used)]
+        answering = [
+            stack.enter_context(WorkerProcess("playscale_benchmarks.rollout:answer", setup)) for _ in range(used)
+        ]
         _forward(answering, 0.2)  # to warm up
         rates = alternate(
             {

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.bench import Row
+from .bench import Row
 
 Side = Callable[[], float]
 

@@ -19,11 +19,12 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from benchmarks.bench import Options, Row
-from benchmarks.rounds import alternate, row
-from pipelines.warm import PRELOADED, warm
 from playscale.storage.files import read_json
 from playscale.study.local_run import OVERHEAD
+from playscale_pipelines.warm import PRELOADED, warm
+
+from .bench import Options, Row
+from .rounds import alternate, row
 
 SPEC = Path(__file__).parents[1] / "studies" / "smoke.yaml"
 STEPS = "playscale.study.steps"  # running it as a module does nothing: a task without work

@@ -27,13 +27,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.bench import Options, Row
-from benchmarks.contender import Entry
-from benchmarks.rounds import alternate, row
-from benchmarks.unrolls import read_unrolls
 from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
+
+from .bench import Options, Row
+from .contender import Entry
+from .rounds import alternate, row
+from .unrolls import read_unrolls
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Side:
     """A contender's process."""
 
     def __init__(self, entry: Entry) -> None:
-        command = [sys.executable, "-m", "benchmarks.contender", json.dumps(asdict(entry))]
+        command = [sys.executable, "-m", "playscale_benchmarks.contender", json.dumps(asdict(entry))]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.samples = entry.unroll * entry.batch
         self.matmul: list[float] = []

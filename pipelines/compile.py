@@ -4,9 +4,10 @@ from pathlib import Path
 
 from kfp import compiler
 
-from pipelines.pods import Pods
-from pipelines.study_pipeline import study_pipeline
 from playscale.config import from_yaml
+
+from .pods import Pods
+from .study_pipeline import study_pipeline
 
 
 def read_pods(path: Path | None) -> Pods:

@@ -18,8 +18,8 @@ from docker.types import DeviceRequest, Mount
 from kfp import local
 from kfp.local import docker_task_handler
 
-from components.image import IMAGE
 from playscale.study.spec import parse_spec
+from playscale_components.image import IMAGE
 
 OUT_LABEL = "playscale.out"  # of a container: the directory of its study
 PASSED_ON = (
@@ -76,7 +76,7 @@ def containers(out: Path, inputs: list[Path]) -> Iterator[local.DockerRunner]:
     client = connect(IMAGE)
     remove_containers(client, out)  # of a study whose machine went down
     docker_task_handler.run_docker_container = _run
-    command = [sys.executable, "-m", "pipelines.containers", str(out)]
+    command = [sys.executable, "-m", "playscale_pipelines.containers", str(out)]
     keeper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     with keeper:  # leaving closes its stdin, and so does the end of this process, however it ends
         yield _runner(client, out, inputs)

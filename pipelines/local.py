@@ -1,6 +1,6 @@
 """Run the study pipeline on this machine; `playscale study run` starts it.
 
-python -m pipelines.local SPEC OUT TRACKING_URI RUNNER
+python -m playscale_pipelines.local SPEC OUT TRACKING_URI RUNNER
 """
 
 import os
@@ -11,10 +11,11 @@ from pathlib import Path
 
 from kfp import local
 
-from pipelines.study_pipeline import study_pipeline
-from pipelines.warm import warm
 from playscale.processes import follow
 from playscale.study.steps import PROGRESS, SUPERVISOR
+
+from .study_pipeline import study_pipeline
+from .warm import warm
 
 
 def main(spec_path: str, out: str, tracking_uri: str, runner: str) -> None:
@@ -36,7 +37,7 @@ def _runner(name: str, spec: str, folder: Path) -> Iterator[tuple[local.Subproce
         with warm():
             yield local.SubprocessRunner(use_venv=False), spec
         return
-    from pipelines.containers import absolute_inputs, containers
+    from .containers import absolute_inputs, containers
 
     spec, inputs = absolute_inputs(spec)
     with containers(folder, inputs) as runner:

@@ -10,15 +10,15 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.pipeline_channel import PipelineChannel
 
-from components.collect.component import collect
-from components.evaluate.component import evaluate
-from components.fit.component import fit
-from components.plan.component import plan
-from components.prepare.component import prepare
-from components.train.component import train
+from playscale_components.collect.component import collect
+from playscale_components.evaluate.component import evaluate
+from playscale_components.fit.component import fit
+from playscale_components.plan.component import plan
+from playscale_components.prepare.component import prepare
+from playscale_components.train.component import train
 
 if TYPE_CHECKING:
-    from pipelines.pods import Pods
+    from .pods import Pods
 
 
 def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:

@@ -17,8 +17,8 @@ import kfp_server_api
 import requests
 import urllib3
 
-from pipelines.compile import compile_study
-from pipelines.pods import Pods
+from .compile import compile_study
+from .pods import Pods
 
 TOKEN = "PLAYSCALE_KFP_TOKEN"  # noqa: S105 - the name of a variable: a bearer token, for a server that asks for one
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}

@@ -1,4 +1,4 @@
-"""Uploads a compiled pipeline to Kubeflow Pipelines: `python -m pipelines.upload study.yaml --endpoint URL`.
+"""Uploads a compiled pipeline to Kubeflow Pipelines: `python -m playscale_pipelines.upload study.yaml --endpoint URL`.
 
 A version is called by the digest of its YAML, so that uploading the same again changes nothing.
 """

@@ -42,7 +42,7 @@ def warm() -> Iterator[None]:
         name = f"playscale-{os.urandom(8).hex()}"
         listener.bind(f"\0{name}")  # a name that is no file: nothing is left behind
         listener.listen()
-        code = f"from pipelines.warm import serve; serve({listener.fileno()})"
+        code = f"from playscale_pipelines.warm import serve; serve({listener.fileno()})"
         process = subprocess.Popen(
             [plain, "-c", code],
             stdin=subprocess.PIPE,

@@ -22,8 +22,8 @@ def bench(
     Example:
       playscale bench fit --rounds 1 --json bench.json
     """
-    from benchmarks.bench import PARTS, Options
-    from benchmarks.bench import bench as run
     from playscale.cli.console import show
+    from playscale_benchmarks.bench import PARTS, Options
+    from playscale_benchmarks.bench import bench as run
 
     run(PARTS if part == "all" else (part,), Options(games, peer, rounds, seconds), json, show)

@@ -42,7 +42,7 @@ def study_run(
 
     if runner == Runner.docker:
         _use(image)
-        from pipelines.containers import check
+        from playscale_pipelines.containers import check
 
         read_spec(spec)
         check(spec.read_text())
@@ -75,10 +75,10 @@ def study_submit(
         if "://" not in uri:
             raise ValueError(f"{name}: {uri} is a path of this machine, which no pod can see; give s3://BUCKET/PREFIX")
     _use(image)
-    from pipelines.compile import read_pods
-    from pipelines.submit import reach, submit
-    from pipelines.submit import wait as watch
     from playscale.cli.console import progress
+    from playscale_pipelines.compile import read_pods
+    from playscale_pipelines.submit import reach, submit
+    from playscale_pipelines.submit import wait as watch
 
     settings = read_pods(pods)
     server = reach(endpoint, namespace)
@@ -103,7 +103,7 @@ def compile_pipelines(
       playscale compile --out compiled --image registry.example.org/playscale:0.1.0
     """
     _use(image)
-    from pipelines.compile import compile_study, read_pods
+    from playscale_pipelines.compile import compile_study, read_pods
 
     typer.echo(compile_study(out, read_pods(pods)))
 

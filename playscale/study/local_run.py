@@ -57,7 +57,7 @@ def run_study(spec_path: Path, out: str | None, tracking_uri: str | None, runner
         threads = str(max(1, usable_cores() // AT_ONCE))
         own = {SUPERVISOR: str(os.getpid()), PROGRESS: str(place / "progress")}
         environment = {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"} | os.environ | own
-        command = [sys.executable, "-m", "pipelines.local", str(spec_path.resolve()), uri, tracking, runner]
+        command = [sys.executable, "-m", "playscale_pipelines.local", str(spec_path.resolve()), uri, tracking, runner]
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
         )

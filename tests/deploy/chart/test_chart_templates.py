@@ -452,7 +452,7 @@ def test_upload_compiles_for_this_image_and_runs_after_install():
         "credentials": "keys",
         "image_pull_secrets": ["pull"],
     }
-    assert uploading["command"][1:4] == ["-m", "pipelines.upload", "/tmp/compiled/study.yaml"]  # noqa: S108
+    assert uploading["command"][1:4] == ["-m", "playscale_pipelines.upload", "/tmp/compiled/study.yaml"]  # noqa: S108
 
 
 def test_the_check_is_a_test_hook_in_our_image():

@@ -66,7 +66,7 @@ def server():
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "pipelines.upload", *map(str, arguments)]
+    command = [sys.executable, "-m", "playscale_pipelines.upload", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

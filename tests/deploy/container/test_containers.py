@@ -11,8 +11,8 @@ import docker
 import pytest
 import yaml
 
-from pipelines.containers import OUT_LABEL, _run, absolute_inputs, containers
 from playscale.points import read_points
+from playscale_pipelines.containers import OUT_LABEL, _run, absolute_inputs, containers
 
 ROOT = Path(__file__).parents[3]
 SPEC = yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text())

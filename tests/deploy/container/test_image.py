@@ -43,7 +43,8 @@ def test_a_real_job_runs_as_anybody_with_a_read_only_root(podman, image, tmp_pat
 def test_all_that_a_pod_uses_can_be_imported(podman, image):
     modules = (
         "torch nle mlflow kfp.dsl.executor_main playscale.study.steps playscale.training.bc playscale.report.report "
-        "psycopg2 prometheus_flask_exporter pipelines.study_pipeline playscale.tracking.mlflow_tracker sklearn "
+        "psycopg2 prometheus_flask_exporter playscale_pipelines.study_pipeline "
+        "playscale.tracking.mlflow_tracker sklearn "
         "pandas matplotlib.pyplot"
     )
     code = f"import {', '.join(modules.split())}; print(torch.ones(2).sum().item())"

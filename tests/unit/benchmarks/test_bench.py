@@ -6,9 +6,9 @@ import types
 
 import pytest
 
-from benchmarks import bench as benches
-from benchmarks.bench import Options, Row, bench
-from benchmarks.rounds import alternate, compare, rate, row, spread
+from playscale_benchmarks import bench as benches
+from playscale_benchmarks.bench import Options, Row, bench
+from playscale_benchmarks.rounds import alternate, compare, rate, row, spread
 
 
 def test_sides_alternate_and_the_order_is_reversed():
@@ -42,10 +42,10 @@ def test_parts_are_shown_and_kept_one_by_one(tmp_path, monkeypatch):
         raise ValueError("planted")
 
     for name, run in (("data", lambda options: [Row("r", "s", 1.0)]), ("fit", broken)):
-        module = types.ModuleType(f"benchmarks.{name}")
+        module = types.ModuleType(f"playscale_benchmarks.{name}")
         module.__spec__ = types.SimpleNamespace(name=name)
         module.run = run
-        monkeypatch.setitem(sys.modules, f"benchmarks.{name}", module)
+        monkeypatch.setitem(sys.modules, f"playscale_benchmarks.{name}", module)
     monkeypatch.setattr(benches, "PARTS", ("data", "absent", "fit"))
     with pytest.raises(ValueError, match="planted"):
         bench(("data", "absent", "fit"), Options(games=tmp_path), path, shown.append)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from planted_game import gone
 
-from benchmarks import impala_sides
-from benchmarks.bench import Options
-from benchmarks.impala_speed import CLOSE, measure, peer_flops, size_for
-from benchmarks.tree import below, end, go_on, hold
 from playscale.agents.flops import forward_flops
 from playscale.agents.policy import PolicyConfig
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
+from playscale_benchmarks import impala_sides
+from playscale_benchmarks.bench import Options
+from playscale_benchmarks.impala_speed import CLOSE, measure, peer_flops, size_for
+from playscale_benchmarks.tree import below, end, go_on, hold
 
 COUNTING = """
 import subprocess, sys, time

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench import Options
-from benchmarks.contender import import_peer
-from benchmarks.train import Side, _Unrolls, equal_layers, own
-from benchmarks.unrolls import SKIP, UNROLLS
 from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
 from playscale.rollout.collect import collect
+from playscale_benchmarks.bench import Options
+from playscale_benchmarks.contender import import_peer
+from playscale_benchmarks.train import Side, _Unrolls, equal_layers, own
+from playscale_benchmarks.unrolls import SKIP, UNROLLS
 
 PEER = os.environ.get("PLAYSCALE_PEER")
 

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.planted import LAWS, analyse, expected, summarise
+from playscale_benchmarks.planted import LAWS, analyse, expected, summarise
 
 DRAWS = 20
 NOISE = 0.02

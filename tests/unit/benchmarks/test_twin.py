@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from test_policy import unroll_of
 
-from benchmarks.contender import import_peer
-from benchmarks.twin import BLANK, CHARS, COLORS, Shape, Twin, conv_of_lookup, crop, renamed
 from playscale.training.bc import bc_loss
+from playscale_benchmarks.contender import import_peer
+from playscale_benchmarks.twin import BLANK, CHARS, COLORS, Shape, Twin, conv_of_lookup, crop, renamed
 
 PEER = os.environ.get("PLAYSCALE_PEER")
 

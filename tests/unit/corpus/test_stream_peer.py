@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from resources import need_recordings
 
-from benchmarks.data import Peer, check_same, first_games
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.prepare import prepare
 from playscale.games.nethack.actions import key_to_action
 from playscale.rollout.collect import collect
+from playscale_benchmarks.data import Peer, check_same, first_games
 
 NAMES = {"tty_chars": "tty_chars", "tty_colors": "tty_colors", "tty_cursor": "tty_cursor", "score": "scores"}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.compile import compile_study, read_pods
-from pipelines.pods import COMPONENTS, Pods
+from playscale_pipelines.compile import compile_study, read_pods
+from playscale_pipelines.pods import COMPONENTS, Pods
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "studies" / "pods").glob("*.yaml"))

@@ -46,7 +46,7 @@ def run(module, *arguments, environment=None):
 @pytest.fixture
 def warmed(module, monkeypatch):
     """Inside `warm`, with the errand's folder on the path that the warm process inherits."""
-    from pipelines.warm import warm
+    from playscale_pipelines.warm import warm
 
     monkeypatch.setenv("PYTHONPATH", f"{module}:{ROOT}")
     plain = sys.executable
@@ -77,7 +77,7 @@ def test_without_a_warm_process_a_task_is_started(warmed):
 def test_the_warm_process_ends_with_its_parent():
     code = """
 import subprocess, time
-from pipelines import warm
+from playscale_pipelines import warm
 started = subprocess.Popen
 def note(*arguments, **more):
     process = started(*arguments, **more)

@@ -12,12 +12,12 @@ import toy_game
 from planted_game import gone
 from shared_memory import shared_memory
 
-from benchmarks.tree import below
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
 from playscale.processes import WorkerError
 from playscale.rollout.actor_pool import TRIES, ActorPool
+from playscale_benchmarks.tree import below
 
 T, E = 7, 4
 

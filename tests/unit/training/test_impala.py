@@ -12,7 +12,6 @@ import toy_run
 from planted_game import gone
 from shared_memory import shared_memory
 
-from benchmarks.tree import below
 from playscale.agents.checkpoint import load_checkpoint
 from playscale.config import budget_name
 from playscale.points import read_points
@@ -20,6 +19,7 @@ from playscale.training import impala
 from playscale.training.impala import train_impala
 from playscale.training.metrics import NonFiniteError
 from playscale.training.run_state import latest
+from playscale_benchmarks.tree import below
 
 TESTS = Path(__file__).parents[2] / "support"
 PER_STEP = toy_run.BATCH * toy_run.UNROLL
