@@ -9,8 +9,8 @@ import numpy as np
 
 from playscale.corpus.layout import Decoder, Layout
 from playscale.corpus.manifest import GameRecord, Manifest, read_manifest
-from playscale.corpus.section import GameReader
-from playscale.corpus.sections import open_sections
+from playscale.corpus.reader import open_sections
+from playscale.corpus.shards import GameReader
 from playscale.corpus.stream import stream
 from playscale.corpus.window import Batch
 from playscale.games.game import Column, Rejected

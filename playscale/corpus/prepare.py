@@ -14,7 +14,7 @@ from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK, Layout
 from playscale.corpus.manifest import NAME, SCHEMA, GameRecord, Manifest, Shard, write_manifest
 from playscale.corpus.pool import Failed, unordered
-from playscale.corpus.section import Section, write_section
+from playscale.corpus.shards import Section, write_section
 from playscale.corpus.writer import SHARD, SHARD_BYTES, ShardWriter, leave
 from playscale.games.game import Game, Recording, Rejected, get_game
 from playscale.processes import usable_cores

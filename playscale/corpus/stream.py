@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from playscale.corpus.layout import BLOCK, Decoder
 from playscale.corpus.manifest import SPLITS
-from playscale.corpus.section import GameReader
+from playscale.corpus.shards import GameReader
 from playscale.corpus.window import Batch, Play, Schedule, Window, rounds
 
 AHEAD = 16  # games fetched before their turn where the corpus is far away: about 15 MB of NetHack

@@ -16,7 +16,7 @@ import numpy as np
 
 from playscale.corpus.layout import Layout
 from playscale.corpus.manifest import GameRecord, Manifest, write_manifest
-from playscale.corpus.section import write_section
+from playscale.corpus.shards import write_section
 from playscale.corpus.writer import ShardWriter, leave
 from playscale.games.game import GAMES, Column, Recording
 

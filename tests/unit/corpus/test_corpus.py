@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK, Decoder, Layout
 from playscale.corpus.manifest import GameRecord, Shard
-from playscale.corpus.section import GameReader, rebatch, write_section
-from playscale.corpus.sections import NearSections
+from playscale.corpus.reader import NearSections
+from playscale.corpus.shards import GameReader, rebatch, write_section
 from playscale.storage.storage import LocalStorage
 
 LENGTHS = [1, 640, 641, 2000]

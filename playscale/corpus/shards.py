@@ -19,7 +19,7 @@ import numpy as np
 
 from playscale.corpus.layout import BLOCK, Arrays, Decoder, Layout, make_compressor
 from playscale.corpus.manifest import GameRecord
-from playscale.corpus.sections import Sections
+from playscale.corpus.reader import Sections
 
 WORD = np.dtype("<u4")
 Result = TypeVar("Result")
