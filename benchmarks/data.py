@@ -144,11 +144,11 @@ def limits(options: Options, corpus: Corpus) -> list[Row]:
     A batch larger than the caches has to be written to main memory after it was decoded: no reader is faster than
     both one after the other.
     """
-    reader, games = corpus.reader(), itertools.cycle(range(len(corpus.games)))
+    decoder, games = corpus.decoder(), itertools.cycle(range(len(corpus.games)))
 
     def decode() -> int:
         """A tenth of a game's whole blocks, from its beginning to its end: late screens decode slower."""
-        corpus.turn(reader, next(games))
+        reader = corpus.reader(next(games), decoder)
         blocks = range(0, reader.blocks - 1, 10)
         for block in blocks:
             reader.read(block)

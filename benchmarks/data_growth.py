@@ -23,7 +23,7 @@ from typing import Any
 
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.manifest import GameRecord, Manifest, write_manifest
-from playscale.corpus.writer import ShardWriter, leave
+from playscale.corpus.shards import ShardWriter
 
 from .bench import Row
 
@@ -52,7 +52,7 @@ def growth(corpus: Corpus, folder: Path) -> list[Row]:
 def repeat(corpus: Corpus, frames: int, place: Path) -> int:
     """A corpus of `frames` transitions or a little more, made of a part of another's games over and over."""
     place.mkdir(parents=True)
-    writer = ShardWriter(place, leave)
+    writer = ShardWriter(place)
     games: list[GameRecord] = []
     count = 0
     some = list(itertools.takewhile(lambda g: g[1] < FRAMES // 100, _running(corpus.games)))

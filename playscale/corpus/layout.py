@@ -1,13 +1,13 @@
 """The bytes of one block of transitions.
 
-Legend: t transitions in the block; A the game's number of actions (as a previous action: "none", the first of a
-game).
+Legend: t transitions in the block; A the game's number of actions, which as a previous action means "none" (at a game's
+first transition).
 
 A block is, one after the other and without padding, every observation column as a C-ordered little-endian
 [t, ...] array, in the order of the manifest; then the actions, u16 [t + 1], of which the first is the action
 *before* the block (so that a block can be read alone); then the score, i32 [t]. It is stored as one zstd frame
 with its content size. The frame has no content checksum: checking that would take a third of the decoding time,
-where the CRC-32 of the stored bytes (section.py), a hundred times fewer, finds the same damage.
+where the CRC-32 of the stored bytes (shards.py), a hundred times fewer, finds the same damage.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Layout:
-    """Where each array of a block lies; turns arrays into stored bytes."""
+    """The arrays of a block and their order; encodes arrays as stored bytes."""
 
     def __init__(self, columns: Mapping[str, Column]) -> None:
         self.columns = {
@@ -37,11 +37,11 @@ class Layout:
         self.frame_bytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.columns.values())
 
     def block_bytes(self, t: int) -> int:
-        """Bytes of a decoded block of `t` transitions."""
+        """Return the bytes of a decoded block of `t` transitions."""
         return t * (self.frame_bytes + ACTION.itemsize + SCORE.itemsize) + ACTION.itemsize
 
     def encode(self, arrays: Mapping[str, np.ndarray], before: int, compressor: zstandard.ZstdCompressor) -> bytes:
-        """One stored block of the columns, `action` and `score`, each [t, ...]; `before` is the action before it."""
+        """Encode the columns, `action` and `score`, each [t, ...], as a stored block; `before`: the action before."""
         actions = np.concatenate(([before], arrays["action"])).astype(ACTION)
         t = len(actions) - 1
         parts = []
@@ -53,10 +53,10 @@ class Layout:
 
 
 class Decoder:
-    """Turns stored blocks of a layout into arrays, all in one buffer: what it gave before is overwritten.
+    """Decode stored blocks of a layout into one buffer; each block overwrites the one before it.
 
-    One buffer for all readers of a stream stays in the processor's cache: there decoding takes two thirds of the time
-    that it takes into ever other memory.
+    One buffer for all readers of a stream stays in the processor's cache: decoding into it takes two thirds of the time
+    that decoding into new memory takes.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -67,23 +67,23 @@ class Decoder:
     def decode(self, stored: bytes, t: int) -> Arrays:
         """Decode a block of `t` transitions: views by column name, and `score` [t], `actions` [t + 1].
 
-        Raises ValueError when the stored bytes are damaged.
+        ValueError when the stored bytes are damaged.
         """
         expected = self._layout.block_bytes(t)
         try:
-            # Straight into the buffer; decompress() takes new memory, up to 20 times slower.
-            got = self._decompressor.stream_reader(stored).readinto(memoryview(self._buffer)[:expected])
+            # Directly into the buffer; decompress() allocates memory, which is up to 20 times slower.
+            size = self._decompressor.stream_reader(stored).readinto(memoryview(self._buffer)[:expected])
         except zstandard.ZstdError as error:
             raise ValueError(f"damaged block ({error})") from error
-        if got != expected:
-            raise ValueError(f"damaged block ({got} bytes in place of {expected})")
+        if size != expected:
+            raise ValueError(f"damaged block ({size} bytes in place of {expected})")
         arrays: Arrays = {}
-        at = 0
+        offset = 0
         for name, (shape, dtype) in self._layout.columns.items():
-            arrays[name] = np.ndarray((t, *shape), dtype, self._buffer, at)
-            at += arrays[name].nbytes
-        arrays["actions"] = np.ndarray(t + 1, ACTION, self._buffer, at)
-        arrays["score"] = np.ndarray(t, SCORE, self._buffer, at + arrays["actions"].nbytes)
+            arrays[name] = np.ndarray((t, *shape), dtype, self._buffer, offset)
+            offset += arrays[name].nbytes
+        arrays["actions"] = np.ndarray(t + 1, ACTION, self._buffer, offset)
+        arrays["score"] = np.ndarray(t, SCORE, self._buffer, offset + arrays["actions"].nbytes)
         return arrays
 
 

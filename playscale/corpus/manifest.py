@@ -1,4 +1,4 @@
-"""corpus.json: what a corpus holds, one row a game."""
+"""corpus.json: the contents of a corpus, one row per game."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ Split = Literal["train", "dev"]
 
 @dataclass(frozen=True, slots=True)
 class GameRecord:
-    """One game of a corpus. `score` is its final one, in points; its section is `size` bytes at `offset` of
-    shard number `shard`.
+    """One game of a corpus.
+
+    Its section is `size` bytes at `offset` of shard number `shard`; `score` is the final score in points.
     """
 
     key: str
@@ -50,7 +51,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything corpus.json says. `fingerprint` identifies the recordings and settings the corpus was made from."""
+    """The contents of corpus.json. `fingerprint` identifies the recordings and settings it was made from."""
 
     game: str
     num_actions: int
@@ -63,9 +64,7 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """Identifies the content: games, split, every column's every value; not the shards, the compressor or
-        the source's place.
-        """
+        """Hash of the content: games, split, every value of every column; not of shards or location of the source."""
         known = [{name: value for name, value in g.metadata.items() if value is not None} for g in self.games]
         rows = [
             (g.key, g.split, g.transitions, g.score, g.checksum, metadata)
@@ -76,7 +75,7 @@ class Manifest:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Games, transitions and stored bytes of each split."""
+        """Count the games, transitions and stored bytes of each split."""
         return {
             split: {
                 "games": sum(g.split == split for g in self.games),
@@ -88,7 +87,7 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write corpus.json, compactly: the games as rows under one list of fields (about 200 bytes a NetHack game)."""
+    """Write corpus.json: the games as rows under one list of fields (about 200 bytes per NetHack game)."""
     names = sorted({name for g in manifest.games for name in g.metadata})
     rows = [[getattr(g, name) for name in FIXED] + [g.metadata.get(name) for name in names] for g in manifest.games]
     value = {
@@ -109,14 +108,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_json(folder / NAME, value, indent=None)
 
 
-def read_manifest(place: Storage) -> Manifest:
-    """Read corpus.json. ValueError: missing, not a corpus, another schema, damaged, a shard missing or cut."""
-    sizes, path = place.sizes(), place.where(NAME)
+def read_manifest(storage: Storage) -> Manifest:
+    """Read corpus.json; ValueError when it is missing, damaged, no corpus or of another schema, or a shard is cut."""
+    sizes, path = storage.sizes(), storage.where(NAME)
     if not sizes:
-        raise ValueError(f"{place.where('')}: no such corpus")
+        raise ValueError(f"{storage.where('')}: no such corpus")
     if NAME not in sizes:
-        raise ValueError(f"{place.where('')}: not a corpus (it has no {NAME})")
-    value = parse_json(place.read(NAME, 0, sizes[NAME]), path)
+        raise ValueError(f"{storage.where('')}: not a corpus (it has no {NAME})")
+    value = parse_json(storage.read(NAME, 0, sizes[NAME]), path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise ValueError(f"{path}: not the manifest of a corpus")
     if value.get("schema") != SCHEMA:
@@ -129,10 +128,10 @@ def read_manifest(place: Storage) -> Manifest:
         raise ValueError(f"{path}: damaged (what it lists does not give its digest); prepare the corpus again")
     for shard in manifest.shards:
         if shard.file not in sizes:
-            raise ValueError(f"{place.where(shard.file)}: missing; prepare the corpus again")
+            raise ValueError(f"{storage.where(shard.file)}: missing; prepare the corpus again")
         if sizes[shard.file] != shard.size:
             found = f"{sizes[shard.file]} bytes, not {shard.size}"
-            raise ValueError(f"{place.where(shard.file)}: {found}; prepare the corpus again")
+            raise ValueError(f"{storage.where(shard.file)}: {found}; prepare the corpus again")
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""Recordings to corpus."""
+"""Turn recordings into a corpus."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK, Layout
 from playscale.corpus.manifest import NAME, SCHEMA, GameRecord, Manifest, Shard, write_manifest
 from playscale.corpus.pool import Failed, unordered
-from playscale.corpus.shards import Section, write_section
-from playscale.corpus.writer import SHARD, SHARD_BYTES, ShardWriter, leave
+from playscale.corpus.shards import SHARD, SHARD_BYTES, Section, ShardWriter, write_section
 from playscale.games.game import Game, Recording, Rejected, get_game
 from playscale.processes import usable_cores
 from playscale.storage.files import atomic_dir, local_path
-from playscale.storage.storage import Storage, is_s3, open_place
+from playscale.storage.storage import Storage, is_s3, open_storage
 from playscale.storage.sync import fetched
 from playscale.tracking.monitor import count
 
@@ -42,39 +41,47 @@ def prepare(
     dev_fraction: float = 0.1,
     progress: Progress | None = None,
 ) -> Corpus:
-    """Turn the recordings of `source` into a corpus at `out`, with `workers` processes (default: one a CPU).
+    """Turn recordings into a corpus.
 
     The corpus does not depend on the number of workers. Damaged recordings are left out and listed with their
-    reasons (`Corpus.rejected`). `out` appears whole or not at all; when it is already the corpus of these
-    recordings and settings, it is returned as it is.
+    reasons (`Corpus.rejected`). `out` appears whole or not at all; when it already is the corpus of these
+    recordings and settings, it is returned unchanged.
 
-    `out` may be s3://BUCKET/PREFIX: each shard is uploaded when it is full, the manifest last. Recordings in S3 are
-    copied before they are decoded.
+    Args:
+        source: Directory of recordings, here or in S3 (copied before it is decoded).
+        out: Where the corpus goes: a local path, or s3://BUCKET/PREFIX, to which each shard is uploaded when it is
+            full, and the manifest last.
+        game: Name of the game.
+        workers: Number of worker processes; by default one per usable core.
+        dev_fraction: Share of the games in the dev split, between 0 and 1.
+        progress: Called with a text and the fraction done (0 to 1).
 
-    ValueError: no such source, no recording or no readable one in it, `out` is something else, a nonsense
-    setting. OSError: `out` cannot be written.
+    Raises:
+        ValueError: There is no such source, no readable recording in it, `out` is something else, or a setting is out
+            of range.
+        OSError: `out` cannot be written.
     """
     if not 0 < dev_fraction < 1:
         raise ValueError(f"dev_fraction must lie between 0 and 1, not {dev_fraction}")
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
-    played, place = get_game(game), open_place(out)
+    recorded_game, storage = get_game(game), open_storage(out)
     folder = fetched(source)
-    recordings, rejected = played.find_recordings(folder)
+    recordings, rejected = recorded_game.find_recordings(folder)
     _require(recordings, rejected, source)
-    fingerprint = _fingerprint(played.name, recordings, dev_fraction)
-    if _occupied(out, place):
+    fingerprint = _fingerprint(recorded_game.name, recordings, dev_fraction)
+    if _occupied(out, storage):
         return _existing(out, fingerprint)
-    report = progress or _silent
-    with _aside(out) as (aside, finished):
-        sections = _decode(played, recordings, aside, workers or usable_cores(), report)
-        games, shards, damaged = _merge(recordings, sections, ShardWriter(aside, finished), folder)
+    report = progress or _no_progress
+    with _destination(out) as (aside, upload):
+        sections = _decode(recorded_game, recordings, aside, workers or usable_cores(), report)
+        games, shards, damaged = _merge(recordings, sections, ShardWriter(aside, upload), folder)
         rejected = sorted(rejected + damaged, key=lambda r: r.path)
         _require(games, rejected, source)
         manifest = Manifest(
-            game=played.name,
-            num_actions=played.num_actions,
-            columns=played.columns,
+            game=recorded_game.name,
+            num_actions=recorded_game.num_actions,
+            columns=recorded_game.columns,
             shards=shards,
             games=_split(games, dev_fraction),
             rejected=tuple(rejected),
@@ -82,37 +89,39 @@ def prepare(
             fingerprint=fingerprint,
         )
         write_manifest(aside, manifest)
-        finished(aside / NAME)
+        if upload is not None:
+            upload(aside / NAME)
     report("corpus written", 1.0)
     return Corpus.open(out)
 
 
-def _occupied(out: str | Path, place: Storage) -> bool:
-    """Whether there is something that must not be overwritten. Shards in S3 without a manifest are no corpus yet: an
-    upload that was broken off, which is done again.
+def _occupied(out: str | Path, storage: Storage) -> bool:
+    """Return whether `out` holds something that must not be overwritten.
+
+    Shards in S3 without a manifest are an interrupted upload, which is done again.
     """
     if is_s3(out):
-        return any(not name.startswith(SHARD) for name in place.sizes())
+        return any(not name.startswith(SHARD) for name in storage.sizes())
     folder = local_path(out)
     return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
 @contextmanager
-def _aside(out: str | Path) -> Iterator[tuple[Path, Callable[[Path], None]]]:
-    """A local folder to work in, and what is done with a file that is whole. The manifest comes last: nothing is a
-    corpus before it is there.
+def _destination(out: str | Path) -> Iterator[tuple[Path, Callable[[Path], None] | None]]:
+    """Yield a local folder to write to and, for S3, a function that uploads a complete file from there.
+
+    The manifest must come last: without it nothing is a corpus.
     """
     if is_s3(out):
-        bucket = open_place(out)
+        storage = open_storage(out)
         with tempfile.TemporaryDirectory(prefix="playscale-prepare-") as folder:
-            yield Path(folder), lambda path: bucket.put(path, path.name)
+            yield Path(folder), lambda path: storage.put(path, path.name)
     else:
         with atomic_dir(local_path(out)) as aside:
-            yield aside, leave
+            yield aside, None
 
 
-def _silent(text: str, fraction: float) -> None:
-    """Progress that nobody watches."""
+def _no_progress(text: str, fraction: float) -> None:
     del text, fraction
 
 
@@ -135,7 +144,7 @@ def _existing(out: str | Path, fingerprint: str) -> Corpus:
 
 
 def _fingerprint(game: str, recordings: Sequence[Recording], dev_fraction: float) -> str:
-    """Identifies recordings (by name, size and time of change) and settings: the same ones give the same corpus."""
+    """Hash the recordings (name, size, time of change) and settings: equal ones give the same corpus."""
     stats = [
         (r.key, [(s.st_size, s.st_mtime_ns) for s in (p.stat() for p in r.paths)], dict(r.metadata)) for r in recordings
     ]
@@ -146,7 +155,7 @@ def _fingerprint(game: str, recordings: Sequence[Recording], dev_fraction: float
 def _decode(
     game: Game, recordings: Sequence[Recording], aside: Path, workers: int, report: Progress
 ) -> Iterator[tuple[Path, Section | Failed]]:
-    """The recordings' sections in order, each with the file in `aside` that the process which decoded it left it in."""
+    """Yield the recordings' sections in order, each with the file in `aside` that its worker wrote."""
     tasks = [_Task(game, recording, aside / f"game-{i}") for i, recording in enumerate(recordings)]
     sizes = [sum(path.stat().st_size for path in recording.paths) for recording in recordings]
     done: dict[int, Section | Failed] = {}
@@ -161,7 +170,7 @@ def _decode(
 
 
 def _write(task: _Task) -> Section:
-    """In a worker: decode one recording into a file beside the shards. Frames never go through a pipe."""
+    """In a worker, decode one recording into a file beside the shards: frames never pass through a pipe."""
     game = task.game
     blocks = game.decode(task.recording, BLOCK)
     return write_section(task.path, blocks, Layout(game.columns), game.num_actions)
@@ -173,7 +182,7 @@ def _merge(
     shards: ShardWriter,
     source: Path,
 ) -> tuple[list[GameRecord], tuple[Shard, ...], list[Rejected]]:
-    """Append the sections to shards as they come; the games are without their split yet."""
+    """Append the sections to shards as they come; `_split` sets the splits of the games afterwards."""
     games: list[GameRecord] = []
     damaged: list[Rejected] = []
     with closing(shards):
@@ -190,7 +199,7 @@ def _merge(
 
 
 def _record(recording: Recording, section: Section, shard: int, offset: int) -> GameRecord:
-    """The final score is what the source says of the game, else the last frame's."""
+    """Return the record of a game. Its final score is that in the source's metadata, else that of the last frame."""
     score = recording.metadata.get("score")
     return GameRecord(
         key=recording.key,
@@ -206,17 +215,17 @@ def _record(recording: Recording, section: Section, shard: int, offset: int) -> 
 
 
 def _split(games: Sequence[GameRecord], dev_fraction: float) -> tuple[GameRecord, ...]:
-    """Give each game its split by a hash of its key, so that it keeps it when other games are added to the source.
+    """Assign each game a split by a hash of its key, so that it keeps it when games are added to the source.
 
     Of two or more games at least one is dev and one train; a single one is train.
     """
-    places = [_place(game.key) for game in games]
-    lowest, highest = places.index(min(places)), places.index(max(places))
-    dev = {i for i, place in enumerate(places) if place < dev_fraction} | {lowest}
+    fractions = [_key_fraction(game.key) for game in games]
+    lowest, highest = fractions.index(min(fractions)), fractions.index(max(fractions))
+    dev = {i for i, fraction in enumerate(fractions) if fraction < dev_fraction} | {lowest}
     dev.discard(highest)
     return tuple(replace(game, split="dev" if i in dev else "train") for i, game in enumerate(games))
 
 
-def _place(key: str) -> float:
-    """A number in [0, 1) that depends on the key alone."""
+def _key_fraction(key: str) -> float:
+    """Hash a key to a number in [0, 1)."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64

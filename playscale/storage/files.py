@@ -1,4 +1,4 @@
-"""Files that are whole or absent: everything is written aside and renamed into place."""
+"""Local files. What is written appears complete or not at all: it is written beside its place, then renamed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 
 def local_path(uri: str | Path) -> Path:
-    """The local path of a path or file:// URI; ValueError for any other scheme."""
+    """Return the local path of a path or file:// URI; ValueError for any other scheme."""
     text = str(uri)
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
@@ -23,15 +25,19 @@ def local_path(uri: str | Path) -> Path:
 
 
 @contextmanager
-def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a file beside `path`; on success it is synced and renamed to `path`, on any exception it is removed."""
+def atomic_file(path: Path, mode: str = "wb", *, sync: bool = True) -> Iterator[IO[Any]]:
+    """Open a file beside `path`; on success it is renamed to `path`, on any exception it is removed.
+
+    With `sync` its content is on the disk before it is renamed, so that a power failure leaves no empty file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with aside.open(mode) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
@@ -41,7 +47,7 @@ def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield an empty directory beside `path`; on success it replaces `path`, on any exception it is removed.
 
-    What killed processes of this machine left beside `path` is removed first.
+    Directories that killed processes of this machine left beside `path` are removed first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
@@ -59,20 +65,12 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
 
 def _alive(pid: str) -> bool:
-    """Whether another process of that number is running."""
-    if not pid.isdecimal() or int(pid) == os.getpid():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    """Return whether another process has this number."""
+    return pid.isdecimal() and int(pid) != os.getpid() and psutil.pid_exists(int(pid))
 
 
 def read_range(path: Path, offset: int, size: int) -> bytes:
-    """Exactly `size` bytes at `offset`; ValueError when the file is missing or too short."""
+    """Read exactly `size` bytes at `offset`; ValueError when the file is missing or too short."""
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(offset)
@@ -92,12 +90,12 @@ def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; ValueError with the place where it is damaged."""
+    """Read JSON; ValueError with the line where it is damaged."""
     return parse_json(path.read_bytes(), str(path))
 
 
 def parse_json(data: bytes, where: str) -> Any:
-    """What JSON text says; ValueError with `where` and the place where it is damaged."""
+    """Parse JSON; ValueError with `where` and the line where it is damaged."""
     try:
         return json.loads(data.decode())
     except json.JSONDecodeError as error:

@@ -31,7 +31,7 @@ class Storage(Protocol):
         ...
 
 
-def open_place(uri: str | Path) -> Storage:
+def open_storage(uri: str | Path) -> Storage:
     """The place at a local path, file:// URI or s3://BUCKET/PREFIX; ValueError for anything else."""
     return S3Storage(str(uri)) if is_s3(uri) else LocalStorage(local_path(uri))
 

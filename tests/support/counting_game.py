@@ -16,8 +16,7 @@ import numpy as np
 
 from playscale.corpus.layout import Layout
 from playscale.corpus.manifest import GameRecord, Manifest, write_manifest
-from playscale.corpus.shards import write_section
-from playscale.corpus.writer import ShardWriter, leave
+from playscale.corpus.shards import ShardWriter, write_section
 from playscale.games.game import GAMES, Column, Recording
 
 ACTIONS = 7
@@ -94,7 +93,7 @@ def record(folder: Path, lengths: list[int], trouble: dict[int, str] | None = No
 def plant(folder: Path, lengths: list[int], dev: set[int] = frozenset(), shard_bytes: int = 3000) -> Path:
     """A corpus of these games, written without worker processes, in many small shards."""
     folder.mkdir(parents=True)
-    writer, games = ShardWriter(folder, leave, shard_bytes), []
+    writer, games = ShardWriter(folder, shard_bytes=shard_bytes), []
     for number, length in enumerate(lengths):
         piece = folder / "piece"
         section = write_section(piece, [transitions(number, length)], Layout(COLUMNS), ACTIONS)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK, Decoder, Layout
 from playscale.corpus.manifest import GameRecord, Shard
-from playscale.corpus.reader import NearSections
-from playscale.corpus.shards import GameReader, rebatch, write_section
+from playscale.corpus.reader import GameReader, StoredSections
+from playscale.corpus.shards import rebatch, write_section
 from playscale.storage.storage import LocalStorage
 
 LENGTHS = [1, 640, 641, 2000]
@@ -172,9 +172,9 @@ def test_blocks_can_be_read_alone_and_in_any_order(tmp_path):
     layout, path = Layout(COLUMNS), Path(tmp_path / "section")
     whole = transitions(3, 1500)
     section = write_section(path, [whole], layout, ACTIONS)
-    reader = GameReader(Decoder(layout))
     game = GameRecord("3", "train", 0, 0, section.size, 1500, 0.0, section.checksum, {})
-    reader.open(NearSections(LocalStorage(tmp_path), [Shard("section", section.size)]), game)
+    sections = StoredSections(LocalStorage(tmp_path), [Shard("section", section.size)])
+    reader = GameReader(sections, game, Decoder(layout))
     for block in (2, 0, 1):
         part = slice(block * BLOCK, (block + 1) * BLOCK)
         arrays = reader.read(block)

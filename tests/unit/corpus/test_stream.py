@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playscale.corpus.corpus import Corpus
-from playscale.corpus.window import Schedule, rounds
+from playscale.corpus.stream import Schedule, rounds
 
 LENGTHS = st.lists(st.integers(1, 1400), min_size=1, max_size=6)
 

@@ -12,7 +12,7 @@ from counting_game import plant, record, register
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.prepare import prepare
 from playscale.storage.s3 import ATTEMPTS, S3Storage
-from playscale.storage.storage import open_place
+from playscale.storage.storage import open_storage
 
 LENGTHS = [700, 3, 1281, 640, 90, 1, 55, 20, 2500]
 
@@ -112,12 +112,12 @@ def test_answers_that_break_off_are_asked_for_again(s3, s3_root, tmp_path, monke
     (s3 / "big" / "file").write_bytes(data := np.random.default_rng(0).bytes(300_000))
     with s3_server.breaking_proxy(s3_root[1], after=100_000, times=2) as (endpoint, broken):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        assert open_place("s3://bucket/big").read("file", 1000, 290_000) == data[1000:291_000]
+        assert open_storage("s3://bucket/big").read("file", 1000, 290_000) == data[1000:291_000]
     assert len(broken) == 2
     with s3_server.breaking_proxy(s3_root[1], after=100_000, times=ATTEMPTS) as (endpoint, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         with pytest.raises(OSError, match="s3://bucket/big/file: "):
-            open_place("s3://bucket/big").read("file", 0, 290_000)
+            open_storage("s3://bucket/big").read("file", 0, 290_000)
 
 
 def test_what_s3_refuses_is_one_clear_line(s3, tmp_path, monkeypatch):
@@ -128,10 +128,10 @@ def test_what_s3_refuses_is_one_clear_line(s3, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=says):
             Corpus.open(uri)
     with pytest.raises(ValueError, match="file: missing"):
-        open_place("s3://bucket/x").read("file", 0, 10)
+        open_storage("s3://bucket/x").read("file", 0, 10)
     (s3 / "short").write_bytes(b"12345")
     with pytest.raises(ValueError, match=r"short: ends too early \(2 of 4 bytes at 3\)"):
-        open_place("s3://bucket").read("short", 3, 4)
+        open_storage("s3://bucket").read("short", 3, 4)
     monkeypatch.setenv("PLAYSCALE_CACHE_GB", "much")
     plant(s3 / "five", [5])
     with pytest.raises(ValueError, match="PLAYSCALE_CACHE_GB: 'much' is not a number"):
