@@ -79,9 +79,10 @@ def _check_number(name: str, value: float | None) -> None:
         raise ValueError(f"column {name}: {value:g} must not be negative")
 
 
-def to_row(point: Point) -> dict[str, str]:
-    """The row as text, in the order of COLUMNS and then the extra ones; a missing value is an empty string."""
-    row = {name: _text(getattr(point, name)) for name in COLUMNS}
+def to_row(point: Point) -> dict[str, Any]:
+    """Return a point as a row of plain values: COLUMNS in their order, then the extra columns; None is missing."""
+    row = {name: getattr(point, name) for name in COLUMNS}
+    row |= {name: int(row[name]) for name in COUNT_COLUMNS if row[name] is not None and float(row[name]).is_integer()}
     return row | {name: value for name, value in point.extra.items() if name not in row}
 
 
@@ -138,7 +139,7 @@ def read_points(path: str | Path) -> list[Point]:
 def write_points(points: Sequence[Point], path: str | Path) -> None:
     """Write the table atomically, unknown columns last in the order they first appear."""
     columns = list(COLUMNS) + _extra_columns(points)
-    rows = [to_row(point) for point in points]
+    rows = [{name: _text(value) for name, value in to_row(point).items()} for point in points]
     # csv leaves a lone carriage return unquoted, and its reader then refuses the file.
     returns = any("\r" in text for row in [dict.fromkeys(columns, ""), *rows] for item in row.items() for text in item)
     out = io.StringIO(newline="")

@@ -41,13 +41,12 @@ def fit(
         --target-return human=127356 --gpu h100 --utilisation 0.3
     """
     from playscale.cli.console import fit_tables, show
-    from playscale.config import IMITATING_METHODS
     from playscale.points import read_points
     from playscale.report.figures import write_figures
     from playscale.report.report import write_report
     from playscale.scaling.fit import fit as run
     from playscale.scaling.gpu import hardware
-    from playscale.scaling.methods import fit_methods
+    from playscale.scaling.methods import EXPERT, expert_bound, fit_methods
 
     name = points.removeprefix("mlflow:")
     table = (
@@ -59,15 +58,15 @@ def fit(
     goals = [_named(text) for text in target_return or []]
 
     def fit_one(method: str, rows: Sequence[Point]) -> Fit:
-        imitates = method in ("", *IMITATING_METHODS) or expert_return is None
+        bound, targets = expert_bound(method, {} if expert_return is None else {EXPERT: expert_return})
         return run(
             rows,
             budgets,
             pairs,
             seed,
-            expert_return=expert_return if imitates else None,
+            expert_return=bound,
             max_return=max_return,
-            target_returns=goals if imitates else [*goals, ("the expert", expert_return or 0.0)],
+            target_returns=[*goals, *targets],
             hardware=hardware(gpu, utilisation) if gpu else None,
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 from playscale.config import PLAYING_METHODS
 from playscale.points import Point
 from playscale.report import numbers
-from playscale.report.seeds import SEEDS, average
+from playscale.report.seeds import MeanPoint, average
 from playscale.scaling.methods import by_method
 
 RETURN_OF_LOSS = "return_mean of dev_loss"
@@ -65,7 +65,7 @@ class Evidence:
     @cached_property
     def runs(self) -> list[Point]:
         """Every run's own points, seeds apart."""
-        return [point for point in self.points if SEEDS not in point.extra] + list(self.repeats)
+        return [point for point in self.points if not isinstance(point, MeanPoint)] + list(self.repeats)
 
     @property
     def played(self) -> bool:
@@ -161,17 +161,9 @@ class Evidence:
         return [best[i] for i in sorted(best)]
 
     def power_law(self, target: str, quantity: str) -> Mapping[str, Any] | None:
-        """The law of `quantity`: of the vertices where 3 budgets and half of all have one, else of the best cells.
-
-        This is how the recommended sizes are chosen, so the line in a figure goes through the recommendations.
-        """
+        """Return the law of `quantity` that the fit uses, so that a line goes through the sizes it recommends."""
         laws = self.rows("power_laws", target=target, quantity=quantity)
-        by_place = {law.get("at"): law for law in laws if numbers.known(law.get("exponent"))}
-        vertex, argmin = by_place.get("vertex"), by_place.get("argmin")
-        if vertex is None or argmin is None:
-            return vertex or argmin
-        enough = (vertex.get("n") or 0) >= max(3, (argmin.get("n") or 0) / 2)
-        return vertex if enough else argmin
+        return next((law for law in laws if law.get("used") and numbers.known(law.get("exponent"))), None)
 
     def last_fitted_budget(self) -> float | None:
         """The largest budget that was fitted."""
@@ -235,8 +227,9 @@ def describe(point: Point, reason: str | None = None) -> str:
         f"return {numbers.with_error(point.return_mean, point.return_se)}"
         + (f" over {point.episodes} games" if point.episodes else ""),
     ]
-    if SEEDS in point.extra:
-        parts.append(f"mean of {point.extra[SEEDS]} seeds, with returns {point.extra['of_seeds']}")
+    if isinstance(point, MeanPoint):
+        returns = ", ".join(numbers.number(value) for value in point.returns)
+        parts.append(f"mean of {len(point.returns)} seeds, with returns {returns}")
     if point.held_out:
         parts.append("held out")
     if reason:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 from playscale.points import Point
 from playscale.report import numbers
 
-SEEDS = "seeds"  # the column of a mean that says of how many seeds it is one
+
+@dataclass(frozen=True, kw_only=True)
+class MeanPoint(Point):
+    """The mean of several runs that differ in their seed alone. returns: what each of them earned."""
+
+    returns: tuple[float | None, ...]
 
 
 def average(points: Sequence[Point], fit: Mapping[str, Any]) -> tuple[list[Point], list[Point]]:
@@ -42,16 +47,14 @@ def _mean(own: Sequence[Point], fit: Mapping[str, Any]) -> Point:
     samples = [point.samples for point in own if point.samples is not None]
     episodes = [point.episodes for point in own if point.episodes is not None]
     total = [float(point.extra["flops_total"]) for point in own if point.extra.get("flops_total")]
-    extra = {SEEDS: str(len(own)), "of_seeds": ", ".join(numbers.number(point.return_mean) for point in own)}
-    return replace(
-        own[0],
-        run="",
-        seed=None,
-        samples=statistics.fmean(samples) if samples else None,
-        episodes=sum(episodes) if episodes else None,
-        extra=extra | ({"flops_total": repr(statistics.fmean(total))} if total else {}),
-        **values,
-    )
+    values |= {
+        "run": "",
+        "seed": None,
+        "samples": statistics.fmean(samples) if samples else None,
+        "episodes": sum(episodes) if episodes else None,
+        "extra": {"flops_total": repr(statistics.fmean(total))} if total else {},
+    }
+    return MeanPoint(**{**own[0].__dict__, **values}, returns=tuple(point.return_mean for point in own))
 
 
 def spread_sentence(fits: Mapping[str, Mapping[str, Any]]) -> str:

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from playscale.scaling.cells import Target, value_of
-from playscale.scaling.exponents import ATS, Exponent
+from playscale.scaling.exponents import ATS, SPLIT, Exponent
 from playscale.scaling.surface import Surface
-
-QUANTITIES = ("params", "samples")
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def optimal_exponents(target: Target, exponents: Sequence[Exponent], surface: Su
     rows = [
         OptimalExponent(target, row.at, row.quantity, row.law.exponent, row.law.low, row.law.high)
         for row in exponents
-        if row.target == target and row.quantity in QUANTITIES
+        if row.target == target and row.quantity in SPLIT
     ]
     for name, law in (surface.laws if surface else {}).items():
         found = law.exponents() or {}
@@ -63,7 +61,7 @@ def optima(
     rows = []
     for budget in flops:
         for at in ATS:
-            params, samples = (laws.get((at, quantity)) for quantity in QUANTITIES)
+            params, samples = (laws.get((at, quantity)) for quantity in SPLIT)
             if params is not None:
                 data = None if samples is None else samples.at(budget)
                 rows.append(Optimum(target, at, budget, params.at(budget), data, None))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from playscale.points import COUNT_COLUMNS, Point
+from playscale.points import COLUMNS, to_row
 from playscale.scaling.backtest import Prediction
 from playscale.scaling.cells import Cells, value_of
 from playscale.scaling.choice import Record
-from playscale.scaling.exponents import Exponent
+from playscale.scaling.exponents import Exponent, used_laws
 from playscale.scaling.forecast import Forecast, HeldOut
 from playscale.scaling.frontier import parameters
 from playscale.scaling.gpu import Hardware
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 def document(fit: Fit) -> dict[str, Any]:
     """The dictionary described in docs/scaling.md."""
     whole = {
-        "points": [_point(point) for point in fit.points],
+        "points": [{name: row[name] for name in COLUMNS} for row in map(to_row, fit.points)],
         "excluded": [
             {"target": e.target, "flops": e.flops, "params": e.params, "reason": e.reason.value} for e in fit.excluded
         ],
         "warnings": [{"code": warned.code.value, "text": warned.text} for warned in fit.warnings],
-        "power_laws": [_exponent(row) for row in fit.power_laws],
+        "power_laws": _power_laws(fit),
         "laws": {target: _law(result) for target, result in fit.targets.items()},
         "backtest": [dict(row.__dict__) for row in fit.backtest],
         "track_record": [
@@ -66,13 +66,13 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _point(point: Point) -> dict[str, Any]:
-    row = {name: value for name, value in point.__dict__.items() if name != "extra"}
-    return row | {name: _count(row[name]) for name in COUNT_COLUMNS}
-
-
-def _count(value: float | None) -> float | None:
-    return int(value) if value is not None and float(value).is_integer() else value
+def _power_laws(fit: Fit) -> list[dict[str, Any]]:
+    used = {
+        (target, quantity, law.at)
+        for target, result in fit.targets.items()
+        for quantity, law in used_laws(fit.power_laws, target, len(result.cells.budgets)).items()
+    }
+    return [_exponent(row) | {"used": (row.target, row.quantity, row.at) in used} for row in fit.power_laws]
 
 
 def _exponent(row: Exponent) -> dict[str, Any]:

@@ -8,6 +8,7 @@ best cell and the parabola's vertex as the fit does. Legend: R replicates, B bud
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +20,7 @@ from playscale.scaling.powerlaw import PowerLaw, fit_power_law, interval, slopes
 
 At = Literal["argmin", "vertex"]
 ATS: tuple[At, ...] = ("argmin", "vertex")
+SPLIT = ("params", "samples")  # what a budget is split between
 RETURN_OF_LOSS = "return_mean of dev_loss"
 
 
@@ -106,15 +108,28 @@ def _fit(log_x: np.ndarray, log_y: np.ndarray) -> PowerLaw | None:
         return None
 
 
-def recommend(exponents: list[Exponent], quantity: str, budgets: int) -> Exponent | None:
-    """The law that recommends a size or an amount of data, None without one: of the vertices where at least 3 budgets
-    and half of all have one, else of the best cells.
+def used_laws(exponents: Sequence[Exponent], target: Target, budgets: int) -> dict[str, Exponent]:
+    """Return the power law that is used for each quantity of a target: drawn in figures, and for sizes recommended.
+
+    The law of the vertices where at least 3 budgets and half of all have one, else the law of the best cells. Size and
+    data are read off together: where the data have no law of the vertices, the size takes that of the best cells too.
+
+    Args:
+        exponents: power laws, those of other targets among them.
+        target: dev_loss or return_mean.
+        budgets: how many budgets were fitted.
     """
-    rows = {row.at: row for row in exponents if row.quantity == quantity}
-    vertex = rows.get("vertex")
-    if vertex is not None and vertex.law.n >= 3 and 2 * vertex.law.n >= budgets:
-        return vertex
-    return rows.get("argmin")
+    used: dict[str, Exponent] = {}
+    rows = {(row.quantity, row.at): row for row in exponents if row.target == target}
+    for quantity in dict.fromkeys(quantity for quantity, _ in rows):
+        argmin, vertex = (rows.get((quantity, at)) for at in ATS)
+        wanted = argmin.law.n if argmin is not None and quantity not in SPLIT else budgets
+        law = vertex if vertex is not None and vertex.law.n >= max(3, wanted / 2) else argmin
+        if law is not None:
+            used[quantity] = law
+    if "samples" in used and "params" in used:
+        used["params"] = rows["params", used["samples"].at]
+    return used
 
 
 @dataclass(frozen=True, eq=False)

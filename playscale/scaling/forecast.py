@@ -9,7 +9,7 @@ import numpy as np
 
 from playscale.scaling.cells import SIGN, Cells, Target, value_of
 from playscale.scaling.choice import Choice
-from playscale.scaling.exponents import Exponent, recommend
+from playscale.scaling.exponents import Exponent, used_laws
 from playscale.scaling.surface import Surface
 
 CURVE_POINTS = 60
@@ -107,12 +107,10 @@ class Forecaster:
 
 
 def make_forecaster(choice: Choice, exponents: list[Exponent], surface: Surface | None, cells: Cells) -> Forecaster:
-    own = [row for row in exponents if row.target == cells.target]
-    params, samples = (recommend(own, name, len(cells.budgets)) for name in ("params", "samples"))
-    if params is not None and samples is not None and params.at != samples.at:
-        params = next(row for row in own if row.quantity == "params" and row.at == samples.at)
-    plain = next((row for row in own if row.quantity == cells.target and row.at == "argmin"), None)
-    return Forecaster(choice, params, samples, surface, float(np.median(cells.noise())), plain)
+    used = used_laws(exponents, cells.target, len(cells.budgets))
+    plain = next((row for row in exponents if row.quantity == cells.target and row.at == "argmin"), None)
+    noise = float(np.median(cells.noise()))
+    return Forecaster(choice, used.get("params"), used.get("samples"), surface, noise, plain)
 
 
 def compare_held_out(

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playscale.config import METHODS
+from playscale.config import IMITATING_METHODS, METHODS
 from playscale.points import Point
 from playscale.scaling.cells import FitError
 from playscale.scaling.fit import Fit
 from playscale.storage.files import write_json
+
+EXPERT = "expert"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,24 @@ def fit_methods(points: Sequence[Point], fit_one: Callable[[str, Sequence[Point]
         texts = [f"{method}: {text}" if len(groups) > 1 else text for method, text in failed.items()]
         raise FitError("; ".join(texts) or "no point to fit")
     return MethodFits(fits, failed)
+
+
+def expert_bound(method: str, experts: Mapping[str, float]) -> tuple[float | None, list[tuple[str, float]]]:
+    """Return the return that bounds the laws of a method, or else the experts' returns as targets.
+
+    An expert bounds those that imitate it (a table without methods is taken for theirs), in the game that it played.
+    For all others its return is one more target.
+
+    Args:
+        method: bc, impala or kickstart; "" where a table names none.
+        experts: mean returns by name: EXPERT in the game that the agents play, another name in another game.
+
+    Returns:
+        The bound and no targets, or None and the targets, (name, return) each.
+    """
+    if method in ("", *IMITATING_METHODS) and EXPERT in experts:
+        return experts[EXPERT], []
+    return None, [(f"the {name}", value) for name, value in experts.items()]
 
 
 def fits_of(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from playscale.config import IMITATING_METHODS, METHODS
+from playscale.config import METHODS
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
 from playscale.points import Point
@@ -20,7 +20,7 @@ from playscale.rollout.evaluation import read_evaluation
 from playscale.scaling.fit import Fit
 from playscale.scaling.fit import fit as fit_laws
 from playscale.scaling.gpu import hardware
-from playscale.scaling.methods import MethodFits, fit_methods, fits_of
+from playscale.scaling.methods import EXPERT, MethodFits, expert_bound, fit_methods, fits_of
 from playscale.study.spec import StudySpec
 
 REPLAY_BLOCK = 1024
@@ -35,22 +35,19 @@ def title(spec: StudySpec) -> str:
 
 
 def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[ReferenceReturn]) -> MethodFits:
-    """The laws of each method, with what the spec asks of them.
-
-    The expert's return bounds those who imitate it, in the game that it played; to all others it is one more target.
-    """
-    experts = [one for one in references if one.name.startswith("expert") and one.return_mean is not None]
+    """Fit the laws of each method, with the forecasts and targets of the spec."""
+    experts = {one.name: one.return_mean or 0.0 for one in references if one.name.startswith(EXPERT)}
+    experts = {name: value for name, value in experts.items() if value > 0}
     asked = spec.hardware
 
     def fit_one(method: str, rows: Sequence[Point]) -> Fit:
-        bound = next((one.return_mean for one in experts if one.name == "expert" and method in IMITATING_METHODS), None)
-        others = [(f"the {one.name}", float(one.return_mean or 0)) for one in experts if bound is None]
+        bound, targets = expert_bound(method, experts)
         return fit_laws(
             rows,
             spec.forecast,
             expert_return=bound,
             max_return=spec.max_return,
-            target_returns=[*spec.target_returns.items(), *((name, value) for name, value in others if value > 0)],
+            target_returns=[*spec.target_returns.items(), *targets],
             hardware=hardware(asked.gpu, asked.utilisation) if asked else None,
         )
 

@@ -226,12 +226,12 @@ class MlflowRun:
         known = self.client.get_run(self.id).data
         self.client.log_batch(self.id, metrics=_new_figures(known.metrics, values))
 
-    def log_row(self, row: Mapping[str, str]) -> None:
+    def log_row(self, row: Mapping[str, Any]) -> None:
         """Log a row of the points table: figures as metrics, the split as a tag, everything else as params.
 
         In one batch: what the store takes for it is nearly all in the number of calls.
         """
-        filled = {key: value for key, value in row.items() if value != ""}
+        filled = {key: value for key, value in row.items() if value not in (None, "")}
         known = self.client.get_run(self.id).data
         figures = {key: float(filled[key]) for key in METRICS if key in filled}
         params = {key: value for key, value in filled.items() if key not in (*METRICS, *TAGS)}

@@ -26,7 +26,7 @@ from playscale.agents.checkpoint import is_checkpoint, load_checkpoint, load_pol
 from playscale.agents.flops import params, training_flops_per_sample
 from playscale.agents.policy import Policy, PolicyConfig
 from playscale.config import TrainConfig, budget_name
-from playscale.points import COLUMNS, Point, from_row, write_points
+from playscale.points import Point, from_row, to_row, write_points
 from playscale.storage.files import read_json, write_json
 from playscale.training.run_state import RunState, latest, load_state, new_state, saved_step
 from playscale.training.schedule import Cell, constant_rate, plan_cells, recipe_learning_rate
@@ -132,7 +132,7 @@ class Run:
             if point.split != split:
                 point = replace(point, split=split)
                 policy, checkpoint = load_policy(path)
-                save_checkpoint(path, policy, checkpoint.meta | {"point": _row(point)})
+                save_checkpoint(path, policy, checkpoint.meta | {"point": to_row(point)})
             points[cell.budget] = point
         return points
 
@@ -162,7 +162,7 @@ class Run:
         )
         meta = {
             "kind": "cell",
-            "point": _row(point),
+            "point": to_row(point),
             "step": state.step,
             "cooldown_steps": cell.step - cell.branch_step,
             "precision": setting.precision,
@@ -177,11 +177,6 @@ class Run:
     def publish(self, points: Mapping[float, Point]) -> None:
         """Write OUT/points.csv: the cells reached so far, by budget."""
         write_points([points[budget] for budget in sorted(points)], self.out / "points.csv")
-
-
-def _row(point: Point) -> dict[str, Any]:
-    """The row as JSON: numbers as numbers, a missing one as null."""
-    return {name: getattr(point, name) for name in COLUMNS} | dict(point.extra)
 
 
 SCHEMA = 2

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from report_study import (
 from playscale.points import Point
 from playscale.report import numbers
 from playscale.report.drawing import EDGE, Plot, log_ticks, plain
-from playscale.report.evidence import Evidence
+from playscale.report.evidence import Evidence, law_at
 from playscale.report.figures import make_plots, write_figures
 from playscale.report.html import inline_svg
 from playscale.report.palette import ROLES, css_variables
@@ -63,6 +63,23 @@ def test_titles_say_what_is_to_be_learned(plots: dict[str, Plot], evidence: Evid
     assert "Lowest dev loss: 29.8k parameters at" in plots["isoflop_dev_loss"].title
     forecast = evidence.rows("forecasts", target="dev_loss")[-1]
     assert numbers.number(forecast["value"]) in plots["dev_loss_against_compute"].title
+
+
+def test_the_line_of_the_best_size_goes_through_the_sizes_recommended() -> None:
+    """Samples are known at two budgets, too few for a law of vertices: sizes are then recommended by the best cells."""
+    known = (1e8, 3e12)
+    points = [
+        point if any(budget <= point.flops < 1.02 * budget for budget in known) else replace(point, samples=None)
+        for point in make_points(seed=2, budgets=MANY_BUDGETS)
+    ]
+    evidence = Evidence.of(make_fit(points), points)
+    laws = evidence.rows("power_laws", target="dev_loss", quantity="params")
+    assert {law["at"]: law["n"] >= 5 for law in laws} == {"argmin": True, "vertex": True}
+    law = evidence.power_law("dev_loss", "params")
+    assert law is not None
+    assert law["at"] == "argmin"
+    for forecast in evidence.forecasts("dev_loss"):
+        assert law_at(law, forecast["flops"]) == pytest.approx(forecast["params"])
 
 
 def test_a_size_that_is_best_at_every_budget_is_said_not_to_change() -> None:
@@ -182,7 +199,7 @@ def test_references_are_lines_or_named_at_the_edge(plots: dict[str, Plot], evide
     shown = texts(plots["return_mean_against_compute"])
     assert "random policy: 0.30" in shown
     assert "expert: 640" in shown
-    far = [dataclasses.replace(REFERENCES[1], return_mean=1e6), dataclasses.replace(REFERENCES[0], return_mean=-3.0)]
+    far = [replace(REFERENCES[1], return_mean=1e6), replace(REFERENCES[0], return_mean=-3.0)]
     plots = {plot.name: plot for plot in make_plots(Evidence(evidence.fit, evidence.points, far))}
     shown = texts(plots["return_mean_against_compute"])
     assert any(text.startswith("↑ expert") for text in shown)
@@ -203,7 +220,7 @@ def test_axes_reach_the_forecasts(plots: dict[str, Plot]) -> None:
 def test_what_is_missing_is_left_out(evidence: Evidence, lacking: str) -> None:
     points: list[Point] = list(evidence.points)
     if lacking in ("return_mean", "dev_loss_se"):
-        points = [dataclasses.replace(point, **{lacking: None}) for point in points]
+        points = [replace(point, **{lacking: None}) for point in points]
     fit = {} if lacking == "all" else {key: value for key, value in evidence.fit.items() if key != lacking}
     plots = make_plots(Evidence(fit, points))
     assert "isoflop_dev_loss" in [plot.name for plot in plots]

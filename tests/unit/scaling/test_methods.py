@@ -16,7 +16,7 @@ from playscale.report.report import write_report
 from playscale.report.seeds import spread_sentence
 from playscale.scaling.cells import FitError
 from playscale.scaling.fit import fit
-from playscale.scaling.methods import fit_methods, fits_of
+from playscale.scaling.methods import expert_bound, fit_methods, fits_of
 from playscale.scaling.powerlaw import fit_power_law
 from playscale.scaling.warning import Code
 
@@ -121,6 +121,14 @@ def test_a_method_without_laws_leaves_the_others_theirs(points):
         laws([point for point in bare if point.method == "kickstart"])
 
 
+def test_an_expert_bounds_those_that_imitate_it_in_the_game_that_it_played():
+    assert expert_bound("bc", {"expert": 640.0}) == (640.0, [])
+    assert expert_bound("", {"expert": 640.0}) == (640.0, [])
+    assert expert_bound("impala", {"expert": 640.0}) == (None, [("the expert", 640.0)])
+    assert expert_bound("bc", {"expert in nethack": 640.0}) == (None, [("the expert in nethack", 640.0)])
+    assert expert_bound("kickstart", {}) == (None, [])
+
+
 def test_the_scatter_between_seeds_is_measured_said_and_widens_the_intervals(document):
     repeats = document["methods"]["impala"]["repeats"]["return_mean"]
     assert repeats["sd"] == pytest.approx(SCATTER, rel=0.35)
@@ -144,6 +152,12 @@ def test_seeds_of_a_cell_are_one_point_and_are_kept(points, document):
     among = document["methods"]["impala"]["repeats"]["return_mean"]["sd"] * mean.return_mean / 3**0.5
     assert mean.return_se == pytest.approx(among)
     assert mean.episodes == 72
+
+
+def test_a_column_of_a_table_may_be_called_seeds(tmp_path):
+    rows = [replace(point, seed=None, extra={"seeds": "7"}) for point in table("bc")]
+    write_report(tmp_path / "r.html", laws(rows), rows, title="published")
+    assert len(Evidence.of({}, rows).runs) == len(rows)
 
 
 def test_points_without_seeds_stay_as_they_are():

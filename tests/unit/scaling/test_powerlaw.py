@@ -8,7 +8,7 @@ from resources import PUBLISHED
 
 from playscale.points import read_points
 from playscale.scaling.cells import FitError, make_cells
-from playscale.scaling.exponents import RETURN_OF_LOSS, fit_exponents, fit_return_of_loss, recommend
+from playscale.scaling.exponents import RETURN_OF_LOSS, fit_exponents, fit_return_of_loss, used_laws
 from playscale.scaling.isoflop import fit_profiles
 from playscale.scaling.powerlaw import fit_power_law, interval, slopes
 
@@ -103,6 +103,4 @@ def test_return_against_loss_and_bootstrap_intervals_on_nethack() -> None:
         assert row.law.boot_low is not None
         assert row.law.boot_high is not None
         assert row.law.boot_low < row.law.boot_high
-    chosen = recommend(exponents, "params", len(both[0][0].budgets))
-    assert chosen is not None
-    assert chosen.at == "vertex"
+    assert used_laws(exponents, "dev_loss", len(both[0][0].budgets))["params"].at == "vertex"
