@@ -17,15 +17,15 @@ RUN python3.11 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq \
 RUN python3.11 -m venv /opt/pip && python3.11 -m venv --without-pip /opt/playscale
 ENV PIP="/opt/pip/bin/pip --python /opt/playscale/bin/python --quiet"
 WORKDIR /build
-COPY pyproject.toml constraints.txt README.md LICENSE .ci/slim ./
-RUN $PIP install --extra-index-url "${TORCH_INDEX}" --constraint constraints.txt '.[cluster]' \
-    && $PIP uninstall --yes playscale \
+COPY pyproject.toml constraints.txt .ci/slim .ci/requirements ./
+RUN ./requirements train tracking kubeflow s3 cluster >requirements.txt \
+    && $PIP install --extra-index-url "${TORCH_INDEX}" --constraint constraints.txt --requirement requirements.txt \
     && ./slim /opt/playscale
 COPY . .
 RUN $PIP install --no-deps --prefix /opt/package .
 
 FROM base
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="playscale" \
       org.opencontainers.image.description="Scaling laws for game-playing agents: pipeline components and MLflow server" \

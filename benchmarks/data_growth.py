@@ -81,7 +81,7 @@ def _running(games: tuple[GameRecord, ...]) -> Iterator[tuple[GameRecord, int]]:
 
 
 def _row(name: str, uri: str, batch: int, unroll: int, **environment: str) -> Row:
-    command = [sys.executable, "-m", "playscale_benchmarks.data_growth", uri, str(batch), str(unroll)]
+    command = [sys.executable, "-P", "-m", "playscale_benchmarks.data_growth", uri, str(batch), str(unroll)]
     # `benchmarks` is found where it was found here, whatever the folder we are in.
     home = str(Path(__file__).parents[1])
     path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])

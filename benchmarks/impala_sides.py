@@ -161,7 +161,7 @@ class Ours(Training):
 
     def __init__(self, entry: Entry) -> None:
         out = Path(entry.out)
-        command = [sys.executable, "-m", "playscale_benchmarks.impala_sides", json.dumps(asdict(entry))]
+        command = [sys.executable, "-P", "-m", "playscale_benchmarks.impala_sides", json.dumps(asdict(entry))]
         super().__init__(command, out / "notes", out.parent / "ours.log")
 
     def marks(self, lines: list[str]) -> list[Mark]:

@@ -45,7 +45,9 @@ def study(spec: Path, games: Path | None, out: Path) -> Row:
     written = out / "spec.yaml"
     written.write_text(yaml.safe_dump(asked))
     began = time.monotonic()
-    subprocess.run([sys.executable, "-m", "playscale.cli", "study", "run", str(written), "--out", str(out)], check=True)
+    subprocess.run(
+        [sys.executable, "-P", "-m", "playscale.cli", "study", "run", str(written), "--out", str(out)], check=True
+    )
     seconds = read_json(out / "seconds.json")
     detail = {"wall_seconds": time.monotonic() - began, "parts": seconds["parts"], "limit": 5.0}
     return Row(

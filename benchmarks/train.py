@@ -50,7 +50,7 @@ class Side:
     """A contender's process."""
 
     def __init__(self, entry: Entry) -> None:
-        command = [sys.executable, "-m", "playscale_benchmarks.contender", json.dumps(asdict(entry))]
+        command = [sys.executable, "-P", "-m", "playscale_benchmarks.contender", json.dumps(asdict(entry))]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.samples = entry.unroll * entry.batch
         self.matmul: list[float] = []

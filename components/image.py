@@ -1,5 +1,7 @@
-"""The image every component runs in. `playscale compile --image` and the environment variable override it."""
+"""The image that every component runs in. `playscale compile --image` and the environment variable override it."""
 
 import os
 
-IMAGE = os.environ.get("PLAYSCALE_IMAGE", "playscale/playscale:0.1.0")
+from playscale import __version__
+
+IMAGE = os.environ.get("PLAYSCALE_IMAGE", f"playscale/playscale:{__version__}")

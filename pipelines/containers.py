@@ -76,7 +76,7 @@ def containers(out: Path, inputs: list[Path]) -> Iterator[local.DockerRunner]:
     client = connect(IMAGE)
     remove_containers(client, out)  # of a study whose machine went down
     docker_task_handler.run_docker_container = _run
-    command = [sys.executable, "-m", "playscale_pipelines.containers", str(out)]
+    command = [sys.executable, "-P", "-m", "playscale_pipelines.containers", str(out)]
     keeper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     with keeper:  # leaving closes its stdin, and so does the end of this process, however it ends
         yield _runner(client, out, inputs)

@@ -44,7 +44,7 @@ def warm() -> Iterator[None]:
         listener.listen()
         code = f"from playscale_pipelines.warm import serve; serve({listener.fileno()})"
         process = subprocess.Popen(
-            [plain, "-c", code],
+            [plain, "-P", "-c", code],
             stdin=subprocess.PIPE,
             pass_fds=[listener.fileno()],
             env=os.environ | {"_KFP_RUNTIME": "true"},  # as kfp itself sets it for a task: no client, no compiler
@@ -117,7 +117,7 @@ def client(arguments: list[str]) -> int:
     try:
         connection.connect(f"\0{os.environ[ADDRESS]}")
     except (OSError, KeyError):
-        os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - in this one's place
+        os.execv(sys.executable, [sys.executable, "-P", *arguments])  # noqa: S606 - in this one's place
     asked = {"arguments": arguments, "environment": dict(os.environ), "directory": os.getcwd()}  # noqa: PTH109 - pathlib takes longer to import than all of this
     request = json.dumps(asked).encode() + b"\n"
     sent = socket.send_fds(connection, [request], [0, 1, 2])

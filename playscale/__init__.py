@@ -1,3 +1,36 @@
-"""Scaling laws for game-playing agents. Importing the package imports none of its dependencies."""
+"""Scaling laws for game-playing agents. docs/api.md shows the Python API.
 
-__version__ = "0.1.0"
+Each name is imported when it is first used: importing the package imports none of its dependencies.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playscale.agents.checkpoint import load_policy
+    from playscale.corpus.corpus import Corpus
+    from playscale.points import read_points
+    from playscale.scaling.fit import fit
+    from playscale.study.spec import StudySpec
+
+__version__ = "0.2.0"
+__all__ = ["Corpus", "StudySpec", "__version__", "fit", "load_policy", "read_points"]
+
+_MODULES = {
+    "Corpus": "playscale.corpus.corpus",
+    "StudySpec": "playscale.study.spec",
+    "fit": "playscale.scaling.fit",
+    "load_policy": "playscale.agents.checkpoint",
+    "read_points": "playscale.points",
+    "steps": "playscale.study",  # where pipelines that version 0.1 compiled look for them
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'playscale' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -17,6 +17,14 @@ from playscale.cli.laws import fit, reproduce
 from playscale.cli.study import compile_pipelines, study_run, study_submit
 from playscale.cli.train import train_bc, train_impala
 
+EXTRAS = {
+    "train": ("torch", "nle", "gymnasium", "safetensors", "zstandard"),
+    "tracking": ("mlflow", "prometheus_client", "requests", "sqlalchemy"),
+    "kubeflow": ("kfp", "kfp_server_api", "docker"),
+    "s3": ("boto3", "botocore"),
+}
+"""Modules that the extras in pyproject.toml bring."""
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train agents: one run through its budgets.")
 study_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Whole studies, as pipelines.")
@@ -49,10 +57,21 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     try:
         app()
+    except ModuleNotFoundError as error:
+        _fail(_missing_extra(error), 2)
     except (ValueError, OSError) as error:
         _fail(error, 2)
     except RuntimeError as error:
         _fail(error, 1)
+
+
+def _missing_extra(error: ModuleNotFoundError) -> ValueError:
+    """Return what to install for a module that an extra of the package brings; raise the error for any other module."""
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in EXTRAS.items():
+        if module in modules:
+            return ValueError(f"{sys.argv[1]} needs {module}: pip install 'playscale[{extra}]'")
+    raise error
 
 
 def _fail(error: Exception, code: int) -> None:

@@ -100,7 +100,7 @@ def compile_pipelines(
 
     \b
     Example:
-      playscale compile --out compiled --image registry.example.org/playscale:0.1.0
+      playscale compile --out compiled --image registry.example.org/playscale:0.2.0
     """
     _use(image)
     from playscale_pipelines.compile import compile_study, read_pods

@@ -6,6 +6,7 @@ Where a study's seconds went: what its tasks worked on, and what it cost to run 
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import subprocess
 import sys
@@ -43,6 +44,7 @@ def run_study(spec_path: Path, out: str | None, tracking_uri: str | None, runner
     ValueError: a bad spec, a directory in use, or bad input found by a step. RuntimeError: a step failed.
     A rerun in the same directory goes on where the last one stopped.
     """
+    _check_extras(runner)
     spec = read_spec(spec_path)
     usual = Path("out") / spec.name
     place = (usual if out is None or is_s3(out) else local_path(out)).resolve()
@@ -56,6 +58,7 @@ def run_study(spec_path: Path, out: str | None, tracking_uri: str | None, runner
             stale.unlink()
         threads = str(max(1, usable_cores() // AT_ONCE))
         own = {SUPERVISOR: str(os.getpid()), PROGRESS: str(place / "progress")}
+        own["PYTHONSAFEPATH"] = "1"  # the working directory may hold somebody's own `pipelines` or `playscale`
         environment = {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"} | os.environ | own
         command = [sys.executable, "-m", "playscale_pipelines.local", str(spec_path.resolve()), uri, tracking, runner]
         process = subprocess.Popen(
@@ -70,6 +73,13 @@ def run_study(spec_path: Path, out: str | None, tracking_uri: str | None, runner
     with workspace(uri, "points.csv", "fit.json", store=False) as results:
         show(points_table(read_points(results / "points.csv")), *fit_tables(read_json(results / "fit.json")))
     _summary(place, uri, tracking, started)
+
+
+def _check_extras(runner: str) -> None:
+    """Raise ModuleNotFoundError when a study would fail for want of an extra of the package."""
+    for module in ("kfp", "mlflow", "torch", "nle") if runner == "subprocess" else ("kfp", "docker"):
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from playscale.tracking.client import TrackingClient
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-IMAGE = "localhost/playscale/playscale:0.1.0"
+IMAGE = "localhost/playscale/playscale:0.2.0"
 POSTGRES, RCLONE = "localhost/playscale-test/postgres:15", "localhost/playscale-test/rclone:1"
 NAME = "playscale-test"
 SERVER, DATABASE, STORE = (f"{NAME}-{part}" for part in ("mlflow", "postgres", "s3"))

@@ -272,7 +272,7 @@ def test_rights_of_pipeline_pods():
 
 
 def test_a_digest_pins_the_image():
-    assert mlflow(GIVEN)["image"] == "playscale/playscale:0.1.0"
+    assert mlflow(GIVEN)["image"] == "playscale/playscale:0.2.0"
     digest = "sha256:" + "1" * 64
     values = merged(GIVEN, {"image": {"digest": digest, "repository": "r.example/p"}})
     assert mlflow(values)["image"] == f"r.example/p@{digest}"

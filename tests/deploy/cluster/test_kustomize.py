@@ -72,7 +72,7 @@ def test_the_pod_of_a_train_job_is_a_valid_pod(version):
     document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"} | pod["metadata"], "spec": pod["spec"]}
     kubernetes_validate.validate(document, version, strict=True)
     (container,) = pod["spec"]["containers"]
-    assert container["image"] == "playscale/playscale:0.1.0"
+    assert container["image"] == "playscale/playscale:0.2.0"
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 

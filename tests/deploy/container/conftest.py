@@ -7,7 +7,7 @@ import time
 import pytest
 from resources import need
 
-IMAGE = "playscale/playscale:0.1.0"
+IMAGE = "playscale/playscale:0.2.0"
 
 
 @pytest.fixture(scope="session")

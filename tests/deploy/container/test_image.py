@@ -67,7 +67,7 @@ def test_nothing_of_the_build_is_left_in_it(podman, image):
 def test_its_user_and_labels(described):
     assert described["Config"]["User"] == "10001:0"
     labels = described["Config"]["Labels"]
-    assert labels["org.opencontainers.image.version"] == "0.1.0"
+    assert labels["org.opencontainers.image.version"] == "0.2.0"
     assert len(labels["org.opencontainers.image.revision"]) == 40
     assert not [item for item in described["Config"]["Env"] if "CERT" in item or "PIP_" in item]
 
