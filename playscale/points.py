@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from playscale.storage.files import atomic_file
-from playscale.storage.sync import fetched
+from playscale.storage.sync import local_copy
 
 TEXT_COLUMNS = ("game", "method", "run", "size", "split")
 COUNT_COLUMNS = ("seed", "params", "samples", "episodes")
@@ -113,7 +113,7 @@ def _standard_error(row: Mapping[str, Any]) -> float | None:
 
 def read_points(path: str | Path) -> list[Point]:
     """Read a points CSV, here or in S3. ValueError, one line with file, line and column, for what is no such table."""
-    path = fetched(path)
+    path = local_copy(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:

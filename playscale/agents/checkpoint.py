@@ -19,7 +19,7 @@ from torch import Tensor
 
 from playscale.agents.policy import Policy, PolicyConfig, build_policy
 from playscale.storage.files import atomic_dir, read_json, write_json
-from playscale.storage.sync import fetched
+from playscale.storage.sync import local_copy
 
 SCHEMA = 1
 JSON, WEIGHTS, EXTRA = "checkpoint.json", "policy.safetensors", "extra.safetensors"
@@ -69,9 +69,9 @@ def save_checkpoint(
 def load_checkpoint(path: str | Path, expect_game: str | None = None) -> Checkpoint:
     """ValueError, one line, when `path` is no checkpoint, is damaged, of another schema, or not of `expect_game`.
 
-    It may lie in S3, and is then copied (workspace.fetched).
+    It may lie in S3, and is then copied (storage.sync.local_copy).
     """
-    path = fetched(path)
+    path = local_copy(path)
     if not is_checkpoint(path):
         raise ValueError(f"{path}: not a checkpoint (it has no {JSON})")
     record = read_json(path / JSON)

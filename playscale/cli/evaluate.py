@@ -8,7 +8,7 @@ import typer
 
 from playscale.cli.options import SPOOL, Device, Experiment, Out, Tracking, Workers, logbook
 from playscale.processes import usable_cores
-from playscale.storage.sync import fetched, workspace
+from playscale.storage.sync import local_copy, workspace
 from playscale.tracking.prometheus import served
 
 
@@ -51,7 +51,7 @@ def evaluate(
     workers = workers or usable_cores()
     with served(task="evaluate"), progress("evaluate") as report, workspace(out) as folder:
         evaluations = run(
-            [fetched(checkpoint) for checkpoint in checkpoints],
+            [local_copy(checkpoint) for checkpoint in checkpoints],
             episodes,
             folder,
             max_steps=max_steps,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from playscale.cli.options import Out, Tracking, logbook, numbers
-from playscale.storage.sync import NOTHING, workspace
+from playscale.storage.sync import NO_FILES, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ def fit(
         )
 
     result = fit_methods(table, fit_one)
-    with workspace(out, NOTHING) as folder:
+    with workspace(out, NO_FILES) as folder:
         folder.mkdir(parents=True, exist_ok=True)
         result.write(folder / "fit.json")
         write_figures(folder / "figures", result.to_dict(), table, ())

@@ -19,7 +19,7 @@ from playscale.games.game import Game, Recording, Rejected, get_game
 from playscale.processes import usable_cores
 from playscale.storage.files import atomic_dir, local_path
 from playscale.storage.storage import Storage, is_s3, open_storage
-from playscale.storage.sync import fetched
+from playscale.storage.sync import local_copy
 from playscale.tracking.monitor import count
 
 Progress = Callable[[str, float], None]
@@ -66,7 +66,7 @@ def prepare(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     recorded_game, storage = get_game(game), open_storage(out)
-    folder = fetched(source)
+    folder = local_copy(source)
     recordings, rejected = recorded_game.find_recordings(folder)
     _require(recordings, rejected, source)
     fingerprint = _fingerprint(recorded_game.name, recordings, dev_fraction)

@@ -1,11 +1,10 @@
-"""A prefix of an S3 bucket, and how it is known that what lies there is what was stored."""
+"""Files below a prefix of an S3 bucket, with checksums that show whether an object is the file that was uploaded."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,20 +12,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
 from playscale.storage.files import atomic_file
 
-ATTEMPTS = 5  # of a request to S3 that fails for a reason that may pass, with growing pauses between them
+ATTEMPTS = 5  # at a request to S3 that fails for a temporary reason, with growing pauses
 TIMEOUT = 30.0  # seconds without a byte
-PART = 8 << 20  # bytes of a large object that go in one request
+PART = 8 << 20  # bytes of a large object that are transferred in one request
 
 
 @dataclass(frozen=True)
 class Checksums:
-    """What tells whether an object is a file's bytes."""
+    """Size and checksums of a file, to compare with what a server says of an object."""
 
     size: int
     sha256: str
-    etags: tuple[str, str]  # as servers make them: MD5 of the whole, or of the MD5s of its parts
+    etags: tuple[str, str]  # as servers compute them: MD5 of the whole, or of the MD5s of its parts
 
     @classmethod
     def of(cls, stream: IO[bytes]) -> Checksums:
@@ -39,15 +40,15 @@ class Checksums:
         return cls(size, sha256.hexdigest(), (md5.hexdigest(), f"{_md5(b''.join(parts)).hexdigest()}-{len(parts)}"))
 
     def agree(self, head: Mapping[str, Any]) -> bool:
-        """With what the server says of an object: its size, its SHA-256 if it is ours, its ETag if that is an MD5."""
-        kept = {name.lower(): value for name, value in head.get("Metadata", {}).items()}  # some servers write Sha256
-        known, etag = kept.get("sha256"), head["ETag"].strip('"')
+        """Compare with an object's head: its size, its SHA-256 if we uploaded it, its ETag if that is an MD5."""
+        metadata = {key.lower(): value for key, value in head.get("Metadata", {}).items()}  # some servers write Sha256
+        sha256, etag = metadata.get("sha256"), head["ETag"].strip('"')
         encrypted = "kms" in head.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in head
-        others_parts = "-" in etag and etag.rpartition("-")[2] != self.etags[1].rpartition("-")[2]
+        other_parts = "-" in etag and etag.rpartition("-")[2] != self.etags[1].rpartition("-")[2]
         return (
             head.get("ContentLength", self.size) == self.size
-            and known in {None, self.sha256}
-            and (encrypted or others_parts or etag in self.etags)
+            and sha256 in {None, self.sha256}
+            and (encrypted or other_parts or etag in self.etags)
         )
 
 
@@ -58,9 +59,9 @@ def _md5(data: bytes) -> Any:
 class S3Storage:
     """A prefix of an S3 bucket.
 
-    Endpoint, region and credentials come from where boto3 takes them (AWS_ENDPOINT_URL, AWS_PROFILE, the instance's
-    role and so on). An object appears when it is whole. What the server says of its bytes (ETag) is compared with what
-    was sent, and its SHA-256 lies beside it as metadata, which is compared with what comes back.
+    Endpoint, region and credentials are configured as for boto3 (AWS_ENDPOINT_URL, AWS_PROFILE, the role of the machine
+    and so on). An object appears when it is complete. After an upload the server's checksum (ETag) is compared with the
+    file's; the file's SHA-256 is stored as metadata of the object and compared after a download.
     """
 
     def __init__(self, uri: str) -> None:
@@ -79,69 +80,69 @@ class S3Storage:
             raise ValueError(f"{self.where(name)}: ends too early ({len(data)} of {size} bytes at {offset})")
         return data
 
-    def _get(self, name: str, part: str) -> bytes:
-        """boto3 asks again when a request fails, but not when the answer breaks off: that is done here."""
+    def _get(self, name: str, byte_range: str) -> bytes:
+        """Read part of an object. boto3 retries a request that fails; a body that breaks off is retried here."""
         from botocore.exceptions import BotoCoreError
 
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                answer = self._client.get_object(Bucket=self.bucket, Key=self._prefix + name, Range=part)
-                return bytes(answer["Body"].read())
-            except BotoCoreError:
-                if attempt == ATTEMPTS:
-                    raise
-                time.sleep(0.1 * 2**attempt)
-        raise AssertionError("not reached")
+        def get() -> bytes:
+            response = self._client.get_object(Bucket=self.bucket, Key=self._prefix + name, Range=byte_range)
+            return bytes(response["Body"].read())
+
+        broken = retry_if_exception_type(BotoCoreError)
+        attempts = stop_after_attempt(ATTEMPTS)
+        return Retrying(retry=broken, stop=attempts, wait=wait_exponential(multiplier=0.2), reraise=True)(get)
 
     def put(self, file: Path, name: str) -> None:
-        self.store(file, name)
+        self.upload(file, name)
         file.unlink()
 
-    def walk(self, below: str = "") -> dict[str, int]:
-        """Name and size (bytes) of every file whose name begins with `below`, in folders too."""
-        return self._list(below)
+    def walk(self, prefix: str = "") -> dict[str, int]:
+        """Return name and size (bytes) of every file whose name begins with `prefix`, those in folders included."""
+        return self._list(prefix)
 
-    def _list(self, below: str = "", **options: str) -> dict[str, int]:
-        with self._errors(below):
+    def _list(self, prefix: str = "", **options: str) -> dict[str, int]:
+        with self._errors(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self._prefix + below, **options
+                Bucket=self.bucket, Prefix=self._prefix + prefix, **options
             )
             objects = [entry for page in pages for entry in page.get("Contents", [])]
         return {entry["Key"].removeprefix(self._prefix): entry["Size"] for entry in objects}
 
-    def store(self, file: Path, name: str) -> None:
-        """Upload a file, a large one in parts side by side. OSError: S3 cannot be reached, or keeps damaging it."""
-        # A small one may grow meanwhile, as a curve does: what is sent is what was read.
+    def upload(self, file: Path, name: str) -> None:
+        """Upload a file, a large one in parallel parts.
+
+        OSError: S3 cannot be reached, or what it holds afterwards differs from the file.
+        """
+        # A small file may grow meanwhile, as a learning curve does: what was read once is both sent and compared.
         data = file.read_bytes() if file.stat().st_size <= PART else None
         with file.open("rb") if data is None else io.BytesIO(data) as stream:
             sums = Checksums.of(stream)
-        where = {"Bucket": self.bucket, "Key": self._prefix + name}
-        meta = {"Metadata": {"sha256": sums.sha256}}
+        key = {"Bucket": self.bucket, "Key": self._prefix + name}
+        extra = {"Metadata": {"sha256": sums.sha256}}
         for _ in range(ATTEMPTS):
             with self._errors(name):
                 if data is None:
-                    self._client.upload_file(str(file), *where.values(), ExtraArgs=meta, Config=self._parts)
-                    stored = self._client.head_object(**where)
+                    self._client.upload_file(str(file), *key.values(), ExtraArgs=extra, Config=self._transfer)
+                    head = self._client.head_object(**key)
                 else:
-                    stored = self._client.put_object(**where, **meta, Body=data)
-            if sums.agree(stored):
+                    head = self._client.put_object(**key, **extra, Body=data)
+            if sums.agree(head):
                 return
         raise OSError(f"{self.where(name)}: {ATTEMPTS} times, what arrived was not what was sent")
 
-    def fetch(self, name: str, file: Path) -> None:
-        """Download a file, a large one in parts side by side; it gets the object's time of change.
+    def download(self, name: str, file: Path) -> None:
+        """Download a file, a large one in parallel parts, and give it the object's time of change.
 
-        ValueError: missing. OSError: S3 cannot be reached, or keeps sending something else than was stored.
+        ValueError: it is missing. OSError: S3 cannot be reached, or what arrives differs from what was uploaded.
         """
-        where = {"Bucket": self.bucket, "Key": self._prefix + name}
-        file.parent.mkdir(parents=True, exist_ok=True)
+        key = {"Bucket": self.bucket, "Key": self._prefix + name}
         for _ in range(ATTEMPTS):
             with self._errors(name), atomic_file(file) as aside:
-                self._client.download_fileobj(*where.values(), aside, Config=self._parts)
-                stored = self._client.head_object(**where)
-            with file.open("rb") as arrived:
-                if Checksums.of(arrived).agree(stored):
-                    os.utime(file, (stored["LastModified"].timestamp(),) * 2)
+                self._client.download_fileobj(*key.values(), aside, Config=self._transfer)
+                head = self._client.head_object(**key)
+            with file.open("rb") as stream:
+                if Checksums.of(stream).agree(head):
+                    os.utime(file, (head["LastModified"].timestamp(),) * 2)
                     return
             file.unlink()
         raise OSError(f"{self.where(name)}: {ATTEMPTS} times, what came was not what was stored")
@@ -154,7 +155,7 @@ class S3Storage:
         return f"s3://{self.bucket}/{self._prefix}{name}"
 
     @cached_property
-    def _parts(self) -> Any:
+    def _transfer(self) -> Any:
         from boto3.s3.transfer import TransferConfig
 
         return TransferConfig(multipart_threshold=PART + 1, multipart_chunksize=PART)
@@ -168,15 +169,15 @@ class S3Storage:
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             connect_timeout=TIMEOUT,
             read_timeout=TIMEOUT,
-            # Some servers answer a part of an object with the checksum of the whole. What is read in parts has
-            # checksums of its own in it.
+            # Some servers send the checksum of the whole with a part of an object. Files that are read in parts have
+            # checksums inside.
             response_checksum_validation="when_required",
         )
         return boto3.session.Session().client("s3", config=config)
 
     @contextmanager
     def _errors(self, name: str) -> Iterator[None]:
-        """What S3 refuses is the user's matter (ValueError), an S3 that cannot be reached is an OSError."""
+        """Raise ValueError for what S3 refuses, which the user can mend, and OSError when it cannot be reached."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 

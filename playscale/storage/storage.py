@@ -1,4 +1,4 @@
-"""Where named files lie that are read in parts: a directory, or a prefix in S3."""
+"""A folder of named files, local or in S3, that are read in parts."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from playscale.storage.s3 import S3Storage
 
 
 class Storage(Protocol):
-    """A directory of files, or what serves as one."""
+    """A local folder or a prefix in S3."""
 
     def sizes(self) -> dict[str, int]:
-        """Name and size (bytes) of the files there; empty when there is no such place."""
+        """Return name and size (bytes) of the files in it; empty when it does not exist."""
         ...
 
     def read(self, name: str, offset: int, size: int) -> bytes:
-        """Exactly `size` bytes at `offset` of a file; ValueError when it is missing or too short."""
+        """Read exactly `size` bytes at `offset` of a file; ValueError when it is missing or too short."""
         ...
 
     def put(self, file: Path, name: str) -> None:
-        """Move a local file there. Under its name there is the whole of it or what was there before."""
+        """Move a local file into it; until that is complete, what had this name before stays."""
         ...
 
     def where(self, name: str) -> str:
-        """The file's path or URI, for messages."""
+        """Return a file's path or URI, for messages."""
         ...
 
 
 def open_storage(uri: str | Path) -> Storage:
-    """The place at a local path, file:// URI or s3://BUCKET/PREFIX; ValueError for anything else."""
+    """Return the storage at a local path, file:// URI or s3://BUCKET/PREFIX; ValueError for anything else."""
     return S3Storage(str(uri)) if is_s3(uri) else LocalStorage(local_path(uri))
 
 
@@ -41,7 +41,7 @@ def is_s3(uri: str | Path) -> bool:
 
 
 class LocalStorage:
-    """A local directory."""
+    """A local folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,7 +1,7 @@
-"""A local directory to work in that stands for one in S3: what is there is fetched, what changes is stored.
+"""A local folder to work in that stands for one in S3: files are downloaded from there, changes are uploaded.
 
-In S3 a directory is whole when its JSON file is there: data goes up before JSON, and goes away after it. Everything
-that reads one (checkpoints, evaluations, saves) takes no notice of a directory without it.
+In S3 a directory is complete when its JSON file is there: data is uploaded before JSON and removed after it. Everything
+that reads such directories (checkpoints, evaluations, saves) ignores one without its JSON file.
 """
 
 from __future__ import annotations
@@ -11,64 +11,65 @@ import logging
 import os
 import tempfile
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_fixed
+
 from playscale.storage.files import local_path
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 
-SCRATCH = "PLAYSCALE_SCRATCH"  # where such directories are made; default: the system's temporary directory
-EVERY = 15.0  # seconds between two looks at what has changed
-PATIENCE = 600.0  # seconds that a step waits at its end for an S3 that cannot be reached
-AT_ONCE = 8  # files on their way
-NOTHING = "-"  # a pattern
+SCRATCH = "PLAYSCALE_SCRATCH"  # environment variable: where scratch folders go; default: the temporary directory
+INTERVAL = 15.0  # seconds between two uploads of what has changed, and between two attempts
+PATIENCE = 600.0  # seconds for which a step at its end retries an S3 that cannot be reached
+PARALLEL = 8  # files transferred at the same time
+NO_FILES = "-"  # a pattern that matches nothing
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def workspace(uri: str | Path, *wanted: str, store: bool = True) -> Iterator[Path]:
-    """A local directory as it is; for s3://BUCKET/PREFIX a scratch directory with what lies there under `wanted`.
+    """Yield a local directory itself; for s3://BUCKET/PREFIX, a scratch folder with the files that match `wanted`.
 
-    wanted: patterns of names below the prefix, where * also matches slashes; none: everything
-    With `store`, new and changed files are stored as they come, and at the end, be it by an exception; what was there
-    and is removed here, is removed there. Names that begin with a dot are nobody's. OSError: S3 could not be reached
-    for PATIENCE.
+    wanted: patterns of names below the prefix, in which * also matches slashes; none: everything
+    With `store`, new and changed files are uploaded while the block runs and at its end, also after an exception, and
+    files removed in the scratch folder are removed in S3. Names that begin with a dot are ignored. OSError: S3 could
+    not be reached for PATIENCE.
     """
     if not is_s3(uri):
         yield local_path(uri)
         return
     with _scratch() as scratch:
-        mirror = S3Sync(S3Storage(str(uri)), Path(scratch))
-        mirror.fetch(wanted)
-        with mirror.kept() if store else nullcontext():
-            yield mirror.folder
+        sync = S3Sync(S3Storage(str(uri)), Path(scratch))
+        sync.download(wanted)
+        with sync.running() if store else nullcontext():
+            yield sync.folder
 
 
-def fetched(uri: str | Path) -> Path:
-    """A local path as it is; for a file or directory in S3 a copy, which goes when this process ends.
+def local_copy(uri: str | Path) -> Path:
+    """Return a local path itself; for a file or directory in S3, a copy that is removed when this process ends.
 
-    ValueError: there is nothing there. The copy is made once a process.
+    It is downloaded once per process. ValueError: there is nothing at `uri`.
     """
-    return _copy(str(uri)) if is_s3(uri) else local_path(uri)
+    return _download(str(uri)) if is_s3(uri) else local_path(uri)
 
 
 @functools.cache
-def _copy(uri: str) -> Path:
-    folder, _, name = uri.rstrip("/").rpartition("/")
-    if is_s3(folder + "/"):
-        mirror = S3Sync(S3Storage(folder), Path(_kept_scratch().name))
-        if mirror.fetch([name, f"{name}/*"]):
-            return mirror.folder / name
+def _download(uri: str) -> Path:
+    parent, _, name = uri.rstrip("/").rpartition("/")
+    if is_s3(parent + "/"):
+        sync = S3Sync(S3Storage(parent), Path(_process_scratch().name))
+        if sync.download([name, f"{name}/*"]):
+            return sync.folder / name
     raise ValueError(f"{uri}: there is nothing there")
 
 
 @functools.cache
-def _kept_scratch() -> tempfile.TemporaryDirectory[str]:
+def _process_scratch() -> tempfile.TemporaryDirectory[str]:
     return _scratch()
 
 
@@ -79,81 +80,76 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 class S3Sync:
     """A local folder and the prefix in S3 that it stands for."""
 
-    def __init__(self, bucket: S3Storage, folder: Path) -> None:
-        self.bucket, self.folder = bucket, folder
-        self._stored: dict[str, tuple[int, int]] = {}  # what S3 has, by name: time of change (ns) and size here
+    def __init__(self, storage: S3Storage, folder: Path) -> None:
+        self.storage, self.folder = storage, folder
+        self._synced: dict[str, tuple[int, int]] = {}  # time of change (ns) and size of what S3 has, by name
         self._lock = threading.Lock()
 
-    def fetch(self, wanted: Iterable[str]) -> int:
-        """Fetch what matches a pattern, or everything; returns the number of files."""
+    def download(self, wanted: Iterable[str]) -> int:
+        """Download the files that match one of the patterns, all without a pattern; return their number."""
         patterns = list(wanted) or ["*"]
-        there = {name for pattern in patterns for name in self.bucket.walk(pattern.partition("*")[0])}
-        names = [n for n in there if any(fnmatchcase(n, pattern) for pattern in patterns) and not _hidden(n)]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(self._fetch, names))
+        listed = {name for pattern in patterns for name in self.storage.walk(pattern.partition("*")[0])}
+        names = [n for n in listed if any(fnmatchcase(n, pattern) for pattern in patterns) and not _hidden(n)]
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            list(pool.map(self._download, names))
         return len(names)
 
-    def _fetch(self, name: str) -> None:
+    def _download(self, name: str) -> None:
         file = self.folder / name
-        self.bucket.fetch(name, file)
-        self._stored[name] = _stamp(file)
+        self.storage.download(name, file)
+        self._synced[name] = _stamp(file)
 
-    def store(self) -> None:
-        """Bring S3 to what is here. OSError: it cannot be reached; another call goes on from there."""
+    def upload(self) -> None:
+        """Bring S3 to the state of the folder. OSError: it cannot be reached; another call resumes from there."""
         with self._lock:
-            here = _files(self.folder)
-            changed = sorted((n for n, stamp in here.items() if self._stored.get(n) != stamp), key=_order)
+            files = _files(self.folder)
+            changed = sorted((n for n, stamp in files.items() if self._synced.get(n) != stamp), key=_upload_order)
             data = [name for name in changed if not name.endswith(".json")]
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                list(pool.map(self._store, data, (here[name] for name in data)))
+            with ThreadPoolExecutor(PARALLEL) as pool:
+                list(pool.map(self._upload, data, (files[name] for name in data)))
             for name in changed[len(data) :]:
-                self._store(name, here[name])
-            for name in sorted(self._stored.keys() - here.keys(), key=_order, reverse=True):
-                self.bucket.remove(name)
-                del self._stored[name]
+                self._upload(name, files[name])
+            for name in sorted(self._synced.keys() - files.keys(), key=_upload_order, reverse=True):
+                self.storage.remove(name)
+                del self._synced[name]
 
-    def _store(self, name: str, stamp: tuple[int, int]) -> None:
+    def _upload(self, name: str, stamp: tuple[int, int]) -> None:
         try:
-            self.bucket.store(self.folder / name, name)
+            self.storage.upload(self.folder / name, name)
         except FileNotFoundError:
-            return  # dropped since: by a newer save
-        self._stored[name] = stamp
+            return  # removed meanwhile, as an old save is
+        self._synced[name] = stamp
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Store what changes, every EVERY seconds and at the end. An S3 that is away meanwhile is only reported."""
-        over = threading.Event()
+    def running(self) -> Iterator[None]:
+        """Upload changes every INTERVAL seconds and at the end. Until the end, an unreachable S3 is only logged."""
+        stopped = threading.Event()
 
-        def keep() -> None:
-            while not over.wait(EVERY):
+        def upload_changes() -> None:
+            while not stopped.wait(INTERVAL):
                 try:
-                    self.store()
+                    self.upload()
                 except (OSError, ValueError) as error:
-                    log.warning("%s; trying again in %.0f s", error, EVERY)
+                    log.warning("%s; trying again in %.0f s", error, INTERVAL)
 
-        thread = threading.Thread(target=keep, name="store", daemon=True)
+        thread = threading.Thread(target=upload_changes, name="upload", daemon=True)
         thread.start()
         try:
             yield
         finally:
-            over.set()
+            stopped.set()
             thread.join()
-            self._store_patiently()
-
-    def _store_patiently(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return self.store()
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    raise
-                log.warning("%s; trying again in %.0f s", error, EVERY)
-                time.sleep(EVERY)
+            Retrying(
+                retry=retry_if_exception_type(OSError),
+                stop=stop_after_delay(PATIENCE),
+                wait=wait_fixed(INTERVAL),
+                before_sleep=before_sleep_log(log, logging.WARNING),
+                reraise=True,
+            )(self.upload)
 
 
-def _order(name: str) -> tuple[bool, int, str]:
-    """Data before JSON; of JSON, what lies deeper before what speaks of it."""
+def _upload_order(name: str) -> tuple[bool, int, str]:
+    """Sort data before JSON, and JSON of deeper folders before that of the folders around them."""
     return name.endswith(".json"), -name.count("/"), name
 
 
@@ -162,13 +158,13 @@ def _hidden(name: str) -> bool:
 
 
 def _files(folder: Path) -> dict[str, tuple[int, int]]:
-    found = {}
+    files = {}
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(root, name) for name in names if not name.startswith(".")):
-            with suppress(FileNotFoundError):  # dropped since
-                found[path.relative_to(folder).as_posix()] = _stamp(path)
-    return found
+            with suppress(FileNotFoundError):  # removed meanwhile
+                files[path.relative_to(folder).as_posix()] = _stamp(path)
+    return files
 
 
 def _stamp(file: Path) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from playscale.progress import ProgressFile, reporting
 from playscale.storage.files import read_json, write_json
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
-from playscale.storage.sync import NOTHING, workspace
+from playscale.storage.sync import NO_FILES, workspace
 from playscale.study.spec import SourceSpec, StudySpec, parse_spec
 from playscale.tracking.monitor import describe
 from playscale.tracking.prometheus import served
@@ -125,7 +125,7 @@ def prepare(spec: str, games: str, out: str) -> str:
     from playscale.corpus.corpus import Corpus
     from playscale.corpus.prepare import prepare as prepare_corpus
 
-    with _step("prepare", spec, out, NOTHING) as (work, progress):
+    with _step("prepare", spec, out, NO_FILES) as (work, progress):
         if work.spec.source is None:
             return ""
         if work.spec.source.corpus:
@@ -154,7 +154,7 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
             write_json(work.out / "plan.json", planned)
             progress(f"{len(taught)} runs have a teacher", 1.0)
             return [*taught, REFERENCES]
-    with _step("plan", spec, out, NOTHING, tracking_uri=tracking_uri) as (work, progress):
+    with _step("plan", spec, out, NO_FILES, tracking_uri=tracking_uri) as (work, progress):
         with progress.spent("plan"):
             games = Corpus.open(corpus) if corpus else None
             grid = plan_grid(work.spec.game, work.spec.runs(), games)

@@ -11,12 +11,12 @@ from faulty_proxy import FAULTS, faulty
 
 from playscale.storage import sync as module
 from playscale.storage.s3 import PART, Checksums, S3Storage
-from playscale.storage.sync import S3Sync, fetched, workspace
+from playscale.storage.sync import S3Sync, local_copy, workspace
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "EVERY", 0.1)
+    monkeypatch.setattr(module, "INTERVAL", 0.1)
     monkeypatch.setattr(module, "PATIENCE", 5.0)
     (tmp_path / "scratch").mkdir()
     monkeypatch.setenv(module.SCRATCH, str(tmp_path / "scratch"))
@@ -35,7 +35,7 @@ def put(folder, name, data):
 def store(tmp_path, files):
     for name, data in files.items():
         put(tmp_path / "given", name, data)
-        S3Storage("s3://bucket").store(tmp_path / "given" / name, name)
+        S3Storage("s3://bucket").upload(tmp_path / "given" / name, name)
 
 
 def test_what_is_there_is_fetched_and_what_changes_is_stored(s3, tmp_path):
@@ -64,7 +64,7 @@ def test_what_is_there_is_fetched_and_what_changes_is_stored(s3, tmp_path):
 def test_a_local_directory_is_worked_in_as_it_is(tmp_path):
     with workspace(str(tmp_path / "here"), "only/*") as folder:
         assert folder == tmp_path / "here"
-    assert fetched(tmp_path) == tmp_path
+    assert local_copy(tmp_path) == tmp_path
 
 
 def test_what_was_done_before_an_exception_is_stored(s3):
@@ -81,13 +81,13 @@ def test_what_was_done_before_an_exception_is_stored(s3):
 @pytest.mark.usefixtures("s3")
 def test_copies_are_made_once_and_a_missing_one_is_named(tmp_path):
     store(tmp_path, {"runs/one/checkpoint.json": b"{}", "runs/one/deep/file": b"1", "runs/one-more": b"2"})
-    there = fetched("s3://bucket/runs/one")
+    there = local_copy("s3://bucket/runs/one")
     assert there.name == "one"
     assert contents(there) == {"checkpoint.json": b"{}", "deep/file": b"1"}
-    assert fetched("s3://bucket/runs/one") == there
-    assert fetched("s3://bucket/runs/one-more").read_bytes() == b"2"
+    assert local_copy("s3://bucket/runs/one") == there
+    assert local_copy("s3://bucket/runs/one-more").read_bytes() == b"2"
     with pytest.raises(ValueError, match="s3://bucket/runs/none: there is nothing there"):
-        fetched("s3://bucket/runs/none")
+        local_copy("s3://bucket/runs/none")
 
 
 def test_a_directory_is_not_there_before_its_data_is_and_goes_before_it(s3, tmp_path, monkeypatch):
@@ -101,17 +101,17 @@ def test_a_directory_is_not_there_before_its_data_is_and_goes_before_it(s3, tmp_
 
         return run
 
-    monkeypatch.setattr(S3Storage, "store", recorded(S3Storage.store))
+    monkeypatch.setattr(S3Storage, "upload", recorded(S3Storage.upload))
     monkeypatch.setattr(S3Storage, "remove", recorded(S3Storage.remove))
-    mirror = S3Sync(S3Storage("s3://bucket/order"), tmp_path / "work")
+    sync = S3Sync(S3Storage("s3://bucket/order"), tmp_path / "work")
     for name in ("resume/1", "resume/2", "checkpoints/1"):
         for file in ("checkpoint.json", "policy.safetensors", "extra.safetensors"):
-            put(mirror.folder, f"{name}/{file}", name.encode())
-        mirror.store()
+            put(sync.folder, f"{name}/{file}", name.encode())
+        sync.upload()
         if name == "resume/2":
-            for file in (mirror.folder / "resume/1").iterdir():
+            for file in (sync.folder / "resume/1").iterdir():
                 file.unlink()
-            mirror.store()
+            sync.upload()
     assert len(seen) == 12
     for names in seen:
         for name in names:
@@ -123,9 +123,9 @@ def test_a_directory_is_not_there_before_its_data_is_and_goes_before_it(s3, tmp_
 def test_large_files_go_in_parts_and_come_back_whole(s3, tmp_path):
     data = np.random.default_rng(0).bytes(2 * PART + 12345)
     put(tmp_path, "large", data)
-    bucket = S3Storage("s3://bucket/large")
-    bucket.store(tmp_path / "large", "file")
-    bucket.fetch("file", tmp_path / "back")
+    storage = S3Storage("s3://bucket/large")
+    storage.upload(tmp_path / "large", "file")
+    storage.download("file", tmp_path / "back")
     assert (s3 / "large/file").read_bytes() == (tmp_path / "back").read_bytes() == data
 
 
@@ -184,15 +184,15 @@ def test_an_s3_that_stays_away_is_one_clear_line(s3, s3_root, monkeypatch):
 
 def test_what_is_damaged_every_time_is_refused(s3, s3_root, tmp_path, monkeypatch):
     put(tmp_path, "file", b"what was stored")
-    bucket = S3Storage("s3://bucket/damaged")
-    bucket.store(tmp_path / "file", "file")
+    storage = S3Storage("s3://bucket/damaged")
+    storage.upload(tmp_path / "file", "file")
     with faulty(s3_root[1], share=1.0, kinds=("corrupted",), tolerated=10**9) as (endpoint, proxy):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        bucket = S3Storage("s3://bucket/damaged")
+        storage = S3Storage("s3://bucket/damaged")
         with pytest.raises(OSError, match="s3://bucket/damaged/file: 5 times, what came was not what was stored"):
-            bucket.fetch("file", tmp_path / "back")
+            storage.download("file", tmp_path / "back")
         with pytest.raises(OSError, match="s3://bucket/damaged/file: 5 times, what arrived was not what was sent"):
-            bucket.store(tmp_path / "file", "file")
+            storage.upload(tmp_path / "file", "file")
     assert proxy.injected["corrupted"] == 10
     assert not (tmp_path / "back").exists()
 
