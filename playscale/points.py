@@ -66,6 +66,22 @@ class Point:
         return self.split == "held-out"
 
 
+@dataclass(frozen=True)
+class Reference:
+    """Mean return of a player that is not one of the trained agents: a random policy, the expert."""
+
+    name: str
+    return_mean: float | None = None
+    return_se: float | None = None
+    episodes: int | None = None
+    note: str = ""
+
+    @property
+    def measured(self) -> dict[str, float | None]:
+        """Return what was measured, by the names of the points table."""
+        return {"return_mean": self.return_mean, "return_se": self.return_se, "episodes": self.episodes}
+
+
 def _check_number(name: str, value: float | None) -> None:
     if value is None:
         if name in NEVER_EMPTY:

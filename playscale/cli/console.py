@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from playscale.points import Point
+from playscale.points import Point, Reference
 from playscale.report import numbers
 from playscale.report import track_record as record
 from playscale.tracking.monitor import gauge
@@ -20,7 +20,6 @@ from playscale.tracking.monitor import gauge
 log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from playscale.report.reproduction import Reproduction
-    from playscale.rollout.evaluation import Reference
 
 LINE_SECONDS = 10.0
 

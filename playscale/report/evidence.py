@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from playscale.config import PLAYING_METHODS
-from playscale.points import Point
+from playscale.points import Point, Reference
 from playscale.report import numbers
 from playscale.report.seeds import MeanPoint, average
 from playscale.scaling.methods import by_method
@@ -25,17 +25,6 @@ NAMES = {
 SAME_BUDGET = 1.05  # checkpoints are taken within a batch of their budget; budgets are at least a tenth apart
 
 
-@dataclass(frozen=True)
-class ReferenceReturn:
-    """Someone who plays the game and is not one of the trained agents: a random policy, the expert."""
-
-    name: str
-    return_mean: float | None = None
-    return_se: float | None = None
-    episodes: int | None = None
-    note: str = ""
-
-
 MOST = 5000
 
 
@@ -43,14 +32,12 @@ MOST = 5000
 class Evidence:
     fit: Mapping[str, Any]
     points: Sequence[Point]
-    references: Sequence[ReferenceReturn] = ()
+    references: Sequence[Reference] = ()
     measured_points: int | None = None  # how many there are where only some are shown
     repeats: Sequence[Point] = ()  # the runs of several seeds whose means are among the points
 
     @classmethod
-    def of(
-        cls, fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[ReferenceReturn] = ()
-    ) -> Evidence:
+    def of(cls, fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()) -> Evidence:
         """With the points that a page can show: of more than MOST the best of each budget and every k-th.
 
         Seeds of one cell are one point, their mean; what each of them measured is among `repeats`.
@@ -171,7 +158,7 @@ class Evidence:
 
 
 def evidences_of(
-    fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[ReferenceReturn] = ()
+    fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()
 ) -> dict[str, Evidence]:
     """The evidence of each method, its laws missing where it has none; of a fit of one method that of all points."""
     if "methods" not in fit:

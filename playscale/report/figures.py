@@ -10,10 +10,10 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from playscale.points import Point
+from playscale.points import Point, Reference
 from playscale.report.comparison import comparison_plots
 from playscale.report.drawing import Plot
-from playscale.report.evidence import Evidence, ReferenceReturn, evidences_of
+from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.learning import Curves, learning_curves
 from playscale.report.palette import INK
 from playscale.report.performance import against_compute, return_against_loss
@@ -45,7 +45,7 @@ def write_figures(
     folder: Path,
     fit: Mapping[str, Any],
     points: Sequence[Point],
-    references: Sequence[ReferenceReturn] = (),
+    references: Sequence[Reference] = (),
     curves: Curves | None = None,
 ) -> list[Path]:
     """The report's figures as PNG (150 dpi, on white) under `folder`, which is made if need be; the paths written.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from playscale.points import Reference
 from playscale.report import numbers
 from playscale.report.drawing import DASHED, Drawing, Plot
-from playscale.report.evidence import NAMES, RETURN_OF_LOSS, Evidence, ReferenceReturn, law_at
+from playscale.report.evidence import NAMES, RETURN_OF_LOSS, Evidence, law_at
 from playscale.report.palette import FAINT, HELD, INK, SOFT, TARGET_COLOUR
 from playscale.report.profile_figures import exponent_text
 
@@ -39,7 +40,7 @@ def against_compute(evidence: Evidence, target: str) -> Plot | None:
     off = evidence.not_positive(target)
     for point in off:
         drawing.off_the_axis(point, point.flops)
-    near: list[ReferenceReturn] = []
+    near: list[Reference] = []
     if target == "return_mean":
         near = near_references(evidence.references, [y for _, y in drawing.seen])
     for reference in near:
@@ -109,13 +110,13 @@ def _positive(row: Mapping[str, Any], *names: str) -> bool:
     return all(numbers.positive(row.get(name)) for name in names)
 
 
-def near_references(references: Sequence[ReferenceReturn], values: Sequence[float]) -> list[ReferenceReturn]:
+def near_references(references: Sequence[Reference], values: Sequence[float]) -> list[Reference]:
     """Those that are near enough to what was measured to be drawn to scale."""
     low, high = min(values) / NEAR, max(values) * NEAR
     return [one for one in references if one.return_mean is not None and low <= one.return_mean <= high]
 
 
-def mark_references(drawing: Drawing, near: Sequence[ReferenceReturn], values: Sequence[float]) -> None:
+def mark_references(drawing: Drawing, near: Sequence[Reference], values: Sequence[float]) -> None:
     """Labelled horizontal lines; one that is far off, or not above zero, is named at the edge with an arrow."""
     axes = drawing.axes
     style: dict[str, Any] = {"fontsize": 9.5, "color": SOFT, "ha": "left", "textcoords": "offset points"}

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from playscale.points import Point
+from playscale.points import Point, Reference
 from playscale.report import law_section as laws
 from playscale.report import numbers
 from playscale.report.comparison import compared, comparison_plots
-from playscale.report.evidence import Evidence, ReferenceReturn, evidences_of
+from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.figures import make_plots
 from playscale.report.headline import headline
 from playscale.report.html import Html, asset, escaped, figures, join, make_page, section, subtitle, table, tag
@@ -32,7 +32,7 @@ def write_report(
     *,
     title: str,
     replays: Sequence[Replay] = (),
-    references: Sequence[ReferenceReturn] = (),
+    references: Sequence[Reference] = (),
     details: Mapping[str, str] | None = None,
     curves: Curves | None = None,
 ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from playscale.points import Reference
 from playscale.rollout.episode import Episode
 from playscale.storage.files import read_json
 
@@ -21,15 +22,6 @@ class Settings(NamedTuple):
     max_steps: int
     seed: int
     temperature: float
-
-
-class Reference(NamedTuple):
-    """Somebody's mean return, for comparison."""
-
-    name: str
-    return_mean: float
-    return_se: float | None
-    episodes: int
 
 
 @dataclass(frozen=True)

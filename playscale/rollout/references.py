@@ -12,8 +12,9 @@ from torch import Tensor
 
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import Game
+from playscale.points import Reference
 from playscale.rollout.evaluate import EvalCandidate, Progress, evaluate_candidates
-from playscale.rollout.evaluation import Evaluation, Reference, Settings, standard_error
+from playscale.rollout.evaluation import Evaluation, Settings, standard_error
 from playscale.tracking.tracker import Spent, not_timed
 
 

@@ -13,8 +13,7 @@ import numpy as np
 from playscale.config import METHODS
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
-from playscale.points import Point
-from playscale.report.evidence import ReferenceReturn
+from playscale.points import Point, Reference
 from playscale.report.replay import Replay
 from playscale.rollout.evaluation import read_evaluation
 from playscale.scaling.fit import Fit
@@ -34,7 +33,7 @@ def title(spec: StudySpec) -> str:
     return f"Study {spec.name}: {listed} in {spec.played or spec.game}"
 
 
-def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[ReferenceReturn]) -> MethodFits:
+def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[Reference]) -> MethodFits:
     """Fit the laws of each method, with the forecasts and targets of the spec."""
     experts = {one.name: one.return_mean or 0.0 for one in references if one.name.startswith(EXPERT)}
     experts = {name: value for name, value in experts.items() if value > 0}

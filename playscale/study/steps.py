@@ -250,11 +250,11 @@ def _references(work: StudyContext, folder: Path, progress: ProgressFile) -> Non
     references = [random.reference()]
     if corpus := work.planned()["corpus"]:
         references.append(expert_reference(Corpus.open(corpus), work.spec.played))
-    write_json(folder / "references.json", [reference._asdict() for reference in references])
+    write_json(folder / "references.json", [{"name": one.name, **one.measured} for one in references])
     with progress.spent("tracking"), work.logbook.open(work.spool(REFERENCES)) as experiment:
         for reference in references:
             run = experiment.start("reference", reference.name)
-            run.log_values({k: v for k, v in reference._asdict().items() if k != "name"})
+            run.log_values(reference.measured)
             run.finish()
 
 
@@ -276,8 +276,7 @@ def _needs_of_fit(out: str) -> list[str]:
 
 def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
     """Fit the laws to all points that the study's experiment holds; write points.csv, fit.json and the report."""
-    from playscale.points import read_curve, write_points
-    from playscale.report.evidence import ReferenceReturn
+    from playscale.points import Reference, read_curve, write_points
     from playscale.report.figures import write_figures
     from playscale.report.report import write_report
     from playscale.scaling.methods import fits_of
@@ -292,9 +291,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> Fitted:
             points = [point for point in points if point.game == work.spec.played]
         write_points(points, work.out / "points.csv")
         progress(f"fitting {len(points)} points", 0.1)
-        references = [
-            ReferenceReturn(**row) for row in read_json(work.out / "evaluate" / REFERENCES / "references.json")
-        ]
+        references = [Reference(**row) for row in read_json(work.out / "evaluate" / REFERENCES / "references.json")]
         with progress.spent("fit"):
             fitted = fit_study(work.spec, points, references)
         fitted.write(work.out / "fit.json")

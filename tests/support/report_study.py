@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from playscale.points import Point
-from playscale.report.evidence import ReferenceReturn
+from playscale.points import Point, Reference
 from playscale.report.replay import Replay
 from playscale.scaling.fit import fit
 
@@ -18,8 +17,8 @@ HELD_OUT = 3e12
 MANY_BUDGETS = (1e8, 3e8, 1e9, 3e9, 1e10, 3e10, 1e11, 3e11, 1e12, 3e12)  # enough for a track record
 NEXT = (3e12, 1e13, 1e14)
 REFERENCES = (
-    ReferenceReturn("random policy", 0.3, 0.05, 100, "uniform over the 121 actions"),
-    ReferenceReturn("expert", 640.0, 31.0, 64, "the games of the corpus"),
+    Reference("random policy", 0.3, 0.05, 100, "uniform over the 121 actions"),
+    Reference("expert", 640.0, 31.0, 64, "the games of the corpus"),
 )
 
 

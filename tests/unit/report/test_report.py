@@ -14,9 +14,9 @@ import pytest
 from report_study import MANY_BUDGETS, REFERENCES, make_fit, make_points, make_replay, nulled, with_returns_of_zero
 from resources import PUBLISHED
 
-from playscale.points import Point, read_points
+from playscale.points import Point, Reference, read_points
 from playscale.report import numbers
-from playscale.report.evidence import Evidence, ReferenceReturn
+from playscale.report.evidence import Evidence
 from playscale.report.html import subtitle
 from playscale.report.law_section import method_name
 from playscale.report.report import write_report
@@ -190,7 +190,7 @@ def test_all_text_is_escaped(tmp_path: Path, fit: dict[str, Any], points: list[P
     more = {
         "title": evil,
         "replays": [replay],
-        "references": [ReferenceReturn(evil, 3.0, None, None, evil)],
+        "references": [Reference(evil, 3.0, None, None, evil)],
         "details": {evil: evil},
     }
     found = page(tmp_path, {**fit, "warnings": [{"code": "x", "text": evil}]}, bad, **more)
@@ -212,7 +212,7 @@ def test_what_is_missing_is_said_in_words(
     if broken == "no numbers":
         nothing: dict[str, Any] = dict.fromkeys(("dev_loss", "dev_loss_se", "return_mean", "return_se", "episodes"))
         points = [dataclasses.replace(point, **nothing) for point in points]
-    text = page(tmp_path, given, points, references=[ReferenceReturn("expert")]).text
+    text = page(tmp_path, given, points, references=[Reference("expert")]).text
     assert not re.search(r"\b(nan|None|null|inf|NaN)\b", text)
     assert "not measured" in text
     assert "No game was recorded" in text
