@@ -1,4 +1,7 @@
-"""Recall: the smallest game that asks for memory, behind the game port. Register it with `register(monkeypatch)`.
+"""Recall: the smallest game that needs memory, for tests that train. Register it with `register(monkeypatch)`.
+
+Its twin for tests that need known values and planted faults is counting_game.py; they stay two, since a game whose best
+policy must be learned from what the player remembers cannot have a score and a length that a test reads off its seed.
 
 A round shows a cue (1..4), then nothing for 2 to 5 steps, then a question: naming the cue (action cue - 1) scores a
 point. At any other time the right action is WAIT. A game has ROUNDS rounds. A player without memory guesses one of four
@@ -36,10 +39,19 @@ def screens(seed: int) -> list[tuple[int, int]]:
 
 
 class RecallEnv:
-    """Leaves `recall-<seed>.json` in `record_dir` for each game that ended, with its actions."""
+    """Leaves `recall-<seed>.json` in `record_dir` for each game that ended, with its actions.
 
-    def __init__(self, max_steps: int, record_dir: Path | None, into: Observation | None = None) -> None:
-        self.max_steps, self.record_dir, self.into = max_steps, record_dir, into
+    `error`: the planted exception that its first step raises.
+    """
+
+    def __init__(
+        self,
+        max_steps: int,
+        record_dir: Path | None,
+        into: Observation | None = None,
+        error: type[Exception] | None = None,
+    ) -> None:
+        self.max_steps, self.record_dir, self.into, self.error = max_steps, record_dir, into, error
 
     def reset(self, seed: int) -> Observation:
         self.seed, self.actions, self.score = seed, [], 0
@@ -47,6 +59,8 @@ class RecallEnv:
         return self._observation()
 
     def step(self, action: int) -> Step:
+        if self.error:
+            raise self.error("planted")
         symbol, right = self.screens[len(self.actions)]
         self.score += symbol == QUESTION and action == right
         self.actions.append(int(action))
@@ -128,6 +142,7 @@ class RecallEncoder(nn.Module):
 
 class Recall:
     name = "recall"
+    error: ClassVar[type[Exception] | None] = None
     actions = (*(f"answer {cue}" for cue in range(1, CUES + 1)), "wait")
     num_actions = len(actions)
     default_task = None
@@ -137,7 +152,7 @@ class Recall:
         raise ValueError(f"recall has no tasks, so no {text!r}")
 
     def make_env(self, max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> Env:
-        return RecallEnv(max_steps, record_dir, into)
+        return RecallEnv(max_steps, record_dir, into, self.error)
 
     def make_expert(self) -> Player:
         return RecallExpert()
@@ -170,9 +185,20 @@ class Recall:
         return RecallEncoder(widths, self.num_actions)
 
 
+class RecallWithBug(Recall):
+    name = "recall-bug"
+    error = ZeroDivisionError
+
+
+class RecallWithUserError(Recall):
+    name = "recall-user-error"
+    error = ValueError
+
+
 def register(monkeypatch) -> None:
-    """Make `get_game("recall")` work for the length of a test."""
-    monkeypatch.setitem(GAMES, "recall", "toy_game:Recall")
+    """Make `get_game` know "recall" and its two failing variants for the length of a test."""
+    for game in (Recall, RecallWithBug, RecallWithUserError):
+        monkeypatch.setitem(GAMES, game.name, f"toy_game:{game.__name__}")
 
 
 def python_path(folder: Path) -> str:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from planted_game import gone
+from process_state import gone
 
 from playscale.agents.flops import forward_flops
 from playscale.agents.policy import PolicyConfig

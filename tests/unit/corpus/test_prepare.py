@@ -82,9 +82,9 @@ def test_a_crashing_decoder_costs_its_game_only(tmp_path):
     assert reasons == {"0001.count": "the decoder crashed on it (SIGABRT)", "0003.count": "planted damage"}
 
 
-@pytest.mark.parametrize(("trouble", "says"), [("disk", "No space left"), ("killed", "enough memory")])
-def test_trouble_that_is_not_the_recordings_is_raised(tmp_path, trouble, says):
-    source = record(tmp_path / "s", [700] * 3, {1: trouble})
+@pytest.mark.parametrize(("fault", "says"), [("disk", "No space left"), ("killed", "enough memory")])
+def test_prepare_raises_faults_that_are_not_of_a_recording(tmp_path, fault, says):
+    source = record(tmp_path / "s", [700] * 3, {1: fault})
     with pytest.raises(OSError, match=says):
         make(source, tmp_path / "c")
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
@@ -126,7 +126,7 @@ def test_what_cannot_be_done_is_refused(tmp_path):
 
 def test_kill_midway_then_rerun(tmp_path):
     """kill -9 leaves nothing at the place of the corpus and no process behind; the rerun cleans up and completes."""
-    source, out = record(tmp_path / "s", [700] * 4, {3: "slow"}), tmp_path / "c"
+    source, out = record(tmp_path / "s", [700] * 4, {3: "hang"}), tmp_path / "c"
     code = (
         "from playscale.games.game import GAMES; GAMES['counting'] = 'counting_game:Counting'\n"
         "from playscale.corpus.prepare import prepare\n"

@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from planted_game import gone
+from process_state import gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere tasks are started, not forked")
 

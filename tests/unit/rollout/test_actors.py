@@ -4,13 +4,11 @@ import os
 import signal
 from dataclasses import replace
 
-import failing_game
 import numpy as np
 import pytest
 import torch
 import toy_game
-from planted_game import gone
-from shared_memory import shared_memory
+from process_state import gone, shared_memory
 
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
@@ -103,9 +101,9 @@ def test_another_takes_the_place_of_one_that_is_killed(playing, victim):
 
 
 def test_one_that_always_fails_is_given_up(monkeypatch, caplog):
-    failing_game.register(monkeypatch)
+    toy_game.register(monkeypatch)
     before = below(os.getpid()), shared_memory()
-    policy, made = make("bug", actors=1)
+    policy, made = make("recall-bug", actors=1)
     with made as actors:
         actors.publish(policy)
         with pytest.raises(WorkerError, match=r"ZeroDivisionError: planted in episode 0 \(seed \d+\) after 0 steps"):
@@ -117,8 +115,8 @@ def test_one_that_always_fails_is_given_up(monkeypatch, caplog):
 
 
 def test_an_error_of_the_user_is_raised_at_once(monkeypatch):
-    failing_game.register(monkeypatch)
-    policy, made = make("user", actors=1)
+    toy_game.register(monkeypatch)
+    policy, made = make("recall-user-error", actors=1)
     with made as actors:
         actors.publish(policy)
         with pytest.raises(ValueError, match="planted in episode 0"):

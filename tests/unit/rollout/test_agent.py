@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from planted_agents import Always, Diverged, Network
-from planted_game import length_of, planted
+from counting_agents import Always, Diverged, Network
+from counting_game import ACTIONS, Counting, length_of
 
 from playscale.rollout.agent import Dice, find_device, play, sample_actions
 from playscale.rollout.env_pool import EnvPool
@@ -19,9 +19,9 @@ EPISODES = 12
 def played(agent, processes=2, record=None, temperature=1.0):
     """The episodes in order, and the number of steps that were reported."""
     tasks = [Task(index, 100 + index, record and record / str(index)) for index in range(EPISODES)]
-    with EnvPool(planted(), processes, EPISODES, max_steps=20) as workers:
+    with EnvPool(Counting(), processes, EPISODES, max_steps=20) as workers:
         settings = Settings(EPISODES, 20, 100, temperature)
-        advances = list(play(agent, workers, tasks, 5, settings, "cpu"))
+        advances = list(play(agent, workers, tasks, ACTIONS, settings, "cpu"))
     episodes = sorted((e for advance in advances for e in advance.ended), key=lambda episode: episode.index)
     return episodes, sum(advance.steps for advance in advances)
 

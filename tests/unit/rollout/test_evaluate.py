@@ -11,8 +11,9 @@ import time
 import numpy as np
 import pytest
 import torch
-from planted_agents import diverged
-from planted_game import gone, length_of, planted
+from counting_agents import diverged
+from counting_game import BEST, Counting, length_of
+from process_state import gone
 from toy_game import Recall, register
 
 from playscale.agents.checkpoint import save_checkpoint
@@ -24,12 +25,12 @@ from playscale.rollout.evaluate import EvalCandidate, evaluate, evaluate_candida
 from playscale.rollout.evaluation import Settings, read_evaluation
 
 EPISODES = 40
-EXPERT = EvalCandidate("expert", None, "planted", digest="d")  # it scores 4 points a step
+EXPERT = EvalCandidate("expert", None, "counting", digest="d")  # it scores BEST points a step
 
 
-def run(out, workers=2, trouble=None, episodes=EPISODES, max_steps=20, temperature=1.0, candidate=EXPERT, **more):
+def run(out, workers=2, faults=None, episodes=EPISODES, max_steps=20, temperature=1.0, candidate=EXPERT, **more):
     settings = Settings(episodes, max_steps, 0, temperature)
-    [evaluation] = evaluate_candidates(planted(trouble), [candidate], settings, out, workers=workers, **more)
+    [evaluation] = evaluate_candidates(Counting(faults or {}), [candidate], settings, out, workers=workers, **more)
     return evaluation
 
 
@@ -39,12 +40,12 @@ def test_planted_returns(tmp_path, workers):
     evaluation = run(tmp_path, workers, progress=lambda what, fraction: said.append((what, fraction)))
     lengths = [min(20, length_of(seed)) for seed in range(EPISODES)]
     assert [episode.length for episode in evaluation.episodes] == lengths
-    assert evaluation.returns == [4.0 * length for length in lengths]
+    assert evaluation.returns == [float(BEST) * length for length in lengths]
     assert [episode.terminated for episode in evaluation.episodes] == [length_of(s) <= 20 for s in range(EPISODES)]
     assert [episode.metadata["seed"] for episode in evaluation.episodes] == list(range(EPISODES))
-    assert evaluation.return_mean == pytest.approx(4 * np.mean(lengths))
-    assert evaluation.return_se == pytest.approx(4 * np.std(lengths, ddof=1) / EPISODES**0.5)
-    assert evaluation.return_median == 4 * np.median(lengths)
+    assert evaluation.return_mean == pytest.approx(BEST * np.mean(lengths))
+    assert evaluation.return_se == pytest.approx(BEST * np.std(lengths, ddof=1) / EPISODES**0.5)
+    assert evaluation.return_median == BEST * np.median(lengths)
     assert evaluation.steps == sum(lengths)
     assert read_evaluation(tmp_path / "expert" / "evaluation.json") == evaluation
     assert said[-1][1] == 1.0
@@ -76,11 +77,11 @@ def test_a_single_episode_has_no_standard_error(tmp_path):
 def test_an_evaluation_that_is_there_is_not_played_again(tmp_path):
     first = run(tmp_path)
     unplayable = dict.fromkeys(range(EPISODES), "bug")
-    assert run(tmp_path, trouble=unplayable) == first
+    assert run(tmp_path, faults=unplayable) == first
     with pytest.raises(WorkerError):
-        run(tmp_path, trouble=unplayable, max_steps=21)
+        run(tmp_path, faults=unplayable, max_steps=21)
     with pytest.raises(WorkerError):
-        run(tmp_path, trouble=unplayable, candidate=EvalCandidate("expert", None, "planted", digest="another"))
+        run(tmp_path, faults=unplayable, candidate=EvalCandidate("expert", None, "counting", digest="another"))
     assert read_evaluation(tmp_path / "expert" / "evaluation.json") == first
     (tmp_path / "expert" / "evaluation.json").write_text("{")
     assert run(tmp_path).episodes == first.episodes
@@ -96,13 +97,13 @@ def test_an_evaluation_that_is_there_is_not_played_again(tmp_path):
 )
 def test_a_crash_ends_the_evaluation_with_its_cause(tmp_path, kind, error, text):
     with pytest.raises(error, match=text):
-        run(tmp_path, trouble={33: kind})
+        run(tmp_path, faults={33: kind})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_agent_that_diverged_is_named(tmp_path):
     with pytest.raises(ValueError, match="^bad: the agent's logits are not finite at step 0"):
-        run(tmp_path, workers=1, candidate=EvalCandidate("bad", diverged, "planted"))
+        run(tmp_path, workers=1, candidate=EvalCandidate("bad", diverged, "counting"))
 
 
 @pytest.mark.parametrize(
@@ -119,14 +120,14 @@ def test_an_interrupted_evaluation_leaves_no_process_and_goes_on(tmp_path, how):
     code = f"""
 import sys
 from pathlib import Path
-from planted_game import planted
-from playscale.rollout.evaluate import Candidate, evaluate_candidates
+from counting_game import Counting
+from playscale.rollout.evaluate import EvalCandidate, evaluate_candidates
 from playscale.rollout.evaluation import Settings
-quick, slow = (Candidate(name, None, "planted", digest="d") for name in ("expert", "slow"))
+quick, slow = (EvalCandidate(name, None, "counting", digest="d") for name in ("expert", "slow"))
 out = Path({str(tmp_path)!r})
-evaluate_candidates(planted(), [quick], Settings(40, 20, 0, 1.0), out, workers=2)
+evaluate_candidates(Counting(), [quick], Settings(40, 20, 0, 1.0), out, workers=2)
 print("played", flush=True)
-evaluate_candidates(planted({{seed: "slow" for seed in range(40)}}), [slow], Settings(40, 20, 0, 1.0), out, workers=2)
+evaluate_candidates(Counting({{seed: "slow" for seed in range(40)}}), [slow], Settings(40, 20, 0, 1.0), out, workers=2)
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     parent = subprocess.Popen(
@@ -138,8 +139,8 @@ evaluate_candidates(planted({{seed: "slow" for seed in range(40)}}), [slow], Set
     parent.wait()
     parent.stdout.close()
     assert all(gone(pid, 10 if how is signal.SIGKILL else 0.1) for pid in family)
-    assert run(tmp_path, trouble=dict.fromkeys(range(EPISODES), "bug")).return_mean > 0  # the finished one stays
-    slow = EvalCandidate("slow", None, "planted", digest="d")
+    assert run(tmp_path, faults=dict.fromkeys(range(EPISODES), "bug")).return_mean > 0  # the finished one stays
+    slow = EvalCandidate("slow", None, "counting", digest="d")
     assert run(tmp_path, candidate=slow).returns == run(tmp_path).returns
     assert sorted(path.name for path in tmp_path.iterdir()) == ["expert", "slow"]
 

@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 import torch
-from planted_agents import network
-from planted_game import planted
+from counting_agents import network
+from counting_game import Counting
 
 from playscale.agents.checkpoint import save_checkpoint
 from playscale.agents.policy import build_policy
@@ -38,10 +38,10 @@ def test_nethack_with_one_and_with_eight_workers(tmp_path, policy, monkeypatch):
 
 def test_slow_workers_play_the_same(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules["playscale.rollout.evaluation_pool"].ROWS, "cpu", 4)
-    agent = EvalCandidate("network", network, "planted")
+    agent = EvalCandidate("network", network, "counting")
     play = partial(evaluate_candidates, candidates=[agent], settings=Settings(16, 12, 0, 1.0))
-    [steady] = play(planted(), out=tmp_path / "steady", workers=1)
-    [uneven] = play(planted({2: "slow", 7: "slow", 13: "slow"}), out=tmp_path / "uneven", workers=8)
+    [steady] = play(Counting(), out=tmp_path / "steady", workers=1)
+    [uneven] = play(Counting({2: "slow", 7: "slow", 13: "slow"}), out=tmp_path / "uneven", workers=8)
     assert steady.episodes == uneven.episodes
     assert len(set(steady.returns)) > 3
 

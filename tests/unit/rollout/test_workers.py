@@ -7,7 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from planted_game import gone, length_of, planted
+from counting_game import Counting, length_of
+from process_state import gone
 
 from playscale.games.game import Column
 from playscale.processes import WorkerError
@@ -33,7 +34,7 @@ def test_slab_is_seen_through_its_descriptor():
 def test_every_episode_is_played_to_its_own_end(processes):
     tasks = [Task(i, seed=i) for i in range(7)]
     ends = {}
-    with EnvPool(planted(), processes, slots=8, max_steps=20) as workers:
+    with EnvPool(Counting(), processes, slots=8, max_steps=20) as workers:
         for _ in range(2):  # the same slots can be used again
             workers.begin(dict(enumerate(tasks)))
             running, step = set(range(7)), 0
@@ -64,7 +65,7 @@ def test_every_episode_is_played_to_its_own_end(processes):
     ],
 )
 def test_a_failing_worker_says_why(kind, error, text):
-    with EnvPool(planted({41: kind}), 2, slots=2, max_steps=20) as workers:
+    with EnvPool(Counting({41: kind}), 2, slots=2, max_steps=20) as workers:
         workers.begin({0: Task(0, 40), 1: Task(1, 41)})
         with pytest.raises(error, match=text):
             workers.step()
@@ -75,11 +76,11 @@ def test_a_failing_worker_says_why(kind, error, text):
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     code = """
 import sys, time
-from planted_game import planted
-from playscale.rollout.env_pool import Workers
+from counting_game import Counting
+from playscale.rollout.env_pool import EnvPool
 from playscale.processes import WorkerError
 from playscale.rollout.episode import Task
-workers = Workers(planted(), 2, slots=2, max_steps=20)
+workers = EnvPool(Counting(), 2, slots=2, max_steps=20)
 workers.begin({0: Task(0, 0), 1: Task(1, 1)})
 print(*workers.pids, flush=True)
 time.sleep(60)

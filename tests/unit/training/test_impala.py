@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import toy_game
 import toy_run
-from planted_game import gone
-from shared_memory import shared_memory
+from process_state import gone, shared_memory
 
 from playscale.agents.checkpoint import load_checkpoint
 from playscale.config import budget_name

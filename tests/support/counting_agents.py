@@ -1,8 +1,9 @@
-"""Agents for the planted game."""
+"""Agents that play the counting game of counting_game.py."""
 
 from typing import NamedTuple
 
 import torch
+from counting_game import ACTIONS
 from torch import nn
 
 
@@ -24,8 +25,8 @@ class Always:
         where = batch["where"][0]
         assert torch.equal(where[:, 1].long(), state["steps"])  # a row of the state stays with its episode
         assert torch.equal(batch["done"][0], state["steps"] == 0)
-        assert torch.equal(batch["prev_action"][0], torch.where(state["steps"] == 0, 5, self.action))
-        logits = torch.full((1, len(where), 5), -1e9)
+        assert torch.equal(batch["prev_action"][0], torch.where(state["steps"] == 0, ACTIONS, self.action))
+        logits = torch.full((1, len(where), ACTIONS), -1e9)
         logits[..., self.action] = 0
         return Output(logits, {"steps": state["steps"] + 1})
 
@@ -42,7 +43,7 @@ class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.enter, self.core, self.leave = nn.Linear(2, 96), nn.GRUCell(96, 96), nn.Linear(96, 5)
+        self.enter, self.core, self.leave = nn.Linear(2, 96), nn.GRUCell(96, 96), nn.Linear(96, ACTIONS)
 
     def initial_state(self, batch, device=None):
         return {"h": torch.zeros(batch, 96)}
