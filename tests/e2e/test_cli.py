@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from playscale.cli.app import app
+from playscale.cli.app import app, main
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,20 +129,39 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def main_here(tmp_path, monkeypatch, capsys):
+    """Run the command line inside this process, in tmp_path (saves the imports); exit code, stderr."""
+
+    def run(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.setattr(sys, "argv", ["playscale", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr().err
+
+    return run
+
+
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_and_exit_code_2(case, cli, tmp_path):
+def test_bad_input_is_one_line_and_exit_code_2(case, main_here, tmp_path):
     arguments, files, says = BAD[case]
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    result = cli(*arguments, cwd=tmp_path)
-    assert result.returncode == 2, result.stderr
-    assert says in result.stderr
-    assert "Traceback" not in result.stderr
+    code, stderr = main_here(*arguments)
+    assert code == 2, stderr
+    assert says in stderr
     if case != "option":
-        said = [line for line in result.stderr.splitlines() if line.startswith("playscale: ")]
-        assert len(said) == 1
+        assert len([line for line in stderr.splitlines() if line.startswith("playscale: ")]) == 1
     assert not [path for path in (tmp_path / "o").rglob("*") if path.is_file()]
+
+
+def test_bad_input_leaves_no_traceback_of_the_process(cli, tmp_path):
+    result = cli(*TRAIN, "none", cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_an_unwritable_output_is_one_line(cli, tmp_path):

@@ -1,4 +1,4 @@
-"""An HTTP proxy that does to requests what networks and busy servers do, so many times, and counts it."""
+"""An HTTP proxy that injects the faults of networks and busy servers by a schedule, and counts them."""
 
 import contextlib
 import http.client
@@ -10,46 +10,49 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 FAULTS = ("refused", "busy", "slow", "cut", "unanswered", "corrupted")
-"""refused: closed before anything is read; busy: 503; slow: two seconds; cut: half an answer; unanswered: done, but
-closed without an answer; corrupted: one bit of the bytes that are stored or fetched is another.
-Beside these, late: done after two seconds, and not answered, for a client that has waited less.
+"""refused: closed before anything is read; busy: 503; slow: answered after two seconds; cut: half an answer;
+unanswered: forwarded, but closed without an answer; corrupted: one bit of the stored or fetched bytes is flipped.
+Not among these, late: forwarded after two seconds and not answered, for a client with a shorter timeout.
 """
 BUSY = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>planted</Message></Error>'
 SLOW_SECONDS = 2.0
 
 
 class FaultyProxy:
-    """Before `endpoint`; while `share` of requests (0 ... 1) meet a fault of `kinds`, `count` of them at most.
+    """Before `endpoint`, a `share` of requests (0 ... 1) meet a fault: the `kinds` in turn, `count` faults at most.
 
-    A request that met `tolerated` faults in a row gets through, as long as clients give up sooner or later.
+    Which requests these are follows from `seed` and the number of the request, never from time. A request that met
+    `tolerated` faults in a row gets through, as long as clients give up sooner or later.
     """
 
     def __init__(self, endpoint, share, kinds=FAULTS, count=10**9, seed=0, tolerated=2):
         self.upstream = urlsplit(endpoint).netloc
         self.share, self.kinds, self.left, self.tolerated = share, kinds, count, tolerated
         self.met, self.injected, self.requests = Counter(), Counter(), 0
-        self._rng, self._lock = random.Random(seed), threading.Lock()
+        self._schedule, self._bits, self._lock = random.Random(seed), random.Random(seed), threading.Lock()
 
     def fault(self, method, path, body):
-        """The fault that this request meets, or None."""
+        """Return the fault that this request meets, or None."""
         key = (method, urlsplit(path).path)
+        has_object = body if method == "PUT" else method == "GET" and "?" not in path
         with self._lock:
             self.requests += 1
-            if self.left <= 0 or self.met[key] >= self.tolerated or self._rng.random() >= self.share:
+            due = self._schedule.random() < self.share
+            if not due or self.left <= 0 or self.met[key] >= self.tolerated:
                 self.met[key] = 0
                 return None
-            kind = self._rng.choice(self.kinds)
-            bytes_of_object = body if method == "PUT" else method == "GET" and "?" not in path
-            if kind == "corrupted" and not bytes_of_object:
+            kinds = [kind for kind in self.kinds if kind != "corrupted" or has_object]
+            if not kinds:
                 return None
+            kind = min(kinds, key=self.injected.__getitem__)  # in turn
             self.left -= 1
             self.met[key] += 1
             self.injected[kind] += 1
             return kind
 
     def flipped(self, data):
-        """The bytes with one bit changed."""
-        at = self._rng.randrange(len(data))
+        """Return the bytes with one bit changed."""
+        at = self._bits.randrange(len(data))
         return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
@@ -111,7 +114,7 @@ class Server(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def faulty(endpoint, share, **options):
-    """A FaultyProxy at work; yields its URL and itself."""
+    """Run a FaultyProxy; yields its URL and itself."""
     proxy = FaultyProxy(endpoint, share, **options)
     server = Server(("127.0.0.1", 0), type("Handler", (Handler,), {"proxy": proxy}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
