@@ -62,16 +62,16 @@ def _numbers(value: Any) -> Any:
     return value
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
+def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """Return the most telling error of a validation in one line. An unknown key comes first: it explains a missing one.
 
     Args:
         error: What validation of `model` raised.
-        model: The class that was validated, whose keys are suggested.
+        model: The class that was validated, to suggest its keys for an unknown one.
     """
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden" and model is not None:
         known = _keys_at(model, first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.0)
         return f"unknown key {place!r}; did you mean {near[0]!r}? known keys: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""The command line, where everything is wired together; nothing heavy is imported before a verb needs it."""
+"""The command line. Heavy packages are imported inside the commands that need them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import logging
 import os
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
+from playscale import __version__
 from playscale.cli.bench import bench
 from playscale.cli.data import collect, prepare
 from playscale.cli.evaluate import evaluate
 from playscale.cli.laws import fit, reproduce
 from playscale.cli.study import compile_pipelines, study_run, study_submit
 from playscale.cli.train import train_bc, train_impala
+from playscale.config import explain
 
 EXTRAS = {
     "train": ("torch", "nle", "gymnasium", "safetensors", "zstandard"),
@@ -26,8 +29,10 @@ EXTRAS = {
 """Modules that the extras in pyproject.toml bring."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train agents: one run through its budgets.")
-study_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Whole studies, as pipelines.")
+train_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Train one model through its compute budgets."
+)
+study_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run whole studies as pipelines.")
 app.command()(collect)
 app.command()(prepare)
 app.add_typer(train_app, name="train")
@@ -43,18 +48,33 @@ app.command("compile")(compile_pipelines)
 app.command()(bench)
 
 
-@app.callback()
-def playscale() -> None:
-    """Playscale: scaling laws for game-playing agents.
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"playscale {__version__}")
+        raise typer.Exit
 
-    The way of the data: collect, prepare, train, evaluate, fit; `study run` does all of it.
+
+@app.callback()
+def playscale(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find scaling laws for game-playing agents.
+
+    The steps in order: collect, prepare, train, evaluate, fit. `study run` runs them all.
+
+    \b
+    Example:
+      playscale study run studies/smoke.yaml --out out/smoke
     """
+    del version
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    """Run the command line. Bad input is one line on stderr and exit code 2, a failure one line and exit code 1."""
     try:
         app()
     except ModuleNotFoundError as error:
@@ -77,8 +97,7 @@ def _missing_extra(error: ModuleNotFoundError) -> ValueError:
 def _fail(error: Exception, code: int) -> None:
     if os.environ.get("PLAYSCALE_TRACEBACK"):
         traceback.print_exc()
-    first = error.errors()[0] if isinstance(error, ValidationError) else None
-    text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
+    text = explain(error) if isinstance(error, ValidationError) else str(error)
     sys.stderr.write(f"playscale: {' '.join(text.split())}\n")
     sys.exit(code)
 

@@ -1,4 +1,4 @@
-"""Measurements: `playscale bench`."""
+"""Benchmarks: `playscale bench`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import typer
 
 
 def bench(
-    part: Annotated[str, typer.Argument(help="data, train, rollout, fit, impala or all.")] = "all",
-    json: Annotated[Path | None, typer.Option(help="Also write the figures here, as JSON.")] = None,
-    games: Annotated[Path | None, typer.Option(help="Recorded games, NLD-AA layout (default: collect some).")] = None,
-    peer: Annotated[Path | None, typer.Option(help="Where the code of the peer in training lies.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each side is measured, in turns.")] = 5,
-    seconds: Annotated[float, typer.Option(help="How long one side is measured in one round.")] = 2.0,
+    part: Annotated[str, typer.Argument(help="Benchmark to run: data, train, rollout, fit, impala or all.")] = "all",
+    json: Annotated[Path | None, typer.Option(help="Also write the results to this JSON file.")] = None,
+    games: Annotated[Path | None, typer.Option(help="Recorded games in NLD-AA layout. Default: collect some.")] = None,
+    peer: Annotated[
+        Path | None, typer.Option(help="Directory with the code of the reference implementation of training.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each side, in alternation.")] = 5,
+    seconds: Annotated[float, typer.Option(help="Seconds of one measurement.")] = 2.0,
 ) -> None:
-    """Measure ours and the peer in alternating rounds: medians, spreads, ratios; see docs/performance.md.
+    """Measure speed beside a reference implementation: medians, spreads and ratios; see docs/performance.md.
 
     \b
     Example:

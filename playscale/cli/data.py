@@ -14,13 +14,13 @@ from playscale.tracking.prometheus import served
 
 def collect(
     out: Out,
-    game: Annotated[str, typer.Option(help="The game.")] = "nethack",
-    games: Annotated[int, typer.Option(min=1, help="How many games the expert plays.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Game i is played with seed SEED + i.")] = 0,
-    max_steps: Annotated[int, typer.Option(min=1, help="A game is cut after this many actions.")] = 5000,
+    game: Annotated[str, typer.Option(help="Game that the expert plays.")] = "nethack",
+    games: Annotated[int, typer.Option(min=1, help="Number of games.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first game; game i has SEED + i.")] = 0,
+    max_steps: Annotated[int, typer.Option(min=1, help="Actions after which a game is cut.")] = 5000,
     workers: Workers = None,
 ) -> None:
-    """Let the game's expert play, and leave the games as NLD-AA has them.
+    """Let the game's built-in expert play, and record its games in NLD-AA layout.
 
     \b
     Example:
@@ -35,12 +35,12 @@ def collect(
 
 
 def prepare(
-    source: Annotated[str, typer.Argument(help="A directory of recordings in NLD-AA layout, here or in S3.")],
+    source: Annotated[str, typer.Argument(help="Directory of recordings in NLD-AA layout, local or in S3.")],
     out: Out,
-    game: Annotated[str, typer.Option(help="The game that was recorded.")] = "nethack",
+    game: Annotated[str, typer.Option(help="Game of the recordings.")] = "nethack",
     workers: Workers = None,
 ) -> None:
-    """Turn recorded games into a corpus: shards to stream from, split by game into train and dev.
+    """Convert recorded games into a corpus: shards to stream from, split by game into train and dev.
 
     \b
     Example:

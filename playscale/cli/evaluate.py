@@ -1,4 +1,4 @@
-"""Rollouts: `playscale evaluate`."""
+"""Evaluation: `playscale evaluate`."""
 
 from __future__ import annotations
 
@@ -6,33 +6,37 @@ from typing import Annotated
 
 import typer
 
-from playscale.cli.options import SPOOL, Device, Experiment, Out, Tracking, Workers, logbook
+from playscale.cli.options import SPOOL, Device, Experiment, Out, Tracking, Workers, tracking_client
 from playscale.processes import usable_cores
 from playscale.storage.sync import local_copy, workspace
 from playscale.tracking.prometheus import served
 
 
 def evaluate(
-    checkpoints: Annotated[list[str], typer.Argument(help="Checkpoint directories, here or in S3.")],
+    checkpoints: Annotated[list[str], typer.Argument(help="Checkpoint directories, local or in S3.")],
     out: Out,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes for each checkpoint, seeds SEED ... SEED+N-1.")] = 100,
-    max_steps: Annotated[int, typer.Option(min=1, help="An episode is cut after this many actions.")] = 100_000,
+    episodes: Annotated[
+        int, typer.Option(min=1, help="Episodes of each checkpoint, with seeds SEED to SEED+N-1.")
+    ] = 100,
+    max_steps: Annotated[int, typer.Option(min=1, help="Actions after which an episode is cut.")] = 100_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode.")] = 0,
-    temperature: Annotated[float, typer.Option(min=0, help="Of the action distribution; 0 takes the best.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="Temperature of the policy; 0 takes the best action.")
+    ] = 1.0,
     game: Annotated[
         str | None,
         typer.Option(
-            help="Play in this task of the game instead of the checkpoint's own, with those actions alone that it has: "
-            "nethack/score (NetHackScore-v0's monk), nethack/score/@ (anyone), nethack/challenge/val-dwa-law-fem."
+            help="Task to play instead of the checkpoint's own, limited to the task's actions: nethack/score "
+            "(NetHackScore-v0's monk), nethack/score/@ (any character), nethack/challenge/val-dwa-law-fem."
         ),
     ] = None,
-    corpus: Annotated[str | None, typer.Option(help="Also show the expert's return in this corpus.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="Corpus whose expert's return is shown too.")] = None,
     workers: Workers = None,
     device: Device = "auto",
     experiment: Experiment = None,
     tracking_uri: Tracking = None,
 ) -> None:
-    """Play trained agents, beside a random policy (and the corpus's expert); returns go to OUT/points.csv.
+    """Play episodes with trained agents and a random policy, and write the mean returns to OUT/points.csv.
 
     \b
     Example:
@@ -67,6 +71,6 @@ def evaluate(
             played, episodes, folder, max_steps=max_steps, workers=workers, seed=seed, progress=report
         )
         if experiment:
-            with logbook(experiment, tracking_uri).open(folder / SPOOL) as logged:
+            with tracking_client(experiment, tracking_uri).open(folder / SPOOL) as logged:
                 log_evaluations(logged, evaluations, folder)
     show(evaluations_table([evaluation.reference() for evaluation in (*evaluations, random)] + expert))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from playscale.cli.options import Out, Tracking, logbook, numbers
+from playscale.cli.options import Out, Tracking, budget_list, number, tracking_client
 from playscale.storage.sync import NO_FILES, workspace
 
 if TYPE_CHECKING:
@@ -18,22 +18,28 @@ if TYPE_CHECKING:
 
 
 def fit(
-    points: Annotated[str, typer.Argument(help="A points CSV, here or in S3, or mlflow:EXPERIMENT.")],
+    points: Annotated[str, typer.Argument(help="Points CSV, local or in S3, or mlflow:EXPERIMENT.")],
     out: Out,
-    forecast: Annotated[str, typer.Option(help="Budgets to forecast for, in FLOPs, comma-separated.")] = "",
-    forecast_at: Annotated[list[str] | None, typer.Option(help="params=N,samples=D; may be given again.")] = None,
+    forecast: Annotated[
+        str, typer.Option(help="Budgets to forecast for, in training FLOPs, comma-separated: 1e13,1e14.")
+    ] = "",
+    forecast_at: Annotated[
+        list[str] | None, typer.Option(help="Model and data size to forecast for: params=N,samples=D; repeatable.")
+    ] = None,
     target_return: Annotated[
         list[str] | None,
-        typer.Option(help="Compute at which a return is reached: RETURN or NAME=RETURN; repeatable."),
+        typer.Option(help="Return whose compute is sought: RETURN or NAME=RETURN; repeatable."),
     ] = None,
-    expert_return: Annotated[float | None, typer.Option(help="Mean return of whom the agents imitate.")] = None,
-    max_return: Annotated[float | None, typer.Option(help="The largest return that the game allows.")] = None,
-    gpu: Annotated[str | None, typer.Option(help="GPU to give hours and energy for: a100, h100, l4, ...")] = None,
-    utilisation: Annotated[float, typer.Option(help="Share of its peak FLOP/s that training reaches.")] = 0.3,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    expert_return: Annotated[
+        float | None, typer.Option(help="Mean return of the expert that the agents imitate.")
+    ] = None,
+    max_return: Annotated[float | None, typer.Option(help="Largest return that the game allows.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPU model to give hours and energy for: a100, h100, l4, ...")] = None,
+    utilisation: Annotated[float, typer.Option(help="Fraction of the GPU's peak FLOP/s that training reaches.")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     tracking_uri: Tracking = None,
 ) -> None:
-    """Fit the scaling laws of a points table, each method's apart: OUT/fit.json, OUT/report.html and OUT/figures.
+    """Fit the scaling laws of a points table, each method separately: OUT/fit.json, OUT/report.html, OUT/figures.
 
     \b
     Example:
@@ -50,11 +56,11 @@ def fit(
 
     name = points.removeprefix("mlflow:")
     table = (
-        logbook(name, tracking_uri).ask(lambda experiment: experiment.points(), create=False)
+        tracking_client(name, tracking_uri).ask(lambda experiment: experiment.points(), create=False)
         if points.startswith("mlflow:")
         else read_points(points)
     )
-    budgets, pairs = numbers(forecast, "--forecast"), [_pair(text) for text in forecast_at or []]
+    budgets, pairs = budget_list(forecast, "--forecast"), [_pair(text) for text in forecast_at or []]
     goals = [_named(text) for text in target_return or []]
 
     def fit_one(method: str, rows: Sequence[Point]) -> Fit:
@@ -81,15 +87,15 @@ def fit(
 
 
 def reproduce(
-    tables: Annotated[list[Path], typer.Argument(help="Points CSVs, as published.")],
+    tables: Annotated[list[Path], typer.Argument(help="Points CSVs of published results.")],
     reference: Annotated[
         Path | None,
-        typer.Option(help="CSV of published exponents: table,from_flops,target,quantity,at,exponent."),
+        typer.Option(help="CSV of published exponents with columns table,from_flops,target,quantity,at,exponent."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Directory to write.")] = Path("out/reproduce"),
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    out: Annotated[Path, typer.Option(help="Output directory.")] = Path("out/reproduce"),
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
 ) -> None:
-    """Analyse published tables: exponents beside the published ones, all figures on OUT/reproduce.html.
+    """Analyse published tables and compare exponents with the published ones: OUT/reproduce.html.
 
     \b
     Example:
@@ -113,11 +119,9 @@ def _pair(text: str) -> tuple[float, float]:
     values = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
     if set(values) != {"params", "samples"}:
         raise ValueError(f"--forecast-at: {text!r} is not of the form params=N,samples=D")
-    (params,), (samples,) = (numbers(values[name], "--forecast-at") for name in ("params", "samples"))
-    return params, samples
+    return number(values["params"], "--forecast-at"), number(values["samples"], "--forecast-at")
 
 
 def _named(text: str) -> tuple[str, float]:
     name, _, value = text.rpartition("=")
-    (number,) = numbers(value, "--target-return") or [float("nan")]
-    return name, number
+    return name, number(value, "--target-return")

@@ -1,46 +1,89 @@
-"""What the verbs share: options of the same name mean the same, and are read the same way."""
+"""Options that several commands share, and options generated from the fields of a configuration model."""
 
 from __future__ import annotations
 
+import inspect
 import os
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_origin
 
 import typer
+from annotated_types import Ge, Le
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from playscale.config import parse_budgets
 
 if TYPE_CHECKING:
     from playscale.tracking.client import TrackingClient
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
-SPOOL = "tracking.spool"  # in --out: what a tracking server has not taken yet
-Out = Annotated[str, typer.Option(help="Directory, or s3://BUCKET/PREFIX, to write.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")]
+SPOOL = "tracking.spool"  # in --out: entries that a tracking server has not taken yet
+Out = Annotated[str, typer.Option(help="Output directory, or s3://BUCKET/PREFIX.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes. Default: one per core.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Tracking = Annotated[str | None, typer.Option(help=f"MLflow server or sqlite:/// file (default: ${TRACKING_URI}).")]
+Tracking = Annotated[
+    str | None, typer.Option(help=f"URI of the MLflow server, or sqlite:/// and a file. Default: ${TRACKING_URI}.")
+]
 Experiment = Annotated[str | None, typer.Option(help="Also log to this MLflow experiment.")]
+Command = TypeVar("Command", bound=Callable[..., None])
 
 
-class Core(StrEnum):
-    lstm = "lstm"
-    transformer = "transformer"
+def options_of(*models: type[BaseModel], exclude: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Give a command an option for every field of `models`.
+
+    The options take the place of the command's `**settings`: flag, type, default, bounds and help are the field's.
+    A field that the command has a parameter of its own for, or that is among `exclude`, gets none. A list of budgets
+    is a comma-separated text.
+    """
+
+    def decorate(command: Command) -> Command:
+        own = inspect.signature(command, eval_str=True)
+        parameters = {p.name: p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD}
+        for model in models:
+            for name, field in model.model_fields.items():
+                if name not in exclude:
+                    parameters.setdefault(name, _option(name, field))
+        required_first = sorted(parameters.values(), key=lambda p: p.default is not inspect.Parameter.empty)
+        keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in required_first]
+        command.__signature__ = own.replace(parameters=keywords)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
 
 
-class Precision(StrEnum):
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
+def _option(name: str, field: FieldInfo) -> inspect.Parameter:
+    """Return the parameter that typer makes the field's option of."""
+    kind, default = field.annotation, inspect.Parameter.empty if field.is_required() else field.default
+    if get_origin(kind) is tuple:
+        kind, default = str, default if field.is_required() else ",".join(map(str, field.default))
+    option = typer.Option(
+        *([f"--{name.replace('_', '-')}"] if kind is bool else []),  # no --no-...
+        help=field.description,
+        min=next((bound.ge for bound in field.metadata if isinstance(bound, Ge)), None),  # type: ignore[arg-type]
+        max=next((bound.le for bound in field.metadata if isinstance(bound, Le)), None),  # type: ignore[arg-type]
+    )
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
 
 
-def numbers(text: str, option: str) -> list[float]:
-    """A comma-separated list; ValueError, which names the option, when it is none."""
+def budget_list(text: str, option: str) -> list[float]:
+    """Return the budgets of a comma-separated list; ValueError, which names the option, for a bad one."""
     try:
-        return [float(part) for part in text.split(",") if part]
+        return parse_budgets(text)
     except ValueError as error:
-        raise ValueError(f"{option}: {text!r} is not a comma-separated list of numbers such as 1e11,3e11") from error
+        raise ValueError(f"{option}: {error}") from error
 
 
-def logbook(name: str, tracking_uri: str | None) -> TrackingClient:
-    """The experiment at the tracking server that was named, else at $MLFLOW_TRACKING_URI, else in ./mlflow.db."""
+def number(text: str, option: str) -> float:
+    """Return a number; ValueError, which names the option, when the text is none."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"{option}: {text!r} is not a number") from error
+
+
+def tracking_client(name: str, tracking_uri: str | None) -> TrackingClient:
+    """Return the client of an experiment at the given server, else at $MLFLOW_TRACKING_URI, else in ./mlflow.db."""
     from playscale.tracking.client import TrackingClient
 
     return TrackingClient(name, tracking_uri or os.environ.get(TRACKING_URI) or "sqlite:///mlflow.db")

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from playscale.cli.options import Tracking
 
-BUCKET = "s3://playscale/studies"  # of the chart, where a submitted study goes unless it is told
+BUCKET = "s3://playscale/studies"  # the chart's bucket: default place of a submitted study
 
-
-class Runner(StrEnum):
-    subprocess = "subprocess"
-    docker = "docker"
-
-
-Spec = Annotated[Path, typer.Argument(help="The study's spec, YAML; see studies/.")]
-Image = Annotated[str | None, typer.Option(envvar="PLAYSCALE_IMAGE", help="Image that the components run in.")]
-PodFile = Annotated[Path | None, typer.Option("--pods", help="Settings of the pods, YAML; see studies/pods/.")]
+Spec = Annotated[Path, typer.Argument(help="Specification of the study, YAML; see studies/.")]
+Image = Annotated[
+    str | None, typer.Option(envvar="PLAYSCALE_IMAGE", help="Container image that the components run in.")
+]
+PodFile = Annotated[Path | None, typer.Option("--pods", help="Pod settings, YAML; see studies/pods/.")]
 
 
 def study_run(
     spec: Spec,
-    out: Annotated[str | None, typer.Option(help="Directory, or s3://BUCKET/PREFIX (default: out/NAME).")] = None,
-    runner: Annotated[Runner, typer.Option(help="How kfp.local runs the components.")] = Runner.subprocess,
+    out: Annotated[
+        str | None, typer.Option(help="Directory of the study, or s3://BUCKET/PREFIX. Default: out/NAME.")
+    ] = None,
+    runner: Annotated[
+        Literal["subprocess", "docker"], typer.Option(help="How kfp.local runs the components.")
+    ] = "subprocess",
     image: Image = None,
     tracking_uri: Tracking = None,
 ) -> None:
-    """Run a whole study on this machine, as the very pipeline a cluster runs; run it again to go on after a stop.
+    """Run a whole study on this machine, with the pipeline that a cluster runs. Run again, it resumes after a stop.
 
     \b
     Example:
@@ -40,28 +39,28 @@ def study_run(
     from playscale.study.local_run import run_study
     from playscale.study.spec import read_spec
 
-    if runner == Runner.docker:
+    if runner == "docker":
         _use(image)
         from playscale_pipelines.containers import check
 
         read_spec(spec)
         check(spec.read_text())
-    run_study(spec, out, tracking_uri, runner.value)
+    run_study(spec, out, tracking_uri, runner)
 
 
 def study_submit(
     spec: Spec,
     endpoint: Annotated[str, typer.Option(help="URL of the Kubeflow Pipelines server.")],
     image: Image = None,
-    out: Annotated[str | None, typer.Option(help=f"Where the study is written (default: {BUCKET}/NAME).")] = None,
+    out: Annotated[str | None, typer.Option(help=f"Directory of the study in S3. Default: {BUCKET}/NAME.")] = None,
     pods: PodFile = None,
-    tracking_uri: Annotated[str, typer.Option(help="MLflow server (default: as the pods' settings say).")] = "",
-    experiment: Annotated[str | None, typer.Option(help="Experiment of Kubeflow (default: the study's name).")] = None,
-    namespace: Annotated[str | None, typer.Option(help="Of a multi-user Kubeflow.")] = None,
-    service_account: Annotated[str, typer.Option(help="That the pods run as.")] = "playscale-pipeline",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, and fail if the run failed.")] = False,
+    tracking_uri: Annotated[str, typer.Option(help="URI of the MLflow server. Default: from the pod settings.")] = "",
+    experiment: Annotated[str | None, typer.Option(help="Kubeflow experiment. Default: the study's name.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Namespace in a multi-user Kubeflow.")] = None,
+    service_account: Annotated[str, typer.Option(help="Service account of the pods.")] = "playscale-pipeline",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the run; fail if it fails.")] = False,
 ) -> None:
-    """Run a study on a cluster, as a pipeline of Kubeflow: compiles and submits it, and shows where it can be watched.
+    """Compile a study's pipeline, submit it to Kubeflow Pipelines, and print the address of the run.
 
     \b
     Example:
@@ -92,11 +91,11 @@ def study_submit(
 
 
 def compile_pipelines(
-    out: Annotated[Path, typer.Option(help="Directory for the YAML.")] = Path("pipelines/compiled"),
+    out: Annotated[Path, typer.Option(help="Output directory.")] = Path("pipelines/compiled"),
     image: Image = None,
     pods: PodFile = None,
 ) -> None:
-    """Write the pipelines as YAML for Kubeflow Pipelines.
+    """Compile the pipelines to YAML for Kubeflow Pipelines.
 
     \b
     Example:
@@ -109,6 +108,6 @@ def compile_pipelines(
 
 
 def _use(image: str | None) -> None:
-    """Components read their image when they are imported."""
+    """Set the image, which components read when they are imported."""
     if image:
         os.environ["PLAYSCALE_IMAGE"] = image
