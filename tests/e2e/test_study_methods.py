@@ -13,6 +13,8 @@ import yaml
 
 from playscale.points import read_curve, read_points
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(toy_game.__file__).parent
 BUDGETS = [1e8, 2e8, 4e8]
 SPEC = {

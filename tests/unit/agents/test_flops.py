@@ -9,6 +9,7 @@ from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
 
 NETHACK = get_game("nethack")
+LARGE = [pytest.param(size, marks=pytest.mark.slow) for size in ("1M", "10M")]
 
 
 def counted(policy: Policy, unroll: int, batch: int) -> FlopCounterMode:
@@ -29,7 +30,7 @@ def counted(policy: Policy, unroll: int, batch: int) -> FlopCounterMode:
 
 
 @pytest.mark.parametrize("core", CORES)
-@pytest.mark.parametrize("size", ["10k", "100k", "1M", "10M"])
+@pytest.mark.parametrize("size", ["10k", "100k", *LARGE])
 @pytest.mark.parametrize(("unroll", "batch"), [(1, 2), (32, 2)])
 def test_the_analytic_count_agrees_with_torchs(size, core, unroll, batch):
     policy = Policy(config_for_size(NETHACK, size, core))

@@ -210,6 +210,7 @@ def test_configs_that_cannot_be_are_refused():
         build_policy(PolicyConfig.from_dict({**values, "game": "chess"}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("core", CORES)
 def test_a_policy_learns_to_remember_in_another_game(core, monkeypatch):
     """Cloning the expert of Recall needs the cue of up to four steps ago: without memory the loss stays above 0.25."""

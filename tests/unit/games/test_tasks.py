@@ -104,6 +104,7 @@ def test_challenge_has_no_penalty_and_any_character():
     env.close()
 
 
+@pytest.mark.slow
 def test_every_character_is_played():
     wanted = {character: character.split("-") for character in CHARACTERS}
     found = {}

@@ -110,7 +110,7 @@ def test_it_goes_on_after_a_kill(tmp_path):
     process.wait()
     workers = [int(pid) for pid in children.stdout.split()]
     assert workers
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.05)

@@ -115,7 +115,7 @@ def test_nonsense_is_refused(tmp_path, bad):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_an_interrupted_evaluation_leaves_no_process_and_goes_on(tmp_path, how):
     code = f"""
 import sys

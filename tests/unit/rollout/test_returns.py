@@ -16,7 +16,7 @@ from playscale.rollout.evaluate import EvalCandidate, evaluate, evaluate_candida
 from playscale.rollout.evaluation import Settings
 
 
-@pytest.fixture(params=["lstm", "transformer"])
+@pytest.fixture(params=["lstm", pytest.param("transformer", marks=pytest.mark.slow)])
 def policy(request):
     torch.manual_seed(0)
     return build_policy(config_for_size(get_game("nethack"), "20k", request.param)).eval()

@@ -39,6 +39,7 @@ def quick(table: list[Point], **more: object) -> Fit:
     return fit(table, replicates=100, **more)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_held_out_measurements_fall_inside_their_intervals() -> None:
     inside: dict[str, list[bool]] = {"dev_loss": [], "return_mean": [], "cells": []}
     errors = []

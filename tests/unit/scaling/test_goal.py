@@ -33,6 +33,7 @@ def where(value: float, ceiling: float) -> float:
     return float(1e13 * ((1 / (1 / value - 1 / ceiling)) / 10) ** 2)
 
 
+@pytest.mark.slow
 def test_the_compute_of_a_return_lies_in_its_interval_and_is_recommended_a_size() -> None:
     inside = []
     for seed in range(20):

@@ -128,6 +128,7 @@ def test_large_files_go_in_parts_and_come_back_whole(s3, tmp_path):
     assert (s3 / "large/file").read_bytes() == (tmp_path / "back").read_bytes() == data
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_to_a_faulty_network(s3, s3_root, tmp_path, monkeypatch, capsys):
     """A directory that changes all the time, through a proxy that harms every fourth request."""
     rng, expected = np.random.default_rng(1), {}

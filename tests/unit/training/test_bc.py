@@ -119,6 +119,7 @@ def test_the_points_say_what_was_trained(recall, tmp_path):
     assert [to_row(point) for point in read_points(tmp_path / "points.csv")] == [to_row(point) for point in points]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("core", ["lstm", "transformer"])
 def test_it_learns_what_only_memory_can_know(recall, tmp_path, core):
     """Without memory, no policy is better than a guess among the cues at each question."""

@@ -74,7 +74,7 @@ def assert_close_weights(a, b):
         torch.testing.assert_close(value, b.weights[name], rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("cooldown", [0.0, 0.4])
+@pytest.mark.parametrize("cooldown", [pytest.param(0.0, marks=pytest.mark.slow), 0.4])
 def test_two_processes_train_as_one_does_and_the_first_alone_writes(recall, tmp_path, cooldown):
     alone = Curves()
     asked = config(10, 25, cooldown=cooldown, save_seconds=1e-9)
@@ -97,6 +97,7 @@ def test_two_processes_train_as_one_does_and_the_first_alone_writes(recall, tmp_
     torch.testing.assert_close(a.extra["state.hidden"], b.extra["state.hidden"], rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(recall, tmp_path):
     train_bc(recall.uri, tmp_path / "alone", config(10, 25))
     train_bc(recall.uri, tmp_path / "grown", config(10))

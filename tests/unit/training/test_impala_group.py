@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from playscale.points import read_points
 from playscale.training.impala import train_impala
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[2] / "support"
 CHILD = """
 import json, os, sys

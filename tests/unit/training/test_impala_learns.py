@@ -10,6 +10,8 @@ from playscale.config import budget_name
 from playscale.rollout.evaluate import evaluate
 from playscale.training.impala import train_impala
 
+pytestmark = pytest.mark.slow
+
 INTERACTIONS = 400_000
 ENTROPY_COST = 0.03  # with 0.01, runs beside other work end where they tell only some of the cues apart
 BATCH, UNROLL = 32, 20

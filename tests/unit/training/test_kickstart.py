@@ -74,6 +74,7 @@ def test_it_begins_as_its_teacher_over_the_actions_of_the_task(tmp_path):
     assert max(map(abs, curves.of("teacher_divergence"))) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_pull_alone_makes_it_as_its_teacher(tmp_path):
     """No reward is learned from, and the run begins from other weights: only the teacher is left."""
     teacher = keep(tmp_path / "teacher", toy_run.policy(seed=4, value_head=False))
@@ -92,7 +93,7 @@ def test_without_a_cost_there_is_no_teacher_to_ask(tmp_path):
     assert float(point.extra["flops_teacher"]) == TRAINED, "its training, and no forward pass"
 
 
-@pytest.mark.parametrize("flops", [TRAINED, None])
+@pytest.mark.parametrize("flops", [TRAINED, pytest.param(None, marks=pytest.mark.slow)])
 def test_the_teachers_compute_is_counted_apart_and_in_the_total(tmp_path, flops):
     """What is not known of its training is left out."""
     teacher = keep(tmp_path / "teacher", toy_run.policy(seed=4, value_head=False), flops)

@@ -120,6 +120,7 @@ def test_the_fast_step_equals_the_plain_one(core):
     assert_same(fast(core), plainly(core))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_compile(CPU), reason="no C++ compiler here")
 def test_compiled_it_trains_the_same(tmp_path, monkeypatch):
     """On the small encoder of a toy game: NetHack's takes a minute to compile."""

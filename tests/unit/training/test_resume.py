@@ -22,6 +22,7 @@ from playscale.training.bc import train_bc
 TESTS = Path(__file__).parents[2] / "support"
 BATCH, UNROLL = 4, 8
 BUDGETS = (20, 60)  # optimizer steps
+SLOW = [pytest.mark.slow]
 
 
 class Stopped(Exception):
@@ -68,8 +69,14 @@ def assert_same(out, alone):
         assert here.digests == there.digests
 
 
-@pytest.mark.parametrize("save_seconds", [1e-9, 1e9], ids=["saved at each step", "saved at budgets"])
-@pytest.mark.parametrize("stops", [[1], [13], [2, 2, 17, 3, 9]], ids=str)
+@pytest.mark.parametrize(
+    ("save_seconds", "stops"),
+    [
+        pytest.param(seconds, stops, id=f"{name}-{stops}", marks=[] if len(stops) > 1 and seconds < 1 else SLOW)
+        for seconds, name in ((1e-9, "saved at each step"), (1e9, "saved at budgets"))
+        for stops in ([1], [13], [2, 2, 17, 3, 9])
+    ],
+)
 def test_stopped_and_started_again_it_ends_the_same(recall, tmp_path, left_alone, save_seconds, stops):
     asked, expected, alone = left_alone
     asked = asked.model_copy(update={"save_seconds": save_seconds})
@@ -98,7 +105,7 @@ def test_stopped_in_the_last_steps_of_a_stretch(recall, tmp_path, name):
 
 
 CHILD = """
-import sys
+import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import toy_game
@@ -106,10 +113,15 @@ toy_game.GAMES["recall"] = "toy_game:Recall"
 from playscale.training.bc import train_bc
 from playscale.config import TrainConfig
 config = TrainConfig.model_validate_json(sys.argv[4])
-train_bc(sys.argv[2], Path(sys.argv[3]), config, progress=lambda what, fraction: print(fraction, flush=True))
+def report(what, fraction):
+    if fraction >= float(sys.argv[5]):
+        print("ready", flush=True)
+        time.sleep(600)
+train_bc(sys.argv[2], Path(sys.argv[3]), config, progress=report)
 """
 
 
+@pytest.mark.slow
 def test_killed_it_ends_the_same(recall, tmp_path):
     asked = config((200, 600), save_seconds=0.05)
     alone, out = tmp_path / "alone", tmp_path / "killed"
@@ -118,12 +130,10 @@ def test_killed_it_ends_the_same(recall, tmp_path):
     threads = str(torch.get_num_threads())  # the last digits depend on it
     for fraction in (0.1, 0.6):
         child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": threads}
+            [*command, str(fraction)], stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": threads}
         )
-        for line in child.stdout:
-            if float(line) >= fraction:
-                child.send_signal(signal.SIGKILL)
-                break
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGKILL)
         child.stdout.close()
         assert child.wait() == -signal.SIGKILL
     seen = []
