@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from playscale.config import PLAYING_METHODS
 from playscale.points import Point
 from playscale.report import numbers
 from playscale.report.drawing import DASHED, Drawing, Plot
 from playscale.report.evidence import Evidence, describe
-from playscale.report.html import Content, Html, join, readable, table, tag
+from playscale.report.html import Content, join, readable, table, tag
 from playscale.report.learning import Curves, compared_curves
 from playscale.report.palette import METHOD_COLOUR, METHOD_MARKER, SOFT
 from playscale.report.performance import mark_references, near_references
@@ -20,7 +22,7 @@ Evidences = Mapping[str, Evidence]
 Place = Callable[[Point], float | None]
 
 
-def compared(evidences: Evidences, failed: Mapping[str, str]) -> Html:
+def compared(evidences: Evidences, failed: Mapping[str, str]) -> Markup:
     """What stands at the top of a report of several methods."""
     notes = [tag("p", readable(f"{method} has no laws: {why}."), class_="note") for method, why in failed.items()]
     spread = spread_sentence({method: evidence.fit for method, evidence in evidences.items()})
@@ -58,7 +60,7 @@ def _best_at(evidence: Evidence, budget: float) -> Point | None:
     return max(here, key=lambda point: point.return_mean or 0, default=None)
 
 
-def _table(evidences: Evidences) -> Html:
+def _table(evidences: Evidences) -> Markup:
     """Each method's best agent at each budget."""
     budgets = sorted({budget for evidence in evidences.values() for budget in evidence.budgets})
     rows: list[list[Content]] = []

@@ -84,6 +84,25 @@ class Evidence:
         kept = {self.budget_index(point.flops) for point in self.points if not point.held_out}
         return [budget for i, budget in enumerate(self.budgets) if i not in kept]
 
+    @cached_property
+    def subtitle(self) -> str:
+        """Return what was measured, in one line."""
+        sizes = len({point.size or point.params for point in self.points})
+        games = sum(point.episodes or 0 for point in self.points)
+        points = self.measured_points or len(self.runs)
+        methods, seeds = ({getattr(point, name) for point in self.runs} for name in ("method", "seed"))
+        counts = [(points, "point"), (sizes, "model size"), (len(self.budgets), "compute budget")]
+        more = ((len(methods), "method"), (len(seeds), "seed"))
+        counts += [(number, noun) for number, noun in more if number > 1]
+        parts = [f"{number:,} {noun}{'s' if number != 1 else ''}" for number, noun in counts]
+        if self.budgets:
+            parts.append(f"{numbers.budget(self.budgets[0])} to {numbers.budget(self.budgets[-1])} FLOPs")
+        if self.measured_points and points > len(self.points):
+            parts.append(f"{len(self.points):,} of the points are shown, the best of each budget among them")
+        elif games:
+            parts.append(f"{games:,} games played")
+        return " · ".join(parts)
+
     def same_budget(self, flops: float, budget: float) -> bool:
         return _close(flops, budget)
 

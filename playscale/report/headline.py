@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from playscale.report import numbers
 from playscale.report.evidence import NAMES, SAME_BUDGET, TARGETS, Evidence
-from playscale.report.html import Content, Html, join, readable, table, tag
+from playscale.report.html import Content, join, readable, table, tag
 from playscale.report.seeds import spread_sentence
 from playscale.report.track_record import interval_cell, tables, tested
 
@@ -20,7 +22,7 @@ MANY_WARNINGS = 4
 OF_SINGLE_BUDGETS = ("minimum-outside-range", "profile-not-parabolic")
 
 
-def headline(evidence: Evidence) -> Html:
+def headline(evidence: Evidence) -> Markup:
     forecasts = _forecasts(evidence)
     return join([
         _answer(evidence, forecasts),
@@ -35,9 +37,9 @@ def headline(evidence: Evidence) -> Html:
     ])  # fmt: skip
 
 
-def _seeds(evidence: Evidence) -> Html:
+def _seeds(evidence: Evidence) -> Markup:
     text = spread_sentence({"": evidence.fit})
-    return tag("p", text, class_="note") if text else Html("")
+    return tag("p", text, class_="note") if text else Markup("")
 
 
 def _forecasts(evidence: Evidence) -> Forecasts:
@@ -56,7 +58,7 @@ def _recommended(by_target: Mapping[str, Row]) -> Row:
     return by_target.get("dev_loss") or by_target["return_mean"]
 
 
-def _answer(evidence: Evidence, forecasts: Forecasts) -> Html:
+def _answer(evidence: Evidence, forecasts: Forecasts) -> Markup:
     """The next budget, in one sentence."""
     if not forecasts:
         return tag("p", "No forecast was made: see the warnings, or give budgets to forecast.", class_="answer")
@@ -95,9 +97,9 @@ def _span(row: Row) -> str:
     return f" ({span})" if span else ""
 
 
-def _next_table(evidence: Evidence, forecasts: Forecasts) -> Html:
+def _next_table(evidence: Evidence, forecasts: Forecasts) -> Markup:
     if not forecasts:
-        return Html("")
+        return Markup("")
     fitted = evidence.last_fitted_budget()
     rows: list[list[Content]] = []
     for flops, by_target in forecasts.items():
@@ -119,14 +121,14 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Html:
     return join([table(head, rows, caption="Recommended by budget"), _other_optimum(forecasts)])
 
 
-def _asked_table(evidence: Evidence) -> Html:
+def _asked_table(evidence: Evidence) -> Markup:
     """The forecasts for given params and samples, which are not recommendations."""
     found: dict[tuple[float, float], dict[str, Row]] = {}
     for target in TARGETS:
         for row in evidence.asked_cells(target):
             found.setdefault((row["params"], row["samples"]), {})[target] = row
     if not found:
-        return Html("")
+        return Markup("")
     rows: list[list[Content]] = [
         [
             numbers.count(params),
@@ -142,7 +144,7 @@ def _asked_table(evidence: Evidence) -> Html:
     return table(head, rows, caption="For the parameters and samples asked about")
 
 
-def _other_optimum(forecasts: Forecasts) -> Html:
+def _other_optimum(forecasts: Forecasts) -> Markup:
     """Says where the best size for the return is another one than for the loss."""
     apart = []
     for flops, by_target in forecasts.items():
@@ -151,18 +153,18 @@ def _other_optimum(forecasts: Forecasts) -> Html:
         if len(sizes) == 2 and abs(sizes[1] / sizes[0] - 1) > 0.05:
             apart.append(f"{numbers.count(sizes[1])} at {numbers.budget(flops)} FLOPs")
     if not apart:
-        return Html("")
+        return Markup("")
     text = (
         f"Sizes are those for the best dev loss. Fitted to returns alone, the best sizes would be {', '.join(apart)}."
     )
     return tag("p", text, class_="note")
 
 
-def _warnings(evidence: Evidence) -> Html:
+def _warnings(evidence: Evidence) -> Markup:
     """What the whole forecast rests on first; what concerns single budgets is folded where there is much of it."""
     rows = evidence.rows("warnings")
     if not rows:
-        return Html("")
+        return Markup("")
     folded = [row for row in rows if row.get("code") in OF_SINGLE_BUDGETS] if len(rows) > MANY_WARNINGS else []
     shown = [row for row in rows if row not in folded]
     more = (
@@ -171,7 +173,7 @@ def _warnings(evidence: Evidence) -> Html:
     return tag("aside", tag("h3", "Before you rely on it"), _items(shown), more, class_="warnings")
 
 
-def _items(rows: list[Row]) -> Html:
+def _items(rows: list[Row]) -> Markup:
     return tag("ul", *(tag("li", readable(str(row.get("text") or row.get("code")))) for row in rows))
 
 
@@ -179,11 +181,11 @@ Row_goals = Mapping[str, Any]
 EXACT = 1e6  # a target below is shown as it was given
 
 
-def goals(evidence: Evidence) -> Html:
+def goals(evidence: Evidence) -> Markup:
     """A row for each target return, reached or not; nothing where none was asked for."""
     rows = [row for row in evidence.rows("target_returns") if numbers.known(row.get("value"))]
     if not rows:
-        return Html("")
+        return Markup("")
     head = [
         "target",
         "return",
@@ -235,11 +237,11 @@ def cost_cells(evidence: Evidence, row: Row_goals) -> list[Content]:
     return [numbers.number(row[name]) if numbers.known(row.get(name)) else numbers.NOTHING for name in names]
 
 
-def cost_note(evidence: Evidence) -> Html:
+def cost_note(evidence: Evidence) -> Markup:
     """What the hours rest on."""
     gpu = evidence.fit.get("hardware") or {}
     if not (numbers.positive(gpu.get("peak")) and numbers.positive(gpu.get("utilisation"))):
-        return Html("")
+        return Markup("")
     text = (
         f"Hours of one {str(gpu['name']).upper()} at {numbers.percent(gpu['utilisation'])} of its"
         f" {gpu['peak'] / 1e12:,.0f} TFLOP/s; energy of the board alone, at {gpu.get('watts', 0):,.0f} W."

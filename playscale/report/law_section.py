@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from playscale.report import numbers
 from playscale.report import track_record as record
 from playscale.report.evidence import NAMES, TARGETS, Evidence
-from playscale.report.html import Content, Html, join, readable, symbol, table, tag, with_powers
+from playscale.report.html import Content, join, readable, symbol, table, tag, with_powers
 from playscale.report.track_record import cell
 
 FORMULA = {
@@ -27,7 +29,7 @@ FEW_POINTS = 6
 NOT_POSITIVE = "return not positive"
 
 
-def power_laws(evidence: Evidence) -> Html:
+def power_laws(evidence: Evidence) -> Markup:
     rows = [_power_law(row, evidence.noun) for row in evidence.rows("power_laws")]
     if not rows:
         return tag("p", "No power law could be fitted: see the warnings.", class_="note")
@@ -55,11 +57,11 @@ def _name(value: Any) -> str:
     return numbers.NOTHING if value is None else NAMES.get(str(value), str(value))
 
 
-def forecasting_laws(evidence: Evidence) -> Html:
+def forecasting_laws(evidence: Evidence) -> Markup:
     """The law chosen for each target, its parameters and why it was chosen."""
     laws: Mapping[str, Mapping[str, Any]] = evidence.fit.get("laws") or {}
     if not laws:
-        return Html("")
+        return Markup("")
     parts = [_forecasting_law(target, law) for target, law in laws.items()]
     return join([tag("h3", "The laws used for forecasting"), tag("div", *parts, class_="laws")])
 
@@ -87,7 +89,7 @@ def _formula(target: str, form: str) -> str | None:
     return FORMULA.get((target, form.partition(",")[0]))
 
 
-def _forecasting_law(target: str, law: Mapping[str, Any]) -> Html:
+def _forecasting_law(target: str, law: Mapping[str, Any]) -> Markup:
     form = str(law.get("form") or "no law")
     formula = _formula(target, form)
     parameters = [
@@ -110,21 +112,21 @@ def _forecasting_law(target: str, law: Mapping[str, Any]) -> Html:
     )
 
 
-def _symbol(name: str) -> Html:
+def _symbol(name: str) -> Markup:
     """R_max as R with a subscript, gamma as the letter."""
     base, _, below = symbol(name).partition("_")
     return join([tag("i", base), tag("sub", below) if below else None])
 
 
-def backtest(evidence: Evidence) -> Html:
+def backtest(evidence: Evidence) -> Markup:
     """How far off each law was when fitted to the smaller budgets only, by how far ahead it forecast."""
     return join([_backtest(evidence, target) for target in TARGETS])
 
 
-def _backtest(evidence: Evidence, target: str) -> Html:
+def _backtest(evidence: Evidence, target: str) -> Markup:
     found = record.backtest(evidence.fit, target)
     if not found:
-        return Html("")
+        return Markup("")
     chosen = ((evidence.fit.get("laws") or {}).get(target) or {}).get("form")
     reaches = sorted({reach for scores in found.values() for reach in scores})
     rows: list[list[Content]] = [
@@ -138,12 +140,12 @@ def _backtest(evidence: Evidence, target: str) -> Html:
     return table(head, rows, caption=caption, text=(0,))
 
 
-def _law_name(form: str, chosen: str | None) -> Html:
+def _law_name(form: str, chosen: str | None) -> Markup:
     name = method_name(form)
     return tag("b", f"{name} (chosen)", class_="name") if form == chosen else tag("span", name, class_="name")
 
 
-def left_out(evidence: Evidence) -> Html:
+def left_out(evidence: Evidence) -> Markup:
     """What no fit used, and why; budgets and points with one reason are put together."""
     excluded = evidence.rows("excluded")
     told = {(row.get("target"), row.get("flops")) for row in excluded if row.get("params") is None}
@@ -194,7 +196,7 @@ def method_name(method: str) -> str:
     return METHODS.get(method, method)
 
 
-def allocation(evidence: Evidence) -> Html:
+def allocation(evidence: Evidence) -> Markup:
     """A row for each target and method: the exponents of the best N and D, and the best of each forecast budget."""
     optima = [row for row in evidence.rows("optima") if numbers.positive(row.get("flops"))]
     budgets = sorted({row["flops"] for row in optima})[-MANY_BUDGETS:]
@@ -214,7 +216,7 @@ def allocation(evidence: Evidence) -> Html:
                 *(_best(best.get(flops)) for flops in budgets),
             ])  # fmt: skip
     if not rows:
-        return Html("")
+        return Markup("")
     head = ["best for", "by", "exponent of N", "exponent of D"]
     head += [f"N and D at {numbers.budget(flops)} FLOPs" for flops in budgets]
     note = "N is parameters, D samples: the best N grows as C to its exponent. Where the rows differ, so may the truth."
@@ -236,17 +238,17 @@ def _best(row: Row | None) -> Content:
     return numbers.count(row["params"]) + (f" on {numbers.count(samples)}" if numbers.positive(samples) else "")
 
 
-def surfaces(evidence: Evidence) -> Html:
+def surfaces(evidence: Evidence) -> Markup:
     """The laws of parameters and samples, folded: what answers for a given N and D."""
     found: Mapping[str, Row] = evidence.fit.get("parametric") or {}
     if not found:
-        return Html("")
+        return Markup("")
     parts = [_surface(target, law or {}) for target, law in found.items()]
     summary = tag("summary", "The laws of parameters and samples, with all their terms")
     return tag("details", summary, tag("div", *parts, class_="laws"), class_="more")
 
 
-def _surface(target: str, law: Row) -> Html:
+def _surface(target: str, law: Row) -> Markup:
     why = str(law.get("why") or "")
     for method in sorted(METHODS, key=len, reverse=True)[:3]:
         why = why.replace(method, method_name(method))
@@ -263,15 +265,15 @@ def _surface(target: str, law: Row) -> Html:
     )
 
 
-def _parameters(law: Row) -> Html:
+def _parameters(law: Row) -> Markup:
     rows = [
         tag("tr", tag("td", tag("i", with_powers(symbol(name)))), tag("td", parameter(given or {}), class_="number"))
         for name, given in (law.get("parameters") or {}).items()
     ]
-    return tag("table", tag("tbody", *rows), aria_label="parameters of the law") if rows else Html("")
+    return tag("table", tag("tbody", *rows), aria_label="parameters of the law") if rows else Markup("")
 
 
-def parameter(given: Row) -> Html:
+def parameter(given: Row) -> Markup:
     """A parameter and its interval."""
     span = numbers.between(given.get("low"), given.get("high"))
     return join([numbers.number(given.get("value")), tag("small", f" ({span})") if span else None])
@@ -283,12 +285,12 @@ def _translog_words(target: str, translog: Row) -> str:
     return f"Translog: {left} as a quadratic of ln N and ln D about their means{cells}; terms ± standard error"
 
 
-def _terms(translog: Row) -> Html:
+def _terms(translog: Row) -> Markup:
     rows = [
         tag("tr", tag("td", TERMS.get(name, name)), tag("td", _term(given or {}), class_="number"))
         for name, given in (translog.get("terms") or {}).items()
     ]
-    return tag("table", tag("tbody", *rows), aria_label="terms of the translog law") if rows else Html("")
+    return tag("table", tag("tbody", *rows), aria_label="terms of the translog law") if rows else Markup("")
 
 
 def _term(given: Row) -> str:

@@ -2,8 +2,6 @@
 
 T screens of 24 rows and 80 columns. A screen is given by the cells in which it differs from the one before (the first
 from a blank one), so that a browser shows screen k by applying the changes up to k.
-
-The HTML of the games to watch; replay.js brings it to life.
 """
 
 from __future__ import annotations
@@ -14,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-from playscale.report.html import Html, join, tag
-from playscale.report.numbers import TIMES
+from playscale.report.html import render
 
 ROWS, COLUMNS = 24, 80
 CELLS = ROWS * COLUMNS
@@ -88,45 +86,7 @@ SPEEDS = (1, 2, 5, 10, 20, 50, 100)  # times 10 screens a second
 ICONS = {"start": "M3 2h2v12H3zM14 2v12L6 8z", "back": "M12 2v12L4 8z", "forward": "M4 2v12l8-6z"}
 
 
-def players(replays: Sequence[Replay]) -> Html:
-    """The first game open, the others folded."""
-    if not replays:
-        return tag("p", "No game was recorded for this report.", class_="note")
-    others = [tag("details", tag("summary", replay.title), _player(replay)) for replay in replays[1:]]
-    return join([_player(replays[0]), *others])
-
-
-def _player(replay: Replay) -> Html:
-    return tag(
-        "figure",
-        tag("h3", replay.title),
-        tag("div", tag("pre", class_="terminal", role="img", aria_label="The game's terminal"), class_="stage"),
-        _controls(),
-        tag("figcaption", replay.caption),
-        tag("noscript", tag("p", "The replay needs JavaScript.")),
-        tag("script", Html(encode(replay)), type="text/plain", class_="frames"),
-        class_="replay",
-    )
-
-
-def _controls() -> Html:
-    speeds = [
-        tag("option", f"{speed}{TIMES}", value=str(speed), selected="" if speed == 1 else None) for speed in SPEEDS
-    ]
-    return tag(
-        "div",
-        tag("button", "Play", class_="play", title="Space", type="button", disabled=""),
-        _button("start", "To the start", "Home"),
-        _button("back", "One step back", "Left arrow; with Shift 100 steps"),
-        _button("forward", "One step forward", "Right arrow; with Shift 100 steps"),
-        Html('<input type="range" class="seek" min="0" value="0" aria-label="Step of the game" disabled>'),
-        tag("label", "speed ", tag("select", *speeds, class_="speed", disabled="", title="Up and down arrows")),
-        tag("output", "loading the game…", class_="counter"),
-        class_="controls",
-    )
-
-
-def _button(name: str, label: str, key: str) -> Html:
-    path = tag("path", fill="currentColor", d=ICONS[name])
-    icon = tag("svg", path, viewBox="0 0 16 16", width="14", height="14", aria_hidden="true")
-    return tag("button", icon, class_=name, aria_label=label, title=f"{label} ({key})", type="button", disabled="")
+def players(replays: Sequence[Replay]) -> Markup:
+    """Return the games to watch: the first open, the others folded. replay.js brings them to life."""
+    shown = [{"title": one.title, "caption": one.caption, "frames": encode(one)} for one in replays]
+    return render("replay.html", replays=shown, icons=ICONS, speeds=SPEEDS)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
 
 from playscale.points import Point, Reference
 from playscale.report import law_section as laws
@@ -16,13 +18,21 @@ from playscale.report.comparison import compared, comparison_plots
 from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.figures import make_plots
 from playscale.report.headline import headline
-from playscale.report.html import Html, asset, escaped, figures, join, make_page, section, subtitle, table, tag
+from playscale.report.html import asset, figures, join, render, table, tag
 from playscale.report.law_section import allocation, surfaces
 from playscale.report.learning import Curves, sizes_of
 from playscale.report.numbers import NOTHING
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.replay import Replay, players
 from playscale.storage.files import atomic_file
+
+
+class Section(NamedTuple):
+    """A part of the page. id: unique in the page."""
+
+    id: str
+    title: str
+    content: Markup
 
 
 def write_report(
@@ -46,24 +56,28 @@ def write_report(
     whole = next(iter(evidences.values())) if len(evidences) == 1 else Evidence.of({}, points, references)
     several = len(evidences) > 1
     colours = {method: _colours(evidence, f"{method}-" if several else "") for method, evidence in evidences.items()}
-    sections: list[Html] = []
+    sections: list[Section] = []
     if several:
         sections = [
-            section("next", "What the methods come to", compared(evidences, fit.get("failed") or {})),
-            section("figures", "Side by side", figures(comparison_plots(evidences, curves or {}), css_variables(0))),
+            Section("next", "What the methods come to", compared(evidences, fit.get("failed") or {})),
+            Section("figures", "Side by side", figures(comparison_plots(evidences, curves or {}), css_variables(0))),
         ]
     for method, evidence in evidences.items():
-        sections += _fitted(method if several else "", evidence, colours[method], curves or {})
+        sections += _method_sections(method if several else "", evidence, colours[method], curves or {})
     sections += [
-        section("points", "The points", join([points_table(whole), references_table(whole)])),
-        section("replay", "A game to watch", players(replays)),
-        section("details", "The study", details_table(details or {})),
+        Section("points", "The points", join([points_table(whole), references_table(whole)])),
+        Section("replay", "A game to watch", players(replays)),
+        Section("details", "The study", details_table(details or {})),
     ]
     declared = {name: pair for own in colours.values() for name, pair in own.items()} or css_variables(0)
-    texts = {"title": escaped(title), "subtitle": escaped(subtitle(whole)), "each": "\n".join(sections)}
-    styles = f":root {{ {css_declarations(declared)} }}\n{asset('style.css')}"
-    scripts = f"{asset('theme.js')}\n{asset('replay.js')}"
-    page = make_page("study", texts, styles=styles, scripts=scripts)
+    page = render(
+        "study.html",
+        title=title,
+        subtitle=whole.subtitle,
+        sections=sections,
+        styles=[f":root {{ {css_declarations(declared)} }}", asset("style.css")],
+        scripts=[asset("theme.js"), asset("replay.js")],
+    )
     with atomic_file(path) as file:
         file.write(page.encode())
 
@@ -72,12 +86,14 @@ def _colours(evidence: Evidence, prefix: str) -> dict[str, tuple[str, str]]:
     return css_variables(len(evidence.budgets), len(sizes_of(evidence)), prefix)
 
 
-def _fitted(method: str, evidence: Evidence, colours: Mapping[str, tuple[str, str]], curves: Curves) -> Iterator[Html]:
-    """What to train next, the figures, the laws: of one method, which is named where there are several."""
+def _method_sections(
+    method: str, evidence: Evidence, colours: Mapping[str, tuple[str, str]], curves: Curves
+) -> Iterator[Section]:
+    """Make the sections of one method, named where there are several: what to train next, the figures, the laws."""
     prefix = f"{method}-" if method else ""
-    yield section(f"{prefix}next", _heading(method, "What to train next"), headline(evidence))
+    yield Section(f"{prefix}next", _heading(method, "What to train next"), headline(evidence))
     drawn = figures(make_plots(evidence, curves), colours, prefix=prefix, guide=not method)
-    yield section(f"{prefix}figures", _heading(method, "What was found"), drawn)
+    yield Section(f"{prefix}figures", _heading(method, "What was found"), drawn)
     parts = [
         laws.forecasting_laws(evidence),
         laws.backtest(evidence),
@@ -86,7 +102,7 @@ def _fitted(method: str, evidence: Evidence, colours: Mapping[str, tuple[str, st
         surfaces(evidence),
         laws.left_out(evidence),
     ]
-    yield section(f"{prefix}laws", _heading(method, "The laws"), join(parts))
+    yield Section(f"{prefix}laws", _heading(method, "The laws"), join(parts))
 
 
 def _heading(method: str, text: str) -> str:
@@ -96,7 +112,7 @@ def _heading(method: str, text: str) -> str:
 MANY_LINES = 3  # a detail longer than this is folded
 
 
-def points_table(evidence: Evidence) -> Html:
+def points_table(evidence: Evidence) -> Markup:
     """Every measured point, budget by budget; the best of each budget in bold."""
     best = {id(point) for held in (False, True) for point, _ in evidence.best("dev_loss", held_out=held)}
     rows = []
@@ -124,9 +140,9 @@ def points_table(evidence: Evidence) -> Html:
     return table(head, rows, caption=caption, text=text)
 
 
-def references_table(evidence: Evidence) -> Html:
+def references_table(evidence: Evidence) -> Markup:
     if not evidence.references:
-        return Html("")
+        return Markup("")
     rows = [
         [one.name, numbers.with_error(one.return_mean, one.return_se), str(one.episodes or NOTHING), one.note]
         for one in evidence.references
@@ -134,9 +150,9 @@ def references_table(evidence: Evidence) -> Html:
     return table(["player", "return ± SE", "games", "note"], rows, caption="For comparison", text=(0, 3))
 
 
-def details_table(entries: Mapping[str, str]) -> Html:
+def details_table(entries: Mapping[str, str]) -> Markup:
     """What the study was: name and value; long values (a spec) are folded."""
-    parts: list[Html] = []
+    parts: list[Markup] = []
     for name, value in entries.items():
         long = value.count("\n") >= MANY_LINES
         shown = tag("details", tag("summary", "show"), tag("pre", value)) if long else tag("span", value)

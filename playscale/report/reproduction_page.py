@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from markupsafe import Markup
+
 from playscale.report import numbers
 from playscale.report import track_record as record
 from playscale.report.evidence import NAMES, RETURN_OF_LOSS, TARGETS, Evidence
 from playscale.report.figures import make_plots, write_figures
-from playscale.report.html import Content, Html, asset, figures, join, make_page, readable, subtitle, table, tag
+from playscale.report.html import Content, asset, figures, join, readable, render, table, tag
 from playscale.report.law_section import law_sentence
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.reproduction import Compared, Reproduction
@@ -42,20 +44,31 @@ def reproduction_page(done: Sequence[Reproduction]) -> str:
     anchors = _anchors([one.name for one in done])
     shades = css_declarations(css_variables(0))
     styles = [f":root {{ {shades} }}", asset("style.css")]
-    sections: list[Html] = []
+    tables: list[dict[str, object]] = []
     for anchor, one in zip(anchors, done, strict=True):
         evidence = Evidence.of(one.fit, one.points)
         variables = css_variables(len(evidence.budgets))
         styles.append(f"#{anchor} {{ {css_declarations(variables)} }}")
-        sections.append(_section(anchor, one, evidence, variables, guide=not sections))
+        plots = {plot.name: plot for plot in make_plots(evidence)}
+        shown = [plots[name] for name in PAPER if name in plots]
+        tables.append({
+            "anchor": anchor,
+            "name": one.name,
+            "subtitle": evidence.subtitle,
+            "sentences": [readable(text) for text in sentences(one)],
+            "exponents": _exponents(one),
+            "figures": figures(shown, variables, prefix=f"{anchor}-", guide=not tables),
+        })  # fmt: skip
     count = sum(len(one.points) for one in done)
-    texts = {
-        "title": TITLE,
-        "subtitle": f"{len(done)} table{'s' if len(done) != 1 else ''} · {count:,} points",
-        "summary": _summary(anchors, done),
-        "each": join(sections),
-    }
-    return make_page("reproduction", texts, styles="\n".join(styles), scripts=asset("theme.js"))
+    return render(
+        "reproduction.html",
+        title=TITLE,
+        subtitle=f"{len(done)} table{'s' if len(done) != 1 else ''} · {count:,} points",
+        summary=_summary(anchors, done),
+        tables=tables,
+        styles=styles,
+        scripts=[asset("theme.js")],
+    )
 
 
 def sentences(one: Reproduction) -> list[str]:
@@ -75,7 +88,7 @@ def _anchors(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _summary(anchors: Sequence[str], done: Sequence[Reproduction]) -> Html:
+def _summary(anchors: Sequence[str], done: Sequence[Reproduction]) -> Markup:
     """A row a table, its name a link: how near to what was published, which law forecasts, and how well."""
     rows: list[list[Content]] = []
     for anchor, one in zip(anchors, done, strict=True):
@@ -95,24 +108,7 @@ def _summary(anchors: Sequence[str], done: Sequence[Reproduction]) -> Html:
     return table(head, rows, caption="The tables, and how well their laws forecast", text=(0,))
 
 
-def _section(
-    anchor: str, one: Reproduction, evidence: Evidence, variables: dict[str, tuple[str, str]], *, guide: bool
-) -> Html:
-    plots = {plot.name: plot for plot in make_plots(evidence)}
-    return tag(
-        "section",
-        tag("h2", one.name, id=f"{anchor}-title"),
-        tag("p", subtitle(evidence), class_="subtitle"),
-        tag("ul", *(tag("li", readable(text)) for text in sentences(one))),
-        _exponents(one),
-        figures([plots[name] for name in PAPER if name in plots], variables, prefix=f"{anchor}-", guide=guide),
-        tag("p", tag("a", "Back to the tables", href="#tables")),
-        id=anchor,
-        aria_labelledby=f"{anchor}-title",
-    )
-
-
-def _exponents(one: Reproduction) -> Html:
+def _exponents(one: Reproduction) -> Markup:
     rows = [_exponent(row) for row in one.compared]
     head = [
         "best for", "what", "from", "budgets", "exponent a", "95% interval", "bootstrap 95%", "published", "difference",

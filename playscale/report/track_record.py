@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+from markupsafe import Markup
+
 from playscale.report import numbers
 from playscale.report.evidence import NAMES, TARGETS, Evidence
-from playscale.report.html import Content, Html, join, table, tag
+from playscale.report.html import Content, join, table, tag
 from playscale.report.numbers import known, positive
 
 Row = Mapping[str, Any]
@@ -95,7 +97,7 @@ Row_tested = Mapping[str, Any]
 ANEW = "Chosen anew at each budget from what was known there, forecasts "
 
 
-def tested(evidence: Evidence, flops: float | None) -> Html:
+def tested(evidence: Evidence, flops: float | None) -> Markup:
     """In a sentence or two; flops: the budget of the forecast that stands above it."""
     held_out = _held_out(evidence)
     lines = [_held_out_line(held_out)] if held_out else []
@@ -108,7 +110,7 @@ def tested(evidence: Evidence, flops: float | None) -> Html:
     return join(lines)
 
 
-def tables(evidence: Evidence) -> Html:
+def tables(evidence: Evidence) -> Markup:
     """The same in numbers."""
     return join([track_table(evidence), _held_out_table(evidence)])
 
@@ -117,7 +119,7 @@ def _held_out(evidence: Evidence) -> list[Row_tested]:
     return [row for row in evidence.rows("held_out") if numbers.known(row.get("measured"))]
 
 
-def _held_out_line(held_out: Sequence[Row_tested]) -> Html:
+def _held_out_line(held_out: Sequence[Row_tested]) -> Markup:
     judged = [row for row in held_out if row.get("inside") is not None]
     inside = sum(bool(row["inside"]) for row in judged)
     budgets = " and ".join(dict.fromkeys(numbers.budget(row.get("flops")) for row in held_out))
@@ -156,12 +158,12 @@ def _share(score: Score) -> str:
     return "" if score.inside is None else f" ({numbers.percent(score.inside)} inside)"
 
 
-def track_table(evidence: Evidence) -> Html:
+def track_table(evidence: Evidence) -> Markup:
     """By how far ahead: the procedure's own forecasts beside the plain power law's."""
     groups = {target: by_reach(track(evidence.fit, target)) for target in TARGETS}
     shown = [target for target in TARGETS if groups[target]]
     if not shown:
-        return Html("")
+        return Markup("")
     rows: list[list[Content]] = []
     for reach in sorted({reach for found in groups.values() for reach in found}):
         cells: list[Content] = [tag("span", reach_name(reach), class_="name")]
@@ -194,10 +196,10 @@ def interval_cell(row: Row_tested | None) -> Content:
     return join([numbers.number(row["value"]), tag("small", f" {span}") if span else None])
 
 
-def _held_out_table(evidence: Evidence) -> Html:
+def _held_out_table(evidence: Evidence) -> Markup:
     held_out = _held_out(evidence)
     if not held_out:
-        return Html("")
+        return Markup("")
     head = ["target", "FLOPs", "parameters", "forecast (95%)", "measured", "forecast is off by", "verdict"]
     rows = [_held_out_row(row) for row in held_out]
     whole = table(head, rows, caption="Forecast against held-out truth", text=(0, 6))

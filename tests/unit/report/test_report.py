@@ -17,7 +17,6 @@ from resources import PUBLISHED
 from playscale.points import Point, Reference, read_points
 from playscale.report import numbers
 from playscale.report.evidence import Evidence
-from playscale.report.html import subtitle
 from playscale.report.law_section import method_name
 from playscale.report.report import write_report
 from playscale.scaling.fit import fit as fit_points
@@ -262,6 +261,6 @@ def test_of_very_many_points_the_best_of_each_budget_and_some_others_are_shown()
     shown = Evidence.of({}, points)
     assert len(shown.points) <= 5000 + 4
     assert points[7001] in shown.points
-    assert "20,000 points" in subtitle(shown)
-    assert f"{len(shown.points):,} of the points are shown" in subtitle(shown)
+    assert "20,000 points" in shown.subtitle
+    assert f"{len(shown.points):,} of the points are shown" in shown.subtitle
     assert Evidence.of({}, points[:100]).points == points[:100]
