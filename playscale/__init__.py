@@ -22,11 +22,12 @@ _MODULES = {
     "fit": "playscale.scaling.fit",
     "load_policy": "playscale.agents.checkpoint",
     "read_points": "playscale.points",
-    "steps": "playscale.study",  # where pipelines that version 0.1 compiled look for them
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "steps":  # pipelines that version 0.1 compiled import it from here
+        return import_module("playscale.study.steps")
     if name not in _MODULES:
         raise AttributeError(f"module 'playscale' has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)

@@ -1,0 +1,39 @@
+"""pyproject.toml lists every package, and one version is written everywhere."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import playscale
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_every_package_is_listed():
+    folders = PROJECT["tool"]["setuptools"]["package-dir"] | {"playscale": "playscale"}
+    found = {
+        ".".join([name, *path.relative_to(ROOT / folder).parent.parts])
+        for name, folder in folders.items()
+        for path in (ROOT / folder).rglob("__init__.py")
+    }
+    assert found == set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+def test_every_image_tag_and_chart_has_the_version():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    texts = {name: (ROOT / name).read_text(errors="ignore") for name in files if (ROOT / name).is_file()}
+    tags = {(name, tag) for name in texts for tag in re.findall(r"playscale/playscale:(\d+\.\d+\.\d+)", texts[name])}
+    assert len(tags) > 5
+    tags |= {
+        (name, *re.findall(pattern, texts[name], re.MULTILINE))
+        for name, pattern in {
+            "Dockerfile": r"^ARG VERSION=(.*)$",
+            "charts/playscale/Chart.yaml": r"^version: (.*)$",
+            "k8s/train/kustomization.yaml": r"newTag: (.*)$",
+        }.items()
+    }
+    tags.add(("appVersion", *re.findall(r'^appVersion: "(.*)"$', texts["charts/playscale/Chart.yaml"], re.MULTILINE)))
+    assert {tag for tag in tags if tag[1:] != (playscale.__version__,)} == set()
+    assert f"\n## {playscale.__version__}" in texts["CHANGELOG.md"]
