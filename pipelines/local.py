@@ -12,7 +12,7 @@ from pathlib import Path
 from kfp import local
 
 from playscale.processes import follow
-from playscale.study.steps import PROGRESS, SUPERVISOR
+from playscale.study.context import PROGRESS, SUPERVISOR
 
 from .study_pipeline import study_pipeline
 from .warm import warm

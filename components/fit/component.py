@@ -1,4 +1,4 @@
-"""KFP component: fit the laws to everything the study's experiment holds, and write the report."""
+"""KFP component: fit the laws to all points of the study's experiment, and write the report."""
 
 from kfp import dsl
 
@@ -15,7 +15,7 @@ def fit(
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
 ) -> str:
-    """`evaluated` and `taught` only say what must be done before. Returns the path of the report."""
+    """Return the path of the report. `evaluated` and `taught` only make it wait for the evaluations."""
     from pathlib import Path
 
     from playscale.study import steps

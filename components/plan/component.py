@@ -1,4 +1,4 @@
-"""KFP component: which runs of the grid are trained."""
+"""KFP component: plan the training runs of the grid."""
 
 from typing import Optional
 
@@ -9,7 +9,7 @@ from playscale_components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Optional[list] = None) -> list:  # noqa: UP045
-    """Returns names of runs: those without a teacher; once they are `trained`, those with one and the references."""
+    """Return names of runs: first all but those taught by clones; once they are `trained`, these and the references."""
     from playscale.study import steps
 
     return steps.plan(spec, corpus, out, tracking_uri, trained)

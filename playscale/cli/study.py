@@ -36,7 +36,9 @@ def study_run(
     Example:
       playscale study run studies/smoke.yaml --out out/smoke
     """
-    from playscale.study.local_run import run_study
+    from playscale.cli.console import show
+    from playscale.cli.study_console import show_result, study_progress
+    from playscale.study.local_run import LocalStudy
     from playscale.study.spec import read_spec
 
     if runner == "docker":
@@ -45,7 +47,12 @@ def study_run(
 
         read_spec(spec)
         check(spec.read_text())
-    run_study(spec, out, tracking_uri, runner)
+    study = LocalStudy.open(spec, out, tracking_uri, runner)
+    runs, budgets = len(study.spec.runs()), len(study.spec.budgets + study.spec.held_out)
+    show(f"study {study.spec.name}: {runs} training runs, {budgets} budgets, in {study.uri}")
+    with study_progress(study.spec.name) as on_progress:
+        result = study.run(on_progress)
+    show_result(study, result)
 
 
 def study_submit(

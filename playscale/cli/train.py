@@ -143,10 +143,13 @@ def _train(out: str, config: TrainConfig, corpus: str | None, experiment: str | 
         return
     with served(task="train"), progress("train") as report, workspace(out) as folder:
         if experiment:
-            from playscale.study.tracked_runs import train_tracked
+            from playscale.study.tracked_runs import log_points, start_run
 
             with tracking_client(experiment, tracking_uri).open(folder / SPOOL) as logged:
-                points = train_tracked(logged, config.run_name, corpus, folder, config, report)
+                record = start_run(logged, config, corpus)
+                points = train(folder, config, corpus, record, report)
+                log_points(logged, points, folder)
+                record.finish()
         else:
             points = train(folder, config, corpus, progress=report)
     show(points_table(points))

@@ -1,4 +1,4 @@
-"""A study's fits, and what its report shows beside them: its best game, its details, its headline figures."""
+"""Analysis of a finished study: its fits, its best game, the details for its report, and its headline figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REPLAY_FRAMES = 20_000  # about 1 MB of page
 
 
 def title(spec: StudySpec) -> str:
-    """Of the report."""
+    """Return the title of the report."""
     names = [METHODS[method].label for method in spec.method]
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     return f"Study {spec.name}: {listed} in {spec.played or spec.game}"
@@ -37,7 +37,7 @@ def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[Ref
     """Fit the laws of each method, with the forecasts and targets of the spec."""
     experts = {one.name: one.return_mean or 0.0 for one in references if one.name.startswith(EXPERT)}
     experts = {name: value for name, value in experts.items() if value > 0}
-    asked = spec.hardware
+    machine = spec.hardware
 
     def fit_one(method: str, rows: Sequence[Point]) -> Fit:
         bound, targets = expert_bound(method, experts)
@@ -47,14 +47,14 @@ def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[Ref
             expert_return=bound,
             max_return=spec.max_return,
             target_returns=[*spec.target_returns.items(), *targets],
-            hardware=hardware(asked.gpu, asked.utilisation) if asked else None,
+            hardware=hardware(machine.gpu, machine.utilisation) if machine else None,
         )
 
     return fit_methods(points, fit_one)
 
 
 def best_replays(game_name: str, folder: Path) -> list[Replay]:
-    """The best game of any agent below `folder`, as a replay; none when nothing was recorded, or has no terminal."""
+    """Return the best game of any agent below `folder`; none if nothing was recorded, or the game has no terminal."""
     evaluations = [(read_evaluation(path), path.parent) for path in sorted(folder.glob("*/*/evaluation.json"))]
     recorded = [
         (max(e.returns), e, place) for e, place in evaluations if e.point is not None and "best" in e.recordings
@@ -81,7 +81,7 @@ def best_replays(game_name: str, folder: Path) -> list[Replay]:
 
 
 def study_details(spec: StudySpec, plan: Mapping[str, Any]) -> dict[str, str]:
-    """What a reader needs to run the study again."""
+    """Return the details that a reader needs to run the study again."""
     return {
         **_expert_play(plan),
         **({"task": spec.played} if spec.played else {}),
@@ -103,9 +103,10 @@ def _expert_play(plan: Mapping[str, Any]) -> dict[str, str]:
 
 
 def headline(fit: Mapping[str, Any]) -> dict[str, float]:
-    """The exponents, and each held-out measurement beside its forecast, as single figures.
+    """Return the exponents, and each held-out measurement with its forecast, by name.
 
-    Named so that MLflow's chart page shows them in two sections, laws/ and held_out/; of several methods, by method.
+    MLflow's chart page shows the names in two sections, laws/ and held_out/. With several methods, names have the
+    method in them.
     """
     fits = fits_of(fit)
     figures: dict[str, float | None] = {}

@@ -1,4 +1,4 @@
-"""The plan of a grid: which cells are trained, with how much data, and which cannot be and why."""
+"""The plan of a grid: the cells that are trained, with their samples, and those that cannot be, with the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.policy import PolicyConfig
 from playscale.agents.restrict import restrict_config
 from playscale.agents.sizing import config_for_size
-from playscale.config import CLONE_OF_STUDY, IMITATING_METHODS, Reinforcement, TrainConfig, budget_name
+from playscale.config import CLONE_OF_STUDY, IMITATING_METHODS, Reinforcement, TrainConfig, budget_name, normal_size
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
 from playscale.points import read_points
@@ -24,9 +24,15 @@ NO_TEACHER = "no cloned agent of that size to teach it"
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One model at one budget: samples (transitions) it sees, and why it is not trained if it is not.
+    """One model at one budget.
 
-    epochs: how often it sees the corpus; None where it learns by playing
+    Attributes:
+        run: Name of the training run.
+        size: Model size.
+        flops: The compute budget in training FLOPs.
+        samples: Transitions that the budget pays for.
+        epochs: Passes over the corpus; None for a method that plays.
+        reason: Why the cell is not trained; None if it is.
     """
 
     run: str
@@ -39,7 +45,7 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs that are trained, by name, with the budgets they can reach; and every cell of the grid."""
+    """The runs that are trained, by name, each with the budgets that it can reach; and every cell of the grid."""
 
     runs: Mapping[str, TrainConfig]
     cells: tuple[PlannedCell, ...]
@@ -61,10 +67,15 @@ class Plan:
 
 
 def plan_grid(game_name: str, runs: Mapping[str, TrainConfig], corpus: Corpus | None) -> Plan:
-    """The plan of these runs; clones are of `game_name`, and learn from the corpus.
+    """Plan a grid. Cells of fewer than MIN_STEPS optimizer steps and runs whose teacher is not trained are left out.
 
-    A cell with fewer than MIN_STEPS optimizer steps is left out, and a kickstarted run whose teacher is not trained.
-    ValueError when nothing is left, when the corpus is another game's, or when a teacher has another size or core.
+    Args:
+        game_name: The game that clones learn.
+        runs: The training runs of the grid, by name.
+        corpus: The expert play that clones learn from; None in a study without clones.
+
+    Raises:
+        ValueError: No cell is left, the corpus is one of another game, or a teacher has another size or core.
     """
     if corpus is not None and corpus.game != game_name:
         raise ValueError(f"{corpus.uri}: a corpus of {corpus.game!r}, not of {game_name!r}")
@@ -83,7 +94,7 @@ def plan_grid(game_name: str, runs: Mapping[str, TrainConfig], corpus: Corpus | 
     cloned = {
         runs[cell.run].size for cell in cells if runs[cell.run].method in IMITATING_METHODS and cell.reason is None
     }
-    cells = [_taught(cell, runs[cell.run], cloned) for cell in cells]
+    cells = [_without_teacher(cell, runs[cell.run], cloned) for cell in cells]
     kept = {name: [cell.flops for cell in cells if cell.run == name and cell.reason is None] for name in runs}
     if not any(kept.values()):
         raise ValueError(
@@ -99,16 +110,21 @@ def plan_grid(game_name: str, runs: Mapping[str, TrainConfig], corpus: Corpus | 
     return Plan(trained, tuple(cells))
 
 
-def _taught(cell: PlannedCell, run: TrainConfig, cloned: set[str]) -> PlannedCell:
+def _without_teacher(cell: PlannedCell, run: TrainConfig, cloned: set[str]) -> PlannedCell:
+    """Return the cell, left out if its teacher would be a clone of a size that is not among those `cloned`."""
     missing = run.teacher_is_clone_of_study and run.size not in cloned and cell.reason is None
     return replace(cell, reason=NO_TEACHER) if missing else cell
 
 
 def trained_policy(size: str, core: str, rl: Reinforcement | None, clones_game: str = "") -> PolicyConfig:
-    """What a run trains: a clone of `clones_game`; by reinforcement a policy of the task, with a value head.
+    """Return the policy that a run trains.
 
-    A run that starts from its teacher has the teacher's policy, limited to the task's actions: a checkpoint's, or that
-    of a clone which is still to be trained. ValueError: that teacher is none, or of another size or core.
+    Without `rl` that is a policy of `clones_game`. With it, a policy of the task, with a value head; in a run that
+    starts from its teacher, the teacher's policy limited to the task's actions: that of a checkpoint, or of a clone
+    that the study has yet to train.
+
+    Raises:
+        ValueError: The teacher is no checkpoint, or has another size or core.
     """
     if rl is None:
         return config_for_size(get_game(clones_game), size, core)
@@ -118,7 +134,7 @@ def trained_policy(size: str, core: str, rl: Reinforcement | None, clones_game: 
     if rl.teacher == CLONE_OF_STUDY:
         return restrict_config(config_for_size(get_game(clones_game), size, core), task, value_head=True)
     teacher = load_checkpoint(rl.teacher).config
-    if (teacher.size, teacher.core) != (size, core):
+    if (normal_size(teacher.size), teacher.core) != (normal_size(size), core):
         raise ValueError(
             f"{rl.teacher}: a teacher of size {teacher.size} ({teacher.core}), not {size} ({core}): a run that starts "
             "from its teacher has that size and core; or start from scratch"
@@ -127,10 +143,17 @@ def trained_policy(size: str, core: str, rl: Reinforcement | None, clones_game: 
 
 
 def choose_teachers(runs: Mapping[str, dict[str, Any]], trained: Path, uri: str) -> list[str]:
-    """Give each planned run (JSON, changed in place) that its study's own clone teaches the checkpoint of that clone.
+    """Set the teachers of the planned runs that the study's own clones teach.
 
-    That is, of the clones of its size and at the largest budget they came to, the one with the lowest dev loss.
-    `trained`: where the runs' directories are; `uri`: where others find them. Returns the names of these runs.
+    The teacher is the clone of the same size with the lowest dev loss at the largest budget that clones reached.
+
+    Args:
+        runs: The planned runs as JSON, changed in place.
+        trained: Directory of the runs' directories.
+        uri: URI of the same directory, for other steps.
+
+    Returns:
+        The names of the runs whose teachers were set.
     """
     clones = [
         (point, name)
@@ -138,9 +161,9 @@ def choose_teachers(runs: Mapping[str, dict[str, Any]], trained: Path, uri: str)
         if run["method"] in IMITATING_METHODS
         for point in read_points(trained / name / "points.csv")
     ]
-    taught = [name for name, run in runs.items() if run["rl"] and run["rl"]["teacher"] == CLONE_OF_STUDY]
-    for name in taught:
+    kickstarted = [name for name, run in runs.items() if run["rl"] and run["rl"]["teacher"] == CLONE_OF_STUDY]
+    for name in kickstarted:
         own = [(point, clone) for point, clone in clones if point.size == runs[name]["size"]]
         point, clone = min(own, key=lambda one: (-one[0].flops, one[0].dev_loss))
         runs[name]["rl"]["teacher"] = f"{uri}/{clone}/checkpoints/{budget_name(point.flops)}"
-    return taught
+    return kickstarted

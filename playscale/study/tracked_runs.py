@@ -1,57 +1,49 @@
-"""Training and evaluation with all that came of it in MLflow."""
+"""Records of training runs and evaluations in an experiment of the tracking server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from playscale.tracking.tracker import Experiment, Spent, TimedTracker, not_timed
+from playscale.config import IMITATING_METHODS, TrainConfig, budget_name
+from playscale.tracking.tracker import Experiment, TrackedRun
 
 if TYPE_CHECKING:
-    from playscale.config import TrainConfig
     from playscale.points import Point
     from playscale.rollout.evaluation import Evaluation
 
 
-def train_tracked(
-    experiment: Experiment,
-    run: str,
-    corpus: str | None,
-    folder: Path,
-    config: TrainConfig,
-    progress: Callable[[str, float], None],
-    spent: Spent = not_timed,
-    played: str | None = None,
-) -> list[Point]:
-    """Train by the config's method, with the run's curves, corpus (if it has one), points and checkpoints in MLflow.
-
-    played: the task that its agents will be evaluated in, where that is not what the run learns from
-    """
-    from playscale.config import IMITATING_METHODS, budget_name
+def start_run(experiment: Experiment, config: TrainConfig, corpus_uri: str | None) -> TrackedRun:
+    """Start the record of a training run: its settings, and its corpus where it imitates. Return its tracker."""
     from playscale.corpus.corpus import Corpus
-    from playscale.training.method import train
 
-    data = Corpus.open(corpus) if corpus and config.method in IMITATING_METHODS else None
-    game = data.game if data else config.rl.game if config.rl else ""
-    with spent("tracking"):
-        tracker = experiment.start("run", run)
-        tracker.log_params(config.model_dump() | {"game": game})
-        if data:
-            tracker.log_dataset(f"{game} games", str(data.uri), data.digest, "training")
-    with spent("train"):
-        points = train(folder, config, corpus, TimedTracker(tracker, spent), progress)
-    with spent("tracking"):
-        for point in points:
-            cell = experiment.log_point(replace(point, game=played or point.game))
-            cell.log_artifacts(folder / "checkpoints" / budget_name(point.flops), "checkpoint")
-        tracker.finish()
-    return points
+    corpus = Corpus.open(corpus_uri) if corpus_uri and config.method in IMITATING_METHODS else None
+    game = corpus.game if corpus else config.rl.game if config.rl else ""
+    run = experiment.start("run", config.run_name)
+    run.log_params(config.model_dump() | {"game": game})
+    if corpus:
+        run.log_dataset(f"{game} games", str(corpus.uri), corpus.digest, "training")
+    return run
+
+
+def log_points(experiment: Experiment, points: Sequence[Point], folder: Path, played: str | None = None) -> None:
+    """Record the points of a training run, with their checkpoints.
+
+    Args:
+        experiment: Where to record them.
+        points: The points of the run.
+        folder: The run's directory.
+        played: The task in which the agents will be evaluated, if it is not the game that they learn from.
+    """
+    for point in points:
+        cell = experiment.log_point(replace(point, game=played or point.game))
+        cell.log_artifacts(folder / "checkpoints" / budget_name(point.flops), "checkpoint")
 
 
 def log_evaluations(experiment: Experiment, evaluations: Sequence[Evaluation], folder: Path) -> None:
-    """Add the returns to the points in MLflow, and the episodes and kept recordings to their artifacts."""
+    """Add the returns to the recorded points, with the episodes and the kept recordings as artifacts."""
     from playscale.rollout.evaluate import point_of
 
     for evaluation in evaluations:

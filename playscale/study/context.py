@@ -1,0 +1,103 @@
+"""The context of a study's step: the study, its directory, its tracking server, and the report of progress."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from playscale.processes import follow
+from playscale.progress import ProgressFile, reporting
+from playscale.storage.files import read_json
+from playscale.storage.storage import is_s3
+from playscale.storage.sync import workspace
+from playscale.study.spec import StudySpec, parse_spec
+from playscale.tracking.monitor import describe
+from playscale.tracking.prometheus import served
+
+if TYPE_CHECKING:
+    from playscale.tracking.client import TrackingClient
+
+SUPERVISOR = "PLAYSCALE_SUPERVISOR"  # id of the process whose end ends the study's steps
+PROGRESS = "PLAYSCALE_PROGRESS"  # directory of the steps' progress files; default: OUT/progress
+PER_RUN = ("train", "evaluate")  # steps that are run once for each training run
+
+
+@dataclass(frozen=True)
+class StudyContext:
+    """A study and its place.
+
+    Attributes:
+        spec: The study's specification.
+        uri: The study's directory OUT as given: a path, or s3://BUCKET/PREFIX.
+        folder: The same directory on this machine.
+        tracking_uri: URI of the MLflow server or store; "" for the default.
+    """
+
+    spec: StudySpec
+    uri: str
+    folder: Path
+    tracking_uri: str
+
+    def uri_of(self, *parts: str) -> str:
+        """Return the URI of a part of the study, for other steps."""
+        return "/".join((self.uri.rstrip("/"), *parts))
+
+    def plan(self) -> dict[str, Any]:
+        """Return the plan as the plan step wrote it."""
+        plan: dict[str, Any] = read_json(self.folder / "plan.json")
+        return plan
+
+    @cached_property
+    def tracking(self) -> TrackingClient:
+        """The client of the study's experiment."""
+        from playscale.tracking.client import TrackingClient
+
+        uri = self.tracking_uri or default_tracking_uri(self.uri)
+        artifacts = (self.folder / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite:") else None
+        return TrackingClient(self.spec.name, uri, artifacts, injected=True)
+
+    def queue_file(self, run: str) -> Path:
+        """Return the file that keeps entries of a run, from one step to the next, while the tracking server is down."""
+        return self.folder / "tracking" / f"{run}.spool"
+
+
+def default_tracking_uri(out: str | Path) -> str:
+    """Return MLFLOW_TRACKING_URI, else an SQLite file in the study's directory.
+
+    Raises:
+        ValueError: The study's directory is in S3, where no SQLite file can be.
+    """
+    if given := os.environ.get("MLFLOW_TRACKING_URI"):
+        return given
+    if is_s3(out):
+        raise ValueError(f"{out}: a study in S3 needs an MLflow server: set MLFLOW_TRACKING_URI or give --tracking-uri")
+    return f"sqlite:///{(Path(out) / 'mlflow.db').resolve()}"
+
+
+@contextmanager
+def study_step(
+    task: str, spec: str, out: str, *needs: str, tracking_uri: str = ""
+) -> Iterator[tuple[StudyContext, ProgressFile]]:
+    """Run a step of a study inside: its context and its progress file.
+
+    Args:
+        task: Name of the step, with the run where there is one per run: `train-RUN`.
+        spec: YAML text of the study's specification.
+        out: The study's directory, or s3://BUCKET/PREFIX.
+        needs: Patterns of the files that the step reads from an `out` in S3; none: all.
+        tracking_uri: URI of the MLflow server or store; "" for the default.
+    """
+    if supervisor := os.environ.get(SUPERVISOR):
+        follow(int(supervisor))
+    kind, _, run = task.partition("-")
+    with served(task=kind, run=run if kind in PER_RUN else ""), workspace(out, *needs) as folder:
+        progress_folder = Path(os.environ.get(PROGRESS) or folder / "progress")
+        with reporting(progress_folder, task) as progress:
+            context = StudyContext(parse_spec(spec), out, folder, tracking_uri)
+            describe(study=context.spec.name)
+            yield context, progress
