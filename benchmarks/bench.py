@@ -1,4 +1,4 @@
-"""`playscale bench`: what is measured against peers and physical limits, as one command.
+"""`playscale bench`: measurements beside peers and physical limits, as one command.
 
 Each part is a module of this package with a function `run(options) -> list[Row]`. A part measures both sides itself,
 in one process tree, in alternating rounds (rounds.py).
@@ -32,7 +32,7 @@ GAMES, STEPS = 64, 1000  # what is collected where no games are given: about 60,
 
 @dataclass(frozen=True)
 class Options:
-    """Recorded games (NLD-AA layout) and the peer's code to measure with; rounds, and the seconds of a side in each."""
+    """Recorded games (NLD-AA layout), the peer's code, the number of rounds, and the seconds of a side in each."""
 
     games: Path | None = None
     peer: Path | None = None
@@ -45,7 +45,7 @@ class Row:
     """One figure: ours, the peer's (None: there is none, or it was not given), in `unit`; ratio ours / peer.
 
     `spread` is (largest - smallest) / median over the rounds, of the ratio, or of ours where there is no peer.
-    `detail` holds what else a reader may want, JSON values; `dtype` and `note` in it are printed.
+    `detail` holds further figures, JSON values; `dtype` and `note` in it are printed.
     """
 
     name: str
@@ -95,7 +95,7 @@ def _check(parts: Sequence[str], options: Options) -> None:
 
 @contextmanager
 def _games(parts: Sequence[str], options: Options) -> Iterator[Options]:
-    """The options with games in them: where a part reads games and none are given, our own expert plays some."""
+    """Yield the options with games: where a part reads games and none are given, our expert plays some."""
     if options.games is not None or not PLAYS & set(parts):
         yield options
         return
@@ -109,7 +109,7 @@ def _games(parts: Sequence[str], options: Options) -> Iterator[Options]:
 
 
 def table(part: str, rows: Sequence[Row]) -> Table:
-    """The rows of a part for a terminal."""
+    """Return the rows of a part as a table for a terminal."""
     out = Table(title=f"bench {part}", title_justify="left", header_style="bold")
     for name in ("what", "unit", "dtype"):
         out.add_column(name)
@@ -125,5 +125,5 @@ def table(part: str, rows: Sequence[Row]) -> Table:
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands grouped."""
+    """Format with three significant digits, thousands grouped."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""One side of the training benchmark, in a process of its own: it waits for a word, trains for a moment, says how fast.
+"""One side of the training benchmark, in its own process: on request it trains for a moment and prints its speed.
 
     python -m benchmarks.contender '{"kind": "policy", "size": "1M", ...}'
 
@@ -34,8 +34,8 @@ MATMUL = 2048  # rows and columns of the product that stands for what the hardwa
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Who trains on what. kind: peer, twin (of its layers) or policy (ours)."""
+class Contender:
+    """Network and data of one side. kind: peer, twin (the peer's layers, written for speed) or policy (ours)."""
 
     kind: str
     unrolls: str
@@ -50,7 +50,7 @@ class Entry:
 
 
 def import_peer(folder: Path) -> type[nn.Module]:
-    """The peer's policy class. ValueError when it is not there.
+    """Return the peer's policy class. ValueError when it is not there.
 
     Its modules import packages for sampling and for playing (transformers, gym) that training never calls; empty ones
     stand in for them where they are not installed.
@@ -71,8 +71,8 @@ def import_peer(folder: Path) -> type[nn.Module]:
     return NetHackNetTtyrec
 
 
-def peer_step(net: Any, entry: Entry, device: torch.device) -> Callable[[Batch], torch.Tensor]:
-    """The peer's training step as its trainer does it: autocast, cross-entropy, clipping, Adam."""
+def peer_step(net: Any, entry: Contender, device: torch.device) -> Callable[[Batch], torch.Tensor]:
+    """Return the peer's training step as in its trainer: autocast, cross-entropy, clipping, Adam."""
     optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
     state = tuple(value.to(device) for value in net.initial_state(entry.batch))
 
@@ -92,8 +92,8 @@ def peer_step(net: Any, entry: Entry, device: torch.device) -> Callable[[Batch],
     return step
 
 
-def our_step(policy: Any, entry: Entry, device: torch.device) -> Callable[[Batch], torch.Tensor]:
-    """Ours: playscale's Learner, on the policy or on the twin."""
+def our_step(policy: Any, entry: Contender, device: torch.device) -> Callable[[Batch], torch.Tensor]:
+    """Return our training step: playscale's Learner, on the policy or on the twin."""
     from playscale.training.bc import bc_loss
     from playscale.training.optimization import Learner, compile_features, keep_freed_memory, make_optimizer
 
@@ -112,7 +112,7 @@ def our_step(policy: Any, entry: Entry, device: torch.device) -> Callable[[Batch
     return step
 
 
-def make(entry: Entry, device: torch.device) -> tuple[nn.Module, Callable[[Batch], torch.Tensor]]:
+def make(entry: Contender, device: torch.device) -> tuple[nn.Module, Callable[[Batch], torch.Tensor]]:
     torch.manual_seed(0)
     if entry.kind == "policy":
         from playscale.agents.policy import build_policy
@@ -133,7 +133,7 @@ def make(entry: Entry, device: torch.device) -> tuple[nn.Module, Callable[[Batch
 
 
 def matmul_rate(device: torch.device, precision: str, seconds: float = 0.5) -> float:
-    """FLOP/s of a large square matrix product in that precision."""
+    """Return the FLOP/s of a large square matrix product in that precision."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(MATMUL, MATMUL, device=device).to(dtype) for _ in range(2))
     a @ b
@@ -146,14 +146,14 @@ def matmul_rate(device: torch.device, precision: str, seconds: float = 0.5) -> f
 
 
 def _now(device: torch.device) -> float:
-    """Seconds, everything queued on the device done."""
+    """Return the time in seconds, after everything queued on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def measure(step: Callable[[Batch], torch.Tensor], batches: Iterator[Batch], device: torch.device, s: float) -> float:
-    """Seconds a step, over at least `s` seconds. The device is waited for at the ends alone."""
+    """Return the seconds of a step, over at least `s` seconds. The device is synchronised at both ends only."""
     steps, start = 0, _now(device)
     while True:
         step(next(batches))
@@ -163,9 +163,9 @@ def measure(step: Callable[[Batch], torch.Tensor], batches: Iterator[Batch], dev
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the device's peak, or the process's largest resident set.
+    """Return the device's peak memory, or the process's largest resident set, in bytes.
 
-    Linux's own account of it: getrusage's begins at that of the process which started this one.
+    Read from /proc: getrusage counts from the peak of the process that started this one.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -177,7 +177,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def main() -> None:
-    entry = Entry(**json.loads(sys.argv[1]))
+    entry = Contender(**json.loads(sys.argv[1]))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = peak_memory(device)
     net, step = make(entry, device)

@@ -1,8 +1,8 @@
-"""Reading a corpus as training batches, beside nle.dataset.TtyrecDataset on the same games; preparing it, beside the
-converter that both decode with; and what the hardware allows, measured in the same rounds.
+"""Read a corpus as training batches, beside nle.dataset.TtyrecDataset on the same games; prepare it, beside the
+converter that both decode with; and measure the limits of the hardware in the same rounds.
 
-Rates are frames a second of processor time, thus per core. Both sides read the same games, from their beginnings, and
-go on where they were from round to round; that their batches are the same is checked before.
+Rates are frames a second of processor time, thus per core. Both sides read the same games from their beginnings, and
+resume in each round; a check before it compares their batches.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Batch = Mapping[str, np.ndarray]
 
 
 def run(options: Options) -> list[Row]:
-    """The rows of `playscale bench data`. ValueError: no games given, or too few for a batch."""
+    """Return the rows of `playscale bench data`. ValueError: no games given, or too few for a batch."""
     if options.games is None:
         raise ValueError("bench data: needs recorded games (--games)")
     with tempfile.TemporaryDirectory(prefix="playscale-bench-data-") as name:
@@ -48,7 +48,7 @@ def run(options: Options) -> list[Row]:
 
 
 def size(games: Path, corpus: Corpus) -> Row:
-    """Bytes of the corpus for each byte of its recordings."""
+    """Return the bytes of the corpus per byte of its recordings."""
     recordings, _ = get_game(corpus.game).find_recordings(games)
     raw = sum(path.stat().st_size for recording in recordings for path in recording.paths)
     stored = sum(file.stat().st_size for file in Path(corpus.uri).iterdir())
@@ -60,9 +60,9 @@ def size(games: Path, corpus: Corpus) -> Row:
 
 
 def streaming(options: Options, corpus: Corpus, folder: Path) -> list[Row]:
-    """Frames a second of processor time: our stream, and the peer on the same games with the same batch and unroll."""
+    """Measure frames a second of processor time: our stream, and the peer on the same games and shapes."""
     assert options.games is not None
-    peer = Peer(options.games, folder / "ttyrecs.db")
+    peer = TtyrecReader(options.games, folder / "ttyrecs.db")
     rows = []
     for batch, unroll in SHAPES:
         train = sum(game.split == "train" for game in corpus.games)
@@ -80,7 +80,7 @@ def streaming(options: Options, corpus: Corpus, folder: Path) -> list[Row]:
 
 
 def reading(batches: Iterator[Batch], size: int, seconds: float) -> Side:
-    """A side that goes on reading batches of `size` frames."""
+    """Return a side that reads batches of `size` frames, each time the next ones."""
 
     def read() -> int:
         next(batches)
@@ -90,12 +90,12 @@ def reading(batches: Iterator[Batch], size: int, seconds: float) -> Side:
 
 
 def first_games(corpus: Corpus, batch: int) -> list[str]:
-    """The keys of the games that the columns of a train stream begin with."""
+    """Return the keys of the games that the batch columns of a train stream begin with."""
     first = next(corpus.stream(batch=batch, unroll=1))
     return [corpus.games[index].key for index in first["game_id"][0]]
 
 
-class Peer:
+class TtyrecReader:
     """nle's own reader of recordings. Its batches are [B, T, ...]."""
 
     def __init__(self, games: Path, database: Path) -> None:
@@ -108,19 +108,19 @@ class Peer:
         self.numbers = {every.get_paths(i)[0].removesuffix(".ttyrec3.bz2"): i for i in every._games}  # noqa: SLF001
 
     def batches(self, games: list[str], unroll: int) -> Iterator[Batch]:
-        """Batches whose column b begins with game number b of `games`."""
+        """Return batches whose column b begins with game number b of `games`."""
         ids = [self.numbers[key] for key in games]
         rest = [i for i in self.numbers.values() if i not in set(ids)]
         return iter(self._dataset(batch_size=len(games), seq_length=unroll, gameids=ids + rest))
 
     def rounds(self, games: list[str], unroll: int) -> Iterator[Iterator[Batch]]:
-        """All games over and over."""
+        """Yield passes over all games without end."""
         while True:
             yield self.batches(games, unroll)
 
 
-def check_same(corpus: Corpus, peer: Peer, games: list[str], batch: int, unroll: int) -> None:
-    """Ours and the peer's first batches hold the same values, until a first game ends."""
+def check_same(corpus: Corpus, peer: TtyrecReader, games: list[str], batch: int, unroll: int) -> None:
+    """Raise RuntimeError unless our first batches and the peer's are equal, until a first game ends."""
     lengths = {game.key: game.transitions for game in corpus.games}
     steps = min(lengths[key] for key in games)
     count = min(-(-STEPS // unroll), steps // unroll)
@@ -139,7 +139,7 @@ def check_same(corpus: Corpus, peer: Peer, games: list[str], batch: int, unroll:
 
 
 def limits(options: Options, corpus: Corpus) -> list[Row]:
-    """What the hardware allows a reader of this format: decoding alone, and moving decoded frames alone.
+    """Measure the limits of any reader of this format: decoding alone, and moving decoded frames alone.
 
     A batch larger than the caches has to be written to main memory after it was decoded: no reader is faster than
     both one after the other.
@@ -147,7 +147,7 @@ def limits(options: Options, corpus: Corpus) -> list[Row]:
     decoder, games = corpus.decoder(), itertools.cycle(range(len(corpus.games)))
 
     def decode() -> int:
-        """A tenth of a game's whole blocks, from its beginning to its end: late screens decode slower."""
+        """Decode a tenth of a game's whole blocks, from its beginning to its end: late screens decode slower."""
         reader = corpus.reader(next(games), decoder)
         blocks = range(0, reader.blocks - 1, 10)
         for block in blocks:
@@ -175,7 +175,7 @@ def limits(options: Options, corpus: Corpus) -> list[Row]:
 
 
 def preparing(options: Options, folder: Path) -> list[Row]:
-    """`prepare` on a part of the games, with one and with more workers, beside the converter alone on the same ones."""
+    """Measure `prepare` on a part of the games, with one and with more workers, beside the converter alone."""
     assert options.games is not None
     game = get_game("nethack")
     recordings, _ = game.find_recordings(options.games)
@@ -194,8 +194,8 @@ def preparing(options: Options, folder: Path) -> list[Row]:
 
     def ours(workers: int) -> dict[str, float]:
         before, start = cpu_of_children(), time.perf_counter()
-        made = prepare(part, folder / f"prepared-{next(number)}", workers=workers)
-        frames = sum(g.transitions for g in made.games)
+        corpus = prepare(part, folder / f"prepared-{next(number)}", workers=workers)
+        frames = sum(g.transitions for g in corpus.games)
         return {"cpu": frames / (cpu_of_children() - before), "wall": frames / (time.perf_counter() - start)}
 
     def converter() -> float:
@@ -223,7 +223,7 @@ def preparing(options: Options, folder: Path) -> list[Row]:
 
 
 def convert(path: Path) -> int:
-    """Decode a recording with nle's converter, as TtyrecDataset does, into arrays used again; the frames in it."""
+    """Decode a recording with nle's converter, as TtyrecDataset does, into reused arrays; return its frames."""
     from nle import _pyconverter
 
     arrays: list[Any] = [np.empty((BLOCK, 24, 80), np.uint8), np.empty((BLOCK, 24, 80), np.int8)]

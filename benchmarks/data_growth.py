@@ -1,4 +1,4 @@
-"""What a stream costs as its batch, its unroll and its corpus grow by 10 and 100: time a frame, and peak memory.
+"""Cost of a stream as its batch, unroll and corpus grow by 10 and 100: time per frame, and peak memory.
 
 Each is measured in a process of its own, which reads and says how much it needed.
 """
@@ -35,7 +35,7 @@ KEPT_GB = 0.05  # of sections fetched from S3, so that the bound is reached
 
 
 def growth(corpus: Corpus, folder: Path) -> list[Row]:
-    """The rows of growth: corpus by repetition (here and, where rclone is installed, in S3), batch, unroll."""
+    """Return the rows of growth: corpus by repetition (here and, where rclone is installed, in S3), batch, unroll."""
     rows = []
     root = folder / "s3"
     for factor in (1, 10, 100):
@@ -50,7 +50,7 @@ def growth(corpus: Corpus, folder: Path) -> list[Row]:
 
 
 def repeat(corpus: Corpus, frames: int, place: Path) -> int:
-    """A corpus of `frames` transitions or a little more, made of a part of another's games over and over."""
+    """Write a corpus of at least `frames` transitions by repeating a part of another's games."""
     place.mkdir(parents=True)
     writer = ShardWriter(place)
     games: list[GameRecord] = []
@@ -73,7 +73,7 @@ def repeat(corpus: Corpus, frames: int, place: Path) -> int:
 
 
 def _running(games: tuple[GameRecord, ...]) -> Iterator[tuple[GameRecord, int]]:
-    """Each game with the transitions before it."""
+    """Yield each game with the number of transitions before it."""
     before = 0
     for game in games:
         yield game, before
@@ -82,17 +82,14 @@ def _running(games: tuple[GameRecord, ...]) -> Iterator[tuple[GameRecord, int]]:
 
 def _row(name: str, uri: str, batch: int, unroll: int, **environment: str) -> Row:
     command = [sys.executable, "-P", "-m", "playscale_benchmarks.data_growth", uri, str(batch), str(unroll)]
-    # `benchmarks` is found where it was found here, whatever the folder we are in.
-    home = str(Path(__file__).parents[1])
-    path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = os.environ | {"PYTHONPATH": path} | environment
+    env = os.environ | environment
     out = json.loads(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout)
     note = f"{out['microseconds']:.2f} us a frame, opened in {out['open_ms']:.0f} ms; {out['base_mb']:.0f} MB before"
     return Row(f"peak memory: {name}", "MB", out["peak_mb"], detail={"note": note, **out})
 
 
 def _far(root: Path, uri: str, frames: int) -> list[Row]:
-    """The row of a corpus in S3, if a server can be had here."""
+    """Return the row of a corpus in S3, if rclone is installed."""
     beside = Path(sys.executable).parent / "rclone"
     rclone = str(beside) if beside.exists() else shutil.which("rclone")
     if rclone is None:
@@ -107,7 +104,7 @@ def _far(root: Path, uri: str, frames: int) -> list[Row]:
 
 @contextmanager
 def _server(rclone: str, root: Path) -> Iterator[dict[str, str]]:
-    """A real S3 server on loopback over a folder; the environment in which boto3 finds it."""
+    """Run an S3 server on loopback over a folder; yield the environment in which boto3 finds it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -131,7 +128,7 @@ def _server(rclone: str, root: Path) -> Iterator[dict[str, str]]:
 
 
 def peak_mb() -> float:
-    """The most memory this process ever held resident, in MB.
+    """Return the peak resident memory of this process, in MB.
 
     Not ru_maxrss: that counts what the parent held when it started this process.
     """

@@ -1,4 +1,4 @@
-"""How well and how fast the scripted expert of a game plays, beside a player that presses keys at random.
+"""Score and speed of a game's scripted expert, beside a player that presses keys at random.
 
     python -m benchmarks.expert --seeds 0:100 --max-steps 10000 [--random] [--workers 2]
 
@@ -22,8 +22,8 @@ MARKS = (500, 1_000, 2_000, 5_000)  # steps at which the score so far is quoted
 
 
 @dataclass(frozen=True)
-class Played:
-    """One game: what came of it, the score at each of MARKS, and the seconds of processor time it took."""
+class GameResult:
+    """One game: its outcome, the score at each of MARKS, and the seconds of processor time it took."""
 
     seed: int
     score: float
@@ -34,7 +34,7 @@ class Played:
     metadata: dict[str, object]
 
 
-def play(seed: int, game_name: str, max_steps: int, at_random: bool) -> Played:
+def play(seed: int, game_name: str, max_steps: int, at_random: bool) -> GameResult:
     game = get_game(game_name)
     env, player, generator = game.make_env(max_steps), game.make_expert(), np.random.default_rng(seed)
     observation = env.reset(seed)
@@ -51,7 +51,7 @@ def play(seed: int, game_name: str, max_steps: int, at_random: bool) -> Played:
     seconds = time.process_time() - start
     outcome = env.outcome()
     at = tuple(scores[min(mark, len(scores) - 1)] for mark in MARKS)
-    return Played(seed, outcome.score, outcome.steps, outcome.terminated, at, seconds, dict(outcome.metadata))
+    return GameResult(seed, outcome.score, outcome.steps, outcome.terminated, at, seconds, dict(outcome.metadata))
 
 
 def main() -> None:

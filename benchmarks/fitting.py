@@ -1,4 +1,4 @@
-"""Fitting laws: all starts and replicates at once, against the usual way, one scipy minimize after the other.
+"""Fit laws: all starts and replicates at once, beside the usual way, one scipy minimize after the other.
 
 Both sides minimise the same objectives with the same analytic derivatives from the same starting points, on the same
 sampled table of the published NetHack table's size. What is compared is also how low they get: `excess` in a row's
@@ -32,7 +32,7 @@ Curve = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def run(options: Options) -> list[Row]:
-    """Rates of solved problems, ours and scipy's L-BFGS-B in a loop; and whole analyses of the table a minute."""
+    """Measure the rates of solved problems, ours and scipy's L-BFGS-B in a loop, and of whole analyses."""
     rng = np.random.default_rng(0)
     points = _table(rng)
     cells, _ = make_cells(points, "dev_loss")
@@ -92,7 +92,7 @@ def _batch(curve: Curve, cost: np.ndarray, starts: np.ndarray, delta: float | No
 
 
 def _huber(curve: Curve, cost: np.ndarray, delta: float | None) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    """The objective and its gradient, times 1e3: left as small as it is, L-BFGS-B's own tolerance ends it too early."""
+    """Return the objective and its gradient, times 1e3: unscaled, L-BFGS-B's own tolerance ends it too early."""
 
     def both(theta: np.ndarray) -> tuple[float, np.ndarray]:
         fitted, jacobian = curve(theta[None])
@@ -104,7 +104,7 @@ def _huber(curve: Curve, cost: np.ndarray, delta: float | None) -> Callable[[np.
 
 
 def _compare(name: str, curve: Curve, cost: np.ndarray, starts: np.ndarray, delta: float | None, rounds: int) -> Row:
-    """Problems solved a second, and how the minima of the two sides compare."""
+    """Measure problems solved a second, and compare the minima of the two sides."""
     some = np.linspace(0, len(starts) - 1, min(LOOP, len(starts))).astype(int)
     lows: dict[str, np.ndarray] = {}
 
@@ -133,7 +133,7 @@ def _compare(name: str, curve: Curve, cost: np.ndarray, starts: np.ndarray, delt
 
 
 def _whole(points: list[Point], rounds: int) -> Row:
-    """The whole analysis: profiles, every law with its replicates, the backtest, forecasts."""
+    """Measure the whole analysis: profiles, every law with its replicates, the backtest, forecasts."""
 
     def ours() -> float:
         began = time.perf_counter()

@@ -1,7 +1,7 @@
-"""The sides of the IMPALA benchmark: whole training runs, started once and held still while another is measured.
+"""The sides of the IMPALA benchmark: whole training runs, started once and paused while another is measured.
 
-A round lets a side take a few optimizer steps, as what was under way when it was held has been so for a long time. Then
-it counts the frames of the steps that follow: the peer's are the lines of its logs.tsv, a step of unroll x batch frames
+A round first lets a side take a few optimizer steps, since the work in progress when it was held is old. Then it
+counts the frames of the steps that follow: the peer's are the lines of its logs.tsv, a step of unroll x batch frames
 each; ours are the interactions that it logs. Both are counted from one step to another, so that none is counted in
 part. Before its first round each side has trained for WARM_UP seconds.
 """
@@ -32,12 +32,12 @@ WARM_UP = 20.0
 LEAST = 6  # steps of a round
 STARTING = 300.0  # seconds after which a side that has not taken a step will not take one
 POLL = 0.01
-STEPS = 10**7  # of our run: more than anybody waits for
+STEPS = 10**7  # of our run: never reached
 KEPT = ("interactions", "policy_lag", "actor_share_waiting")
 
 
 class Mark(NamedTuple):
-    """When the learner had taken how many frames, and what else it noted then."""
+    """Time of an optimizer step, the frames that the learner had taken by then, and the metrics logged."""
 
     time: float
     frames: int
@@ -45,8 +45,8 @@ class Mark(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Our side: a run of that size, into `out`."""
+class OurRun:
+    """Settings of our side: a run of that size, into `out`."""
 
     out: str
     size: str
@@ -55,10 +55,10 @@ class Entry:
     actors: int
 
 
-class Training:
+class TrainingSide:
     """A training run in processes of its own, whose learner notes its steps in a file.
 
-    settle: steps until everything is used that was under way; measured: the steps of all rounds.
+    settle: steps until all work in progress is used; measured: the steps of all rounds.
     """
 
     settle: ClassVar[int]
@@ -75,17 +75,17 @@ class Training:
         raise NotImplementedError
 
     def warm_up(self) -> None:
-        """RuntimeError, with the end of what it said, when it does not begin to learn."""
+        """Wait until it learns. RuntimeError, with the end of its log, when it does not begin to."""
         give_up = time.monotonic() + STARTING
         while not self._new():
             if self._process.poll() is not None or time.monotonic() > give_up:
-                raise RuntimeError(f"a side of the IMPALA benchmark did not begin to learn: {self._said()}")
+                raise RuntimeError(f"a side of the IMPALA benchmark did not begin to learn: {self._log_tail()}")
             time.sleep(0.1)
         time.sleep(WARM_UP)
         hold(self._process.pid)
 
     def rate(self, seconds: float) -> float:
-        """Frames/s between the first and the last optimizer step noted within that time. It runs for it alone."""
+        """Return frames/s between the first and the last optimizer step within that time; it runs only then."""
         go_on(self._process.pid)
         self._steps(self.settle, 0.0)
         marks = self._steps(LEAST, seconds)
@@ -94,14 +94,14 @@ class Training:
         return (marks[-1].frames - marks[0].frames) / (marks[-1].time - marks[0].time)
 
     def _steps(self, least: int, seconds: float) -> list[Mark]:
-        """The steps noted from now on for that time, or longer, until there are so many."""
+        """Return the steps noted in the next `seconds`, or longer, until there are `least`."""
         self._new()
         marks: list[Mark] = []
         until = time.monotonic() + seconds
         while time.monotonic() < until or len(marks) < least:
             marks += self._new()
             if self._process.poll() is not None:
-                raise RuntimeError(f"a side of the IMPALA benchmark ended: {self._said()}")
+                raise RuntimeError(f"a side of the IMPALA benchmark ended: {self._log_tail()}")
             time.sleep(POLL)
         return marks
 
@@ -109,11 +109,11 @@ class Training:
         end(self._process.pid)
         self._process.wait()
 
-    def _said(self) -> str:
+    def _log_tail(self) -> str:
         return self._log.read_text(errors="replace")[-1000:]
 
     def _new(self) -> list[Mark]:
-        """What was noted since the last look, in whole lines."""
+        """Return the steps noted since the last call, whole lines only."""
         if not self.notes.is_file():
             return []
         with self.notes.open() as file:
@@ -124,12 +124,12 @@ class Training:
         return self.marks(whole.splitlines())
 
 
-Side = TypeVar("Side", bound=Training)
+AnySide = TypeVar("AnySide", bound=TrainingSide)
 
 
 @contextmanager
-def running(side: Side) -> Iterator[Side]:
-    """A side that has warmed up and is held still; ended afterwards."""
+def running(side: AnySide) -> Iterator[AnySide]:
+    """Yield a side that has warmed up and is paused; end it afterwards."""
     try:
         side.warm_up()
         yield side
@@ -137,7 +137,7 @@ def running(side: Side) -> Iterator[Side]:
         side.end()
 
 
-class Peer(Training):
+class PeerSide(TrainingSide):
     settle = 2  # it has as many buffers as a batch takes
 
     def __init__(self, folder: Path, unroll: int, batch: int, actors: int) -> None:
@@ -148,18 +148,18 @@ class Peer(Training):
         super().__init__(command, folder / "latest" / "logs.tsv", folder / "log")
 
     def marks(self, lines: list[str]) -> list[Mark]:
-        found = []
+        marks = []
         for line in lines:
             if not line.startswith("#"):
                 self._frames += self._of_a_step
-                found.append(Mark(time.monotonic(), self._frames, {}))
-        return found
+                marks.append(Mark(time.monotonic(), self._frames, {}))
+        return marks
 
 
-class Ours(Training):
+class OurSide(TrainingSide):
     settle = 8  # unrolls: one at each of two actors, what they hand over meanwhile, two in the learner's queue
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: OurRun) -> None:
         out = Path(entry.out)
         command = [sys.executable, "-P", "-m", "playscale_benchmarks.impala_sides", json.dumps(asdict(entry))]
         super().__init__(command, out / "notes", out.parent / "ours.log")
@@ -169,7 +169,7 @@ class Ours(Training):
         return [Mark(note["time"], note["interactions"], note) for note in notes]
 
 
-class Noting:
+class StepRecorder:
     """A tracker that notes the time of each report."""
 
     def __init__(self, file: IO[str]) -> None:
@@ -181,8 +181,8 @@ class Noting:
         self._file.write(json.dumps(kept) + "\n")
 
 
-def train(entry: Entry) -> None:
-    """The inside of our side: a run that notes each optimizer step."""
+def train(entry: OurRun) -> None:
+    """Train as our side, in its process, and note each optimizer step."""
     from dataclasses import replace
 
     from playscale.agents.flops import training_flops_per_sample
@@ -205,14 +205,14 @@ def train(entry: Entry) -> None:
         rl=Reinforcement(game=GAME, max_steps=MAX_STEPS, actors=entry.actors, workers=entry.actors),
     )
     with (out / "notes").open("w", buffering=1) as file:
-        impala.train_impala(out / "run", config, Noting(file))
+        impala.train_impala(out / "run", config, StepRecorder(file))
 
 
 class Environments:
-    """Worker processes that draw actions at random, with no policy and nobody to wait for."""
+    """Worker processes that draw actions at random, without a policy to wait for."""
 
     def __init__(self, processes: int, slots: int) -> None:
-        game: Any = Random()
+        game: Any = RandomGame()
         self._workers = EnvPool(game, processes, slots, MAX_STEPS, scripted=True)
         self._slots, self._seed = slots, 0
 
@@ -225,7 +225,7 @@ class Environments:
         self._workers.close()
 
     def rate(self, seconds: float) -> float:
-        """Steps/s; where a game ends, another is begun."""
+        """Return steps/s; where a game ends, another begins."""
         steps, start = 0, time.monotonic()
         while (spent := time.monotonic() - start) < seconds:
             answer = self._workers.step(32)
@@ -239,7 +239,7 @@ class Environments:
             self._seed += len(slots)
 
 
-class Random:
+class RandomGame:
     """The game, with a player that draws its actions: as much of the game port as an environment worker asks for."""
 
     def __init__(self) -> None:
@@ -249,8 +249,8 @@ class Random:
     def make_env(self, *arguments: Any) -> Any:
         return self._game.make_env(*arguments)
 
-    def make_expert(self) -> Random:
-        return Random()
+    def make_expert(self) -> RandomGame:
+        return RandomGame()
 
     def reset(self, seed: int) -> None:
         self._draw = iter(np.random.default_rng(seed).integers(self._game.num_actions, size=MAX_STEPS).tolist())
@@ -261,4 +261,4 @@ class Random:
 
 
 if __name__ == "__main__":
-    train(Entry(**json.loads(sys.argv[1])))
+    train(OurRun(**json.loads(sys.argv[1])))

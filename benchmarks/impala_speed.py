@@ -1,9 +1,9 @@
-"""Training by IMPALA: environment frames/s beside nle's own agent, and beside its environments with nobody to wait for.
+"""Training by IMPALA: environment frames/s beside nle's own agent, and beside its environments without a learner.
 
     playscale bench impala [--rounds 5] [--seconds 2]
 
 The peer is `python -m nle.agent.agent --use_lstm`, which comes with nle (TorchBeast's MonoBeast: each actor steps one
-environment and thinks for it alone). Both sides play NetHackScore-v0 with the same unroll and batch, and as many
+environment and runs the policy for it). Both sides play NetHackScore-v0 with the same unroll and batch, and as many
 processes step environments on each; ours has a policy of about as many FLOPs a frame as the peer's, which torch's
 FlopCounterMode counts (but for its LSTM, counted by formula). How frames are counted: impala_sides.py.
 """
@@ -24,7 +24,7 @@ from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
 
 from .bench import Options, Row
-from .impala_sides import GAME, PEER_ENV, Entry, Environments, Ours, Peer, running
+from .impala_sides import GAME, PEER_ENV, Environments, OurRun, OurSide, PeerSide, running
 from .rounds import alternate, row
 
 SHAPES = ((32, 4), (32, 32))  # unroll, batch
@@ -33,20 +33,20 @@ WINDOW = 10.0  # a side is measured for this many times --seconds: steps of the 
 
 
 def run(options: Options) -> list[Row]:
-    """A few rows for each shape, with an actor for each core."""
+    """Return a few rows for each shape, with an actor for each core."""
     actors = max(2, os.cpu_count() or 1)
     theirs = peer_flops()
     return [row for shape in SHAPES for row in measure(options, *shape, actors, size_for(theirs), theirs)]
 
 
 def measure(options: Options, unroll: int, batch: int, actors: int, size: str, peer_flops: float) -> list[Row]:
-    """Frames/s beside the peer's and beside the environments alone; how old the weights are that actors play with, and
-    how long actors wait for the learner.
+    """Measure frames/s beside the peer's and beside the environments alone, the age of the weights that actors play
+    with, and the time that actors wait for the learner.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="playscale-bench-")))
-        ours = stack.enter_context(running(Ours(Entry(str(folder / "ours"), size, unroll, batch, actors))))
-        peer = stack.enter_context(running(Peer(folder / "peer", unroll, batch, actors)))
+        ours = stack.enter_context(running(OurSide(OurRun(str(folder / "ours"), size, unroll, batch, actors))))
+        peer = stack.enter_context(running(PeerSide(folder / "peer", unroll, batch, actors)))
         alone = stack.enter_context(Environments(actors, batch * actors))
         window = WINDOW * options.seconds
         rates = alternate(
@@ -77,16 +77,16 @@ def _policy(size: str) -> PolicyConfig:
 
 
 def size_for(flops: float) -> str:
-    """The size whose policy's forward FLOPs are nearest; ValueError when none is within CLOSE."""
+    """Return the size whose policy's forward FLOPs are nearest; ValueError when none is within CLOSE."""
     sizes = [f"{round(10 ** (4 + i / 20)):d}" for i in range(81)]  # 10 thousand to 100 million
-    found = min(sizes, key=lambda size: abs(forward_flops(_policy(size)) - flops))
-    if abs(forward_flops(_policy(found)) / flops - 1) > CLOSE:
+    size = min(sizes, key=lambda name: abs(forward_flops(_policy(name)) - flops))
+    if abs(forward_flops(_policy(size)) / flops - 1) > CLOSE:
         raise ValueError(f"no size has about {flops:g} forward FLOPs a frame")
-    return found
+    return size
 
 
 def peer_flops() -> float:
-    """The forward FLOPs of a frame in the peer's network: torch's count, and a formula's of the LSTM it skips."""
+    """Return the forward FLOPs of a frame in the peer's network: torch's count, and a formula's for its LSTM."""
     import gymnasium
     import torch
     from nle.agent.agent import NetHackNet

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Description of the machine that the figures were measured on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides how fast 
 
 
 def describe() -> dict[str, Any]:
-    """CPU, cores, memory, accelerators, and the versions of what is measured."""
+    """Return CPU, cores, memory, accelerators, and the versions of what is measured."""
     import torch
 
     return {
@@ -29,7 +29,7 @@ def describe() -> dict[str, Any]:
 
 
 def sentence(machine: dict[str, Any]) -> str:
-    """The machine in one line."""
+    """Return the machine in one line."""
     gpus = ", ".join(machine["gpus"]) or "no GPU"
     flags = " ".join(machine["cpu_flags"]) or "no wide vectors"
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number)

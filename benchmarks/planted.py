@@ -1,4 +1,4 @@
-"""Tables sampled from planted laws, and what the analysis finds in them: bias, coverage, the form chosen.
+"""Analyse tables sampled from planted laws: bias, coverage, the form chosen.
 
     python -m benchmarks.planted --draws 200 --workers 2 [--json FILE]
 
@@ -49,7 +49,7 @@ class Planted:
 
 
 def _profiled(best: Callable[[np.ndarray], np.ndarray], sign: float) -> Callable[..., np.ndarray]:
-    """The best value of a budget, worse by a parabola in ln N away from the best size."""
+    """Return the best value of a budget, worse by a parabola in ln N away from the best size."""
 
     def value(params: np.ndarray, _: np.ndarray, flops: np.ndarray) -> np.ndarray:
         away = np.log(params) - np.log(G * flops**SHARE)
@@ -59,7 +59,7 @@ def _profiled(best: Callable[[np.ndarray], np.ndarray], sign: float) -> Callable
 
 
 def _break(before: float, after: float) -> Callable[[np.ndarray], np.ndarray]:
-    """A power law whose exponent changes within a decade around 1e15."""
+    """Return a power law whose exponent changes within a decade around 1e15."""
     width = np.log(10.0) / 4
 
     def best(flops: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ LAWS = {
 
 
 def table(law: Planted, noise: float, rng: np.random.Generator) -> list[Point]:
-    """The cells around each budget's best size that a planner would train, some of them missing."""
+    """Return the cells around each budget's best size that a planner would train, some of them missing."""
     sizes = SIZES * float(np.exp(rng.uniform(-0.5, 0.5) * np.log(SIZES[1] / SIZES[0])))
     points = []
     for flops in BUDGETS:
@@ -128,42 +128,42 @@ def table(law: Planted, noise: float, rng: np.random.Generator) -> list[Point]:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What one draw gave: {name: (value, low, high)}, and the name of the form chosen."""
+class DrawResult:
+    """Result of one draw: {name: (value, low, high)}, and the name of the form chosen."""
 
     exponents: dict[str, tuple[float, float | None, float | None]]
     form: str
 
 
-def analyse(law: Planted, noise: float, seed: int, replicates: int = 200) -> Found:
+def analyse(law: Planted, noise: float, seed: int, replicates: int = 200) -> DrawResult:
     """Fit one sampled table with the parts of the analysis that the planted law is about."""
     which = next(number for number, own in enumerate(LAWS.values()) if own is law)
     rng = np.random.default_rng([seed, round(1e4 * noise), which])
     cells, _ = make_cells(table(law, noise, rng), law.target)  # type: ignore[arg-type]
     profiles = fit_profiles(cells)
-    found: dict[str, tuple[float, float | None, float | None]] = {}
+    results: dict[str, tuple[float, float | None, float | None]] = {}
     for row in fit_exponents(cells, profiles, rng, 0):
         if row.quantity == "params":
-            found[f"params {row.at}"] = (row.law.exponent, row.law.low, row.law.high)
+            results[f"params {row.at}"] = (row.law.exponent, row.law.low, row.law.high)
     if law.form is None:
         surface = fit_parametric(cells, rng, replicates)
-        found |= {name: span for name, span in surface.parameters().items() if name in {"alpha", "beta"}}
-        found["params parametric"] = surface.exponents()["params"]
+        results |= {name: span for name, span in surface.parameters().items() if name in {"alpha", "beta"}}
+        results["params parametric"] = surface.exponents()["params"]
         shares = fit_translog(cells.where(in_windows(cells)), 0).exponents()
         if shares:
-            found["params translog"] = shares["params"]
-        return Found(found, "")
+            results["params translog"] = shares["params"]
+        return DrawResult(results, "")
     frontier = Frontier(
         cells.target, cells.budgets, np.array([p.argmin_cost for p in profiles]), np.array([p.noise for p in profiles])
     )
     about = (sum(p.rss for p in profiles), sum(p.degrees for p in profiles))
     fitted = frontier.fit(law.form, rng, replicates, about)
-    found |= {name: span for name, span in parameters(fitted, cells.target).items() if name.startswith("gamma")}
-    return Found(found, choose(frontier, rng, 20).name.partition(",")[0])
+    results |= {name: span for name, span in parameters(fitted, cells.target).items() if name.startswith("gamma")}
+    return DrawResult(results, choose(frontier, rng, 20).name.partition(",")[0])
 
 
 @dataclass(frozen=True)
-class Row:
+class ExponentSummary:
     """One exponent of one planted law at one noise, over the draws."""
 
     law: str
@@ -177,25 +177,25 @@ class Row:
     draws: int
 
 
-def summarise(name: str, noise: float, found: list[Found]) -> Iterator[Row]:
+def summarise(name: str, noise: float, results: list[DrawResult]) -> Iterator[ExponentSummary]:
     law = LAWS[name]
     for quantity, truth in law.truth.items():
-        spans = [one.exponents[quantity] for one in found if quantity in one.exponents]
+        spans = [one.exponents[quantity] for one in results if quantity in one.exponents]
         value, low, high = (np.array(column, dtype=float) for column in zip(*spans, strict=True))
         width = float(np.mean(high - low))
-        yield Row(
+        yield ExponentSummary(
             name, noise, quantity, truth, float(value.mean()), width, float(abs(value.mean() - truth) / width),
             float(np.mean((low <= truth) & (truth <= high))), len(spans),
         )  # fmt: skip
 
 
 def expected(name: str) -> str:
-    """The form that should be chosen, as the choice names it."""
+    """Return the name of the form that should be chosen."""
     law = LAWS[name]
     return "" if law.form is None else law.form.name(law.target)
 
 
-def _one(job: tuple[str, float, int]) -> Found:
+def _one(job: tuple[str, float, int]) -> DrawResult:
     return analyse(LAWS[job[0]], job[1], job[2])
 
 
@@ -210,13 +210,13 @@ def main() -> None:
     with ProcessPoolExecutor(options.workers) as pool:
         for name in options.laws.split(","):
             for noise in NOISES:
-                found = list(pool.map(_one, [(name, noise, seed) for seed in range(options.draws)], chunksize=5))
-                for row in summarise(name, noise, found):
+                results = list(pool.map(_one, [(name, noise, seed) for seed in range(options.draws)], chunksize=5))
+                for row in summarise(name, noise, results):
                     rows.append(row.__dict__)
                     said = f"{row.name:18s} truth {row.truth:6.3f}  mean {row.mean:6.3f}  bias/width {row.bias:5.3f}"
                     print(f"{name:15s} noise {100 * noise:3.1f} %  {said}  coverage {row.coverage:.3f}", flush=True)
                 if expected(name):
-                    forms = Counter(one.form for one in found)
+                    forms = Counter(one.form for one in results)
                     rows.append({"law": name, "noise": noise, "forms": forms})
                     print(f"{name:15s} noise {100 * noise:3.1f} %  forms {dict(forms.most_common())}", flush=True)
     if options.json:

@@ -1,13 +1,13 @@
-"""Playing games against its limits: how fast environments step alone, how fast the policy answers alone, and both.
+"""Playing games beside its limits: environments alone, the policy's forward passes alone, and both.
 
     playscale bench rollout [--rounds 5] [--seconds 2]
 
-The policies are untrained, with a head that prefers the keys of a wanderer, so that their games go on like an agent's.
-One run of theirs is kept, actions and screens; then, in alternating rounds and on the same processors,
+The policies are untrained, with a head that prefers the keys of a wanderer, so that their games last as long as an
+agent's. One run of theirs is recorded, actions and screens; then, in alternating rounds and on the same processors,
 
-    environments  worker processes that replay those actions: no agent, nobody to wait for
+    environments  worker processes that replay those actions: no agent to wait for
     forward       one process a core that answers those screens, 32 at a time: no game, no drawing of actions
-    rollout       the lanes of `playscale evaluate` on the same episodes, recordings included
+    rollout       the workers of `playscale evaluate` on the same episodes, recordings included
 
 Where environments and forwards share the processors, no rollout can exceed 1 / (1 / environments + 1 / forward): that
 is the roofline here. Where forwards have a processor of their own (a GPU), it is the slower of the two.
@@ -57,18 +57,18 @@ EVERY = 20  # steps between two screens that are kept
 
 
 def run(options: Options) -> list[Row]:
-    """Each size with two workers a core, then one of them with 1, 2, 4 and 8 workers, then more and more episodes."""
+    """Measure each size with two workers a core, one size with 1, 2, 4 and 8 workers, and more and more episodes."""
     cores = os.cpu_count() or 1
     plan = [(size, 2 * cores) for size in SIZES] + [(SCALED, count) for count in WORKERS if count != 2 * cores]
     return [_measure(size, workers, options) for size, workers in plan] + [_growth(count) for count in GROWTH]
 
 
 def _measure(size: str, workers: int, options: Options) -> Row:
-    """The rollout beside what cannot be exceeded, with the three rates that went into it."""
+    """Measure the rollout beside its limit, with the three rates."""
     used = min(workers, os.cpu_count() or 1)
     with TemporaryDirectory() as folder, ExitStack() as stack:
         played = _record(size, Path(folder))
-        setup = Answering(played.load, played.screens)
+        setup = ForwardSetup(played.load, played.screens)
         answering = [
             stack.enter_context(WorkerProcess("playscale_benchmarks.rollout:answer", setup)) for _ in range(used)
         ]
@@ -100,7 +100,7 @@ def _measure(size: str, workers: int, options: Options) -> Row:
 
 
 def _growth(episodes: int) -> Row:
-    """A whole evaluation of short episodes, in a process of its own: its rate, its largest resident memory."""
+    """Measure a whole evaluation of short episodes in its own process: rate and peak resident memory."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         seconds, here, below = pool.submit(_evaluation, episodes).result()
     note = f"{seconds:.1f} s, {here:.0f} MiB, at most {below:.0f} MiB in a process below"
@@ -109,7 +109,7 @@ def _growth(episodes: int) -> Row:
 
 
 def _evaluation(episodes: int) -> tuple[float, float, float]:
-    """Its seconds, and the largest resident memory (MiB) of this process and of any below that has ended."""
+    """Return its seconds, and the peak resident memory (MiB) of this process and of its largest subprocess."""
     with TemporaryDirectory() as folder:
         begin = time.monotonic()
         evaluate_random(get_game(GAME), episodes, Path(folder), max_steps=20, workers=os.cpu_count() or 1)
@@ -119,8 +119,8 @@ def _evaluation(episodes: int) -> tuple[float, float, float]:
 
 
 @dataclass(frozen=True)
-class Played:
-    """What a policy did in its episodes: the actions by seed, and batches of screens [rows, ...] that it saw."""
+class RecordedPlay:
+    """A policy's episodes: the actions by seed, and batches of screens [rows, ...] that it saw."""
 
     load: Load
     actions: Mapping[int, list[int]]
@@ -128,12 +128,12 @@ class Played:
     folder: Path
 
     def tasks(self, copies: int) -> list[Task]:
-        """The episodes, that many times over: the lanes play the same ones."""
+        """Return the episodes, repeated `copies` times: all workers play the same ones."""
         return [Task(i, seed, self.folder / f"e{i}") for i, seed in enumerate(list(self.actions) * copies)]
 
 
 def load_policy(size: str, device: str) -> Agent:
-    """An untrained policy that prefers KEYS."""
+    """Return an untrained policy that prefers KEYS."""
     import torch
 
     from playscale.agents.policy import build_policy
@@ -147,7 +147,7 @@ def load_policy(size: str, device: str) -> Agent:
     return policy
 
 
-def _record(size: str, folder: Path) -> Played:
+def _record(size: str, folder: Path) -> RecordedPlay:
     import torch
 
     torch.set_num_threads(1)
@@ -160,11 +160,11 @@ def _record(size: str, folder: Path) -> Played:
             if len(actions) % EVERY == 0:
                 screens.append({name: workers.arrays[name].copy() for name in game.columns})
     taken = np.stack(actions, 1)
-    return Played(load, {task.seed: taken[task.index].tolist() for task in tasks}, screens, folder)
+    return RecordedPlay(load, {task.seed: taken[task.index].tolist() for task in tasks}, screens, folder)
 
 
 class Replayer:
-    """A player who does what was done before."""
+    """A player that repeats recorded actions."""
 
     def __init__(self, actions: Mapping[int, list[int]]) -> None:
         self._actions = actions
@@ -191,8 +191,8 @@ class Replayed:
         return Replayer(self.actions)
 
 
-def _environments(played: Played, processes: int, seconds: float) -> float:
-    """Steps/s of worker processes that replay the episodes over and over; starting an episode is not counted."""
+def _environments(played: RecordedPlay, processes: int, seconds: float) -> float:
+    """Return steps/s of worker processes that replay the episodes over and over; starting an episode is not counted."""
     tasks = played.tasks(processes)
     game: Any = Replayed(played.actions, get_game(GAME).columns)
     steps, spent = 0, 0.0
@@ -209,25 +209,25 @@ def _environments(played: Played, processes: int, seconds: float) -> float:
 
 
 @dataclass(frozen=True)
-class Answering:
+class ForwardSetup:
     load: Load
     screens: list[dict[str, np.ndarray]]
 
 
 def _forward(answering: Sequence[WorkerProcess], seconds: float) -> float:
-    """Samples/s of these processes together, each with one thread."""
-    for child in answering:
-        child.send(seconds)
-    return float(sum(child.receive() for child in answering))
+    """Return samples/s of these processes together, each with one thread."""
+    for process in answering:
+        process.send(seconds)
+    return float(sum(process.receive() for process in answering))
 
 
 def answer(fd: int) -> None:
-    """The inside of such a process: it is told for how long, and answers with its rate."""
+    """Run in such a process: a message is a number of seconds, the reply the rate in samples/s."""
     serve(fd, _answering)
 
 
 @contextmanager
-def _answering(setup: Answering) -> Iterator[Handler]:
+def _answering(setup: ForwardSetup) -> Iterator[Handler]:
     import torch
 
     torch.set_num_threads(1)
@@ -252,13 +252,13 @@ def _answering(setup: Answering) -> Iterator[Handler]:
     yield rate
 
 
-class EnoughError(Exception):
-    """The rollout has been watched for long enough."""
+class TimeUpError(Exception):
+    """The rollout has been measured for long enough."""
 
 
 @dataclass
-class Watch:
-    """Steps a lane reported after its first report, and when it did."""
+class StepCounter:
+    """Steps that an evaluation worker reported after its first report, with times."""
 
     times: list[float] = field(default_factory=list)
     steps: int = 0
@@ -268,25 +268,25 @@ class Watch:
         return self.steps / (self.times[-1] - self.times[0])
 
 
-def _rollout(played: Played, workers: int, lanes: int, seconds: float) -> float:
-    """Steps/s of all lanes together, from each one's first report on; every lane plays all the episodes."""
-    watches: dict[str, Watch] = {}
+def _rollout(played: RecordedPlay, workers: int, copies: int, seconds: float) -> float:
+    """Return steps/s of all evaluation workers, from each one's first report on; each plays all the episodes."""
+    counters: dict[str, StepCounter] = {}
     before = 0
 
     def note(entrant: EvalJob, tally: EvalProgress) -> None:
         nonlocal before
         fresh, before = tally.steps - before, tally.steps
-        watch = watches.setdefault(entrant.name, Watch())
-        watch.times.append(time.monotonic())
-        watch.steps += fresh if len(watch.times) > 1 else 0
-        if all(each.times[-1] - each.times[0] > seconds for each in watches.values()):
-            raise EnoughError
+        counter = counters.setdefault(entrant.name, StepCounter())
+        counter.times.append(time.monotonic())
+        counter.steps += fresh if len(counter.times) > 1 else 0
+        if all(each.times[-1] - each.times[0] > seconds for each in counters.values()):
+            raise TimeUpError
 
-    entrants = [EvalJob(f"lane {i}", played.load, played.folder / f"lane{i}") for i in range(lanes)]
+    entrants = [EvalJob(f"copy {i}", played.load, played.folder / f"copy{i}") for i in range(copies)]
     settings = Settings(len(played.actions), STEPS, 0, 1.0)
     try:
         for _ in play_entrants(get_game(GAME), entrants, settings, workers=workers, device="cpu", on_report=note):
             pass
-    except EnoughError:
+    except TimeUpError:
         pass
-    return sum(watch.rate for watch in watches.values())
+    return sum(counter.rate for watch in counters.values())

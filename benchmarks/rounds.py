@@ -1,4 +1,4 @@
-"""Two sides measured alternately, so that whatever else the machine does falls on both.
+"""Two sides measured alternately, so that other load on the machine affects both.
 
 A side is a function that works for a moment and returns its rate then, in units a second. The machine's speed
 drifts over minutes (other tenants, temperature), so the figure to trust is the ratio of two rates of the same round:
@@ -18,7 +18,7 @@ Side = Callable[[], float]
 
 
 def alternate(sides: Mapping[str, Side], rounds: int) -> dict[str, list[float]]:
-    """Every side once a round, in an order that is reversed from round to round; what each returned, by round."""
+    """Run every side once a round, in an order that is reversed every round; return the results by side and round."""
     measured: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
@@ -27,7 +27,7 @@ def alternate(sides: Mapping[str, Side], rounds: int) -> dict[str, list[float]]:
 
 
 def row(name: str, unit: str, ours: Sequence[float], peer: Sequence[float] | None = None, **detail: Any) -> Row:
-    """The row of a benchmark from its rounds: medians, the median ratio, and how far the rounds lie apart."""
+    """Return the row of a benchmark from its rounds: medians, the median ratio, and the spread of the rounds."""
     if peer is None:
         return Row(name, unit, statistics.median(ours), None, None, spread(ours), {"rounds": list(ours), **detail})
     ratios = [one / other for one, other in zip(ours, peer, strict=True)]
@@ -50,12 +50,12 @@ def compare(name: str, unit: str, ours: Side, peer: Side | None, rounds: int, **
 
 
 def spread(values: Sequence[float]) -> float:
-    """How far the rounds lie apart: (largest - smallest) / median."""
+    """Return the spread of the rounds: (largest - smallest) / median."""
     return (max(values) - min(values)) / statistics.median(values)
 
 
 def rate(step: Callable[[], float], seconds: float, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Units a second: `step` does some work and says how many units it was; repeated for at least `seconds`.
+    """Return units a second: `step` does some work and returns its units; repeated for at least `seconds`.
 
     `clock` time.process_time counts this process's own seconds of processor time (all its threads) instead.
     """

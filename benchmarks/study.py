@@ -1,4 +1,4 @@
-"""What a study costs beside its work: a whole study with its seconds by part, and how soon a task starts.
+"""Overhead of a study: a whole study with its seconds by part, and the time that a task takes to start.
 
     python -m benchmarks.study [SPEC] [--games DIR] [--out DIR]
 
@@ -31,19 +31,19 @@ STEPS = "playscale.study.steps"  # running it as a module does nothing: a task w
 
 
 def run(options: Options) -> list[Row]:
-    """The smallest study's overhead (its tasks last seconds: an upper bound), and starts of tasks a minute."""
+    """Measure the smallest study's overhead (its tasks last seconds: an upper bound), and starts of tasks a minute."""
     with TemporaryDirectory() as folder:
         return [study(SPEC, options.games, Path(folder) / "study"), starts(options.rounds)]
 
 
 def study(spec: Path, games: Path | None, out: Path) -> Row:
-    """Run a study; the share of its tasks' seconds that is overhead, in percent, and every part's seconds."""
-    asked = yaml.safe_load(spec.read_text())
+    """Run a study; return the share of its tasks' seconds that is overhead, in percent, with every part's seconds."""
+    settings = yaml.safe_load(spec.read_text())
     if games is not None:
-        asked["source"] = {"games": str(games.resolve())}
+        settings["source"] = {"games": str(games.resolve())}
     out.mkdir(parents=True, exist_ok=True)
     written = out / "spec.yaml"
-    written.write_text(yaml.safe_dump(asked))
+    written.write_text(yaml.safe_dump(settings))
     began = time.monotonic()
     subprocess.run(
         [sys.executable, "-P", "-m", "playscale.cli", "study", "run", str(written), "--out", str(out)], check=True
@@ -51,12 +51,12 @@ def study(spec: Path, games: Path | None, out: Path) -> Row:
     seconds = read_json(out / "seconds.json")
     detail = {"wall_seconds": time.monotonic() - began, "parts": seconds["parts"], "limit": 5.0}
     return Row(
-        f"overhead of study {asked['name']}", "% of its tasks' seconds", 100 * seconds["overhead"], detail=detail
+        f"overhead of study {settings['name']}", "% of its tasks' seconds", 100 * seconds["overhead"], detail=detail
     )
 
 
 def starts(rounds: int) -> Row:
-    """Tasks without work that can be started and ended in a minute, one after the other."""
+    """Measure how many tasks without work start and end in a minute, one after the other."""
     plain = sys.executable
     with warm():
         forked = sys.executable
@@ -66,7 +66,7 @@ def starts(rounds: int) -> Row:
 
 
 def once(python: str) -> float:
-    """Seconds of one task: `python`, a part of a line of shell, runs a module after everything is imported."""
+    """Return the seconds of one task: `python`, part of a shell line, runs a module after all imports."""
     code = "; ".join(f"import {module}" for module in PRELOADED)
     line = f"{python} -m {STEPS}" if " " in python else f"{python} -c {code!r}"
     begin = time.monotonic()
@@ -81,10 +81,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the study goes; a directory that is removed, if not given")
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
-        found = study(options.spec, options.games, options.out or Path(folder) / "study")
-    for part, seconds in found.detail["parts"].items():
+        overhead = study(options.spec, options.games, options.out or Path(folder) / "study")
+    for part, seconds in overhead.detail["parts"].items():
         print(f"{part:>15} {seconds:8.1f} s{'  overhead' if part in OVERHEAD else ''}")
-    print(f"{found.name}: {found.ours:.1f} {found.unit}; wall {found.detail['wall_seconds']:.0f} s")
+    print(f"{overhead.name}: {overhead.ours:.1f} {overhead.unit}; wall {overhead.detail['wall_seconds']:.0f} s")
     tasks = starts(3)
     print(f"{tasks.name}: {tasks.ours:.0f} {tasks.unit}, {tasks.ratio:.0f} times as many as plain interpreters")
 

@@ -32,7 +32,7 @@ from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
 
 from .bench import Options, Row
-from .contender import Entry
+from .contender import Contender
 from .rounds import alternate, row
 from .unrolls import read_unrolls
 
@@ -46,10 +46,10 @@ GROWTH = (8, 80, 800)
 CLOSE = {"fp32": 1e-4, "bf16": 3e-2}  # relative, of the first losses
 
 
-class Side:
-    """A contender's process."""
+class ContenderProcess:
+    """The process of a contender."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Contender) -> None:
         command = [sys.executable, "-P", "-m", "playscale_benchmarks.contender", json.dumps(asdict(entry))]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.samples = entry.unroll * entry.batch
@@ -64,7 +64,7 @@ class Side:
         return json.loads(line)
 
     def rate(self, seconds: float) -> float:
-        """Samples/s over a moment."""
+        """Return samples/s, measured for that time."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()
@@ -79,11 +79,11 @@ class Side:
 
 
 @contextmanager
-def sides(entries: Sequence[Entry]) -> Iterator[list[Side]]:
-    running: list[Side] = []
+def sides(entries: Sequence[Contender]) -> Iterator[list[ContenderProcess]]:
+    running: list[ContenderProcess] = []
     try:
         for entry in entries:
-            running.append(Side(entry))  # noqa: PERF401 - those that started are closed when one does not
+            running.append(ContenderProcess(entry))  # noqa: PERF401 - those that started are closed when one does not
         yield running
     finally:
         for side in running:
@@ -91,7 +91,7 @@ def sides(entries: Sequence[Entry]) -> Iterator[list[Side]]:
 
 
 def run(options: Options) -> list[Row]:
-    """Samples/s; see the module."""
+    """Measure every row; the module's docstring describes them."""
     assert options.games is not None
     with tempfile.TemporaryDirectory(prefix="playscale-bench-") as folder:
         unrolls = _Unrolls(options.games, Path(folder))
@@ -122,23 +122,23 @@ class _Unrolls:
     def __init__(self, games: Path, folder: Path) -> None:
         self._games, self._folder = games, folder
 
-    def entry(self, kind: str, unroll: int, batch: int, precision: str, **what: Any) -> Entry:
+    def entry(self, kind: str, unroll: int, batch: int, precision: str, **what: Any) -> Contender:
         path = self._folder / f"{unroll}x{batch}.npz"
         if not path.exists():
             read_unrolls(self._games, path, unroll, batch)
-        return Entry(kind, str(path), unroll, batch, precision, **what)
+        return Contender(kind, str(path), unroll, batch, precision, **what)
 
 
 def precisions() -> list[str]:
-    """fp32, and bf16 where the hardware multiplies in it."""
+    """Return fp32, and bf16 where the hardware multiplies in it."""
     if torch.cuda.is_available():
         return ["fp32", "bf16"] if torch.cuda.is_bf16_supported(including_emulation=False) else ["fp32"]
     able = torch.cpu.get_capabilities()
     return ["fp32", "bf16"] if able.get("avx512_bf16") or able.get("amx_bf16") else ["fp32"]
 
 
-def equal_layers(options: Options, entry: Entry) -> Row:
-    """The twin beside the peer; alone where no peer is given. RuntimeError when they do not compute the same."""
+def equal_layers(options: Options, entry: Contender) -> Row:
+    """Measure the twin beside the peer, or alone without one. RuntimeError when their first losses differ."""
     entries = [entry]
     if options.peer is not None:
         entry = replace(entry, peer=str(options.peer.resolve()))
@@ -158,8 +158,8 @@ def equal_layers(options: Options, entry: Entry) -> Row:
         return row(name, "samples/s", measured["0"], measured.get("1"), **detail)
 
 
-def own(options: Options, entry: Entry) -> Row:
-    """Playscale's own policy: samples/s, model FLOP/s and MFU."""
+def own(options: Options, entry: Contender) -> Row:
+    """Measure Playscale's own policy: samples/s, model FLOP/s and MFU."""
     flops = training_flops_per_sample(config_for_size(get_game("nethack"), entry.size, entry.core))
     compiled = ", compiled" if entry.compile else ""
     name = f"policy {entry.size} {entry.core}, {entry.unroll} x {entry.batch}{compiled}"
@@ -177,6 +177,6 @@ def own(options: Options, entry: Entry) -> Row:
         return replace(ours, detail=ours.detail | detail)
 
 
-def gib(side: Side) -> float:
-    """Peak memory of a side since before it had its network and batches."""
+def gib(side: ContenderProcess) -> float:
+    """Return the memory in GiB that a side's network, batches and steps added at their peak."""
     return side.about["memory"] / 2**30

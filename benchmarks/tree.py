@@ -1,4 +1,4 @@
-"""The processes below one (Linux: read from /proc), and a whole tree of them held still."""
+"""List, pause, resume and kill a process and its descendants (Linux: read from /proc)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def below(pid: int) -> list[int]:
-    """The processes that `pid` started, and those that these started, by id; those that have ended are left out."""
+    """Return the ids of the living descendants of process `pid`."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -18,27 +18,27 @@ def below(pid: int) -> list[int]:
             continue
         if state != "Z":
             parents[int(path.parent.name)] = int(parent)
-    found, look = [], [pid]
+    result, look = [], [pid]
     while look:
         at = look.pop()
         children = [child for child, parent in parents.items() if parent == at]
-        found += children
+        result += children
         look += children
-    return sorted(found)
+    return sorted(result)
 
 
 def hold(pid: int) -> None:
-    """Stop a process and all below it where they are."""
+    """Pause a process and its descendants."""
     _send(pid, signal.SIGSTOP)
 
 
 def go_on(pid: int) -> None:
-    """Let a tree that is held go on."""
+    """Resume a paused process and its descendants."""
     _send(pid, signal.SIGCONT)
 
 
 def end(pid: int) -> None:
-    """Kill a process and all below it."""
+    """Kill a process and its descendants."""
     _send(pid, signal.SIGKILL)
 
 

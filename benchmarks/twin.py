@@ -2,8 +2,8 @@
 
 The same function as `il_scale/nethack/v1/net.py` of princeton-nlp/il-scaling-in-games computes in training (il_mode,
 with crop and previous action): with its weights (`load_peer`) the logits, the loss and every gradient are equal to
-within rounding, which benchmarks/train.py checks before it times anything. So a difference in speed is one of how, not
-of what. Ours (docs/agents.md) is another network; this one lives here only to be timed.
+within rounding, which benchmarks/train.py checks before it times anything. A difference in speed is one of
+implementation. Ours (docs/agents.md) is another network; this one lives here only to be timed.
 
 Shapes: N = T * B samples, C channels, H rows, W columns; convolutions run channels-last.
 """
@@ -46,7 +46,7 @@ class Shape:
 
     @property
     def peer(self) -> dict[str, object]:
-        """The arguments of the peer's constructor."""
+        """Return the arguments of the peer's constructor."""
         return {
             "num_actions": ACTIONS,
             "h_dim": self.width,
@@ -60,7 +60,7 @@ class Shape:
 
 
 def mlp(*widths: int) -> nn.Sequential:
-    """Linear layers, an ELU behind each."""
+    """Return linear layers, each followed by an ELU."""
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.ELU(inplace=True)]
@@ -77,7 +77,7 @@ class MessageMlp(nn.Module):
         self.rest = mlp(out, out)
 
     def forward(self, line: Tensor) -> Tensor:
-        """Characters [N, 80] to [N, out]."""
+        """Map characters [N, 80] to [N, out]."""
         index = line.long() + torch.arange(0, 80 * CHARS, CHARS, device=line.device)
         return self.rest(F.elu(lookup(self.rows, index).sum(1) + self.bias))
 
@@ -93,7 +93,7 @@ class StatusMlp(nn.Module):
         self.rest = mlp(64 * 36, out, out)
 
     def forward(self, lines: Tensor) -> Tensor:
-        """Characters [N, 2, 80] to [N, out]."""
+        """Map characters [N, 2, 80] to [N, out]."""
         code = lines.flatten(1).float()
         digit = ((code > 44) & (code < 58)) * (code - 47) / 10
         x = torch.stack(((code - 32) / 96, digit), 2)[:, None]  # [N, 1, 160, 2]: channels last
@@ -129,7 +129,7 @@ class MapNet(nn.Module):
         self.rest = mlp(third * 9, *[out] * layers)
 
     def forward(self, cells: Tensor, table: Tensor) -> Tensor:
-        """Cells [N, 21, 80] (rows of the table [V, 32]) to [N, out]."""
+        """Map cells [N, 21, 80] (rows of the table [V, 32]) to [N, out]."""
         x = conv_of_lookup(cells, table, self.first.weight, self.first.bias)
         return self.rest(self.stages(x).flatten(1))
 
@@ -146,7 +146,7 @@ class CropNet(nn.Module):
         self.convs = nn.Sequential(*layers)
 
     def forward(self, cells: Tensor, table: Tensor) -> Tensor:
-        """Cells [N, 9, 9] (rows of the table) to [N, 648]."""
+        """Map cells [N, 9, 9] (rows of the table) to [N, 648]."""
         return self.convs(lookup(table, cells).permute(0, 3, 1, 2)).flatten(1)
 
 
@@ -192,13 +192,13 @@ class Twin(nn.Module):
         return PolicyOutput(self.head(y), None, state)
 
     def table(self) -> Tensor:
-        """[CHARS * COLORS, 32]: a row for each pair of character and colour."""
+        """Return [CHARS * COLORS, 32], a row for each pair of character and colour."""
         chars = self.char.repeat_interleave(COLORS, 0)
         return torch.cat((chars, self.color.repeat(CHARS, 1)), 1)
 
     @torch.no_grad()
     def load_peer(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the weights of the peer's state_dict."""
+        """Load the weights of the peer's state_dict."""
         own = dict(self.state_dict(keep_vars=True))
         for name, value in renamed(weights).items():
             own.pop(name).copy_(value)
@@ -206,7 +206,7 @@ class Twin(nn.Module):
 
 
 def crop(cells: Tensor, cursor: Tensor) -> Tensor:
-    """The 9 x 9 cells of [N, 21, 80] from 5 before to 3 after the cursor (terminal row, column) [N, 2]; beyond it 0."""
+    """Return the 9 x 9 cells of [N, 21, 80] from 5 before to 3 after the cursor (row, column) [N, 2]; beyond it 0."""
     wide = MAP_COLUMNS + CROP_BEFORE + CROP_AFTER
     padded = F.pad(cells, (CROP_BEFORE, CROP_AFTER, CROP_BEFORE + 1, CROP_AFTER + 2)).flatten(1)
     corner = cursor[:, 0] * wide + cursor[:, 1]  # the row padded above stands for the message's
@@ -216,7 +216,7 @@ def crop(cells: Tensor, cursor: Tensor) -> Tensor:
 
 
 def conv_of_lookup(cells: Tensor, table: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """3x3 convolution (padded by 1) of the looked up cells [N, H, W]: [N, C, H, W], channels-last.
+    """Return the 3x3 convolution (padded by 1) of the looked up cells [N, H, W]: [N, C, H, W], channels-last.
 
     A convolution of looked up rows is the sum of 9 looked up rows: row v of tap k is table[v] @ weight[k]. On a CPU
     that costs the table's product once instead of 15 MFLOP a sample, forward and twice backward.
@@ -244,7 +244,7 @@ class SumOfTaps(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        """Most cells are one and the same blank: its row is the sum over all cells, less that over the others."""
+        """Most cells are the same blank: its row is the sum over all cells, less that over the others."""
         (cells,) = ctx.saved_tensors
         _, H, W, C = grad.shape
         flat = cells.flatten().long()
@@ -277,11 +277,11 @@ PEER_PARTS = (
     ("policy.", "head."),
     ("fc.", "fc."),
 )
-"""The peer's names and ours; the map's stages are in `stage_name`. What else it holds takes no part in imitation."""
+"""The peer's names and ours; the map's stages are in `stage_name`. Its other weights take no part in imitation."""
 
 
 def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The peer's weights (or their gradients) by our names, in our layouts."""
+    """Return the peer's weights (or their gradients) by our names, in our layouts."""
     out: dict[str, Tensor] = {}
     for name, value in weights.items():
         if name.startswith("screen_encoder.conv_net."):
@@ -298,7 +298,7 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def stage_name(name: str) -> str:
-    """`stage.layer.rest` of the peer's conv_net as our `map.` name: our stages lie in one row, less the first layer."""
+    """Return our `map.` name of the peer's `stage.layer.rest`: our stages are one list after the first layer."""
     stage, layer, rest = name.split(".", 2)
     place = 4 * int(stage) + int(layer)
     return f"map.first.{rest}" if place == 0 else f"map.stages.{place - 1}.{rest}"

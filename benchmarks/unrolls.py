@@ -1,4 +1,4 @@
-"""Unrolls of recorded games, read once and handed to every side as a file. T unroll, B batch (columns)."""
+"""Unrolls of recorded games, read once and given to every side as a file. T: unroll; B: batch columns."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read_unrolls(games: Path, out: Path, unroll: int, batch: int) -> Path:
 
 
 def _piece(recording: Recording, length: int) -> dict[str, np.ndarray]:
-    """The first `length` transitions, fewer if the game is shorter."""
+    """Return the first `length` transitions, fewer if the game is shorter."""
     blocks: list[dict[str, np.ndarray]] = []
     for block in get_game("nethack").decode(recording, 512):
         blocks.append(block)
@@ -53,7 +53,7 @@ def _piece(recording: Recording, length: int) -> dict[str, np.ndarray]:
 
 
 def load_unrolls(path: Path, unroll: int, device: torch.device) -> list[Batch]:
-    """The unrolls of a file on a device."""
+    """Return the unrolls of a file on a device."""
     with np.load(path) as arrays:
         tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     return [

@@ -11,7 +11,7 @@ from playscale.games.game import get_game
 from playscale.rollout.collect import collect
 from playscale_benchmarks.bench import Options
 from playscale_benchmarks.contender import import_peer
-from playscale_benchmarks.train import Side, _Unrolls, equal_layers, own
+from playscale_benchmarks.train import ContenderProcess, _Unrolls, equal_layers, own
 from playscale_benchmarks.unrolls import SKIP, UNROLLS
 
 PEER = os.environ.get("PLAYSCALE_PEER")
@@ -60,4 +60,4 @@ def test_bad_input_is_one_clear_line(games, tmp_path):
         _Unrolls(games, tmp_path).entry("policy", 10_000, 1, "fp32", size="10k")
     entry = _Unrolls(games, tmp_path).entry("policy", 4, 2, "fp32", size="a lot")
     with pytest.raises(RuntimeError, match="ended with exit code"):
-        Side(entry)
+        ContenderProcess(entry)

@@ -10,7 +10,7 @@ from playscale.corpus.corpus import Corpus
 from playscale.corpus.prepare import prepare
 from playscale.games.nethack.actions import key_to_action
 from playscale.rollout.collect import collect
-from playscale_benchmarks.data import Peer, check_same, first_games
+from playscale_benchmarks.data import TtyrecReader, check_same, first_games
 
 NAMES = {"tty_chars": "tty_chars", "tty_colors": "tty_colors", "tty_cursor": "tty_cursor", "score": "scores"}
 
@@ -21,7 +21,7 @@ def played(tmp_path_factory):
     folder = tmp_path_factory.mktemp("played")
     collect("nethack", 6, folder / "games", seed=0, workers=2, max_steps=700)
     corpus = prepare(folder / "games", folder / "corpus", workers=2)
-    return corpus, Peer(folder / "games", folder / "ttyrecs.db")
+    return corpus, TtyrecReader(folder / "games", folder / "ttyrecs.db")
 
 
 def by_game(columns):
@@ -76,6 +76,6 @@ def test_real_games_are_the_same(tmp_path):
     (tmp_path / "games").mkdir()
     (tmp_path / "games" / folder.name).symlink_to(folder.resolve())
     corpus = prepare(tmp_path / "games", tmp_path / "corpus", workers=2)
-    peer = Peer(tmp_path / "games", tmp_path / "ttyrecs.db")
+    peer = TtyrecReader(tmp_path / "games", tmp_path / "ttyrecs.db")
     games = first_games(Corpus.open(corpus.uri), 4)
     check_same(corpus, peer, games, 4, 80)
