@@ -289,4 +289,4 @@ def _rollout(played: RecordedPlay, workers: int, copies: int, seconds: float) ->
             pass
     except TimeUpError:
         pass
-    return sum(counter.rate for watch in counters.values())
+    return sum(counter.rate for counter in counters.values())
