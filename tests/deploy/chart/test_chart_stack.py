@@ -20,7 +20,7 @@ from playscale.points import read_points
 from playscale.tracking.client import TrackingClient
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parents[2]
 IMAGE = "localhost/playscale/playscale:0.2.0"
 POSTGRES, RCLONE = "localhost/playscale-test/postgres:15", "localhost/playscale-test/rclone:1"
 NAME = "playscale-test"
