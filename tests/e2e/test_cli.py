@@ -41,14 +41,14 @@ def examples(path):
     return [line.strip() for line in lines if line.strip().startswith("playscale ")]
 
 
-def test_every_command_has_an_example_that_a_test_runs():
+def test_help_of_every_command_has_an_example_that_a_test_runs():
     # test_study_run.py runs the study of one, test_submit.py the other
     assert set(COMMANDS) == {*CHAIN, ("study", "run"), ("study", "submit")}
     assert examples(("study", "run")) == ["playscale study run studies/smoke.yaml --out out/smoke"]
     assert all(examples(path) for path in CHAIN)
 
 
-def test_examples_run_one_after_the_other(tmp_path):
+def test_examples_of_help_run_one_after_the_other(tmp_path):
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
     for example in itertools.chain.from_iterable(map(examples, CHAIN)):
         command = example.replace("playscale", f"{sys.executable} -m playscale.cli", 1)
@@ -158,13 +158,13 @@ def test_bad_input_is_one_line_and_exit_code_2(case, main_here, tmp_path):
     assert not [path for path in (tmp_path / "o").rglob("*") if path.is_file()]
 
 
-def test_bad_input_leaves_no_traceback_of_the_process(cli, tmp_path):
+def test_bad_input_to_the_installed_command_shows_no_traceback(cli, tmp_path):
     result = cli(*TRAIN, "none", cwd=tmp_path)
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_an_unwritable_output_is_one_line(cli, tmp_path):
+def test_unwritable_output_is_one_line(cli, tmp_path):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "p.csv").write_text(TABLE)
     result = cli("fit", "p.csv", "--out", "file/o", cwd=tmp_path)

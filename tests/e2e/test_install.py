@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 POINTS = ROOT / "studies" / "example" / "points.csv"
 EXTRAS = {

@@ -1,4 +1,4 @@
-"""All methods in one study, through kfp.local, in the toy game: clones, agents that play, and agents that clones teach.
+"""A study of all methods through kfp.local in the toy game: cloned, IMPALA and kickstarted agents.
 
 The processes of a study know the toy game because each of them imports `sitecustomize` when it starts.
 """
@@ -53,7 +53,7 @@ def methods(run, tmp_path_factory):
     return run("methods", **ALL, source={"games": str(games)}, rl=rl)
 
 
-def test_every_run_of_every_method_is_a_row_at_every_budget_with_its_return(methods):
+def test_study_has_a_row_with_a_return_for_each_method_and_budget(methods):
     points = read_points(methods / "points.csv")
     rows = sorted((p.method, p.seed, p.flops) for p in points)
     assert rows == sorted((m, s, c) for m in ALL["method"] for s in ALL["seeds"] for c in BUDGETS)
@@ -62,21 +62,23 @@ def test_every_run_of_every_method_is_a_row_at_every_budget_with_its_return(meth
     assert {p.flops for p in points if p.held_out} == set(BUDGETS[2:])
 
 
-def test_the_taught_start_from_the_best_clone_and_count_its_compute(methods):
+def test_kickstarted_runs_start_from_the_best_clone_and_count_its_compute(methods):
     points = read_points(methods / "points.csv")
     clones = [p for p in points if p.method == "bc" and p.flops == BUDGETS[-1]]
     best = min(clones, key=lambda point: point.dev_loss)
     planned = json.loads((methods / "plan.json").read_text())["runs"]
-    taught = {name: run["rl"]["teacher"] for name, run in planned.items() if run["method"] == "kickstart"}
-    assert len(taught) == 1
-    assert {Path(teacher) for teacher in taught.values()} == {methods / "train" / best.run / "checkpoints" / "4e+08"}
+    kickstarted = {name: run["rl"]["teacher"] for name, run in planned.items() if run["method"] == "kickstart"}
+    assert len(kickstarted) == 1
+    assert {Path(teacher) for teacher in kickstarted.values()} == {
+        methods / "train" / best.run / "checkpoints" / "4e+08"
+    }
     for point in points:
         if point.method != "bc":
             more = float(point.extra["flops_total"]) - point.flops
             assert (more >= best.flops * 0.99) == (point.method == "kickstart")
 
 
-def test_each_method_has_laws_of_its_own_and_the_report_shows_them_side_by_side(methods):
+def test_study_fits_each_method_alone_and_the_report_compares_them(methods):
     fitted = json.loads((methods / "fit.json").read_text())
     assert set(fitted["methods"]) | set(fitted["failed"]) == set(ALL["method"])
     assert "bc" in fitted["methods"]
@@ -89,7 +91,7 @@ def test_each_method_has_laws_of_its_own_and_the_report_shows_them_side_by_side(
     assert {"methods_against_interactions", "bc_isoflop_dev_loss", "kickstart_isoflop_return_mean"} <= drawn
 
 
-def test_curves_are_kept_and_every_run_is_tracked_with_its_method(methods):
+def test_study_keeps_the_learning_curve_of_each_run(methods):
     for path in methods.glob("train/*/curve.csv"):
         rows = read_curve(path)
         assert rows
@@ -98,7 +100,7 @@ def test_curves_are_kept_and_every_run_is_tracked_with_its_method(methods):
         assert {"flops_total", "flops_teacher", "flops_acting", "train_return"} <= set(next(csv.reader(file)))
 
 
-def test_a_study_that_only_plays_needs_no_expert(run):
+def test_study_of_impala_alone_needs_no_expert(run):
     out = run("plays", method="impala", rl={"max_steps": 60, "actors": 1})
     assert [point.method for point in read_points(out / "points.csv")] == ["impala"] * 3
     plan = json.loads((out / "plan.json").read_text())

@@ -17,7 +17,7 @@ TOKEN, VARIABLE = "t0ken", "PLAYSCALE_KFP_TOKEN"
 OPTIONS = ("--image", "registry.example.org/p:1")
 
 
-def test_the_run_is_submitted_as_asked_and_watched_to_its_end(cli, tmp_path):
+def test_submit_sends_the_run_and_waits_for_its_end(cli, tmp_path):
     backend = Backend(broken=2)  # the server restarts meanwhile
     with kfp_server(backend) as url:
         more = ("--out", "s3://bucket/mine", "--pods", ROOT / "studies" / "pods" / "gpu.yaml", "--wait")
@@ -39,7 +39,7 @@ def test_the_run_is_submitted_as_asked_and_watched_to_its_end(cli, tmp_path):
 @pytest.mark.parametrize(
     ("ending", "said"), [("FAILED", "ended as FAILED in train"), ("CANCELED", "ended as CANCELED")]
 )
-def test_a_run_that_does_not_succeed_is_a_failure(cli, tmp_path, ending, said):
+def test_submit_fails_when_the_run_does(cli, tmp_path, ending, said):
     with kfp_server(Backend(ending)) as url:
         result = cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, "--wait", cwd=tmp_path)
     assert result.returncode == 1
@@ -47,7 +47,7 @@ def test_a_run_that_does_not_succeed_is_a_failure(cli, tmp_path, ending, said):
     assert f"{url}/#/runs/details/run-1" in result.stderr.splitlines()[-1]
 
 
-def test_without_wait_it_returns_at_once(cli, tmp_path):
+def test_submit_without_wait_returns_at_once(cli, tmp_path):
     backend = Backend("FAILED")
     with kfp_server(backend) as url:
         result = cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, cwd=tmp_path)
@@ -55,7 +55,7 @@ def test_without_wait_it_returns_at_once(cli, tmp_path):
     assert "writes to: s3://playscale/studies/smoke" in result.stdout
 
 
-def test_a_server_that_wants_a_token_gets_it_from_the_environment(cli, tmp_path):
+def test_submit_sends_the_token_of_the_environment(cli, tmp_path):
     with kfp_server(Backend(token=TOKEN)) as url:
         submit = ("study", "submit", SPEC, "--endpoint", url, *OPTIONS)
         refused = cli(*submit, cwd=tmp_path)
@@ -75,7 +75,7 @@ def test_a_server_that_wants_a_token_gets_it_from_the_environment(cli, tmp_path)
         ({}, ("--endpoint", "http://127.0.0.1:9", "--pods", "none.yaml"), "none.yaml: no such file of pod settings"),
     ],
 )
-def test_what_is_wrong_is_one_line(cli, tmp_path, change, options, said):
+def test_bad_submit_is_one_line(cli, tmp_path, change, options, said):
     spec = tmp_path / "spec.yaml"
     spec.write_text(yaml.safe_dump(yaml.safe_load(SPEC.read_text()) | change))
     result = cli("study", "submit", spec, *OPTIONS, *options, cwd=tmp_path)
@@ -83,7 +83,7 @@ def test_what_is_wrong_is_one_line(cli, tmp_path, change, options, said):
     assert said in result.stderr
 
 
-def test_the_example_of_help_and_the_plain_command_of_the_docs(tmp_path):
+def test_submit_example_of_help_and_kfp_command_of_the_docs_run(tmp_path):
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
     shutil.copytree(ROOT / "pipelines" / "compiled", tmp_path / "pipelines" / "compiled")
     example = study_submit.__doc__.split("Example:\n")[1].strip()

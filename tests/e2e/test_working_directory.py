@@ -6,8 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from playscale.progress import read_progress
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 
