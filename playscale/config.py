@@ -224,7 +224,7 @@ class Reinforcement(FrozenModel):
     baseline_cost: float = Field(default=0.5, ge=0, description="Weight of the value loss.")
     entropy_cost: float = Field(default=0.0005, ge=0, description="Weight of the entropy bonus.")
     reward_scale: Literal["running", "none"] = Field(
-        default="running", description="Divide rewards by the running standard deviation of the returns, or not."
+        default="running", description="running: divide rewards by the running standard deviation of the returns."
     )
     reward_clip: float | None = Field(default=3.0, gt=0, description="Largest absolute reward, after scaling.")
     optimizer: Literal["adam", "rmsprop"] = Field(default="adam", description="Optimizer.")

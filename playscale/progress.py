@@ -52,8 +52,8 @@ class ProgressFile:
             self._write(replace(self.current, what=what, fraction=min(max(fraction, 0.0), 1.0), updated=now))
 
     @contextmanager
-    def spent(self, part: str) -> Iterator[None]:
-        """Count the seconds inside as spent on `part`, but for those that are spent on another part within."""
+    def timed(self, part: str) -> Iterator[None]:
+        """Count the seconds inside as `part`, except those that a nested call counts as another part."""
         begin, counted = time.perf_counter(), sum(self._parts.values())
         try:
             yield
@@ -62,7 +62,7 @@ class ProgressFile:
             self._parts[part] = self._parts.get(part, 0.0) + time.perf_counter() - begin - inside
 
     def move(self, seconds: float, part: str, other: str) -> None:
-        """Count so many seconds that were spent on `part` as spent on `other`."""
+        """Move seconds that were counted as `part` to `other`."""
         self._parts[part] -= seconds
         self._parts[other] = self._parts.get(other, 0.0) + seconds
 

@@ -33,7 +33,7 @@ def collect(spec: str, out: str) -> str:
         source = study.spec.source
         if source is None or source.collect is None:
             return (source and source.games) or ""
-        with progress.spent("play"):
+        with progress.timed("play"):
             collect_games(
                 study.spec.game,
                 source.collect.games,
@@ -56,7 +56,7 @@ def prepare(spec: str, games: str, out: str) -> str:
             return ""
         if study.spec.source.corpus:
             return str(Corpus.open(study.spec.source.corpus).uri)
-        with progress.spent("decode"):
+        with progress.timed("decode"):
             return str(prepare_corpus(games, study.uri_of("corpus"), game=study.spec.game, progress=progress).uri)
 
 
@@ -81,13 +81,13 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
             progress(f"{len(kickstarted)} runs have a teacher", 1.0)
             return [*kickstarted, REFERENCES]
     with study_step("plan", spec, out, NO_FILES, tracking_uri=tracking_uri) as (study, progress):
-        with progress.spent("plan"):
+        with progress.timed("plan"):
             expert_play = Corpus.open(corpus) if corpus else None
             grid = plan_grid(study.spec.game, study.spec.runs(), expert_play)
             bigram = bigram_cross_entropy(expert_play) if expert_play else None
             baseline = {"corpus": str(expert_play.uri) if expert_play else None, "bigram_dev_loss": bigram}
         write_json(study.folder / "plan.json", grid.to_dict() | baseline)
-        with progress.spent("tracking"):
+        with progress.timed("tracking"):
             study.tracking.prepare()
         progress(grid.summary(), 1.0)
         return [name for name, run in grid.runs.items() if not run.teacher_is_clone_of_study]
@@ -108,10 +108,10 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
         config = TrainConfig.model_validate(plan["runs"][run])
         folder = study.folder / "train" / run
         seconds_before = _seconds_of_saves(folder)
-        with progress.spent("tracking"), study.tracking.open(study.queue_file(run)) as experiment:
+        with progress.timed("tracking"), study.tracking.open(study.queue_file(run)) as experiment:
             record = start_run(experiment, config, plan["corpus"])
-            with progress.spent("train"):
-                tracker = TimedTracker(record, progress.spent)
+            with progress.timed("train"):
+                tracker = TimedTracker(record, progress.timed)
                 points = train_model(folder, config, plan["corpus"], tracker, progress)
             log_points(experiment, points, folder, study.spec.played)
             record.finish()
@@ -153,9 +153,9 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
             temperature=settings.temperature,
             game=study.spec.played,
             progress=progress,
-            spent=progress.spent,
+            spent=progress.timed,
         )
-        with progress.spent("tracking"), study.tracking.open(study.queue_file(run)) as experiment:
+        with progress.timed("tracking"), study.tracking.open(study.queue_file(run)) as experiment:
             log_evaluations(experiment, evaluations, folder)
         progress(f"mean return {evaluations[-1].return_mean:.1f} at the largest budget", 1.0)
         return study.uri_of("evaluate", run)
@@ -176,13 +176,13 @@ def _references(study: StudyContext, folder: Path, progress: ProgressFile) -> No
         workers=usable_cores(),
         seed=settings.seed,
         progress=progress,
-        spent=progress.spent,
+        spent=progress.timed,
     )
     references = [random.reference()]
     if corpus := study.plan()["corpus"]:
         references.append(expert_reference(Corpus.open(corpus), study.spec.played))
     write_json(folder / "references.json", [{"name": one.name, **one.measured} for one in references])
-    with progress.spent("tracking"), study.tracking.open(study.queue_file(REFERENCES)) as experiment:
+    with progress.timed("tracking"), study.tracking.open(study.queue_file(REFERENCES)) as experiment:
         for reference in references:
             run = experiment.start("reference", reference.name)
             run.log_values(reference.measured)
@@ -221,7 +221,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
     from playscale.tracking.mlflow_tracker import MlflowExperiment
 
     with study_step("fit", spec, out, *_needs_of_fit(out), tracking_uri=tracking_uri) as (study, progress):
-        with progress.spent("tracking"):
+        with progress.timed("tracking"):
             study.tracking.deliver(sorted(study.folder.glob("tracking/*.spool")))
             points = study.tracking.ask(MlflowExperiment.points)
         if study.spec.played:  # returns in another task are not comparable
@@ -229,14 +229,14 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
         write_points(points, study.folder / "points.csv")
         progress(f"fitting {len(points)} points", 0.1)
         references = [Reference(**row) for row in read_json(study.folder / "evaluate" / REFERENCES / "references.json")]
-        with progress.spent("fit"):
+        with progress.timed("fit"):
             fitted = fit_study(study.spec, points, references)
         fitted.write(study.folder / "fit.json")
         result = fitted.to_dict()
         curves = {path.parent.name: read_curve(path) for path in sorted(study.folder.glob("train/*/curve.csv"))}
         progress("drawing the figures", 0.5)
         report = study.folder / "report.html"
-        with progress.spent("report"):
+        with progress.timed("report"):
             write_figures(study.folder / "figures", result, points, references, curves)
             write_report(
                 report,
@@ -249,7 +249,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
                 curves=curves,
             )
         metrics = headline(result)
-        with progress.spent("tracking"), study.tracking.open(study.queue_file("fit")) as experiment:
+        with progress.timed("tracking"), study.tracking.open(study.queue_file("fit")) as experiment:
             run = experiment.start("fit", f"fit of {study.spec.name}")
             run.log_values(metrics)
             for path in ("points.csv", "fit.json", "report.html", "figures"):

@@ -1,5 +1,7 @@
 """Sizes and budgets have one rule each, everywhere; every setting is described; the registry holds the methods."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,8 +21,9 @@ from playscale.config import (
     parse_budgets,
     parse_size,
 )
-from playscale.study.spec import StudySpec
+from playscale.study.spec import SourceSpec, StudySpec
 
+ROOT = Path(__file__).parents[2]
 SIZES = [
     ("10k", 10_000, "10k"),
     ("10K", 10_000, "10k"),
@@ -82,6 +85,13 @@ def models(model):
 @pytest.mark.parametrize("model", {Training, TrainConfig, Reinforcement, *models(StudySpec)})
 def test_every_setting_is_described(model):
     assert [name for name, field in model.model_fields.items() if not field.description] == []
+
+
+def test_the_page_on_studies_lists_every_key():
+    page = (ROOT / "docs" / "studies.md").read_text()
+    keys = {f"source.{key}" for key in SourceSpec.model_fields} | (StudySpec.model_fields.keys() - {"source"})
+    keys |= Training.model_fields.keys() | Reinforcement.model_fields.keys()
+    assert [key for key in keys if f"| `{key}` |" not in page] == []
 
 
 def test_every_method_imitates_or_plays_and_looks_like_no_other():

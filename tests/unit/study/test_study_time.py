@@ -32,9 +32,9 @@ def test_planted_study():
 
 def test_the_seconds_of_a_task_are_counted_once(tmp_path):
     with reporting(tmp_path, "train") as progress:
-        with progress.spent("train"):
+        with progress.timed("train"):
             spin(0.05)
-            with progress.spent("tracking"):
+            with progress.timed("tracking"):
                 spin(0.1)
         progress.move(0.01, "train", "saves")
     (done,) = read_progress(tmp_path)
