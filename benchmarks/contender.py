@@ -93,21 +93,27 @@ def peer_step(net: Any, entry: Contender, device: torch.device) -> Callable[[Bat
 
 
 def our_step(policy: Any, entry: Contender, device: torch.device) -> Callable[[Batch], torch.Tensor]:
-    """Return our training step: playscale's Learner, on the policy or on the twin."""
-    from playscale.training.bc import bc_loss
-    from playscale.training.optimization import Learner, compile_features, keep_freed_memory, make_optimizer
+    """Return a step as behavioural cloning takes it, on the policy or on the twin."""
+    from playscale.training.losses import bc_loss
+    from playscale.training.optimization import (
+        PolicyOptimizer,
+        compile_features,
+        keep_freed_memory,
+        make_optimizer,
+    )
 
     if device.type == "cpu":
         keep_freed_memory()
     if entry.compile:
         compile_features(policy, device)
-    learner = Learner(policy, make_optimizer(policy), bc_loss, CLIP, device, entry.precision)
+    optimizer = PolicyOptimizer(policy, make_optimizer(policy), CLIP, device, entry.precision)
     state = policy.initial_state(entry.batch)
 
     def step(batch: Batch) -> torch.Tensor:
         nonlocal state
-        loss, _, state = learner.step(batch, state, RATE)
-        return loss
+        logits, _, state = optimizer.forward(batch.tensors, state, batch.resets)
+        loss = bc_loss(logits.float(), batch.tensors["action"], batch.tensors["valid"])
+        return optimizer.step(loss, RATE).loss
 
     return step
 

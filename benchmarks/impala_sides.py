@@ -188,9 +188,10 @@ def train(entry: OurRun) -> None:
     from playscale.agents.flops import training_flops_per_sample
     from playscale.agents.sizing import config_for_size
     from playscale.config import Reinforcement, TrainConfig
-    from playscale.training import impala
+    from playscale.training.impala import Impala
+    from playscale.training.trainer import train as run
 
-    impala.REPORTS = STEPS  # each step is reported
+    Impala.reports = STEPS  # each step is reported
     out = Path(entry.out)
     out.mkdir(parents=True)
     policy = replace(config_for_size(get_game(GAME), entry.size, "lstm"), value_head=True)
@@ -205,7 +206,7 @@ def train(entry: OurRun) -> None:
         rl=Reinforcement(game=GAME, max_steps=MAX_STEPS, actors=entry.actors, workers=entry.actors),
     )
     with (out / "notes").open("w", buffering=1) as file:
-        impala.train_impala(out / "run", config, StepRecorder(file))
+        run(config, out / "run", tracker=StepRecorder(file))
 
 
 class Environments:

@@ -133,13 +133,13 @@ def _train(out: str, config: TrainConfig, corpus: str | None, experiment: str | 
     """Train and print the points. Under torchrun only the first process prints and logs."""
     from playscale.cli.console import points_table, progress, show
     from playscale.training.distributed import first_process
-    from playscale.training.method import train
+    from playscale.training.trainer import train
 
     if not first_process():
         if is_s3(out) and config.cooldown:
             raise ValueError("cooldown: processes that share it need an --out that all of them see, not one in S3")
         with workspace(out, store=False) as folder:  # holds the state that the run resumes from
-            train(folder, config, corpus)
+            train(config, folder, corpus)
         return
     with served(task="train"), progress("train") as report, workspace(out) as folder:
         if experiment:
@@ -151,5 +151,5 @@ def _train(out: str, config: TrainConfig, corpus: str | None, experiment: str | 
                 log_points(logged, points, folder)
                 record.finish()
         else:
-            points = train(folder, config, corpus, progress=report)
+            points = train(config, folder, corpus, progress=report)
     show(points_table(points))

@@ -1,6 +1,6 @@
-"""The inside of an actor: a process with a copy of the policy that fills its unroll each time it is asked to.
+"""An actor: a process with a copy of the policy, which fills its unroll buffer each time the learner lets it go on.
 
-It answers GO with Filled. T unroll, E environments, A actions.
+It answers GO with UnrollStats. T unroll, E environments, A actions.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ from playscale.processes import Handler, follow, serve
 from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.episode import Episode, Task
 from playscale.rollout.shared_arrays import SharedWeights
-from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, Unroll
+from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, UnrollBuffer
 
 ENTRY = "playscale.rollout.actor:main"
 GO = "go"
 FIRST_SEED = 2**30
-"""Games of training have seeds from here on, games of evaluation smaller ones."""
+"""Training episodes have seeds from here on, evaluation episodes smaller ones."""
 
 
 @dataclass(frozen=True)
 class ActorSetup:
-    """`seed` is the actor's own, from which its games' seeds and its actions follow; `parent` is a process id.
+    """Everything that an actor process needs.
 
-    `games` is the registry of the parent, which may know more games than are built in.
+    Attributes:
+        games: The registry of games of the parent process, which may know more than are built in.
+        seed: The actor's own seed; the seeds of its episodes and its actions follow from it.
+        parent: Process id of the learner; the actor ends with it.
     """
 
     policy: PolicyConfig
@@ -44,14 +47,15 @@ class ActorSetup:
     max_steps: int
     device: str
     seed: tuple[int, ...]
-    unroll_fds: tuple[int, int]
+    buffer_fds: tuple[int, int]
     weights_fd: int
     parent: int
 
 
 class UnrollStats(NamedTuple):
-    """The unroll is full, played with weights `version`; the episodes that ended in it; seconds by what took them, of
-    which `waiting` is until the learner let the actor begin.
+    """The message that an unroll is complete: see the fields of the same names in Unroll.
+
+    Of the seconds, `waiting` are those until the learner let the actor begin.
     """
 
     version: int
@@ -61,23 +65,25 @@ class UnrollStats(NamedTuple):
 
 
 class Actor:
-    def __init__(self, setup: ActorSetup, workers: EnvPool) -> None:
-        self._workers = workers
+    """Plays the policy in its environments, one unroll after the other."""
+
+    def __init__(self, setup: ActorSetup, environments: EnvPool) -> None:
+        self._environments = environments
         self._policy = build_policy(setup.policy, setup.device).eval()
         state = self._policy.initial_state(setup.environments)
         columns = get_game(setup.policy.game).columns
-        self._unroll = Unroll(columns, state, setup.unroll, setup.environments, setup.unroll_fds)
+        self._buffer = UnrollBuffer(columns, state, setup.unroll, setup.environments, setup.buffer_fds)
         self._weights = SharedWeights(sum(p.numel() for p in self._policy.parameters()), setup.weights_fd)
         self._version = -1
         self._steps, self._count, self._device = setup.unroll, setup.environments, setup.device
-        self._none = setup.policy.num_actions  # "no action yet"
+        self._no_action = setup.policy.num_actions
         self._seeds = np.random.default_rng(setup.seed)
-        self._dice = torch.Generator(setup.device).manual_seed(int(self._seeds.integers(2**62)))
+        self._generator = torch.Generator(setup.device).manual_seed(int(self._seeds.integers(2**62)))
         self._tasks: dict[int, Task] = {}
         self._state = state
-        self._first = np.ones(setup.environments, bool)  # the frame is an episode's first
-        self._over = np.zeros(setup.environments, bool)  # the frame is an episode's last
-        self._previous = np.full(setup.environments, self._none)
+        self._first = np.ones(setup.environments, bool)  # the frame is the first of an episode
+        self._over = np.zeros(setup.environments, bool)  # the frame is the last of an episode
+        self._previous = np.full(setup.environments, self._no_action)
         self._begin(range(setup.environments))
         self._idle_since = time.perf_counter()
 
@@ -91,13 +97,13 @@ class Actor:
         self._version = self._weights.load(self._policy, self._version)
         waited = begun - self._idle_since
         seconds = {"waiting": waited, "weights": time.perf_counter() - begun, "forward": 0.0, "environment": 0.0}
-        frames = self._unroll.frames
-        for name, array in self._unroll.state.items():
+        frames = self._buffer.frames
+        for name, array in self._buffer.recurrent.items():
             array[:] = self._state[name].cpu().numpy()
         episodes: list[Episode] = []
         interactions = 0
         for t in range(self._steps):
-            self._show(frames, t)
+            self._write_observation(frames, t)
             begun = time.perf_counter()
             action, frames["log_prob"][t] = self._act()
             seconds["forward"] += time.perf_counter() - begun
@@ -105,38 +111,41 @@ class Actor:
             begun = time.perf_counter()
             frames["action"][t] = action
             frames["ended"][t], ended = self._advance(action)
-            frames["reward"][t] = self._workers.arrays["reward"] * frames["valid"][t]
+            frames["reward"][t] = self._environments.arrays["reward"] * frames["valid"][t]
             seconds["environment"] += time.perf_counter() - begun
             episodes += ended
-        self._show(frames, self._steps)
+        self._write_observation(frames, self._steps)
         self._idle_since = time.perf_counter()
         return UnrollStats(self._version, interactions, episodes, seconds)
 
-    def _show(self, frames: dict[str, np.ndarray], t: int) -> None:
+    def _write_observation(self, frames: dict[str, np.ndarray], t: int) -> None:
         """Write what is known of frame t before its action."""
-        for name, array in self._workers.observation.items():
+        for name, array in self._environments.observation.items():
             frames[name][t] = array
         frames["prev_action"][t], frames["done"][t], frames["valid"][t] = self._previous, self._first, ~self._over
 
     def _act(self) -> tuple[np.ndarray, np.ndarray]:
-        """Actions [E] drawn from the policy, and their log probabilities [E]."""
-        batch = {name: self._tensor(array)[None] for name, array in self._workers.observation.items()}
+        """Return actions [E] drawn from the policy, and their log probabilities [E]."""
+        batch = {name: self._tensor(array)[None] for name, array in self._environments.observation.items()}
         batch["prev_action"], batch["done"] = self._tensor(self._previous)[None], self._tensor(self._first)[None]
         output = self._policy(batch, self._state, [0] if self._first.any() else [])
         self._state = output.state
         log_policy = output.logits[0].float().log_softmax(-1)
-        noise = torch.empty_like(log_policy).exponential_(generator=self._dice)
+        noise = torch.empty_like(log_policy).exponential_(generator=self._generator)
         action = (log_policy.exp() / noise).argmax(-1)
         return action.cpu().numpy(), log_policy.gather(1, action[:, None])[:, 0].cpu().numpy()
 
     def _advance(self, action: np.ndarray) -> tuple[np.ndarray, list[Episode]]:
-        """Step the running episodes, start new ones where the last observation was shown: how each went on [E]."""
+        """Step the running episodes and start new ones where the last observation was written.
+
+        Returns the column `ended` [E], and the episodes that ended.
+        """
         restart = np.flatnonzero(self._over)
-        self._workers.arrays["action"][:] = action
-        outcomes = dict(self._workers.step().ended)
+        self._environments.arrays["action"][:] = action
+        outcomes = dict(self._environments.step().ended)
         self._begin(restart.tolist())
         self._first[:], self._over[:], self._previous[:] = False, False, action
-        self._first[restart], self._previous[restart] = True, self._none
+        self._first[restart], self._previous[restart] = True, self._no_action
         ended = np.full(self._count, RUNNING, np.uint8)
         for slot, outcome in outcomes.items():
             self._over[slot] = True
@@ -147,7 +156,7 @@ class Actor:
         if slots:
             tasks = {slot: Task(0, FIRST_SEED + int(self._seeds.integers(FIRST_SEED))) for slot in slots}
             self._tasks |= tasks
-            self._workers.begin(tasks)
+            self._environments.begin(tasks)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device)
@@ -157,10 +166,10 @@ class Actor:
 def _actor(setup: ActorSetup) -> Iterator[Handler]:
     follow(setup.parent)
     GAMES.update(setup.games)
-    torch.set_num_threads(1)  # actors are the parallelism
+    torch.set_num_threads(1)  # parallelism comes from the number of actors
     game = get_game(setup.policy.game)
-    with EnvPool(game, setup.workers, setup.environments, setup.max_steps) as workers:
-        yield Actor(setup, workers).handle
+    with EnvPool(game, setup.workers, setup.environments, setup.max_steps) as environments:
+        yield Actor(setup, environments).handle
 
 
 def main(fd: int) -> None:

@@ -1,9 +1,7 @@
-"""The actors of a learner: processes that play with its newest weights, and hand it unrolls.
+"""The actors of a learner: processes that play with its newest weights and produce unrolls.
 
-T unroll, E environments of an actor.
-
-An actor waits until the learner has taken its unroll before it plays on: so actors never run far ahead of the learner.
-An actor that dies is replaced; the games it was at are lost, what it had handed over is not.
+An actor waits until the learner has taken its unroll before it plays on, so that actors never run far ahead of the
+learner. An actor that dies is replaced; the episodes that it was playing are lost, the unrolls it delivered are not.
 """
 
 from __future__ import annotations
@@ -11,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import wait
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import nn
@@ -25,25 +24,20 @@ from playscale.games.game import GAMES, get_game
 from playscale.processes import WorkerError, WorkerProcess
 from playscale.rollout.actor import ENTRY, GO, ActorSetup, UnrollStats
 from playscale.rollout.shared_arrays import SharedWeights
-from playscale.rollout.unroll import Unroll
+from playscale.rollout.unroll import Unroll, UnrollBuffer
 from playscale.tracking.monitor import count
 
-TRIES = 3
-"""An actor that dies so often in a row, without an unroll in between, will die again."""
+MAX_FAILURES = 3
+"""Failures of an actor in a row, without an unroll in between, after which it is not replaced again."""
 
 log = logging.getLogger(__name__)
 
 
-class ActorUnroll(NamedTuple):
-    """An actor's unroll, which is the learner's until it lets the actor go on."""
-
-    actor: int
-    filled: UnrollStats
-    unroll: Unroll
-
-
 class ActorPool:
-    """`with Actors(...) as actors`, publish() weights, then next() and release(). No process outlives it."""
+    """The actors of one learner: `with ActorPool(...) as actors`, publish() weights, then next().
+
+    No process outlives it.
+    """
 
     def __init__(
         self,
@@ -57,7 +51,11 @@ class ActorPool:
         device: str,
         seed: tuple[int, ...],
     ) -> None:
-        """`workers`: environment processes of each actor; `seed` fixes the games, but not how the actors interleave."""
+        """Allocate the shared memory; the processes start with the first publish().
+
+        workers: environment processes of each actor. environments: environments of each actor. unroll: actions in an
+        unroll. seed: fixes the episodes, but not the order in which the actors deliver.
+        """
         self.restarts, self._stopped = 0, False
         with torch.device("meta"):
             like = build_policy(policy)
@@ -66,20 +64,20 @@ class ActorPool:
         with ExitStack() as stack:
             self._weights = SharedWeights(sum(p.numel() for p in like.parameters()))
             stack.callback(self._weights.close)
-            self._unrolls = []
+            self._buffers = []
             for _ in range(actors):
-                self._unrolls.append(Unroll(columns, state, unroll, environments))
-                stack.callback(self._unrolls[-1].close)
+                self._buffers.append(UnrollBuffer(columns, state, unroll, environments))
+                stack.callback(self._buffers[-1].close)
             self._setups = [
                 ActorSetup(
                     policy, dict(GAMES), workers, environments, unroll, max_steps, device, (*seed, number),
-                    filled.fds, self._weights.fd, os.getpid(),
+                    buffer.fds, self._weights.fd, os.getpid(),
                 )
-                for number, filled in enumerate(self._unrolls)
+                for number, buffer in enumerate(self._buffers)
             ]  # fmt: skip
-            self._children: list[WorkerProcess | None] = [None] * actors
+            self._processes: list[WorkerProcess | None] = [None] * actors
             self._failures = [0] * actors
-            self._ready: deque[ActorUnroll] = deque()
+            self._ready: deque[tuple[int, UnrollStats]] = deque()
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -89,75 +87,89 @@ class ActorPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        for child in self._children:
-            if child is not None:
-                child.close()
+        for process in self._processes:
+            if process is not None:
+                process.close()
         self._stack.close()
 
     def stop(self) -> None:
-        """Tell the actors to leave, without waiting; whoever waits for their next unroll gets a WorkerError."""
+        """Tell the actors to end, without waiting; a next() that is waiting raises WorkerError."""
         self._stopped = True
-        for child in self._children:
-            if child is not None:
-                child.stop()
+        for process in self._processes:
+            if process is not None:
+                process.stop()
 
     @property
     def pids(self) -> list[int]:
-        return [child.pid for child in self._children if child is not None]
+        return [process.pid for process in self._processes if process is not None]
 
     def publish(self, policy: nn.Module) -> int:
-        """What the actors play with from their next unrolls on, as a version's number; the first one starts them."""
+        """Make these the weights that the actors' next unrolls are played with; the first call starts the actors.
+
+        Returns the version of the weights.
+        """
         version = self._weights.publish(list(policy.parameters()))
-        for number, child in enumerate(self._children):
-            if child is None:
+        for number, process in enumerate(self._processes):
+            if process is None:
                 self._start(number)
         return version
 
-    def next(self) -> ActorUnroll:
-        """The next unroll that is full, in the order of their coming.
+    def unrolls(self) -> Iterator[Unroll]:
+        """Yield unrolls for ever, as next() returns them."""
+        while True:
+            yield self.next()
 
-        Raises what an actor raised (ValueError, OSError), or WorkerError when one fails again and again.
+    def next(self) -> Unroll:
+        """Return the next complete unroll, in the order of completion, and let its actor play on.
+
+        Raises:
+            ValueError, OSError: What an actor raised.
+            WorkerError: An actor failed MAX_FAILURES times in a row.
         """
         while not self._ready:
-            ready = wait([child.connection for child in self._children if child is not None])
-            for number, child in enumerate(self._children):
-                if child is not None and child.connection in ready:
-                    self._receive(number, child)
-        return self._ready.popleft()
+            ready = wait([process.connection for process in self._processes if process is not None])
+            for number, process in enumerate(self._processes):
+                if process is not None and process.connection in ready:
+                    self._receive(number, process)
+        number, stats = self._ready.popleft()
+        buffer = self._buffers[number]
+        frames = {name: array.copy() for name, array in buffer.frames.items()}
+        recurrent = {name: array.copy() for name, array in buffer.recurrent.items()}
+        self._go_on(number)
+        return Unroll(number, stats.version, frames, recurrent, stats.interactions, stats.episodes, stats.seconds)
 
-    def release(self, actor: int) -> None:
-        """The actor's unroll has been copied: it may play on."""
-        child = self._children[actor]
-        assert child is not None
+    def _go_on(self, number: int) -> None:
+        process = self._processes[number]
+        assert process is not None
         try:
-            child.send(GO)
+            process.send(GO)
         except WorkerError as error:
-            self._replace(actor, error)
+            self._replace(number, error)
 
-    def _receive(self, number: int, child: WorkerProcess) -> None:
+    def _receive(self, number: int, process: WorkerProcess) -> None:
         try:
-            filled: UnrollStats = child.receive()
+            stats: UnrollStats = process.receive()
         except WorkerError as error:
             self._replace(number, error)
             return
         self._failures[number] = 0
-        self._ready.append(ActorUnroll(number, filled, self._unrolls[number]))
+        self._ready.append((number, stats))
 
     def _replace(self, number: int, error: WorkerError) -> None:
         self._failures[number] += 1
-        if self._stopped or self._failures[number] >= TRIES:
+        if self._stopped or self._failures[number] >= MAX_FAILURES:
             raise error
         log.warning("actor %d failed (%s): starting another in its place", number, str(error))  # no traceback kept
-        child = self._children[number]
-        assert child is not None
-        child.close()
+        process = self._processes[number]
+        assert process is not None
+        process.close()
         self.restarts += 1
         count("errors", own="actor")
         setup = self._setups[number]
-        self._setups[number] = replace(setup, seed=(*setup.seed, self.restarts))  # else it would play the same games
+        self._setups[number] = replace(setup, seed=(*setup.seed, self.restarts))  # else it would play the same episodes
         self._start(number)
 
     def _start(self, number: int) -> None:
         setup = self._setups[number]
-        self._children[number] = WorkerProcess(ENTRY, setup, (*setup.unroll_fds, setup.weights_fd))
-        self.release(number)
+        self._processes[number] = WorkerProcess(ENTRY, setup, (*setup.buffer_fds, setup.weights_fd))
+        self._go_on(number)

@@ -1,4 +1,4 @@
-"""What an actor fills and the learner reads: one unroll of all its environments, in shared memory.
+"""An unroll: what one actor hands to the learner, and the shared memory that the actor writes it into.
 
 T unroll, E environments of the actor. There are T + 1 frames: the last is the first of the actor's next unroll.
 """
@@ -6,14 +6,17 @@ T unroll, E environments of the actor. There are T + 1 frames: the last is the f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from playscale.games.game import Column
+from playscale.rollout.episode import Episode
 from playscale.rollout.shared_arrays import SharedArrays
 
 RUNNING, TERMINATED, TRUNCATED = range(3)
-"""How things stand after an action (column `ended`)."""
+"""Values of the column `ended`: the state of the episode after the action of a frame."""
 
 FRAME = {
     "prev_action": Column((), "int64"),
@@ -24,41 +27,79 @@ FRAME = {
     "ended": Column((), "uint8"),
     "valid": Column((), "bool"),
 }
-"""Beside the game's columns, for every frame of an environment: `done` marks the first frame of an episode; `valid` is
-false for the last observation of one, where no action is taken; log_prob is that of the action taken, reward and ended
-are what came of it."""
+"""Columns beside the game's own, for every frame of an environment: `done` marks the first frame of an episode; `valid`
+is false for the last observation of an episode, where no action is taken; `log_prob` is that of the action taken;
+`reward` and `ended` are its result."""
 
 
+@dataclass(frozen=True)
 class Unroll:
-    """frames: the columns, [T + 1, E, ...] each; state: the core's before the first frame, [E, ...] each.
+    """One actor's unroll, a copy that nobody else writes to.
 
-    `Unroll(...)` makes the memory, with `fds` another process sees the same.
+    Attributes:
+        actor: Number of the actor.
+        version: Version of the weights that the actor played with.
+        frames: The game's columns and those of FRAME, [T + 1, E, ...] each.
+        recurrent: State of the core before the first frame, [E, ...] each.
+        interactions: Number of actions taken.
+        episodes: The episodes that ended in this unroll.
+        seconds: Wall seconds of the actor by activity.
+    """
+
+    actor: int
+    version: int
+    frames: Mapping[str, np.ndarray]
+    recurrent: Mapping[str, np.ndarray]
+    interactions: int
+    episodes: list[Episode]
+    seconds: Mapping[str, float]
+
+    @property
+    def rewards(self) -> np.ndarray:
+        """Rewards of the T actions, [T, E]."""
+        return self.frames["reward"][:-1]
+
+    @property
+    def episode_ended(self) -> np.ndarray:
+        """Whether the episode ended with the action, [T, E]."""
+        return self.frames["ended"][:-1] != RUNNING
+
+    def discounts(self, discount: float) -> np.ndarray:
+        """Return the discount of what follows each action, [T, E] float32: 0 where the episode terminated with it."""
+        continues = (self.frames["ended"][:-1] != TERMINATED) & self.frames["valid"][:-1]
+        return (continues * discount).astype(np.float32)
+
+
+class UnrollBuffer:
+    """The shared memory of one actor's unroll: `frames` [T + 1, E, ...] and `recurrent` [E, ...], as in Unroll.
+
+    `UnrollBuffer(...)` allocates it; with `fds` another process maps the same memory.
     """
 
     def __init__(
         self,
         columns: Mapping[str, Column],
-        state: Mapping[str, Tensor],
+        recurrent: Mapping[str, Tensor],
         unroll: int,
         environments: int,
         fds: tuple[int, int] | None = None,
     ) -> None:
-        frames, states = fds or (None, None)
-        self._frames = SharedArrays({**columns, **FRAME}, (unroll + 1) * environments, frames)
-        carried = {
+        frames_fd, recurrent_fd = fds or (None, None)
+        self._frames = SharedArrays({**columns, **FRAME}, (unroll + 1) * environments, frames_fd)
+        state_columns = {
             name: Column(tuple(value.shape[1:]), str(value.dtype).removeprefix("torch."))
-            for name, value in state.items()
+            for name, value in recurrent.items()
         }
-        self._states = SharedArrays(carried, environments, states)
+        self._recurrent = SharedArrays(state_columns, environments, recurrent_fd)
         shape = (unroll + 1, environments)
         self.frames = {name: a.reshape(*shape, *a.shape[1:]) for name, a in self._frames.arrays.items()}
-        self.state = self._states.arrays
+        self.recurrent = self._recurrent.arrays
 
     @property
     def fds(self) -> tuple[int, int]:
-        return self._frames.fd, self._states.fd
+        return self._frames.fd, self._recurrent.fd
 
     def close(self) -> None:
-        """Give the descriptors back. The memory itself goes with the last array that looks at it."""
+        """Close the descriptors. The memory is freed with the last array that refers to it."""
         self._frames.close()
-        self._states.close()
+        self._recurrent.close()

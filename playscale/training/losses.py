@@ -1,10 +1,7 @@
-"""The losses of an actor-critic: policy gradient, value, entropy, and the pull towards a teacher.
+"""The losses: cross-entropy for cloning; policy gradient with V-trace, value, entropy and teacher for IMPALA.
 
-T unroll, B batch (columns), A actions.
-
-V-trace: off-policy corrected value targets and advantages (Espeholt et al., IMPALA, arXiv 1802.01561, section 4.1).
-
-T unroll, B batch (columns).
+T unroll, B batch, A actions. V-trace: off-policy corrected value targets and advantages (Espeholt et al., arXiv
+1802.01561, section 4.1).
 """
 
 from __future__ import annotations
@@ -16,10 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def bc_loss(logits: Tensor, action: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean cross-entropy (nats) of logits [T, B, A] on the expert's action [T, B] over the valid [T, B]."""
+    loss = F.cross_entropy(logits.flatten(0, 1), action.flatten(), reduction="none")
+    weight = valid.flatten().to(loss.dtype)
+    return (loss * weight).sum() / weight.sum()
+
+
 class VTrace(NamedTuple):
-    """targets v_s [T, B] of the value function; advantages rho_s (r_s + gamma_s v_{s+1} - V(x_s)) [T, B] of the policy
-    gradient. Without gradients.
-    """
+    """Value targets v_s and advantages rho_s (r_s + gamma_s v_{s+1} - V(x_s)) of the policy gradient, [T, B] each."""
 
     targets: Tensor
     advantages: Tensor
@@ -36,13 +38,13 @@ def vtrace(
     rho_bar: float = 1.0,
     c_bar: float = 1.0,
 ) -> VTrace:
-    """Targets and advantages of an unroll.
+    """Return the targets and advantages of an unroll, without gradients.
 
     log_rhos: log pi(a|x) - log mu(a|x); discounts: gamma, 0 where the episode terminated with this action; rewards;
     values: V(x_s); valid: whether an action was taken; all [T, B]. bootstrap: V(x_T) [B].
 
-    A step that is not valid is the last observation of an episode: its value is its target, and whoever was truncated
-    just before bootstraps from it. Its own discount must be 0, as the next step belongs to another episode.
+    A step that is not valid is the last observation of an episode: its value is its target, and a step that was
+    truncated just before bootstraps from it. Its own discount must be 0, as the next step is of another episode.
     """
     rhos = log_rhos.exp()
     clipped = rhos.clamp(max=rho_bar) * valid
@@ -55,7 +57,7 @@ def vtrace(
 
 
 def discounted_sums(terms: Tensor, factors: Tensor) -> Tensor:
-    """The y [T, B] with y_t = terms_t + factors_t y_{t+1} and y_T = 0, in log2(T) steps: spans double each time."""
+    """Return y [T, B] with y_t = terms_t + factors_t y_{t+1} and y_T = 0, in log2(T) steps: spans double each time."""
     span = 1
     while span < len(terms):
         later = (0, 0, 0, span)
@@ -66,7 +68,7 @@ def discounted_sums(terms: Tensor, factors: Tensor) -> Tensor:
 
 
 class Costs(NamedTuple):
-    """What each loss weighs beside the policy gradient's `policy`."""
+    """Weights of the losses."""
 
     policy: float
     baseline: float
@@ -75,7 +77,7 @@ class Costs(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """What actors saw and did, [T, B] each: `log_prob` is log mu(a|x) of the policy that acted."""
+    """Actions and their results, [T, B] each; `log_prob` is log mu(a|x) of the policy that acted."""
 
     action: Tensor
     log_prob: Tensor
@@ -105,29 +107,29 @@ def actor_critic_losses(
     logits: Tensor,
     values: Tensor,
     bootstrap: Tensor,
-    seen: Trajectory,
+    trajectory: Trajectory,
     teacher_logits: Tensor | None,
     rho_bar: float,
     c_bar: float,
 ) -> Losses:
-    """The losses of an unroll: logits [T, B, A], values [T, B], bootstrap [B], teacher_logits [T, B, A].
+    """Return the losses of an unroll: logits [T, B, A], values [T, B], bootstrap [B], teacher_logits [T, B, A].
 
     The value loss is half the squared error to the V-trace target. Kickstarting's pull (Schmitt et al., arXiv
     1803.03835) is the cross-entropy of the policy under the teacher, here less the teacher's own entropy: a KL.
     """
     log_policy = logits.log_softmax(-1)
-    log_prob = log_policy.gather(-1, seen.action[..., None]).squeeze(-1)
+    log_prob = log_policy.gather(-1, trajectory.action[..., None]).squeeze(-1)
     targets, advantages = vtrace(
-        (log_prob - seen.log_prob).detach(),
-        seen.discount,
-        seen.reward,
+        (log_prob - trajectory.log_prob).detach(),
+        trajectory.discount,
+        trajectory.reward,
         values.detach(),
         bootstrap.detach(),
-        seen.valid,
+        trajectory.valid,
         rho_bar,
         c_bar,
     )
-    weight = seen.valid / seen.valid.sum().clamp(min=1)
+    weight = trajectory.valid / trajectory.valid.sum().clamp(min=1)
     policy = -(advantages * log_prob * weight).sum()
     baseline = 0.5 * ((targets - values).square() * weight).sum()
     entropy = -((log_policy.exp() * log_policy).sum(-1) * weight).sum()

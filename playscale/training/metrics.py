@@ -1,14 +1,6 @@
-"""What training measures of itself from step to step, and the watch for numbers that are not finite.
-
-Where the seconds of a run went, by part; the parts add up to the time watched.
-
-Rewards in units of their own returns' spread, so that learning rates and costs mean the same in every game.
+"""The measurements of a training run: losses, seconds by activity, play statistics, and the gauges of the monitor.
 
 T unroll, E environments of an actor.
-
-What a run by reinforcement learning has been through, over all its restarts.
-
-What somebody who watches a run from outside is told of it, at each report.
 """
 
 from __future__ import annotations
@@ -36,7 +28,7 @@ if TYPE_CHECKING:
 class NonFiniteError(RuntimeError):
     """The loss or its gradient became infinite or NaN. `record` describes the step and the data it saw."""
 
-    monitored = True  # counted as an error of its own kind (cells.py)
+    monitored = True  # counted as an error of its own kind (trainer.py)
 
     def __init__(self, what: str, value: float, step: int, samples: int, games: list[str]) -> None:
         self.record = {"what": what, "value": str(value), "step": step, "samples": samples, "games": games}
@@ -61,7 +53,7 @@ class LossMeter:
     _pending: list[tuple[int, torch.Tensor, list[int]]] = field(default_factory=list)
 
     def add(self, step: int, loss: torch.Tensor, grad_norm: torch.Tensor, game_ids: list[int]) -> None:
-        """Note step number `step` (from 1): its loss and gradient norm (scalars on the device), and its games."""
+        """Add step number `step` (from 1): its loss and gradient norm (scalars on the device), and its games."""
         self._pending.append((step, torch.stack((loss.detach().float(), grad_norm.detach().float())), game_ids))
 
     @property
@@ -69,7 +61,7 @@ class LossMeter:
         return len(self._pending)
 
     def settle(self, samples_per_step: int, game_key: Callable[[int], str]) -> None:
-        """Count the pending steps; NonFiniteError at the first bad one. `game_key`: a game's key by its id."""
+        """Count the pending steps; NonFiniteError at the first that is not finite. `game_key`: a name by id."""
         if not self._pending:
             return
         values = torch.stack([value for _, value, _ in self._pending]).tolist()
@@ -84,41 +76,41 @@ class LossMeter:
         self._pending.clear()
 
     def report(self) -> dict[str, float]:
-        """Means over the settled steps since the last report; starts anew. There must have been one."""
+        """Return means over the settled steps since the last report, of which there must be one, and reset the sums."""
         assert self.steps
         means = {"train_loss": self.loss / self.steps, "grad_norm": self.grad_norm / self.steps}
         self.loss, self.grad_norm, self.steps = 0.0, 0.0, 0
         return means
 
 
-Part = Literal["data", "step", "dev", "save"]
+Activity = Literal["data", "step", "dev", "save"]
 
 
 class PhaseTimer:
-    """Wall seconds by part: waiting for data, optimizer steps, dev loss, saving. Kept over restarts of a run."""
+    """Wall seconds by activity: waiting for data, optimizer steps, dev loss, saving. Kept over restarts of a run."""
 
     def __init__(self, seconds: dict[str, float] | None = None) -> None:
         self.seconds: dict[str, float] = {"data": 0.0, "step": 0.0, "dev": 0.0, "save": 0.0, **(seconds or {})}
-        self._told = dict(self.seconds)
+        self._reported = dict(self.seconds)
 
     @contextmanager
-    def spent(self, part: Part) -> Iterator[None]:
-        """Count the time inside as spent on `part`."""
+    def spent(self, activity: Activity) -> Iterator[None]:
+        """Count the time inside as spent on `activity`."""
         begin = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[part] += time.perf_counter() - begin
+            self.seconds[activity] += time.perf_counter() - begin
 
     @property
     def training(self) -> float:
-        """Seconds that samples_per_second is counted over: those of data and steps."""
+        """Seconds of data and steps, which samples_per_second is computed from."""
         return self.seconds["data"] + self.seconds["step"]
 
-    def untold(self) -> dict[str, float]:
-        """Seconds by part since this was last asked, or since the run went on."""
-        since = {part: seconds - self._told[part] for part, seconds in self.seconds.items()}
-        self._told = dict(self.seconds)
+    def since_last_call(self) -> dict[str, float]:
+        """Return seconds by activity since the last call, or since the run was started or resumed."""
+        since = {activity: seconds - self._reported[activity] for activity, seconds in self.seconds.items()}
+        self._reported = dict(self.seconds)
         return since
 
 
@@ -127,14 +119,14 @@ FLOOR = 1e-4
 
 @dataclass
 class Moments:
-    """Of values seen so far: how many, their mean, the sum of squared deviations from it."""
+    """Running moments of values: their count, mean, and sum of squared deviations from the mean."""
 
     count: float = 0.0
     mean: float = 0.0
     squares: float = 0.0
 
     def add(self, values: np.ndarray) -> None:
-        """Merge in a batch of values (Chan, Golub and LeVeque 1979)."""
+        """Add a batch of values (Chan, Golub and LeVeque 1979)."""
         count, mean = float(values.size), float(values.mean())
         gap, total = mean - self.mean, self.count + count
         self.squares += float(((values - mean) ** 2).sum()) + gap * gap * self.count * count / total
@@ -143,35 +135,40 @@ class Moments:
 
     @property
     def spread(self) -> float:
-        """Their standard deviation; 1 before anything differs."""
+        """Standard deviation of the values; 1 while all are equal."""
         return max(FLOOR, math.sqrt(self.squares / self.count)) if self.squares > 0 else 1.0
 
 
-class DiscountedSums:
-    """The discounted sum of rewards up to each step of every environment: what the spread is taken of, as VecNormalize
-    of Stable-Baselines3 does.
+class DiscountedReturns:
+    """Discounted sums of rewards up to each step of every environment, added to running moments.
+
+    Rewards are divided by the spread of these, as VecNormalize of Stable-Baselines3 does, so that learning rates and
+    costs mean the same in every game.
     """
 
     def __init__(self, discount: float, moments: Moments) -> None:
         self._discount, self._moments = discount, moments
         self._sums: dict[int, np.ndarray] = {}
 
-    def add(self, actor: int, reward: np.ndarray, over: np.ndarray) -> None:
-        """Rewards [T, E] of one actor's next unroll; over [T, E]: with this action an episode ended."""
+    def add(self, actor: int, reward: np.ndarray, ended: np.ndarray) -> None:
+        """Add the rewards [T, E] of one actor's next unroll; ended [T, E]: the episode ended with this action."""
         sums = self._sums.get(actor, np.zeros(reward.shape[1]))
-        seen = np.empty(reward.shape)
+        values = np.empty(reward.shape)
         for t in range(len(reward)):
-            seen[t] = sums = sums * self._discount + reward[t]
-            sums = sums * ~over[t]
+            values[t] = sums = sums * self._discount + reward[t]
+            sums = sums * ~ended[t]
         self._sums[actor] = sums
-        self._moments.add(seen)
+        self._moments.add(values)
 
 
 RECENT = 100  # episodes that the mean return of training is taken over
 
 
 class PlayStatistics:
-    """Counts, the returns of the last episodes, the spread of rewards. `to_dict()` is JSON, from which it is made."""
+    """The play of a run over all its restarts: counts, returns of the last episodes, moments of discounted rewards.
+
+    `PlayStatistics(saved)` restores what to_dict() returned, which is JSON.
+    """
 
     def __init__(self, saved: dict[str, Any] | None = None) -> None:
         saved = saved or {}
@@ -195,7 +192,7 @@ class PlayStatistics:
 
     @property
     def return_mean(self) -> float | None:
-        """Over the last episodes; None before the first has ended."""
+        """Mean over the last episodes; None before the first has ended."""
         return sum(self.returns) / len(self.returns) if self.returns else None
 
 
@@ -209,31 +206,31 @@ GAUGES = {
     "policy_lag": "policy_lag_updates",
     "policy_lag_max": "policy_lag_max_updates",
 }
-"""Of what is reported: the gauge that shows it."""
+"""The gauge of the monitor for each metric that has one."""
 ACTOR_SHARE = "actor_share_"
 
 
 class MonitoredRun:
-    """Of a stretch of a run, told by the group's first process for all of it."""
+    """Passes a run's counts and metrics to the monitor, for all processes of its group."""
 
     def __init__(self, state: RunState, device: torch.device, flops_per_sample: int) -> None:
         self._state, self._device, self._flops_per_sample = state, device, flops_per_sample
         self._peak = peak_flops(device)
-        self._interactions, self._episodes = state.tally.interactions, state.tally.episodes
+        self._interactions, self._episodes = state.play.interactions, state.play.episodes
 
     def add(self, samples: int) -> None:
-        """So many samples were trained on since this was last said."""
+        """Count `samples` trained on since the last call, and what was spent and played for them."""
         count("samples", samples)
         count("model_flops", self._flops_per_sample * samples)
-        for part, seconds in self._state.watch.untold().items():
-            count("training_seconds", seconds, part)
-        tally = self._state.tally
-        count("environment_steps", tally.interactions - self._interactions)
-        count("episodes", tally.episodes - self._episodes)
-        self._interactions, self._episodes = tally.interactions, tally.episodes
+        for activity, seconds in self._state.timer.since_last_call().items():
+            count("training_seconds", seconds, activity)
+        play = self._state.play
+        count("environment_steps", play.interactions - self._interactions)
+        count("episodes", play.episodes - self._episodes)
+        self._interactions, self._episodes = play.interactions, play.episodes
 
     def show(self, metrics: Mapping[str, float], devices: int) -> None:
-        """What a report says, of so many devices together."""
+        """Set the gauges from a report's metrics, which are of `devices` devices together."""
         if self._peak:
             peak = self._peak * devices
             gauge("device_peak_flops_per_second", peak)
@@ -244,24 +241,24 @@ class MonitoredRun:
                 gauge(GAUGES[name], value)
             elif name.startswith(ACTOR_SHARE):
                 gauge("actor_time_ratio", value, name.removeprefix(ACTOR_SHARE))
-        if self._device.type == "cuda":  # kept by torch on the host: the device is not asked
+        if self._device.type == "cuda":  # torch keeps these on the host: nothing waits for the device
             gauge("device_memory_bytes", torch.cuda.memory_allocated(self._device), "allocated")
             gauge("device_memory_bytes", torch.cuda.memory_reserved(self._device), "reserved")
             gauge("device_memory_bytes", torch.cuda.max_memory_allocated(self._device), "peak")
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """Dense 16-bit peak FLOP/s: as PLAYSCALE_PEAK_FLOPS says, else by the data sheet of a CUDA device that is known.
+    """Return the dense 16-bit peak FLOP/s: PLAYSCALE_PEAK_FLOPS, else from the data sheet of a known CUDA device.
 
     ValueError when the variable is no positive number.
     """
-    if asked := os.environ.get(PEAK):
+    if text := os.environ.get(PEAK):
         try:
-            peak = float(asked)
+            peak = float(text)
         except ValueError:
             peak = 0.0
         if not 0 < peak < float("inf"):
-            raise ValueError(f"{PEAK}: {asked!r} is no number of FLOP/s; give one such as 989e12, or unset it")
+            raise ValueError(f"{PEAK}: {text!r} is no number of FLOP/s; give one such as 989e12, or unset it")
         return peak
     if device.type != "cuda":
         return None

@@ -1,20 +1,10 @@
-"""The optimizers, and their state as named tensors.
-
-The C library's allocator, told to keep the memory that a training step frees for the next step.
-
-Where a model trains and in which precision.
-
-One optimizer step: forward, loss, backward, clipping, Adam. Nothing in it waits for the device.
-
-T unroll, B batch (columns), A actions.
-"""
+"""Optimizer steps on a policy: devices and precision, optimizers and their state as named tensors, compilation."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
 import shutil
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -22,17 +12,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from playscale.agents.policy import Policy
-from playscale.training.batches import Batch
+from playscale.agents.policy import Policy, PolicyOutput
 from playscale.training.distributed import Group
 from playscale.training.schedule import ADAM_BETAS, ADAM_EPS, RMSPROP_ALPHA, RMSPROP_EPS
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # the parameters' numbers in glibc's malloc.h
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # numbers of the parameters in glibc's malloc.h
 LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Whether the allocator was told; where it is not glibc's, nothing is done.
+    """Tell glibc's allocator to keep freed memory for the next training step; return whether it could be told.
 
     glibc hands every freed block of tens of megabytes back to the kernel, which clears it again page by page at the
     next step: 15 to 20 % of a training step on a CPU. Kept, the process stays at the size of its largest step.
@@ -44,7 +33,7 @@ def keep_freed_memory() -> bool:
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU. ValueError for a device that is not here."""
+    """Return the device of that name; `auto` is CUDA where there is one, else the CPU. ValueError: it is not here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -57,7 +46,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` is bf16 on a CUDA device that computes in it, else fp32."""
+    """Return the precision; `auto` is bf16 on a CUDA device that computes in it, else fp32."""
     if precision != "auto":
         return precision
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
@@ -72,7 +61,7 @@ PREFIX = "optimizer."
 
 
 def make_optimizer(policy: nn.Module, name: str = "adam") -> torch.optim.Optimizer:
-    """Adam, in one fused kernel, or RMSProp over every parameter. The rate is set at each step (set_rate)."""
+    """Return Adam (in one fused kernel) or RMSProp over every parameter. The rate is set at each step (set_rate)."""
     if name == "rmsprop":
         return torch.optim.RMSprop(policy.parameters(), lr=0.0, alpha=RMSPROP_ALPHA, eps=RMSPROP_EPS, foreach=True)
     return torch.optim.Adam(policy.parameters(), lr=0.0, betas=ADAM_BETAS, eps=ADAM_EPS, fused=True)
@@ -84,7 +73,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def optimizer_to_tensors(policy: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The moments and step counts by parameter name; nothing for a parameter that was not stepped yet."""
+    """Return moments and step counts by parameter name; nothing for a parameter without a step."""
     return {
         f"{PREFIX}{key}.{name}": value
         for name, parameter in policy.named_parameters()
@@ -93,7 +82,7 @@ def optimizer_to_tensors(policy: nn.Module, optimizer: torch.optim.Optimizer) ->
 
 
 def optimizer_from_tensors(policy: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The inverse of optimizer_to_tensors, into an optimizer of the same kind over the same policy."""
+    """Load what optimizer_to_tensors returned into an optimizer of the same kind over the same policy."""
     parameters = dict(policy.named_parameters())
     for full, saved in tensors.items():
         if full.startswith(PREFIX):
@@ -105,20 +94,19 @@ def optimizer_from_tensors(policy: nn.Module, optimizer: torch.optim.Optimizer, 
 
 log = logging.getLogger(__name__)
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Of logits [T, B, A], action [T, B], valid [T, B]."""
-
 
 class OptimizerStep(NamedTuple):
-    """Of one step: the loss and the gradient's norm before clipping (scalars on the device), the state after it."""
+    """The loss and the norm of its gradient before clipping, of one step: scalars on the device."""
 
     loss: Tensor
     grad_norm: Tensor
-    recurrent: dict[str, Tensor]
 
 
-class Updates:
-    """What every learner does with its loss. The policy's forward has the signature of agents.policy.Policy's."""
+class PolicyOptimizer:
+    """Takes optimizer steps on a policy. Nothing in a step waits for the device.
+
+    The policy's forward has the signature of agents.policy.Policy's.
+    """
 
     def __init__(
         self,
@@ -129,56 +117,31 @@ class Updates:
         precision: str,
         group: Group | None = None,
     ) -> None:
-        self.optimizer, self.clip_norm = optimizer, clip_norm
-        self.device, self.precision, self.group = device, precision, group or Group()
+        self._optimizer, self._clip_norm = optimizer, clip_norm
+        self._device, self._precision, self._group = device, precision, group or Group()
         self.parameters = list(policy.parameters())
-        self.forward = self.group.wrap(policy)
+        self._forward = self._group.wrap(policy)
 
-    def step(self, batch: Batch, recurrent: dict[str, Tensor], rate: float) -> OptimizerStep:
-        """One step at learning rate `rate` on this process's unroll [T, B]; the loss is the group's mean."""
-        raise NotImplementedError
+    def forward(self, tensors: dict[str, Tensor], recurrent: dict[str, Tensor], resets: list[int]) -> PolicyOutput:
+        """Return the policy's output for a batch, in the run's precision."""
+        with autocast(self._device, self._precision):
+            return self._forward(tensors, recurrent, resets)
 
-    def update(self, loss: Tensor, rate: float) -> Tensor:
-        """Backward, clipping, the optimizer's step; the gradient's norm before clipping."""
-        self.optimizer.zero_grad(set_to_none=True)
+    def step(self, loss: Tensor, rate: float) -> OptimizerStep:
+        """Backward, clip, update at learning rate `rate`. The returned loss is the mean over the group."""
+        mean_loss = self._group.mean(loss.detach())
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        set_rate(self.optimizer, rate)
-        self.optimizer.step()
-        return grad_norm
-
-    def report(self) -> dict[str, float]:
-        """What else there is to say of the steps since the last report."""
-        return {}
-
-
-class Learner(Updates):
-    """Steps a policy towards what somebody else did."""
-
-    def __init__(
-        self,
-        policy: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        loss: Loss,
-        clip_norm: float,
-        device: torch.device,
-        precision: str,
-        group: Group | None = None,
-    ) -> None:
-        super().__init__(policy, optimizer, clip_norm, device, precision, group)
-        self.loss = loss
-
-    def step(self, batch: Batch, recurrent: dict[str, Tensor], rate: float) -> OptimizerStep:
-        with autocast(self.device, self.precision):
-            logits, _, recurrent = self.forward(batch.tensors, recurrent, batch.resets)
-        loss = self.loss(logits.float(), batch.tensors["action"], batch.tensors["valid"])
-        return OptimizerStep(self.group.mean(loss.detach()), self.update(loss, rate), recurrent)
+        grad_norm = nn.utils.clip_grad_norm_(self.parameters, self._clip_norm)
+        set_rate(self._optimizer, rate)
+        self._optimizer.step()
+        return OptimizerStep(mean_loss, grad_norm)
 
 
 def compile_features(policy: Policy, device: torch.device) -> bool:
-    """Compile what comes before the core (Policy.features), with CUDA graphs on a GPU; whether that can be done here.
+    """Compile what precedes the core (Policy.features), with CUDA graphs on a GPU; return whether that is possible.
 
-    The core is left alone: it is one fused kernel a segment already, and its segments differ from batch to batch.
+    The core is left alone: it is a fused kernel between two resets already, and resets differ from batch to batch.
     """
     if not can_compile(device):
         log.info("compile: no C++ compiler%s here, training goes on without", " or Triton" * (device.type == "cuda"))
@@ -189,6 +152,6 @@ def compile_features(policy: Policy, device: torch.device) -> bool:
 
 
 def can_compile(device: torch.device) -> bool:
-    """torch.compile needs a C++ compiler, and Triton for a GPU."""
+    """Return whether torch.compile has the C++ compiler that it needs, and Triton for a GPU."""
     compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
     return compiler and (device.type != "cuda" or find_spec("triton") is not None)

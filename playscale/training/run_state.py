@@ -1,4 +1,4 @@
-"""The state of a run between two optimizer steps, and its saves: everything needed to go on as if never stopped."""
+"""The state of a run between two optimizer steps, and its saves, from which training resumes with the same results."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ RNG = "rng."
 class RunState:
     """A policy in training after `step` optimizer steps. The next batch is number `step` of the train stream.
 
-    `recurrent` is the core's state [B, ...] by name, carried from unroll to unroll; empty where unrolls bring theirs.
+    `recurrent`: state of the core [B, ...] by name, carried from batch to batch; empty where batches bring theirs.
     """
 
     policy: Policy
     optimizer: torch.optim.Optimizer
     recurrent: dict[str, Tensor]
     step: int
-    meter: LossMeter
-    watch: PhaseTimer
-    tally: PlayStatistics = field(default_factory=PlayStatistics)
+    losses: LossMeter
+    timer: PhaseTimer
+    play: PlayStatistics = field(default_factory=PlayStatistics)
 
 
 def new_state(policy: Policy, recurrent: dict[str, Tensor], optimizer: str = "adam") -> RunState:
-    """Before the first step."""
+    """Return the state before the first step."""
     return RunState(policy, make_optimizer(policy, optimizer), recurrent, 0, LossMeter(), PhaseTimer())
 
 
 def save_state(folder: Path, state: RunState) -> None:
-    """Save as `folder`/<step>, then drop the older saves: there always is a whole one. Nothing may be pending."""
-    assert not state.meter.pending
+    """Save as `folder`/<step>, then remove the older saves: there always is a complete one. No loss may be pending."""
+    assert not state.losses.pending
     extra = optimizer_to_tensors(state.policy, state.optimizer)
     extra |= {STATE + name: tensor for name, tensor in state.recurrent.items()}
     extra |= {RNG + name: tensor for name, tensor in _rng_tensors(state.policy.head.weight.device).items()}
-    meter = {"loss": state.meter.loss, "grad_norm": state.meter.grad_norm, "steps": state.meter.steps}
+    meter = {"loss": state.losses.loss, "grad_norm": state.losses.grad_norm, "steps": state.losses.steps}
     meta = {
         "kind": "resume",
         "step": state.step,
         "meter": meter,
-        "seconds": state.watch.seconds,
-        "tally": state.tally.to_dict(),
+        "seconds": state.timer.seconds,
+        "tally": state.play.to_dict(),
     }
     path = folder / f"{state.step:09d}"
-    # Another save of the same step is of the same state: to replace it would leave a moment without a whole one.
+    # A save of the same step holds the same state; replacing it would leave a moment without a complete one.
     if not is_checkpoint(path):
         save_checkpoint(path, state.policy, meta, {name: value.contiguous() for name, value in extra.items()})
     for other in folder.iterdir():
@@ -63,14 +63,14 @@ def save_state(folder: Path, state: RunState) -> None:
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest save below `folder`, None when there is none."""
-    there = folder.iterdir() if folder.is_dir() else ()
-    saves = [path for path in there if path.name.isdigit() and is_checkpoint(path)]
+    """Return the newest save below `folder`, None when there is none."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    saves = [path for path in entries if path.name.isdigit() and is_checkpoint(path)]
     return max(saves, default=None, key=lambda path: int(path.name))
 
 
 def load_state(path: Path, device: torch.device, optimizer_name: str = "adam") -> RunState:
-    """The state saved at `path`, on `device`; the global random generators as they were. ValueError: damaged."""
+    """Return the state saved at `path`, on `device`, and set the global random generators. ValueError: damaged."""
     policy, checkpoint = load_policy(path, device)
     policy.train()
     meta, extra = checkpoint.meta, checkpoint.extra
@@ -80,12 +80,12 @@ def load_state(path: Path, device: torch.device, optimizer_name: str = "adam") -
         name.removeprefix(STATE): tensor.to(device) for name, tensor in extra.items() if name.startswith(STATE)
     }
     _set_rng({name.removeprefix(RNG): tensor for name, tensor in extra.items() if name.startswith(RNG)}, device)
-    meter, watch = LossMeter(**meta["meter"]), PhaseTimer(meta["seconds"])
-    return RunState(policy, optimizer, recurrent, int(meta["step"]), meter, watch, PlayStatistics(meta["tally"]))
+    losses, timer = LossMeter(**meta["meter"]), PhaseTimer(meta["seconds"])
+    return RunState(policy, optimizer, recurrent, int(meta["step"]), losses, timer, PlayStatistics(meta["tally"]))
 
 
 def saved_step(path: Path) -> int:
-    """The step a save was taken at, without reading its tensors."""
+    """Return the step of a save, without reading its tensors."""
     return int(load_checkpoint(path).meta["step"])
 
 

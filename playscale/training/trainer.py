@@ -1,175 +1,347 @@
-"""The training loop: optimizer steps on a stream of unrolls, with reports, dev losses in between, and saves.
+"""The training loop: one model through its compute budgets.
 
-T unroll, B batch (columns), A actions.
+train() is the whole life of a run: it starts or resumes the state and trains it to each budget in turn, reporting and
+saving on the way. At a budget the state becomes a cell: a checkpoint, and a row of the points table. With a cooldown,
+the cell is the end of a branch that leaves the run before the budget; the run itself goes on from where it was left.
+
+How a run learns is its method's matter (method.py): bc.py, impala.py.
+
+T unroll, B batch, A actions.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from playscale.config import TrainConfig
-from playscale.points import LearningCurve
+from playscale.agents.checkpoint import save_checkpoint
+from playscale.config import IMITATING_METHODS, TrainConfig, budget_name
+from playscale.points import LearningCurve, Point, to_row
+from playscale.storage.files import write_json
 from playscale.tracking import monitor
-from playscale.tracking.tracker import Tracker
-from playscale.training.batches import Batch
+from playscale.tracking.tracker import NullTracker, Tracker
 from playscale.training.dev_loss import DevLoss
-from playscale.training.distributed import Group
-from playscale.training.metrics import MonitoredRun, NonFiniteError
-from playscale.training.optimization import Updates
-from playscale.training.run_state import RunState, save_state
+from playscale.training.distributed import Group, process_group
+from playscale.training.method import Method
+from playscale.training.metrics import LossMeter, MonitoredRun, NonFiniteError
+from playscale.training.optimization import keep_freed_memory
+from playscale.training.run import Run
+from playscale.training.run_state import RunState, latest, load_state, new_state, save_state
+from playscale.training.schedule import Cell, Work
 
 REPORT_SECONDS = 30.0
 SETTLE_STEPS = 50
-"""Steps between two looks at the losses on an accelerator, where a look waits for the device. A CPU looks at each."""
+"""Steps between two reads of the losses from an accelerator, each of which waits for it. A CPU reads at each step."""
+
+Progress = Callable[[str, float], None]
 
 
-@dataclass(frozen=True)
-class Method:
-    """How a run learns: batches for a state, and who learns from them; the dev loss, where there is a corpus.
+def train(
+    config: TrainConfig,
+    out: Path,
+    corpus: str | None = None,
+    tracker: Tracker | None = None,
+    progress: Progress | None = None,
+) -> list[Point]:
+    """Train one model through the config's budgets.
 
-    game_key: the name of a batch's game by its id, for an error's text.
+    Run again with the same `out`, it resumes: behavioural cloning to the same losses as if never stopped (on a CPU, bit
+    by bit), IMPALA with new episodes. A finished run returns at once. Budgets may be added as long as the run has not
+    passed them. Under torchrun the processes share each batch, and the first one writes the outputs.
+
+    Args:
+        config: The settings of the run.
+        out: Its directory; see run.py for what is written there.
+        corpus: URI of the corpus, for a method that imitates.
+        tracker: Receives the metrics.
+        progress: Called with a text and the fraction done.
+
+    Returns:
+        The points of all cells, by budget, as also written to OUT/points.csv.
+
+    Raises:
+        ValueError: A budget is too small or already passed, `out` holds another run, there is no such corpus, game,
+            teacher or device, or a save is damaged.
+        NonFiniteError: The loss or its gradient is not finite. The last good save stays, and OUT/nonfinite.json
+            describes the step and its data.
+        WorkerError: Actors fail again and again.
     """
+    with process_group() as group:
+        group.columns(config.batch)  # a ValueError comes before anything is written
+        method = make_method(config, corpus, group)
+        run = Run(Path(out), config, method.policy_config, method.source)
+        with group.in_turn():
+            run.claim()
+            points = run.reached()
+        monitor.describe(run=run.name, method=config.method)
+        monitor.gauge("parameters", run.params)
+        if cells := [cell for cell in run.cells if cell.budget not in points]:
+            run.check_ahead(cells)
+            trainer = Trainer(run, method, tracker, progress)
+            with closing(method), _own_random_state(method.device), trainer.nonfinite_recorded():
+                state = trainer.start()
+                for cell in cells:
+                    trainer.advance(state, trainer.segment_before(cell))
+                    point = trainer.finish(cell, state if cell.step == cell.branch_step else trainer.cool_down(cell))
+                    points[cell.budget] = point
+                    trainer.publish(cell, points)
+        if group.first:
+            run.publish(points)
+        return [points[budget] for budget in sorted(points)]
 
-    batches: Callable[[RunState], AbstractContextManager[Iterator[Batch]]]
-    learner: Callable[[RunState], Updates]
-    dev_loss: Callable[[RunState], DevLoss] | None = None
-    game_key: Callable[[int], str] = str
 
+def make_method(config: TrainConfig, corpus: str | None, group: Group) -> Method:
+    """Return the config's method. ValueError: its corpus, game, teacher or device is not there."""
+    if config.method in IMITATING_METHODS:
+        from playscale.training.bc import BehaviouralCloning
 
-@dataclass(frozen=True)
-class TrainContext:
-    """What a run needs beside its state. `flops_per_sample`: training FLOPs; `dev_steps`: looks between the cells."""
+        assert corpus is not None
+        return BehaviouralCloning(config, corpus, group)
+    from playscale.training.impala import Impala
 
-    config: TrainConfig
-    method: Method
-    device: torch.device
-    precision: str
-    flops_per_sample: int
-    report_steps: int
-    dev_steps: frozenset[int]
-    tracker: Tracker
-    progress: Callable[[str, float], None]
-    group: Group = field(default_factory=Group)
+    return Impala(config, group)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a run: to step `until` at `rate(step)`, saved in `folder`; `done(step)` is the share of the whole run.
+    """A part of a run: up to step `until`, at learning rate `rate(step)`, saved in `folder`.
 
-    `curve` is where its reports are also kept; a cooldown, marked by `branch`, has none, and its metrics other names.
+    Attributes:
+        fraction_done: Fraction of the whole run that is done at a step.
+        curve: Where its reports are also written; None for a cooldown branch, whose metrics have names of their own.
     """
 
     until: int
     rate: Callable[[int], float]
     folder: Path
-    done: Callable[[int], float]
-    branch: bool = False
+    fraction_done: Callable[[int], float]
     curve: LearningCurve | None = None
 
-
-def advance(setting: TrainContext, state: RunState, stretch: Segment) -> None:
-    """Train `state` up to step `stretch.until`, in place, and save it. NonFiniteError: the last save is a good one."""
-    config, watch, group = setting.config, state.watch, setting.group
-    learner = setting.method.learner(state)
-    settle_every = 1 if setting.device.type == "cpu" else min(SETTLE_STEPS, setting.report_steps)
-    saved = reported = time.monotonic()
-    clock, samples = watch.training, 0
-    vitals = MonitoredRun(state, setting.device, setting.flops_per_sample)
-    if stretch.curve is not None and group.first:
-        stretch.curve.resume(state.step)
-    with setting.method.batches(state) as unrolls:
-        while state.step < stretch.until:
-            with watch.spent("data"):
-                batch = next(unrolls)
-            with watch.spent("step"):
-                loss, grad_norm, state.recurrent = learner.step(batch, state.recurrent, stretch.rate(state.step))
-                state.step += 1
-                state.meter.add(state.step, loss, grad_norm, batch.game_ids)
-                if state.meter.pending >= settle_every:
-                    settle(setting, state)
-            samples += config.samples_per_step
-            now = time.monotonic()
-            if state.step % setting.report_steps == 0 or now - reported > REPORT_SECONDS:
-                with watch.spent("step"):
-                    settle(setting, state)
-                metrics = report(setting, state, learner, stretch, samples / (watch.training - clock))
-                if group.first:
-                    vitals.add(samples)
-                    vitals.show(metrics, group.size)
-                clock, samples, reported = watch.training, 0, now
-            if state.step in setting.dev_steps and not stretch.branch:
-                measure(setting, state)
-            if state.step % settle_every == 0 and group.share(now - saved > config.save_seconds):
-                save(setting, state, stretch.folder)
-                saved = now
-    save(setting, state, stretch.folder)
-    if group.first:
-        vitals.add(samples)
+    @property
+    def is_branch(self) -> bool:
+        return self.curve is None
 
 
-def settle(setting: TrainContext, state: RunState) -> None:
-    """Look at the losses since the last look; NonFiniteError when one is not a number to go on with."""
-    state.meter.settle(setting.config.samples_per_step, setting.method.game_key)
+class Trainer:
+    """Trains the states of one run: the run's own, and that of each cooldown branch."""
 
+    def __init__(self, run: Run, method: Method, tracker: Tracker | None, progress: Progress | None) -> None:
+        self.run, self.config, self.method = run, run.config, method
+        self.group, self.device = method.group, method.device
+        self._work = Work(run.cells)
+        self._report_steps = max(1, self._work.total // method.reports)
+        self._dev_steps = method.dev_steps(run.cells[-1].branch_step)
+        self._tracker = tracker if tracker is not None and self.group.first else NullTracker()
+        self._progress = progress if progress is not None and self.group.first else _ignore
+        if self.device.type == "cpu":
+            keep_freed_memory()
 
-def report(
-    setting: TrainContext, state: RunState, learner: Updates, stretch: Segment, samples_per_second: float
-) -> dict[str, float]:
-    """Log the means since the last report, and tell the progress. The gradient norm is the one before clipping."""
-    samples = state.step * setting.config.samples_per_step
-    metrics = (
-        state.meter.report()
-        | learner.report()
-        | {
-            "learning_rate": stretch.rate(state.step - 1),
-            "samples_per_second": samples_per_second,
-            "flops": float(setting.flops_per_sample * samples),
+    def start(self) -> RunState:
+        """Return the saved state of the run, or the state before the first step, with weights from its seed."""
+        if (saved := latest(self.run.resume)) is not None:
+            return self._load(saved)
+        torch.manual_seed(self.config.seed)
+        policy = self.method.initial_policy()
+        recurrent = self.method.initial_recurrent(policy)
+        return self._own_share(new_state(policy, recurrent, self.method.optimizer_name))
+
+    def segment_before(self, cell: Cell) -> Segment:
+        """Return the part of the constant-rate run that leads to a cell, or to its cooldown branch."""
+        curve = LearningCurve(self.run.out / "curve.csv")
+        return Segment(cell.branch_step, self.run.rate, self.run.resume, self._work.of_run, curve)
+
+    def advance(self, state: RunState, segment: Segment) -> None:
+        """Train a state up to step `segment.until`, in place, and save it.
+
+        Raises:
+            NonFiniteError: The last save is a good one.
+        """
+        config, group, method, timer = self.config, self.group, self.method, state.timer
+        method.begin(state)
+        settle_every = 1 if self.device.type == "cpu" else min(SETTLE_STEPS, self._report_steps)
+        saved = reported = time.monotonic()
+        clock, samples = timer.training, 0
+        monitored = MonitoredRun(state, self.device, self.run.flops_per_sample)
+        if segment.curve is not None and group.first:
+            segment.curve.resume(state.step)
+        with method.batches() as batches:
+            while state.step < segment.until:
+                with timer.spent("data"):
+                    batch = next(batches)
+                with timer.spent("step"):
+                    step = method.update(batch, segment.rate(state.step))
+                    state.step += 1
+                    state.losses.add(state.step, step.loss, step.grad_norm, batch.game_ids)
+                    if state.losses.pending >= settle_every:
+                        self._settle(state)
+                samples += config.samples_per_step
+                now = time.monotonic()
+                if state.step % self._report_steps == 0 or now - reported > REPORT_SECONDS:
+                    with timer.spent("step"):
+                        self._settle(state)
+                    metrics = self._report(state, segment, samples / (timer.training - clock))
+                    if group.first:
+                        monitored.add(samples)
+                        monitored.show(metrics, group.size)
+                    clock, samples, reported = timer.training, 0, now
+                if state.step in self._dev_steps and not segment.is_branch:
+                    self._measure_dev_loss(state)
+                if state.step % settle_every == 0 and group.share(now - saved > config.save_seconds):
+                    self._save(state, segment.folder)
+                    saved = now
+        self._save(state, segment.folder)
+        if group.first:
+            monitored.add(samples)
+
+    def cool_down(self, cell: Cell) -> RunState:
+        """Train a cell's cooldown branch, from the run's save at the branch step, and return its last state.
+
+        The branch takes the batches that the run will also take.
+        """
+        folder = self.run.branch_resume(cell)
+        saved = latest(folder)
+        origin = saved or latest(self.run.resume)
+        assert origin is not None
+        with _own_random_state(self.device):
+            branch = self._load(origin)
+            if saved is None:
+                branch.losses = LossMeter()  # the steps before the branch are in the run's own curve
+            rate = lambda step: cell.cooled(step, self.run.rate(step))  # noqa: E731
+            self.advance(branch, Segment(cell.step, rate, folder, self._work.of_branch(cell)))
+        return branch
+
+    def finish(self, cell: Cell, state: RunState) -> Point:
+        """Measure a cell at its budget and write its checkpoint."""
+        assert state.step == cell.step
+        cooled = cell.branch_step < cell.step
+        dev = self._measure_dev_loss(state, "dev_loss_cooldown" if cooled else "dev_loss")
+        samples, extra = self.method.usage(state)
+        extra["flops_6nd"] = 6 * self.run.params * samples
+        point = Point(
+            game=self.run.policy.game,
+            method=self.config.method,
+            run=self.run.name,
+            seed=self.config.seed,
+            size=self.config.size,
+            flops=cell.budget,
+            params=self.run.params,
+            samples=samples,
+            dev_loss=dev.loss if dev else None,
+            dev_loss_se=dev.se if dev else None,
+            split=self.config.split(cell.budget),
+            extra={name: f"{value:.6g}" for name, value in extra.items()},
+        )
+        meta = {
+            "kind": "cell",
+            "point": to_row(point),
+            "step": state.step,
+            "cooldown_steps": cell.step - cell.branch_step,
+            "precision": self.method.precision,
+            "seconds": state.timer.seconds,
+            "source": self.run.source,
+            **({"dev_samples": dev.samples, "dev_games": dev.games} if dev else {}),
         }
-    )
-    ending = "_cooldown" if stretch.branch else ""
-    setting.tracker.log_metrics({name + ending: value for name, value in metrics.items()}, samples)
-    if stretch.curve is not None and setting.group.first:
-        stretch.curve.add(state.step, metrics)
-    what = f"train {setting.config.size}{' cooldown' if stretch.branch else ''}"
-    known = f"loss {metrics['train_loss']:.3f}"
-    if "train_return" in metrics:
-        known = f"return {metrics['train_return']:.1f}, entropy {metrics['entropy']:.2f}"
-    setting.progress(f"{what}: {known}, {samples_per_second:,.0f} samples/s", stretch.done(state.step))
-    return metrics
+        if self.group.first:
+            save_checkpoint(self.run.checkpoint(cell.budget), state.policy, meta)
+            if cooled:
+                shutil.rmtree(self.run.branch_resume(cell), ignore_errors=True)
+        return point
+
+    def publish(self, cell: Cell, points: dict[float, Point]) -> None:
+        """Write the points reached so far, and report that of a cell just reached."""
+        if self.group.first:
+            self.run.publish(points)
+        point = points[cell.budget]
+        reached = "through" if point.dev_loss is None else f"dev loss {point.dev_loss:.3f} at"
+        text = f"train {self.config.size}: {reached} {budget_name(point.flops)} FLOPs"
+        self._progress(text, self._work.of_branch(cell)(cell.step))
+
+    @contextmanager
+    def nonfinite_recorded(self) -> Iterator[None]:
+        """Write OUT/nonfinite.json when a NonFiniteError passes."""
+        try:
+            yield
+        except NonFiniteError as error:
+            monitor.count("errors", own="non_finite")
+            if self.group.first:
+                write_json(self.run.out / "nonfinite.json", error.record)
+            raise
+
+    def _load(self, saved: Path) -> RunState:
+        return self._own_share(load_state(saved, self.device, self.method.optimizer_name))
+
+    def _own_share(self, state: RunState) -> RunState:
+        """Keep this process's columns of a batch in the recurrent state, which is saved for all processes."""
+        columns = self.group.columns(self.config.batch)
+        state.recurrent = {name: value[columns] for name, value in state.recurrent.items()}
+        return state
+
+    def _settle(self, state: RunState) -> None:
+        """Read the pending losses; NonFiniteError at the first that is not finite."""
+        state.losses.settle(self.config.samples_per_step, self.method.game_key)
+
+    def _report(self, state: RunState, segment: Segment, samples_per_second: float) -> dict[str, float]:
+        """Log the means since the last report and show the progress. The gradient norm is that before clipping."""
+        samples = state.step * self.config.samples_per_step
+        metrics = (
+            state.losses.report()
+            | self.method.report()
+            | {
+                "learning_rate": segment.rate(state.step - 1),
+                "samples_per_second": samples_per_second,
+                "flops": float(self.run.flops_per_sample * samples),
+            }
+        )
+        suffix = "_cooldown" if segment.is_branch else ""
+        self._tracker.log_metrics({name + suffix: value for name, value in metrics.items()}, samples)
+        if segment.curve is not None and self.group.first:
+            segment.curve.add(state.step, metrics)
+        name = f"train {self.config.size}{' cooldown' if segment.is_branch else ''}"
+        quality = f"loss {metrics['train_loss']:.3f}"
+        if "train_return" in metrics:
+            quality = f"return {metrics['train_return']:.1f}, entropy {metrics['entropy']:.2f}"
+        self._progress(f"{name}: {quality}, {samples_per_second:,.0f} samples/s", segment.fraction_done(state.step))
+        return metrics
+
+    def _measure_dev_loss(self, state: RunState, name: str = "dev_loss") -> DevLoss | None:
+        """Measure and log the dev loss, on the group's first process; NonFiniteError when it is not finite."""
+        with state.timer.spent("dev"):
+            dev: DevLoss | None = self.group.share(self.method.dev_loss(state.policy) if self.group.first else None)
+        if dev is None:
+            return None
+        samples = state.step * self.config.samples_per_step
+        if not dev.finite:
+            raise NonFiniteError("dev loss", dev.loss, state.step, samples, ["of the dev split"])
+        self._tracker.log_metrics({name: dev.loss}, samples)
+        monitor.gauge("dev_loss", dev.loss)
+        return dev
+
+    def _save(self, state: RunState, folder: Path) -> None:
+        """Save the state, after a look at its losses: a save is always a good one.
+
+        It holds the recurrent state of all processes, so that a run can be resumed with another number of them.
+        """
+        self._settle(state)
+        with state.timer.spent("save"):
+            whole = replace(state, recurrent=self.group.gather(state.recurrent))
+            with self.group.in_turn():
+                if self.group.first:
+                    save_state(folder, whole)
+                    monitor.gauge("checkpoint_timestamp_seconds", time.time())
 
 
-def measure(setting: TrainContext, state: RunState, name: str = "dev_loss") -> DevLoss:
-    """The dev loss of the policy as it is now, logged; NonFiniteError when it is not finite.
-
-    The group's first process takes it.
-    """
-    config, group = setting.config, setting.group
-    assert setting.method.dev_loss is not None
-    with state.watch.spent("dev"):
-        found: DevLoss = group.share(setting.method.dev_loss(state) if group.first else None)
-    samples = state.step * config.samples_per_step
-    if not found.finite:
-        raise NonFiniteError("dev loss", found.loss, state.step, samples, ["of the dev split"])
-    setting.tracker.log_metrics({name: found.loss}, samples)
-    monitor.gauge("dev_loss", found.loss)
-    return found
+@contextmanager
+def _own_random_state(device: torch.device) -> Iterator[None]:
+    """Restore torch's global random generators at the end."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
 
 
-def save(setting: TrainContext, state: RunState, folder: Path) -> None:
-    """Save the state to go on from, after a look at its losses: a save is always a good one.
-
-    What is saved is that of all columns, so that a run can go on with another number of processes.
-    """
-    settle(setting, state)
-    with state.watch.spent("save"):
-        whole = replace(state, recurrent=setting.group.gather(state.recurrent))
-        with setting.group.in_turn():
-            if setting.group.first:
-                save_state(folder, whole)
-                monitor.gauge("checkpoint_timestamp_seconds", time.time())
+def _ignore(text: str, fraction: float) -> None:
+    del text, fraction

@@ -5,7 +5,7 @@ import toy_game
 import toy_run
 
 from playscale.points import CURVE_COLUMNS, LearningCurve, read_curve
-from playscale.training.impala import train_impala
+from playscale.training.trainer import train
 
 
 def test_lines_are_appended_and_what_is_missing_is_missing(tmp_path):
@@ -39,12 +39,12 @@ def test_there_may_be_none(tmp_path):
 def test_a_run_keeps_its_curve_and_goes_on_with_it(tmp_path, monkeypatch):
     toy_game.register(monkeypatch)
     config = toy_run.config(12)
-    train_impala(tmp_path / "run", config)
+    train(config, tmp_path / "run")
     before = read_curve(tmp_path / "run" / "curve.csv")
     assert before[-1]["step"] == 12
     assert before[-1]["interactions"] > 0
     longer = toy_run.config(12, 24)
-    train_impala(tmp_path / "run", longer)
+    train(longer, tmp_path / "run")
     steps = [row["step"] for row in read_curve(tmp_path / "run" / "curve.csv")]
     assert steps == sorted(set(steps))
     assert steps[-1] == 24

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_unrolls import unroll_of
 from toy_game import Recall, register, screens
 
 from playscale.agents.policy import CORES, Policy, PolicyConfig, build_policy
@@ -28,17 +29,6 @@ def policy_of(core: str, seed: int = 0) -> Policy:
         if isinstance(block, torch.nn.Linear):  # at their start the blocks add little: make them count
             block.weight.data.mul_(3)
     return policy
-
-
-def unroll_of(T: int, B: int, seed: int = 0, done: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-    rng = torch.Generator().manual_seed(seed)
-    return {
-        "tty_chars": torch.randint(32, 127, (T, B, 24, 80), generator=rng, dtype=torch.uint8),
-        "tty_colors": torch.randint(0, 16, (T, B, 24, 80), generator=rng, dtype=torch.int8),
-        "tty_cursor": torch.randint(0, 24, (T, B, 2), generator=rng, dtype=torch.int16),
-        "prev_action": torch.randint(0, 122, (T, B), generator=rng),
-        "done": torch.zeros(T, B, dtype=torch.bool) if done is None else done,
-    }
 
 
 def rows(batch, start, end):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from test_policy import unroll_of
+from random_unrolls import unroll_of
 
-from playscale.training.bc import bc_loss
+from playscale.training.losses import bc_loss
 from playscale_benchmarks.contender import import_peer
 from playscale_benchmarks.twin import BLANK, CHARS, COLORS, Shape, Twin, conv_of_lookup, crop, renamed
 

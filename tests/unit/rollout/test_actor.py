@@ -14,7 +14,7 @@ from playscale.agents.sizing import config_for_size
 from playscale.rollout.actor import FIRST_SEED, GO, Actor, ActorSetup
 from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.shared_arrays import SharedWeights
-from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, Unroll
+from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, UnrollBuffer
 
 T, E = 13, 4
 MAX_STEPS = 80  # recall takes 60 to 100
@@ -50,7 +50,7 @@ def play(core, unrolls, processes=2):
     torch.manual_seed(5)
     config = replace(config_for_size(Recall(), "10k", core), value_head=True)
     policy = build_policy(config).eval()
-    unroll = Unroll(Recall.columns, policy.initial_state(1), T, E)
+    unroll = UnrollBuffer(Recall.columns, policy.initial_state(1), T, E)
     weights = SharedWeights(sum(p.numel() for p in policy.parameters()))
     weights.publish(list(policy.parameters()))
     setup = ActorSetup(config, {}, processes, E, T, MAX_STEPS, "cpu", (3, 0, 1), unroll.fds, weights.fd, os.getpid())
@@ -60,7 +60,7 @@ def play(core, unrolls, processes=2):
         for _ in range(unrolls):
             filled += actor.handle(GO)
             frames.append({name: array.copy() for name, array in unroll.frames.items()})
-            states.append({name: torch.from_numpy(array.copy()) for name, array in unroll.state.items()})
+            states.append({name: torch.from_numpy(array.copy()) for name, array in unroll.recurrent.items()})
     unroll.close()
     weights.close()
     return Played(policy, frames, states, filled, workers.seeds)

@@ -15,9 +15,9 @@ from toy_run import config
 from playscale.tracking import monitor, prometheus
 from playscale.tracking.monitor import CATALOGUE, count, describe, gauge, watched
 from playscale.tracking.prometheus import PORT, served
-from playscale.training.impala import train_impala
 from playscale.training.metrics import PEAK, peak_flops
 from playscale.training.optimization import resolve_device
+from playscale.training.trainer import train
 
 DOCS = Path(__file__).parents[3] / "docs" / "monitoring.md"
 
@@ -147,7 +147,7 @@ def test_a_run_tells_of_its_steps_actors_and_saves(port, recall, tmp_path, monke
     monkeypatch.setenv(PEAK, "1e12")
     run = config(10, 20)
     with served(study="s", task="train"):
-        train_impala(tmp_path / "run", run)
+        train(run, tmp_path / "run")
         seen = scrape(port)
     assert of(seen, "samples_total") == [20 * run.samples_per_step]
     assert of(seen, "model_flops_total") == [pytest.approx(run.budgets[1])]

@@ -15,8 +15,9 @@ from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.config import TrainConfig, budget_name
 from playscale.points import read_points, to_row
-from playscale.training.bc import bc_loss, train_bc
+from playscale.training.losses import bc_loss
 from playscale.training.metrics import NonFiniteError
+from playscale.training.trainer import train
 
 BATCH, UNROLL, RATE, WARMUP, CLIP = 4, 8, 0.01, 3, 0.5
 
@@ -82,14 +83,14 @@ def test_the_loss_is_the_mean_over_valid_transitions():
 
 
 def test_a_run_is_what_a_plain_loop_makes(recall, tmp_path):
-    points = train_bc(recall.uri, tmp_path, config([6, 20]))
+    points = train(config([6, 20]), tmp_path, recall.uri)
     for point, steps in zip(points, (6, 20), strict=True):
         path = tmp_path / "checkpoints" / budget_name(point.flops)
         assert_same_weights(path, twin(recall, [warm(step) for step in range(steps)]))
 
 
 def test_a_cooldown_branch_leaves_the_run_alone(recall, tmp_path):
-    points = train_bc(recall.uri, tmp_path, config([10, 20], cooldown=0.4))
+    points = train(config([10, 20], cooldown=0.4), tmp_path, recall.uri)
     assert [point.samples for point in points] == [10 * BATCH * UNROLL, 20 * BATCH * UNROLL]
     for point, steps, leaves in zip(points, (10, 20), (6, 12), strict=True):
         branch = [RATE * (steps - step) / (steps - leaves + 1) for step in range(leaves, steps)]
@@ -102,7 +103,7 @@ def test_a_cooldown_branch_leaves_the_run_alone(recall, tmp_path):
 
 def test_the_points_say_what_was_trained(recall, tmp_path):
     asked = config([10], held_out=(20.4 * BATCH * UNROLL * per_sample(),), seed=7)
-    points = train_bc(recall.uri, tmp_path, asked)
+    points = train(asked, tmp_path, recall.uri)
     policy, _ = load_policy(tmp_path / "checkpoints" / budget_name(points[0].flops))
     assert [point.split for point in points] == ["fit", "held-out"]
     assert [point.flops for point in points] == list(asked.cells)
@@ -128,12 +129,12 @@ def test_it_learns_what_only_memory_can_know(recall, tmp_path, core):
     size = config_for_size(toy_game.Recall(), "10k", core)
     budget = 700 * 8 * 32 * training_flops_per_sample(size)
     asked = TrainConfig(size="10k", core=core, budgets=(budget,), batch=8, unroll=32, learning_rate=4e-3)
-    assert train_bc(recall.uri, tmp_path, asked)[0].dev_loss < 0.5 * without_memory
+    assert train(asked, tmp_path, recall.uri)[0].dev_loss < 0.5 * without_memory
 
 
 def test_curves_and_progress(recall, tmp_path):
     curves, told = Curves(), []
-    train_bc(recall.uri, tmp_path, config([40, 300], dev_samples=20), curves, lambda *now: told.append(now))
+    train(config([40, 300], dev_samples=20), tmp_path, recall.uri, curves, lambda *now: told.append(now))
     step = BATCH * UNROLL
     assert list(curves.of("train_loss")) == [step * i for i in range(3, 301, 3)]
     assert curves.of("learning_rate")[3 * step] == pytest.approx(warm(2))
@@ -153,8 +154,8 @@ def test_curves_and_progress(recall, tmp_path):
 
 def test_the_reported_loss_is_the_mean_since_the_last_report(recall, tmp_path):
     every, third = Curves(), Curves()
-    train_bc(recall.uri, tmp_path / "a", config([60]), every)
-    train_bc(recall.uri, tmp_path / "b", config([60, 300]), third)
+    train(config([60]), tmp_path / "a", recall.uri, every)
+    train(config([60, 300]), tmp_path / "b", recall.uri, third)
     losses = list(every.of("train_loss").values())
     assert len(losses) == 60
     means = [np.mean(losses[i : i + 3]) for i in range(0, 60, 3)]
@@ -166,7 +167,7 @@ def test_a_loss_that_runs_away_stops_the_run_and_says_on_what(recall, tmp_path):
     with pytest.raises(
         NonFiniteError, match=r"became (nan|inf|-inf) at step \d+ \([\d,]+ samples\).*recall-0000"
     ) as caught:
-        train_bc(recall.uri, tmp_path, config([10, 50], learning_rate=1e25, clip_norm=1e9, save_seconds=1e-9), curves)
+        train(config([10, 50], learning_rate=1e25, clip_norm=1e9, save_seconds=1e-9), tmp_path, recall.uri, curves)
     record = json.loads((tmp_path / "nonfinite.json").read_text())
     assert record == caught.value.record
     assert record["samples"] == record["step"] * BATCH * UNROLL
@@ -179,7 +180,7 @@ def test_a_loss_that_runs_away_stops_the_run_and_says_on_what(recall, tmp_path):
 
 
 def test_bf16_trains_on_a_cpu_when_asked(recall, tmp_path):
-    point = train_bc(recall.uri, tmp_path, config([30], precision="bf16"))[0]
+    point = train(config([30], precision="bf16"), tmp_path, recall.uri)[0]
     path = tmp_path / "checkpoints" / budget_name(point.flops)
     assert load_checkpoint(path).meta["precision"] == "bf16"
     assert all(value.dtype == torch.float32 for value in load_checkpoint(path).weights.values())
@@ -188,20 +189,20 @@ def test_bf16_trains_on_a_cpu_when_asked(recall, tmp_path):
 
 def test_bad_input_is_one_clear_line(recall, tmp_path):
     with pytest.raises(ValueError, match=r"10k.*fewer than 5 optimizer steps"):
-        train_bc(recall.uri, tmp_path / "out", config([2]))
+        train(config([2]), tmp_path / "out", recall.uri)
     with pytest.raises(ValueError, match="device 'cuda:99' is not here"):
-        train_bc(recall.uri, tmp_path / "out", config([6], device="cuda:99"))
+        train(config([6], device="cuda:99"), tmp_path / "out", recall.uri)
     with pytest.raises(ValueError, match="device 'gpu' is not one torch knows"):
-        train_bc(recall.uri, tmp_path / "out", config([6], device="gpu"))
+        train(config([6], device="gpu"), tmp_path / "out", recall.uri)
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        train_bc(recall.uri, tmp_path / "file" / "out", config([6]))
+        train(config([6]), tmp_path / "file" / "out", recall.uri)
 
 
 def test_the_caller_keeps_its_random_numbers(recall, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train_bc(recall.uri, tmp_path, config([6]))
+    train(config([6]), tmp_path, recall.uri)
     assert torch.equal(torch.rand(3), expected)

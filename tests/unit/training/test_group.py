@@ -15,8 +15,8 @@ from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.sizing import config_for_size
 from playscale.config import TrainConfig, budget_name
 from playscale.points import read_points
-from playscale.training.bc import train_bc
 from playscale.training.distributed import Group
+from playscale.training.trainer import train
 
 TESTS = Path(__file__).parents[2] / "support"
 BATCH, UNROLL = 4, 8
@@ -28,14 +28,14 @@ import torch
 import toy_game
 torch.set_num_threads(1)
 toy_game.GAMES["recall"] = "toy_game:Recall"
-from playscale.training.bc import train_bc
+from playscale.training.trainer import train
 from playscale.config import TrainConfig
 
 class Curves:
     def log_metrics(self, metrics, samples):
         print(json.dumps([os.environ["RANK"], samples, metrics]), flush=True)
 
-train_bc(sys.argv[2], Path(sys.argv[3]), TrainConfig.model_validate_json(sys.argv[4]), Curves())
+train(TrainConfig.model_validate_json(sys.argv[4]), Path(sys.argv[3]), sys.argv[2], Curves())
 """
 
 
@@ -78,7 +78,7 @@ def assert_close_weights(a, b):
 def test_two_processes_train_as_one_does_and_the_first_alone_writes(recall, tmp_path, cooldown):
     alone = Curves()
     asked = config(10, 25, cooldown=cooldown, save_seconds=1e-9)
-    points = train_bc(recall.uri, tmp_path / "alone", asked, alone)
+    points = train(asked, tmp_path / "alone", recall.uri, alone)
     logged = in_two_processes(tmp_path, recall, tmp_path / "two", asked)
     assert {rank for rank, _, _ in logged} == {"0"}
     losses = {samples: metrics["train_loss"] for _, samples, metrics in logged if "train_loss" in metrics}
@@ -99,8 +99,8 @@ def test_two_processes_train_as_one_does_and_the_first_alone_writes(recall, tmp_
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(recall, tmp_path):
-    train_bc(recall.uri, tmp_path / "alone", config(10, 25))
-    train_bc(recall.uri, tmp_path / "grown", config(10))
+    train(config(10, 25), tmp_path / "alone", recall.uri)
+    train(config(10), tmp_path / "grown", recall.uri)
     in_two_processes(tmp_path, recall, tmp_path / "grown", config(10, 25))
     for budget in config(10, 25).cells:
         where = Path("checkpoints") / budget_name(budget)

@@ -15,9 +15,9 @@ from playscale.agents.checkpoint import load_checkpoint
 from playscale.config import budget_name
 from playscale.points import read_points
 from playscale.training import impala
-from playscale.training.impala import train_impala
 from playscale.training.metrics import NonFiniteError
 from playscale.training.run_state import latest
+from playscale.training.trainer import train
 from playscale_benchmarks.tree import below
 
 TESTS = Path(__file__).parents[2] / "support"
@@ -36,7 +36,7 @@ def finished(tmp_path_factory):
     """A run of 20 and 60 steps that was left alone, with its cooldowns: its config, directory, points and curves."""
     out, asked, curves = tmp_path_factory.mktemp("run"), toy_run.config(20, 60, cooldown=0.25), toy_run.Curves()
     before = below(os.getpid()), shared_memory()
-    points = train_impala(out, asked, curves)
+    points = train(asked, out, tracker=curves)
     assert (below(os.getpid()), shared_memory()) == before, "nothing is left of its actors"
     return asked, out, points, curves
 
@@ -74,7 +74,7 @@ def test_its_curves_tell_of_the_actors(finished):
 def test_finished_it_answers_at_once(finished, monkeypatch):
     asked, out, points, _ = finished
     monkeypatch.setattr(impala, "ActorPool", None)  # none is needed
-    assert train_impala(out, asked) == points
+    assert train(asked, out) == points
 
 
 def test_another_run_in_the_same_place_is_refused(finished):
@@ -85,7 +85,7 @@ def test_another_run_in_the_same_place_is_refused(finished):
     ):
         other = asked.model_copy(update=change)
         with pytest.raises(ValueError, match=rf"another run \({says}.*\): use another output") as error:
-            train_impala(out, other)
+            train(other, out)
         assert "\n" not in str(error.value)
 
 
@@ -94,7 +94,7 @@ def test_a_larger_budget_added_later_goes_on(finished):
     _, out, points, _ = finished
     seen = []
     more = toy_run.config(20, 60, 80, cooldown=0.25, rl={"actors": 1})
-    found = train_impala(out, more, progress=lambda what, fraction: seen.append(fraction))
+    found = train(more, out, progress=lambda what, fraction: seen.append(fraction))
     assert [point.samples for point in found[:2]] == [point.samples for point in points]
     assert 0.9 * 80 * PER_STEP < found[2].samples < 80 * PER_STEP
     assert min(seen) > 45 / 80, "from where the constant-rate run was"
@@ -108,14 +108,18 @@ import torch
 import toy_game
 torch.set_num_threads(1)
 toy_game.GAMES["recall"] = "toy_game:Recall"
-from playscale.training.impala import train_impala
+from playscale.training.trainer import train
 from playscale.config import TrainConfig
 config = TrainConfig.model_validate_json(sys.argv[3])
+<<<<<<< HEAD
 def report(what, fraction):
     if fraction > 0.4:
         print("ready", flush=True)
         time.sleep(600)
 train_impala(Path(sys.argv[2]), config, progress=report)
+=======
+train(config, Path(sys.argv[2]), progress=lambda what, fraction: print(fraction, flush=True))
+>>>>>>> 4c43651 (Training: one loop in trainer.py, a method is one class, one typed Unroll from actor to learner)
 """
 
 
@@ -135,7 +139,7 @@ def test_killed_it_leaves_no_process_and_goes_on_from_its_last_save(tmp_path):
     save = load_checkpoint(latest(tmp_path / "resume"))
     assert 0.3 * 300 < save.meta["step"] < 300
     seen = []
-    points = train_impala(tmp_path, asked, progress=lambda what, fraction: seen.append(fraction))
+    points = train(asked, tmp_path, progress=lambda what, fraction: seen.append(fraction))
     assert min(seen) > save.meta["step"] / 300
     assert [point.flops for point in points] == list(asked.budgets)
     end = load_checkpoint(latest(tmp_path / "resume")).meta
@@ -150,14 +154,14 @@ def test_a_loss_that_runs_away_stops_it_and_its_actors(tmp_path):
     before = below(os.getpid()), shared_memory()
     asked = toy_run.config(40, learning_rate=1e30, warmup_steps=0, rl={"actors": 1})
     with pytest.raises(NonFiniteError, match=r"became (nan|inf) at step \d+"):
-        train_impala(tmp_path, asked)
+        train(asked, tmp_path)
     assert (tmp_path / "nonfinite.json").is_file()
     assert (below(os.getpid()), shared_memory()) == before
 
 
 def test_what_cannot_be_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="fewer than 5 optimizer steps"):
-        train_impala(tmp_path, toy_run.config(2))
+        train(toy_run.config(2), tmp_path)
     with pytest.raises(ValueError, match="unknown game 'chess'"):
-        train_impala(tmp_path, toy_run.config(20, rl={"game": "chess"}))
+        train(toy_run.config(20, rl={"game": "chess"}), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ import toy_run
 from safetensors.torch import load_file
 
 from playscale.points import read_points
-from playscale.training.impala import train_impala
+from playscale.training.trainer import train
 
 pytestmark = pytest.mark.slow
 
@@ -28,35 +28,37 @@ from safetensors.torch import save_file
 torch.set_num_threads(1)
 toy_game.GAMES["recall"] = "toy_game:Recall"
 from playscale.config import TrainConfig
-from playscale.training.impala import train_impala
-from playscale.training.impala_learner import ImpalaLearner
+from playscale.training.trainer import train
+from playscale.training.impala import Impala
+from playscale.training.optimization import PolicyOptimizer
 
 rank, notes = os.environ["RANK"], Path(sys.argv[4])
-update, step = ImpalaLearner.update, ImpalaLearner.step
+optimizer_step, update, steps = PolicyOptimizer.step, Impala.update, []
 
-def noted_update(self, loss, rate):
+def noted_step(self, loss, rate):
     # What this process's own unroll asks for, and what the step is taken with.
     own = torch.autograd.grad(loss, self.parameters, retain_graph=True)
-    norm = update(self, loss, rate)
-    if self._state.step == 0:
+    done = optimizer_step(self, loss, rate)
+    steps.append(rate)
+    if len(steps) == 1:
         mean = [parameter.grad for parameter in self.parameters]
         kinds = {"own": own, "mean": mean}
         named = {f"{kind}.{i}": value for kind, values in kinds.items() for i, value in enumerate(values)}
         whole = {name: value.contiguous().clone() for name, value in named.items()}
         save_file(whole, notes / f"gradients-{rank}.safetensors")
-    return norm
+    return done
 
-def noted_step(self, batch, recurrent, rate):
-    done = step(self, batch, recurrent, rate)
-    weights = {f"{i}": parameter.detach().contiguous().clone() for i, parameter in enumerate(self.parameters)}
+def noted_update(self, batch, rate):
+    done = update(self, batch, rate)
+    weights = {f"{i}": parameter.detach().contiguous().clone() for i, parameter in enumerate(self.optimizer.parameters)}
     save_file(weights, notes / f"weights-{rank}.safetensors")
-    about = {"pids": self._actors.pids, "columns": batch.tensors["done"].shape[1], "tally": self._state.tally.to_dict()}
+    about = {"pids": self._actors.pids, "columns": batch.tensors["done"].shape[1], "tally": self.state.play.to_dict()}
     (notes / f"about-{rank}.json").write_text(json.dumps(about))
     return done
 
-ImpalaLearner.update, ImpalaLearner.step = noted_update, noted_step
+PolicyOptimizer.step, Impala.update = noted_step, noted_update
 config = TrainConfig.model_validate_json(sys.argv[3])
-train_impala(Path(sys.argv[2]), config, progress=lambda what, fraction: print(rank, what, flush=True))
+train(config, Path(sys.argv[2]), progress=lambda what, fraction: print(rank, what, flush=True))
 """
 
 
@@ -120,4 +122,4 @@ def test_each_has_actors_of_its_own_and_the_interactions_are_of_both(trained):
     assert 0.9 * frames < tally["interactions"] < frames
     (point,) = read_points(out / "points.csv")
     assert point.samples == tally["interactions"]
-    assert train_impala(out, asked) == [point], "and one process finds it finished"
+    assert train(asked, out) == [point], "and one process finds it finished"

@@ -8,7 +8,7 @@ import toy_run
 from playscale.agents import sizing
 from playscale.config import budget_name
 from playscale.rollout.evaluate import evaluate
-from playscale.training.impala import train_impala
+from playscale.training.trainer import train
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def evaluated(tmp_path, core):
     steps = INTERACTIONS // (BATCH * UNROLL)
     rl = {"max_steps": 200, "actors": 2, "entropy_cost": ENTROPY_COST, "reward_clip": 10.0}
     asked = toy_run.config(steps, core=core, batch=BATCH, unroll=UNROLL, learning_rate=3e-3, save_seconds=1e9, rl=rl)
-    train_impala(tmp_path / "run", asked)
+    train(asked, tmp_path / "run")
     checkpoint = tmp_path / "run" / "checkpoints" / budget_name(asked.budgets[0])
     (found,) = evaluate([checkpoint], EPISODES, tmp_path / "played", max_steps=200, workers=2, device="cpu")
     assert found.episode_count == EPISODES

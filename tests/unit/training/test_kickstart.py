@@ -13,7 +13,8 @@ from playscale.agents.restrict import restrict
 from playscale.agents.sizing import config_for_size
 from playscale.config import Reinforcement, TrainConfig, budget_name
 from playscale.games.game import get_game
-from playscale.training.impala import policy_config, train_impala
+from playscale.training.impala import policy_config
+from playscale.training.trainer import train
 
 PER_STEP = toy_run.BATCH * toy_run.UNROLL
 TRAINED = 3e9  # FLOPs that the teachers here took, as their checkpoints say
@@ -61,7 +62,7 @@ def test_it_begins_as_its_teacher_over_the_actions_of_the_task(tmp_path):
     asked = TrainConfig(
         method="kickstart", size="10k", batch=2, unroll=6, budgets=(budget,), learning_rate=1e-15, rl=rl
     )  # fmt: skip
-    train_impala(tmp_path / "out", asked, curves)
+    train(asked, tmp_path / "out", tracker=curves)
     pupil, _ = load_policy(tmp_path / "out" / "checkpoints" / budget_name(budget))
     expected = restrict(teacher, game).eval()
     batch = screens(0, 7, 3, game.num_actions)
@@ -80,7 +81,7 @@ def test_the_pull_alone_makes_it_as_its_teacher(tmp_path):
     teacher = keep(tmp_path / "teacher", toy_run.policy(seed=4, value_head=False))
     rl = {"start": "scratch", "value_warmup": 10**9, "entropy_cost": 0.0, "teacher_half_life": 1e9, "actors": 1}
     curves = toy_run.Curves()
-    train_impala(tmp_path / "out", kickstarted(teacher, 200, rl=rl, learning_rate=1e-2), curves)
+    train(kickstarted(teacher, 200, rl=rl, learning_rate=1e-2), tmp_path / "out", tracker=curves)
     divergence = curves.of("teacher_divergence")
     assert np.mean(divergence[-20:]) < 0.2 * np.mean(divergence[:5])
     assert curves.of("teacher_cost")[-1] == pytest.approx(1, abs=1e-4)
@@ -88,7 +89,7 @@ def test_the_pull_alone_makes_it_as_its_teacher(tmp_path):
 
 def test_without_a_cost_there_is_no_teacher_to_ask(tmp_path):
     teacher, curves = keep(tmp_path / "teacher", toy_run.policy(seed=4)), toy_run.Curves()
-    (point,) = train_impala(tmp_path / "out", kickstarted(teacher, 10, rl={"teacher_cost": 0.0, "actors": 1}), curves)
+    (point,) = train(kickstarted(teacher, 10, rl={"teacher_cost": 0.0, "actors": 1}), tmp_path / "out", tracker=curves)
     assert curves.of("teacher_divergence") == []
     assert float(point.extra["flops_teacher"]) == TRAINED, "its training, and no forward pass"
 
@@ -97,7 +98,7 @@ def test_without_a_cost_there_is_no_teacher_to_ask(tmp_path):
 def test_the_teachers_compute_is_counted_apart_and_in_the_total(tmp_path, flops):
     """What is not known of its training is left out."""
     teacher = keep(tmp_path / "teacher", toy_run.policy(seed=4, value_head=False), flops)
-    (point,) = train_impala(tmp_path / "out", kickstarted(teacher, 10, rl={"actors": 1}))
+    (point,) = train(kickstarted(teacher, 10, rl={"actors": 1}), tmp_path / "out")
     found = {name: float(value) for name, value in point.extra.items()}
     frames = 10 * PER_STEP
     forward = toy_run.per_sample() / 3
@@ -123,7 +124,7 @@ def test_teachers_that_are_none(tmp_path):
         (kickstarted(str(tmp_path), 9), "not a checkpoint"),
     ):
         with pytest.raises(ValueError, match=says) as error:
-            train_impala(out, asked)
+            train(asked, out)
         assert "\n" not in str(error.value)
         assert not out.exists()
     with pytest.raises(ValueError, match="kickstart has one, impala none"):
@@ -135,8 +136,8 @@ def test_another_teacher_in_the_same_place_is_refused_but_not_the_same_elsewhere
     first, copied = keep(tmp_path / "first", policy), keep(tmp_path / "copied", policy)
     other = keep(tmp_path / "other", toy_run.policy(seed=5))
     rl = {"actors": 1}
-    points = train_impala(tmp_path / "out", kickstarted(first, 6, rl=rl))
-    assert train_impala(tmp_path / "out", kickstarted(copied, 6, rl=rl)) == points
+    points = train(kickstarted(first, 6, rl=rl), tmp_path / "out")
+    assert train(kickstarted(copied, 6, rl=rl), tmp_path / "out") == points
     with pytest.raises(ValueError, match=r"another run \(teacher .*other, or made anew since\)"):
-        train_impala(tmp_path / "out", kickstarted(other, 6, rl=rl))
+        train(kickstarted(other, 6, rl=rl), tmp_path / "out")
     assert policy_config(kickstarted(first, 6), get_game("recall")).value_head

@@ -6,18 +6,30 @@ import pytest
 import torch
 import torch.nn.functional as F
 import toy_game
-from test_policy import unroll_of
+from random_unrolls import unroll_of
 
 from playscale.agents.lstm import reset_steps
 from playscale.agents.policy import CORES, build_policy
 from playscale.agents.sizing import config_for_size
+from playscale.config import TrainConfig
 from playscale.games.game import get_game
 from playscale.training.batches import Batch
-from playscale.training.bc import bc_loss
-from playscale.training.optimization import Learner, can_compile, compile_features, make_optimizer
+from playscale.training.bc import BehaviouralCloning
+from playscale.training.distributed import Group
+from playscale.training.method import Method
+from playscale.training.optimization import can_compile, compile_features
+from playscale.training.run_state import new_state
 
 T, B, STEPS, RATE, CLIP = 9, 3, 4, 2e-3, 0.5
 CPU = torch.device("cpu")
+
+
+class WithoutCorpus(BehaviouralCloning):
+    """Behavioural cloning whose batches the test gives."""
+
+    def __init__(self, policy):
+        Method.__init__(self, TrainConfig(size="30k", budgets=(1e9,), clip_norm=CLIP, device="cpu"), Group())
+        self.begin(new_state(policy, policy.initial_state(B)))
 
 
 def policy_of(core):
@@ -98,12 +110,11 @@ def plain_core(policy, batch, state):
 
 def fast(core):
     policy = policy_of(core)
-    learner = Learner(policy, make_optimizer(policy), bc_loss, CLIP, CPU, "fp32")
-    state, losses = policy.initial_state(B), []
+    method, losses = WithoutCorpus(policy), []
     for tensors in unrolls():
-        loss, norm, state = learner.step(Batch(tensors, [], reset_steps(tensors["done"])), state, RATE)
-        losses.append((loss.item(), norm.item()))
-    return policy, losses, state
+        step = method.update(Batch(tensors, [], reset_steps(tensors["done"])), RATE)
+        losses.append((step.loss.item(), step.grad_norm.item()))
+    return policy, losses, method.state.recurrent
 
 
 def assert_same(one, two):
@@ -132,14 +143,13 @@ def test_compiled_it_trains_the_same(tmp_path, monkeypatch):
         policy = build_policy(config_for_size(toy_game.Recall(), "10k", "lstm"))
         if compiled:
             assert compile_features(policy, CPU)
-        learner = Learner(policy, make_optimizer(policy), bc_loss, CLIP, CPU, "fp32")
-        state, losses = policy.initial_state(B), []
+        method, losses = WithoutCorpus(policy), []
         for batch in unrolls():
             symbol = batch["tty_chars"][:, :, 0, :1] % 5
             few = {"symbol": symbol, "prev_action": batch["prev_action"] % 5, "action": batch["action"] % 5}
-            loss, norm, state = learner.step(Batch(batch | few, [], reset_steps(batch["done"])), state, RATE)
-            losses.append((loss.item(), norm.item()))
-        trained.append((policy, losses, state))
+            step = method.update(Batch(batch | few, [], reset_steps(batch["done"])), RATE)
+            losses.append((step.loss.item(), step.grad_norm.item()))
+        trained.append((policy, losses, method.state.recurrent))
     assert trained[0][0].state_dict().keys() == trained[1][0].state_dict().keys()
     assert_same(*trained)
 
@@ -154,15 +164,13 @@ def test_without_a_compiler_training_goes_on_without(monkeypatch):
 def test_nothing_in_a_step_asks_the_device(monkeypatch):
     """A value read off a tensor (item, tolist, bool) would make a GPU wait at every step."""
     policy = policy_of("lstm")
-    learner = Learner(policy, make_optimizer(policy), bc_loss, CLIP, CPU, "fp32")
-    batches = unrolls()
+    method, batches = WithoutCorpus(policy), unrolls()
     ready = [Batch(each, [], reset_steps(each["done"])) for each in batches]
-    state = policy.initial_state(B)
 
-    def asked(*_):
-        raise AssertionError("the device was asked")
+    def reads_the_device(*_):
+        raise AssertionError("a value was read from the device")
 
     for name in ("item", "tolist", "__bool__", "__float__", "__int__", "nonzero", "cpu", "numpy"):
-        monkeypatch.setattr(torch.Tensor, name, asked)
+        monkeypatch.setattr(torch.Tensor, name, reads_the_device)
     for batch in ready:
-        _, _, state = learner.step(batch, state, RATE)
+        method.update(batch, RATE)

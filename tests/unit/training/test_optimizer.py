@@ -33,10 +33,10 @@ def train(state, seeds):
 def test_what_was_saved_goes_on_as_if_never_stopped(policy, tmp_path, name):
     state = new_state(policy, {}, name)
     train(state, range(3))
-    state.tally.add(12, [])
+    state.play.add(12, [])
     save_state(tmp_path, state)
     other = load_state(latest(tmp_path), torch.device("cpu"), name)
-    assert (other.step, other.tally.interactions) == (3, 12)
+    assert (other.step, other.play.interactions) == (3, 12)
     assert type(other.optimizer) is type(state.optimizer)
     for one in (state, other):
         train(one, range(3, 6))

@@ -17,7 +17,7 @@ from playscale.agents.sizing import config_for_size
 from playscale.config import TrainConfig, budget_name
 from playscale.corpus.prepare import prepare
 from playscale.points import read_points
-from playscale.training.bc import train_bc
+from playscale.training.trainer import train
 
 TESTS = Path(__file__).parents[2] / "support"
 BATCH, UNROLL = 4, 8
@@ -55,7 +55,7 @@ def config(steps=BUDGETS, **values):
 def left_alone(request, recall, tmp_path):
     """A run left alone: its config, its losses, its directory."""
     asked, losses = config(cooldown=request.param, save_seconds=1e9), {}
-    train_bc(recall.uri, tmp_path / "alone", asked, Curves(losses))
+    train(asked, tmp_path / "alone", recall.uri, Curves(losses))
     return asked, losses, tmp_path / "alone"
 
 
@@ -83,8 +83,8 @@ def test_stopped_and_started_again_it_ends_the_same(recall, tmp_path, left_alone
     losses, out = {}, tmp_path / "stopped"
     for stop in stops:
         with pytest.raises(Stopped):
-            train_bc(recall.uri, out, asked, Curves(losses, stop_after=stop))
-    train_bc(recall.uri, out, asked, Curves(losses))
+            train(asked, out, recall.uri, Curves(losses, stop_after=stop))
+    train(asked, out, recall.uri, Curves(losses))
     assert losses == expected
     assert_same(out, alone)
 
@@ -93,13 +93,13 @@ def test_stopped_and_started_again_it_ends_the_same(recall, tmp_path, left_alone
 def test_stopped_in_the_last_steps_of_a_stretch(recall, tmp_path, name):
     """Also within a cooldown branch, whose own save it then goes on from."""
     asked, expected = config(cooldown=0.4, save_seconds=1e9), {}
-    train_bc(recall.uri, tmp_path / "alone", asked, Curves(expected))
+    train(asked, tmp_path / "alone", recall.uri, Curves(expected))
     last = sum(key.startswith("train_loss") for key, _ in expected) - (1 if name.endswith("cooldown") else 26)
     losses, out = {}, tmp_path / "stopped"
     with pytest.raises(Stopped):
-        train_bc(recall.uri, out, config(cooldown=0.4), Curves(losses, stop_after=last))
+        train(config(cooldown=0.4), out, recall.uri, Curves(losses, stop_after=last))
     assert (out / f"resume-{budget_name(asked.budgets[-1])}").is_dir() == name.endswith("cooldown")
-    train_bc(recall.uri, out, config(cooldown=0.4), Curves(losses))
+    train(config(cooldown=0.4), out, recall.uri, Curves(losses))
     assert losses == expected
     assert_same(out, tmp_path / "alone")
 
@@ -110,14 +110,18 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import toy_game
 toy_game.GAMES["recall"] = "toy_game:Recall"
-from playscale.training.bc import train_bc
+from playscale.training.trainer import train
 from playscale.config import TrainConfig
 config = TrainConfig.model_validate_json(sys.argv[4])
+<<<<<<< HEAD
 def report(what, fraction):
     if fraction >= float(sys.argv[5]):
         print("ready", flush=True)
         time.sleep(600)
 train_bc(sys.argv[2], Path(sys.argv[3]), config, progress=report)
+=======
+train(config, Path(sys.argv[3]), sys.argv[2], progress=lambda what, fraction: print(fraction, flush=True))
+>>>>>>> 4c43651 (Training: one loop in trainer.py, a method is one class, one typed Unroll from actor to learner)
 """
 
 
@@ -125,7 +129,7 @@ train_bc(sys.argv[2], Path(sys.argv[3]), config, progress=report)
 def test_killed_it_ends_the_same(recall, tmp_path):
     asked = config((200, 600), save_seconds=0.05)
     alone, out = tmp_path / "alone", tmp_path / "killed"
-    train_bc(recall.uri, alone, asked)
+    train(asked, alone, recall.uri)
     command = [sys.executable, "-c", CHILD, str(TESTS), recall.uri, str(out), asked.model_dump_json()]
     threads = str(torch.get_num_threads())  # the last digits depend on it
     for fraction in (0.1, 0.6):
@@ -137,29 +141,29 @@ def test_killed_it_ends_the_same(recall, tmp_path):
         child.stdout.close()
         assert child.wait() == -signal.SIGKILL
     seen = []
-    train_bc(recall.uri, out, asked, progress=lambda what, fraction: seen.append(fraction))
+    train(asked, out, recall.uri, progress=lambda what, fraction: seen.append(fraction))
     assert min(seen) > 0.5
     assert_same(out, alone)
     assert not list((out / "resume").glob(".*"))
 
 
 def test_a_finished_run_answers_without_training(recall, tmp_path):
-    points = train_bc(recall.uri, tmp_path, config())
+    points = train(config(), tmp_path, recall.uri)
 
     def never(what, fraction):
         raise AssertionError(what)
 
     (tmp_path / "points.csv").unlink()
-    assert train_bc(recall.uri, tmp_path, config(), progress=never) == points
+    assert train(config(), tmp_path, recall.uri, progress=never) == points
     assert read_points(tmp_path / "points.csv") == points
 
 
 def test_a_larger_budget_added_later_goes_on_from_the_run(recall, tmp_path):
-    train_bc(recall.uri, tmp_path / "at once", config((20, 60, 90), held_out=config((90,)).budgets))
-    train_bc(recall.uri, tmp_path / "later", config((20, 60), held_out=config((60,)).budgets))
+    train(config((20, 60, 90), held_out=config((90,)).budgets), tmp_path / "at once", recall.uri)
+    train(config((20, 60), held_out=config((60,)).budgets), tmp_path / "later", recall.uri)
     seen = []
     asked = config((20, 60, 90), held_out=config((90,)).budgets)
-    points = train_bc(recall.uri, tmp_path / "later", asked, progress=lambda what, fraction: seen.append(fraction))
+    points = train(asked, tmp_path / "later", recall.uri, progress=lambda what, fraction: seen.append(fraction))
     assert min(seen) > 60 / 90
     assert [point.split for point in points] == ["fit", "fit", "held-out"]
     assert read_points(tmp_path / "later" / "points.csv") == read_points(tmp_path / "at once" / "points.csv")
@@ -168,44 +172,44 @@ def test_a_larger_budget_added_later_goes_on_from_the_run(recall, tmp_path):
 
 
 def test_a_budget_the_run_has_passed_is_refused(recall, tmp_path):
-    train_bc(recall.uri, tmp_path, config((20, 60)))
+    train(config((20, 60)), tmp_path, recall.uri)
     with pytest.raises(
         ValueError, match=r"gone past budget.*its step is 40, the run is at 60.*add larger budgets only"
     ):
-        train_bc(recall.uri, tmp_path, config((20, 40, 60)))
+        train(config((20, 40, 60)), tmp_path, recall.uri)
 
 
 def test_another_config_in_the_same_place_is_refused(recall, tmp_path):
-    train_bc(recall.uri, tmp_path, config((20,)))
+    train(config((20,)), tmp_path, recall.uri)
     with pytest.raises(ValueError, match=r"another run \(batch 4, not 2; seed 0, not 1\): use another output"):
-        train_bc(recall.uri, tmp_path, config((20,), batch=2, seed=1))
+        train(config((20,), batch=2, seed=1), tmp_path, recall.uri)
 
 
 def test_another_corpus_in_the_same_place_is_refused(recall, tmp_path):
     other = prepare(toy_game.record_games(tmp_path / "games", 12), tmp_path / "other", game="recall", workers=1)
-    train_bc(recall.uri, tmp_path / "out", config((20,)))
+    train(config((20,)), tmp_path / "out", recall.uri)
     with pytest.raises(ValueError, match=r"another run \(corpus "):
-        train_bc(other.uri, tmp_path / "out", config((20,)))
+        train(config((20,)), tmp_path / "out", other.uri)
 
 
 def test_what_a_killed_save_left_is_cleared_away(recall, tmp_path):
-    train_bc(recall.uri, tmp_path, config((20,)))
+    train(config((20,)), tmp_path, recall.uri)
     torn = tmp_path / "resume" / ".000000021.99.partial"
     torn.mkdir()
     (torn / "policy.safetensors").write_bytes(b"half of i")
-    train_bc(recall.uri, tmp_path, config((20, 40)))
+    train(config((20, 40)), tmp_path, recall.uri)
     assert [path.name for path in (tmp_path / "resume").iterdir()] == ["000000040"]
 
 
 def test_a_damaged_save_is_named(recall, tmp_path):
-    train_bc(recall.uri, tmp_path, config((20,)))
+    train(config((20,)), tmp_path, recall.uri)
     (tmp_path / "resume" / "000000020" / "extra.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=r"resume/000000020: damaged checkpoint"):
-        train_bc(recall.uri, tmp_path, config((20, 40)))
+        train(config((20, 40)), tmp_path, recall.uri)
 
 
 def test_the_record_of_a_run_is_readable(recall, tmp_path):
-    train_bc(recall.uri, tmp_path, config((20,)))
+    train(config((20,)), tmp_path, recall.uri)
     record = json.loads((tmp_path / "run.json").read_text())
     assert TrainConfig.model_validate(record["config"]) == config((20,))
     assert record["source"]["corpus"] == {"uri": recall.uri, "digest": recall.digest, "game": "recall"}

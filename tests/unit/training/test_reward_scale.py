@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from playscale.rollout.episode import Episode
-from playscale.training.metrics import FLOOR, RECENT, DiscountedSums, Moments, PlayStatistics
+from playscale.training.metrics import FLOOR, RECENT, DiscountedReturns, Moments, PlayStatistics
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e6])
@@ -35,7 +35,7 @@ def test_discounted_sums_are_those_of_each_game_of_each_environment():
     rng = np.random.default_rng(1)
     discount, actors, T, E = 0.9, 3, 5, 4
     moments = Moments()
-    sums = DiscountedSums(discount, moments)
+    sums = DiscountedReturns(discount, moments)
     rewards = rng.normal(size=(actors, 10 * T, E))
     over = rng.random((actors, 10 * T, E)) < 0.15
     for i in range(10):
