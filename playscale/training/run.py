@@ -135,7 +135,7 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     for kind in {**new["source"], **old["source"]}:
         was, is_ = (record["source"].get(kind, {}) for record in (old, new))
         if was.get("digest") != is_.get("digest"):
-            different.append(f"{kind} {was.get('uri')}, not {is_.get('uri')}, or prepared again since")
+            different.append(f"{kind} {was.get('uri')}, not {is_.get('uri')}, or changed since")
     return different
 
 

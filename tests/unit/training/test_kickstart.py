@@ -138,6 +138,6 @@ def test_another_teacher_in_the_same_place_is_refused_but_not_the_same_elsewhere
     rl = {"actors": 1}
     points = train(kickstarted(first, 6, rl=rl), tmp_path / "out")
     assert train(kickstarted(copied, 6, rl=rl), tmp_path / "out") == points
-    with pytest.raises(ValueError, match=r"another run \(teacher .*other, or made anew since\)"):
+    with pytest.raises(ValueError, match=r"another run \(teacher .*other, or changed since\)"):
         train(kickstarted(other, 6, rl=rl), tmp_path / "out")
     assert policy_config(kickstarted(first, 6), get_game("recall")).value_head
