@@ -147,7 +147,7 @@ def _train(out: str, config: TrainConfig, corpus: str | None, experiment: str | 
 
             with tracking_client(experiment, tracking_uri).open(folder / SPOOL) as logged:
                 record = start_run(logged, config, corpus)
-                points = train(folder, config, corpus, record, report)
+                points = train(config, folder, corpus, record, report)
                 log_points(logged, points, folder)
                 record.finish()
         else:

@@ -100,7 +100,7 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
     from playscale.config import TrainConfig
     from playscale.study.tracked_runs import log_points, start_run
     from playscale.tracking.tracker import TimedTracker
-    from playscale.training.method import train as train_model
+    from playscale.training.trainer import train as train_model
 
     needs = ("plan.json", f"train/{run}/*", f"tracking/{run}.*")
     with study_step(f"train-{run}", spec, out, *needs, tracking_uri=tracking_uri) as (study, progress):
@@ -112,7 +112,7 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
             record = start_run(experiment, config, plan["corpus"])
             with progress.timed("train"):
                 tracker = TimedTracker(record, progress.timed)
-                points = train_model(folder, config, plan["corpus"], tracker, progress)
+                points = train_model(config, folder, plan["corpus"], tracker, progress)
             log_points(experiment, points, folder, study.spec.played)
             record.finish()
         progress.move(_seconds_of_saves(folder) - seconds_before, "train", "saves")

@@ -56,7 +56,7 @@ def unroll_of(actors, number):
 def test_an_actor_plays_on_only_when_its_unroll_is_taken(playing):
     """So its next unroll is played with weights at least as new as those published when this one was taken."""
     policy, actors = playing
-    kept, taken_at = {}, {}
+    kept, taken_at, version = {}, {}, 0
     while len(taken_at) < 2 or version < 12:
         version = actors.publish(policy)
         unroll = actors.next()
