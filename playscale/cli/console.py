@@ -13,8 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from playscale.points import Point, Reference
-from playscale.report import numbers
-from playscale.report import track_record as record
+from playscale.report import numbers, track_record
 from playscale.tracking.monitor import gauge
 
 log = logging.getLogger(__name__)
@@ -113,7 +112,7 @@ def _chosen(fit: Mapping[str, Any]) -> Table:
 
 def _backtest(fit: Mapping[str, Any], target: str) -> Table:
     """All laws: median miss and share inside the interval, by how far ahead; the chosen one first."""
-    found = record.backtest(fit, target)
+    found = track_record.backtest(fit, target)
     reaches = sorted({reach for scores in found.values() for reach in scores})
     columns = [_ahead(reach) for reach in reaches]
     table = _table(f"Backtest of {target}: median miss (share inside 95 %), by decades ahead", "law", *columns)
@@ -129,8 +128,8 @@ def _track_record(fit: Mapping[str, Any]) -> Table:
     title = "Track record of the law chosen anew at each budget: median miss (share inside 95 %)"
     table = _table(title, "target", "decades ahead", "forecasts", "chosen law", "plain power law")
     for target in fit["laws"]:
-        for reach, rows in record.by_reach(record.track(fit, target)).items():
-            own, plain = record.score(rows), record.score(rows, "power_")
+        for reach, rows in track_record.by_reach(track_record.track(fit, target)).items():
+            own, plain = track_record.score(rows), track_record.score(rows, "power_")
             table.add_row(target, _ahead(reach), str(len(rows)), _score(own), _score(plain))
     return table
 
@@ -206,7 +205,7 @@ def reproduction_table(one: Reproduction) -> Table:
     return table
 
 
-def _score(score: record.Score | None) -> str:
+def _score(score: track_record.Score | None) -> str:
     if score is None:
         return ""
     off = numbers.off(score.error, short=True)
@@ -214,7 +213,7 @@ def _score(score: record.Score | None) -> str:
 
 
 def _ahead(reach: float) -> str:
-    return record.reach_name(reach).removesuffix(" decades")
+    return track_record.reach_name(reach).removesuffix(" decades")
 
 
 def _cost_columns(fit: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the figures and tables are made from: the fit, the points and what became of each, one view of them all."""
+"""One view of a fit and its points, from which the figures and tables are made."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ NAMES = {
     "samples": "samples",
     "flops": "compute",
 }
+MOST = 5000  # points that a page shows
 SAME_BUDGET = 1.05  # checkpoints are taken within a batch of their budget; budgets are at least a tenth apart
-
-
-MOST = 5000
 
 
 @dataclass(frozen=True)
 class Evidence:
+    """A fit, as fit.json has it, and the points that a page shows of it."""
+
     fit: Mapping[str, Any]
     points: Sequence[Point]
     references: Sequence[Reference] = ()
@@ -38,9 +38,9 @@ class Evidence:
 
     @classmethod
     def of(cls, fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()) -> Evidence:
-        """With the points that a page can show: of more than MOST the best of each budget and every k-th.
+        """Choose the points that a page can show: of more than MOST the best of each budget and every k-th.
 
-        Seeds of one cell are one point, their mean; what each of them measured is among `repeats`.
+        Seeds of one cell are one point, their mean; the single runs are in `repeats`.
         """
         if len(points) <= MOST:
             shown, repeats = average(points, fit)
@@ -51,27 +51,27 @@ class Evidence:
 
     @cached_property
     def runs(self) -> list[Point]:
-        """Every run's own points, seeds apart."""
+        """Return the points of single runs, no means of seeds."""
         return [point for point in self.points if not isinstance(point, MeanPoint)] + list(self.repeats)
 
     @property
     def played(self) -> bool:
-        """Whether all of it learned by playing."""
+        """Tell whether all agents learned by playing."""
         return bool(self.points) and all(point.method in PLAYING_METHODS for point in self.points)
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What can have been measured."""
+        """Return the targets that the methods have."""
         return ("return_mean",) if self.played else TARGETS
 
     @property
     def noun(self) -> str:
-        """What was learned from."""
+        """Return the word for what the agents learned from."""
         return "interactions" if self.played else "samples"
 
     @cached_property
     def budgets(self) -> list[float]:
-        """The compute budgets, small to large; points within 5 % of each other share one."""
+        """Return the compute budgets, small to large; points within 5 % of each other share one."""
         budgets: list[float] = []
         for flops in sorted(point.flops for point in self.points):
             if not budgets or flops > budgets[-1] * SAME_BUDGET:
@@ -80,7 +80,7 @@ class Evidence:
 
     @cached_property
     def held_out_budgets(self) -> list[float]:
-        """The budgets of which every point is held out."""
+        """Return the budgets of which every point is held out."""
         kept = {self.budget_index(point.flops) for point in self.points if not point.held_out}
         return [budget for i, budget in enumerate(self.budgets) if i not in kept]
 
@@ -107,36 +107,39 @@ class Evidence:
         return _close(flops, budget)
 
     def budget_index(self, flops: float) -> int:
-        """Which of `budgets` is nearest."""
+        """Return the index of the nearest of `budgets`."""
         return min(range(len(self.budgets)), key=lambda i: abs(self.budgets[i] / flops - 1))
 
     def rows(self, key: str, **wanted: str) -> list[Mapping[str, Any]]:
-        """The rows of a list in the fit with the wanted values; [] where the fit has none."""
+        """Return the rows of a list in the fit with the wanted values; [] where the fit has none."""
         found: list[Mapping[str, Any]] = self.fit.get(key) or []
         return [row for row in found if all(row.get(name) == value for name, value in wanted.items())]
 
     @cached_property
-    def _asked_budgets(self) -> set[float] | None:
-        """The budgets that forecasts were asked for; None in a fit that does not say."""
+    def _forecast_budgets(self) -> set[float] | None:
+        """Return the budgets that a forecast was made for; None in a fit that does not say."""
         if "optima" not in self.fit:
             return None
         return {row["flops"] for row in self.rows("optima") if numbers.known(row.get("flops"))}
 
     def forecasts(self, target: str) -> list[Mapping[str, Any]]:
-        """The forecasts for budgets, at the recommended params and samples; small budgets first."""
-        asked = self._asked_budgets
+        """Return the forecasts for budgets, at the recommended params and samples; small budgets first."""
+        budgets = self._forecast_budgets
         rows = [row for row in self.rows("forecasts", target=target) if numbers.positive(row.get("flops"))]
-        return sorted((row for row in rows if asked is None or row["flops"] in asked), key=lambda row: row["flops"])
+        return sorted((row for row in rows if budgets is None or row["flops"] in budgets), key=lambda row: row["flops"])
 
-    def asked_cells(self, target: str) -> list[Mapping[str, Any]]:
-        """The forecasts for given params and samples."""
+    def given_cells(self, target: str) -> list[Mapping[str, Any]]:
+        """Return the forecasts for given params and samples."""
         budgets = self.forecasts(target)
         return [
             r for r in self.rows("forecasts", target=target) if numbers.positive(r.get("flops")) and r not in budgets
         ]
 
     def reason_excluded(self, point: Point, target: str) -> str | None:
-        """Why the fits of `target` left this point out; None if they did not. A row without params is about a curve."""
+        """Return why the fits of `target` left this point out; None if they did not.
+
+        A row without params is about a whole profile.
+        """
         for row in self.rows("excluded"):
             if (
                 row.get("target") in (None, target)
@@ -147,17 +150,17 @@ class Evidence:
         return None
 
     def measured(self, target: str, *, held_out: bool | None = None) -> list[tuple[Point, float]]:
-        """The points of which `target` was measured, with its value; without values of 0 or less, which have no log."""
+        """Return the points of which `target` was measured, with its value; without values of 0 or less."""
         found = [(point, getattr(point, target)) for point in self.points if held_out in (None, point.held_out)]
         return [(point, value) for point, value in found if numbers.positive(value)]
 
     def not_positive(self, target: str) -> list[Point]:
-        """The points of which `target` was measured as 0 or less: no logarithm, no place on a logarithmic axis."""
+        """Return the points of which `target` was measured as 0 or less, which a logarithmic axis cannot show."""
         values = [(point, getattr(point, target)) for point in self.points]
         return [point for point, value in values if numbers.known(value) and value <= 0]
 
     def best(self, target: str, *, held_out: bool) -> list[tuple[Point, float]]:
-        """The best point at each budget, small budgets first, excluded points aside."""
+        """Return the best point at each budget, small budgets first, without excluded points."""
         best: dict[int, tuple[Point, float]] = {}
         for point, value in self.measured(target, held_out=held_out):
             if self.reason_excluded(point, target) is None:
@@ -172,21 +175,21 @@ class Evidence:
         return next((law for law in laws if law.get("used") and numbers.known(law.get("exponent"))), None)
 
     def last_fitted_budget(self) -> float | None:
-        """The largest budget that was fitted."""
+        """Return the largest budget that was fitted."""
         return max((point.flops for point in self.points if not point.held_out), default=None)
 
 
 def evidences_of(
     fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()
 ) -> dict[str, Evidence]:
-    """The evidence of each method, its laws missing where it has none; of a fit of one method that of all points."""
+    """Return the evidence of each method; of a fit of one method that of all points."""
     if "methods" not in fit:
         return {points[0].method if points else "": Evidence.of(fit, points, references)}
     return {m: Evidence.of(fit["methods"].get(m, {}), own, references) for m, own in by_method(points).items()}
 
 
 def _best_of_budgets(points: Sequence[Point], target: str) -> list[Point]:
-    """The best point of each budget, fitted and held out."""
+    """Return the best point of each budget, fitted and held out."""
     best: dict[tuple[bool, float], Point] = {}
     budget = 0.0
     for point in sorted(points, key=lambda point: point.flops):
@@ -198,29 +201,29 @@ def _best_of_budgets(points: Sequence[Point], target: str) -> list[Point]:
 
 
 def error_of(point: Point, target: str) -> float | None:
-    """The standard error of a point's `target`."""
+    """Return the standard error of a point's `target`."""
     return point.dev_loss_se if target == "dev_loss" else point.return_se
 
 
 def law_at(law: Mapping[str, Any], x: float) -> float | None:
-    """The value of a power law at x; None without a coefficient."""
+    """Return the value of a power law at x; None without a coefficient."""
     if not numbers.positive(law.get("coefficient")) or not numbers.known(law.get("exponent")):
         return None
     return float(law["coefficient"] * x ** law["exponent"])
 
 
 def better(target: str, value: float, than: float) -> bool:
-    """A loss is better when lower, a return when higher."""
+    """Compare two values: a loss is better when lower, a return when higher."""
     return value < than if target == "dev_loss" else value > than
 
 
 def _close(value: float | None, other: float) -> bool:
-    """The same budget or size, up to the few per cent by which runs of one budget differ."""
+    """Compare two budgets or sizes, up to the few per cent by which runs of one budget differ."""
     return value is not None and abs(value / other - 1) < SAME_BUDGET - 1
 
 
 def describe(point: Point, reason: str | None = None) -> str:
-    """One line about a point, shown when it is hovered over."""
+    """Describe a point, for its tooltip."""
     parts = [
         f"{point.size + ': ' if point.size else ''}{numbers.count(point.params)} parameters",
         f"{numbers.budget(point.flops)} FLOPs",
@@ -244,7 +247,7 @@ def describe(point: Point, reason: str | None = None) -> str:
 
 
 def off_axis_tip(point: Point, reason: str | None) -> str:
-    """One of several returns of 0 or less that share a place at the edge of a figure, in a line."""
+    """Describe in a line one of several returns of 0 or less that share a mark at the edge of a figure."""
     what = f"{numbers.count(point.params)} parameters, {numbers.budget(point.flops)} FLOPs"
     value = numbers.with_error(point.return_mean, point.return_se)
     use = "held out" if point.held_out else f"left out: {reason}" if reason else "counts in the mean of its cell"

@@ -1,7 +1,4 @@
-"""The top of the report: what to train next, how good its forecast was where it was tested, and what to beware of.
-
-The compute at which a target return is forecast to be reached, and what a budget costs on the named GPU.
-"""
+"""The top of the report: what to train next, how good such forecasts were, warnings, target returns, GPU hours."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from playscale.report.track_record import interval_cell, tables, tested
 Row = Mapping[str, Any]
 Forecasts = dict[float, dict[str, Row]]
 MANY_WARNINGS = 4
+EXACT = 1e6  # a target return below is shown with all its digits
 OF_SINGLE_BUDGETS = ("minimum-outside-range", "profile-not-parabolic")
 
 
@@ -31,7 +29,7 @@ def headline(evidence: Evidence) -> Markup:
         _warnings(evidence),
         _next_table(evidence, forecasts),
         goals(evidence),
-        _asked_table(evidence),
+        _given_table(evidence),
         cost_note(evidence),
         tables(evidence),
     ])  # fmt: skip
@@ -43,7 +41,7 @@ def _seeds(evidence: Evidence) -> Markup:
 
 
 def _forecasts(evidence: Evidence) -> Forecasts:
-    """{FLOPs: {target: forecast}}, small budgets first, without those already trained unless there are no others."""
+    """Return the forecasts of budgets, small ones first, without those already trained unless there are no others."""
     found: Forecasts = {}
     for target in TARGETS:
         for row in evidence.forecasts(target):
@@ -54,12 +52,12 @@ def _forecasts(evidence: Evidence) -> Forecasts:
 
 
 def _recommended(by_target: Mapping[str, Row]) -> Row:
-    """The model to train: the one for the best loss, which is measured with less noise than the return."""
+    """Choose the model to train: that of the best loss, which is measured with less noise than the return."""
     return by_target.get("dev_loss") or by_target["return_mean"]
 
 
 def _answer(evidence: Evidence, forecasts: Forecasts) -> Markup:
-    """The next budget, in one sentence."""
+    """Say in one sentence what to train with the next budget."""
     if not forecasts:
         return tag("p", "No forecast was made: see the warnings, or give budgets to forecast.", class_="answer")
     flops, by_target = next(iter(forecasts.items()))
@@ -121,11 +119,11 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Markup:
     return join([table(head, rows, caption="Recommended by budget"), _other_optimum(forecasts)])
 
 
-def _asked_table(evidence: Evidence) -> Markup:
-    """The forecasts for given params and samples, which are not recommendations."""
+def _given_table(evidence: Evidence) -> Markup:
+    """Return the forecasts for given params and samples, which are not recommendations."""
     found: dict[tuple[float, float], dict[str, Row]] = {}
     for target in TARGETS:
-        for row in evidence.asked_cells(target):
+        for row in evidence.given_cells(target):
             found.setdefault((row["params"], row["samples"]), {})[target] = row
     if not found:
         return Markup("")
@@ -141,11 +139,11 @@ def _asked_table(evidence: Evidence) -> Markup:
     ]
     heads = [f"{NAMES[target]} (95%)" for target in evidence.targets]
     head = ["parameters", evidence.noun, "FLOPs", *heads, *cost_head(evidence)]
-    return table(head, rows, caption="For the parameters and samples asked about")
+    return table(head, rows, caption="For the parameters and samples given")
 
 
 def _other_optimum(forecasts: Forecasts) -> Markup:
-    """Says where the best size for the return is another one than for the loss."""
+    """Say where the best size for the return is another one than for the loss."""
     apart = []
     for flops, by_target in forecasts.items():
         given = [by_target[target].get("params") for target in TARGETS if target in by_target]
@@ -161,7 +159,7 @@ def _other_optimum(forecasts: Forecasts) -> Markup:
 
 
 def _warnings(evidence: Evidence) -> Markup:
-    """What the whole forecast rests on first; what concerns single budgets is folded where there is much of it."""
+    """List the warnings; those about single budgets are folded where there are many."""
     rows = evidence.rows("warnings")
     if not rows:
         return Markup("")
@@ -177,12 +175,8 @@ def _items(rows: list[Row]) -> Markup:
     return tag("ul", *(tag("li", readable(str(row.get("text") or row.get("code")))) for row in rows))
 
 
-Row_goals = Mapping[str, Any]
-EXACT = 1e6  # a target below is shown as it was given
-
-
 def goals(evidence: Evidence) -> Markup:
-    """A row for each target return, reached or not; nothing where none was asked for."""
+    """Return a row for each target return, reached or not; nothing without targets."""
     rows = [row for row in evidence.rows("target_returns") if numbers.known(row.get("value"))]
     if not rows:
         return Markup("")
@@ -199,7 +193,7 @@ def goals(evidence: Evidence) -> Markup:
     return join([whole, *(tag("p", text, class_="note") for text in missed)])
 
 
-def _goal(evidence: Evidence, row: Row_goals) -> list[Content]:
+def _goal(evidence: Evidence, row: Row) -> list[Content]:
     reached = numbers.positive(row.get("flops"))
     sizes = [_size(row, name) if reached else numbers.NOTHING for name in ("params", "samples")]
     cost = cost_cells(evidence, row)
@@ -207,8 +201,8 @@ def _goal(evidence: Evidence, row: Row_goals) -> list[Content]:
     return [row.get("name") or numbers.NOTHING, value, _where(row), *sizes, *cost]
 
 
-def _size(row: Row_goals, name: str) -> Content:
-    """What is recommended there, and between what: of the compute's interval and of the law that recommends."""
+def _size(row: Row, name: str) -> Content:
+    """Return the recommended size or data with their interval: from the compute's interval and the law's."""
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
     value = numbers.count(row.get(name))
     if not (numbers.known(low) or numbers.known(high)):
@@ -217,7 +211,7 @@ def _size(row: Row_goals, name: str) -> Content:
     return join([value, tag("small", ends)])
 
 
-def _where(row: Row_goals) -> Content:
+def _where(row: Row) -> Content:
     low, high = row.get("low"), row.get("high")
     if not numbers.positive(row.get("flops")):
         may = f" interval reaches it from {numbers.budget(low)}" if low else None
@@ -227,18 +221,18 @@ def _where(row: Row_goals) -> Content:
 
 
 def cost_head(evidence: Evidence) -> list[str]:
-    """Columns of GPU hours and energy; none without a named GPU."""
+    """Return the columns of GPU hours and energy; none without a named GPU."""
     gpu = evidence.fit.get("hardware") or {}
     return [f"{str(gpu['name']).upper()} hours", "kWh"] if gpu.get("name") else []
 
 
-def cost_cells(evidence: Evidence, row: Row_goals) -> list[Content]:
+def cost_cells(evidence: Evidence, row: Row) -> list[Content]:
     names = ("gpu_hours", "energy_kwh") if cost_head(evidence) else ()
     return [numbers.number(row[name]) if numbers.known(row.get(name)) else numbers.NOTHING for name in names]
 
 
 def cost_note(evidence: Evidence) -> Markup:
-    """What the hours rest on."""
+    """Say what the GPU hours are of."""
     gpu = evidence.fit.get("hardware") or {}
     if not (numbers.positive(gpu.get("peak")) and numbers.positive(gpu.get("utilisation"))):
         return Markup("")

@@ -1,7 +1,4 @@
-"""The tables of what was fitted: power laws, the laws used for forecasting, their backtest, what was left out.
-
-How each law splits a budget between parameters and samples, and the laws of the two behind it.
-"""
+"""The tables of what was fitted: the laws that forecast and their backtest, power laws, optima, what was left out."""
 
 from __future__ import annotations
 
@@ -10,12 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from playscale.report import numbers
-from playscale.report import track_record as record
+from playscale.report import numbers, track_record
 from playscale.report.evidence import NAMES, TARGETS, Evidence
 from playscale.report.html import Content, join, readable, symbol, table, tag, with_powers
 from playscale.report.track_record import cell
 
+Row = Mapping[str, Any]
 FORMULA = {
     ("dev_loss", "power"): "L = A C^-gamma",
     ("dev_loss", "saturating"): "L = E + A C^-gamma",
@@ -27,6 +24,20 @@ FORMULA = {
 ENDS = ("value", "low", "high")
 FEW_POINTS = 6
 NOT_POSITIVE = "return not positive"
+NAMES_OF_LAWS = {
+    "argmin": "best cells",
+    "vertex": "vertices",
+    "parametric": "law of N and D, all cells",
+    "parametric, window": "law of N and D, cells near the best",
+    "translog, window": "translog, cells near the best",
+}
+TERMS = {"1": "1", "n": "ln N", "d": "ln D", "n^2": "(ln N)²", "d^2": "(ln D)²", "n d": "ln N · ln D"}
+MANY_BUDGETS = 3
+
+
+def method_name(method: str) -> str:
+    """Name for people the place or law that an optimum comes from."""
+    return NAMES_OF_LAWS.get(method, method)
 
 
 def power_laws(evidence: Evidence) -> Markup:
@@ -58,7 +69,7 @@ def _name(value: Any) -> str:
 
 
 def forecasting_laws(evidence: Evidence) -> Markup:
-    """The law chosen for each target, its parameters and why it was chosen."""
+    """Show the law chosen for each target, its parameters and why it was chosen."""
     laws: Mapping[str, Mapping[str, Any]] = evidence.fit.get("laws") or {}
     if not laws:
         return Markup("")
@@ -67,7 +78,7 @@ def forecasting_laws(evidence: Evidence) -> Markup:
 
 
 def law_sentence(target: str, law: Mapping[str, Any]) -> str:
-    """The chosen law with its parameters in a line: dev loss: saturating, L = E + A C^-gamma with A = ..."""
+    """Write the chosen law with its parameters in a line: dev loss: saturating, L = E + A C^-gamma with A = ..."""
     form = str(law.get("form") or "no law")
     formula = _formula(target, form)
     given = [
@@ -113,18 +124,18 @@ def _forecasting_law(target: str, law: Mapping[str, Any]) -> Markup:
 
 
 def _symbol(name: str) -> Markup:
-    """R_max as R with a subscript, gamma as the letter."""
+    """Write R_max as R with a subscript, gamma as the letter."""
     base, _, below = symbol(name).partition("_")
     return join([tag("i", base), tag("sub", below) if below else None])
 
 
 def backtest(evidence: Evidence) -> Markup:
-    """How far off each law was when fitted to the smaller budgets only, by how far ahead it forecast."""
+    """Show how far off each law was when fitted to the smaller budgets only, by how far ahead it forecast."""
     return join([_backtest(evidence, target) for target in TARGETS])
 
 
 def _backtest(evidence: Evidence, target: str) -> Markup:
-    found = record.backtest(evidence.fit, target)
+    found = track_record.backtest(evidence.fit, target)
     if not found:
         return Markup("")
     chosen = ((evidence.fit.get("laws") or {}).get(target) or {}).get("form")
@@ -133,7 +144,7 @@ def _backtest(evidence: Evidence, target: str) -> Markup:
         [_law_name(form, chosen), *(cell(scores.get(reach)) for reach in reaches)]
         for form, scores in sorted(found.items(), key=lambda pair: pair[0] != chosen)
     ]
-    head = ["law", *map(record.reach_name, reaches)]
+    head = ["law", *map(track_record.reach_name, reaches)]
     caption = (
         f"Backtest of every law of the {_name(target)}, by how far ahead: median miss, share inside the 95% interval"
     )
@@ -146,13 +157,13 @@ def _law_name(form: str, chosen: str | None) -> Markup:
 
 
 def left_out(evidence: Evidence) -> Markup:
-    """What no fit used, and why; budgets and points with one reason are put together."""
+    """List what no fit used, and why; budgets and points with one reason are put together."""
     excluded = evidence.rows("excluded")
-    told = {(row.get("target"), row.get("flops")) for row in excluded if row.get("params") is None}
+    listed = {(row.get("target"), row.get("flops")) for row in excluded if row.get("params") is None}
     excluded = excluded + [
         {"target": row.get("target"), "flops": row.get("flops"), "reason": row["excluded"]}
         for row in evidence.rows("profiles")
-        if row.get("excluded") and (row.get("target"), row.get("flops")) not in told
+        if row.get("excluded") and (row.get("target"), row.get("flops")) not in listed
     ]
     groups: dict[tuple[str, str, bool], list[Mapping[str, Any]]] = {}
     for row in excluded:
@@ -180,24 +191,8 @@ def _which(rows: list[Mapping[str, Any]], parabolas: bool) -> str:
     return ", ".join(f"{numbers.count(row['params'])} at {numbers.budget(row.get('flops'))} FLOPs" for row in rows)
 
 
-Row = Mapping[str, Any]
-METHODS = {
-    "argmin": "best cells",
-    "vertex": "vertices",
-    "parametric": "law of N and D, all cells",
-    "parametric, window": "law of N and D, cells near the best",
-    "translog, window": "translog, cells near the best",
-}
-TERMS = {"1": "1", "n": "ln N", "d": "ln D", "n^2": "(ln N)²", "d^2": "(ln D)²", "n d": "ln N · ln D"}
-MANY_BUDGETS = 3
-
-
-def method_name(method: str) -> str:
-    return METHODS.get(method, method)
-
-
 def allocation(evidence: Evidence) -> Markup:
-    """A row for each target and method: the exponents of the best N and D, and the best of each forecast budget."""
+    """Show for each target and method the exponents of the best N and D, and the best of each forecast budget."""
     optima = [row for row in evidence.rows("optima") if numbers.positive(row.get("flops"))]
     budgets = sorted({row["flops"] for row in optima})[-MANY_BUDGETS:]
     rows: list[list[Content]] = []
@@ -239,7 +234,7 @@ def _best(row: Row | None) -> Content:
 
 
 def surfaces(evidence: Evidence) -> Markup:
-    """The laws of parameters and samples, folded: what answers for a given N and D."""
+    """Show the laws of parameters and samples, folded: they forecast a given N and D."""
     found: Mapping[str, Row] = evidence.fit.get("parametric") or {}
     if not found:
         return Markup("")
@@ -250,7 +245,7 @@ def surfaces(evidence: Evidence) -> Markup:
 
 def _surface(target: str, law: Row) -> Markup:
     why = str(law.get("why") or "")
-    for method in sorted(METHODS, key=len, reverse=True)[:3]:
+    for method in sorted(NAMES_OF_LAWS, key=len, reverse=True)[:3]:
         why = why.replace(method, method_name(method))
     translog = law.get("translog") or {}
     return tag(
@@ -258,7 +253,7 @@ def _surface(target: str, law: Row) -> Markup:
         tag("h4", f"{NAMES.get(target, target).capitalize()} of N and D"),
         tag("p", with_powers(str(law["form"])), class_="formula") if law.get("form") else None,
         _parameters(law),
-        tag("p", _translog_words(target, translog)) if translog.get("terms") else None,
+        tag("p", _translog_sentence(target, translog)) if translog.get("terms") else None,
         _terms(translog),
         tag("p", readable(why + "."), class_="why") if why else None,
         class_="law",
@@ -274,12 +269,12 @@ def _parameters(law: Row) -> Markup:
 
 
 def parameter(given: Row) -> Markup:
-    """A parameter and its interval."""
+    """Write a parameter and its interval."""
     span = numbers.between(given.get("low"), given.get("high"))
     return join([numbers.number(given.get("value")), tag("small", f" ({span})") if span else None])
 
 
-def _translog_words(target: str, translog: Row) -> str:
+def _translog_sentence(target: str, translog: Row) -> str:
     left = "ln L" if target == "dev_loss" else f"{numbers.MINUS}ln R"
     cells = f" over {translog['n']:.0f} cells near the best" if numbers.known(translog.get("n")) else ""
     return f"Translog: {left} as a quadratic of ln N and ln D about their means{cells}; terms ± standard error"

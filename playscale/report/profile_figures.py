@@ -1,7 +1,4 @@
-"""The isoFLOP curves: at one compute budget, loss or return against model size.
-
-Where the optima go: the best model size and the best amount of data against compute, with their power laws.
-"""
+"""The isoFLOP curves of loss or return against model size, and the optima against compute with their power laws."""
 
 from __future__ import annotations
 
@@ -15,9 +12,13 @@ from playscale.report.drawing import DASHED, DOTTED, Drawing, Plot
 from playscale.report.evidence import NAMES, TARGETS, Evidence, describe, law_at
 from playscale.report.palette import FAINT, INK, TARGET_COLOUR
 
+UNCHANGED = 0.005  # an exponent nearer to 0 is no change: 7 % in six decades of compute
+MARKER = {"dev_loss": "o", "return_mean": "s"}
+HELD_OUT_SIZE = {"dev_loss": 7.5, "return_mean": 5.0}  # the smaller shows on top of the larger where they agree
+
 
 def isoflop(evidence: Evidence, target: str) -> Plot | None:
-    """`target` against model size, a curve a budget; None when nothing was measured."""
+    """Draw `target` against model size, a curve a budget; None when nothing was measured."""
     measured = evidence.measured(target)
     if not measured:
         return None
@@ -48,11 +49,13 @@ def isoflop(evidence: Evidence, target: str) -> Plot | None:
         caption += " Dashed: held out."
     if off:
         caption += " At the lower edge: returns of 0 or less, which have no logarithm and are left out."
-    return drawing.finish(_title(evidence, target), caption, f"{NAMES[target]} against model size, by budget.", 4)
+    return drawing.finish(
+        _isoflop_title(evidence, target), caption, f"{NAMES[target]} against model size, by budget.", 4
+    )
 
 
 def _parabola(drawing: Drawing, profile: Mapping[str, Any], colour: str) -> None:
-    """log10 y = a x^2 + b x + c with x = log10 N, over the sizes it was fitted to."""
+    """Draw log10 y = a x^2 + b x + c with x = log10 N, over the sizes it was fitted to."""
     if not all(numbers.known(profile.get(name)) for name in ("a", "b", "c", "low", "high")):
         return
     x = np.linspace(np.log10(profile["low"]), np.log10(profile["high"]), 60)
@@ -68,7 +71,7 @@ def _no_vertex(profile: Mapping[str, Any]) -> str:
 
 
 def _vertex(drawing: Drawing, profile: Mapping[str, Any], target: str) -> None:
-    """A cross at the best size; a ring around the best cell of a budget without one."""
+    """Mark the best size with a cross; the best cell of a budget without one with a ring."""
     params, value = profile.get("vertex_params"), profile.get("vertex_value")
     best, measured = profile.get("argmin_params"), profile.get("argmin_value")
     if profile.get("excluded") and numbers.positive(best) and numbers.positive(measured):
@@ -84,7 +87,7 @@ def _vertex(drawing: Drawing, profile: Mapping[str, Any], target: str) -> None:
     drawing.mark(params, value, tip, label="best size", **style)
 
 
-def _title(evidence: Evidence, target: str) -> str:
+def _isoflop_title(evidence: Evidence, target: str) -> str:
     best = [point for point, _ in evidence.best(target, held_out=False)]
     what = "Lowest dev loss" if target == "dev_loss" else "Highest return"
     if not best:
@@ -96,13 +99,8 @@ def _title(evidence: Evidence, target: str) -> str:
     return f"{what}: {sizes}"
 
 
-UNCHANGED = 0.005  # an exponent nearer to 0 is no change: 7 % in six decades of compute
-MARKER = {"dev_loss": "o", "return_mean": "s"}
-HELD_OUT_SIZE = {"dev_loss": 7.5, "return_mean": 5.0}  # the smaller shows on top of the larger where they agree
-
-
 def optimum(evidence: Evidence, quantity: str) -> Plot | None:
-    """The best `quantity` (params or samples) against compute, for the loss and for the return."""
+    """Draw the best `quantity` (params or samples) against compute, for the loss and for the return."""
     drawing = Drawing(f"optimal_{quantity}", evidence)
     for target in TARGETS:
         for profile in evidence.rows("profiles", target=target):
@@ -121,11 +119,11 @@ def optimum(evidence: Evidence, quantity: str) -> Plot | None:
         "Each point is the best of one budget: the vertex of its parabola, else the best cell. Lines: C to the power a."
     )
     alt = f"Best {NAMES[quantity]} against training compute."
-    return drawing.finish(_title_optimum(evidence, quantity), caption, alt, 2)
+    return drawing.finish(_optimum_title(evidence, quantity), caption, alt, 2)
 
 
 def _optimum(drawing: Drawing, profile: Mapping[str, Any], target: str, quantity: str) -> None:
-    """The vertex, or the best cell: filled when the law is fitted to it, hollow when not."""
+    """Mark the vertex, or the best cell: filled when the law is fitted to it, hollow when not."""
     law = drawing.evidence.power_law(target, quantity) or {}
     vertex, reason, flops = profile.get("vertex_" + quantity), profile.get("excluded"), profile.get("flops")
     at_vertex = law.get("at") != "argmin" and numbers.positive(vertex) and not reason
@@ -144,7 +142,7 @@ def _optimum(drawing: Drawing, profile: Mapping[str, Any], target: str, quantity
 
 
 def _held_out(drawing: Drawing, target: str, quantity: str) -> None:
-    """The best cell of each held-out budget."""
+    """Mark the best cell of each held-out budget."""
     for point, _ in drawing.evidence.best(target, held_out=True):
         style = {"marker": "D", "markersize": HELD_OUT_SIZE[target], "color": TARGET_COLOUR[target], "zorder": 3}
         tip = f"best {NAMES[target]}\n{describe(point)}"
@@ -161,7 +159,7 @@ def _forecast(drawing: Drawing, row: Mapping[str, Any], target: str, quantity: s
 
 
 def _line(drawing: Drawing, target: str, quantity: str, low: float, high: float) -> None:
-    """The power law from the smallest budget to the largest forecast, dashed beyond what it was fitted to."""
+    """Draw the power law from the smallest budget to the largest forecast, dashed beyond what it was fitted to."""
     law = drawing.evidence.power_law(target, quantity)
     if law is None or law_at(law, low) is None:
         return
@@ -177,7 +175,7 @@ def _line(drawing: Drawing, target: str, quantity: str, low: float, high: float)
             drawing.see(end, ends[1])
 
 
-def _title_optimum(evidence: Evidence, quantity: str) -> str:
+def _optimum_title(evidence: Evidence, quantity: str) -> str:
     data = "The best number of interactions" if evidence.played else "The best amount of data"
     what = {"params": "The best model size", "samples": data}[quantity]
     law = evidence.power_law("dev_loss", quantity) or evidence.power_law("return_mean", quantity)
@@ -191,6 +189,6 @@ def _title_optimum(evidence: Evidence, quantity: str) -> str:
 
 
 def exponent_text(law: Mapping[str, Any], variable: str = "C") -> str:
-    """A law in short, C^0.52 (0.41 to 0.63); the page and the PNG write a real superscript."""
+    """Write a law in short: C^0.52 (0.41 to 0.63)."""
     span = numbers.between(law.get("low"), law.get("high"), 2)
     return f"{variable}^{numbers.number(law.get('exponent'), 2)}" + (f" ({span})" if span else "")

@@ -1,4 +1,4 @@
-"""A game to be watched in the page: what changed from screen to screen, compressed.
+"""Games to watch in the page: each is what changed from screen to screen, compressed.
 
 T screens of 24 rows and 80 columns. A screen is given by the cells in which it differs from the one before (the first
 from a blank one), so that a browser shows screen k by applying the changes up to k.
@@ -19,6 +19,8 @@ from playscale.report.html import render
 
 ROWS, COLUMNS = 24, 80
 CELLS = ROWS * COLUMNS
+SPEEDS = (1, 2, 5, 10, 20, 50, 100)  # times 10 screens a second
+ICONS = {"start": "M3 2h2v12H3zM14 2v12L6 8z", "back": "M12 2v12L4 8z", "forward": "M4 2v12l8-6z"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Replay:
 
 
 def encode(replay: Replay) -> str:
-    """The replay as base64 of deflated (zlib) little-endian arrays, one after the other.
+    """Return the replay as base64 of deflated (zlib) little-endian arrays, one after the other.
 
     u32 T, u32 n (changed cells), u32 1 if there is a score else 0; i32 score [T] (0 without); u16 changed [T], the
     number of cells that change; u16 step [n], cell (row * 80 + column) minus the previous one changed; u8 chars [n];
@@ -80,10 +82,6 @@ def encode(replay: Replay) -> str:
         cursor[:, 1],
     )
     return base64.b64encode(zlib.compress(b"".join(part.tobytes() for part in parts), 9)).decode()
-
-
-SPEEDS = (1, 2, 5, 10, 20, 50, 100)  # times 10 screens a second
-ICONS = {"start": "M3 2h2v12H3zM14 2v12L6 8z", "back": "M12 2v12L4 8z", "forward": "M4 2v12l8-6z"}
 
 
 def players(replays: Sequence[Replay]) -> Markup:

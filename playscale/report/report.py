@@ -1,7 +1,4 @@
-"""One HTML file that holds a whole study: nothing in it is loaded from elsewhere.
-
-The tables of what was measured: points, references, and the details of the study.
-"""
+"""The report of a study: one HTML file that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -12,19 +9,20 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from playscale.points import Point, Reference
-from playscale.report import law_section as laws
 from playscale.report import numbers
 from playscale.report.comparison import compared, comparison_plots
 from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.figures import make_plots
 from playscale.report.headline import headline
 from playscale.report.html import asset, figures, join, render, table, tag
-from playscale.report.law_section import allocation, surfaces
+from playscale.report.law_section import allocation, backtest, forecasting_laws, left_out, power_laws, surfaces
 from playscale.report.learning import Curves, sizes_of
 from playscale.report.numbers import NOTHING
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.replay import Replay, players
 from playscale.storage.files import atomic_file
+
+MANY_LINES = 3  # a detail longer than this is folded
 
 
 class Section(NamedTuple):
@@ -48,9 +46,17 @@ def write_report(
 ) -> None:
     """Write the report of a study as one self-contained HTML file, atomically.
 
-    fit: the content of fit.json, with `profiles` and `curves` for the figures; missing parts are left out of the page.
-    replays: games to watch, the best first. details: what else to keep of the study, name and text.
-    curves: of each run's training, by its name. Several methods are compared first, then each has its own sections.
+    Several methods are compared first, then each has its own sections.
+
+    Args:
+        path: the file to write.
+        fit: the content of fit.json; missing parts are left out of the page.
+        points: the points table.
+        title: heading of the page.
+        replays: games to watch, the best first.
+        references: returns of other players, for comparison.
+        details: more to say of the study, {name: text}.
+        curves: learning curves, {run: rows}.
     """
     evidences = evidences_of(fit, points, references)
     whole = next(iter(evidences.values())) if len(evidences) == 1 else Evidence.of({}, points, references)
@@ -59,7 +65,7 @@ def write_report(
     sections: list[Section] = []
     if several:
         sections = [
-            Section("next", "What the methods come to", compared(evidences, fit.get("failed") or {})),
+            Section("next", "The methods compared", compared(evidences, fit.get("failed") or {})),
             Section("figures", "Side by side", figures(comparison_plots(evidences, curves or {}), css_variables(0))),
         ]
     for method, evidence in evidences.items():
@@ -95,12 +101,12 @@ def _method_sections(
     drawn = figures(make_plots(evidence, curves), colours, prefix=prefix, guide=not method)
     yield Section(f"{prefix}figures", _heading(method, "What was found"), drawn)
     parts = [
-        laws.forecasting_laws(evidence),
-        laws.backtest(evidence),
-        laws.power_laws(evidence),
+        forecasting_laws(evidence),
+        backtest(evidence),
+        power_laws(evidence),
         allocation(evidence),
         surfaces(evidence),
-        laws.left_out(evidence),
+        left_out(evidence),
     ]
     yield Section(f"{prefix}laws", _heading(method, "The laws"), join(parts))
 
@@ -109,11 +115,8 @@ def _heading(method: str, text: str) -> str:
     return f"{method}: {text[0].lower()}{text[1:]}" if method else text
 
 
-MANY_LINES = 3  # a detail longer than this is folded
-
-
 def points_table(evidence: Evidence) -> Markup:
-    """Every measured point, budget by budget; the best of each budget in bold."""
+    """Return every measured point, budget by budget; the best of each budget in bold."""
     best = {id(point) for held in (False, True) for point, _ in evidence.best("dev_loss", held_out=held)}
     rows = []
     runs = evidence.runs
@@ -151,7 +154,7 @@ def references_table(evidence: Evidence) -> Markup:
 
 
 def details_table(entries: Mapping[str, str]) -> Markup:
-    """What the study was: name and value; long values (a spec) are folded."""
+    """List the details of the study; long ones (a spec) are folded."""
     parts: list[Markup] = []
     for name, value in entries.items():
         long = value.count("\n") >= MANY_LINES

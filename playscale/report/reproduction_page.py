@@ -8,8 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from playscale.report import numbers
-from playscale.report import track_record as record
+from playscale.report import numbers, track_record
 from playscale.report.evidence import NAMES, RETURN_OF_LOSS, TARGETS, Evidence
 from playscale.report.figures import make_plots, write_figures
 from playscale.report.html import Content, asset, figures, join, readable, render, table, tag
@@ -99,8 +98,8 @@ def _summary(anchors: Sequence[str], done: Sequence[Reproduction]) -> Markup:
             numbers.NOTHING if not apart else join([f"{max(apart):.3f}", tag("small", f" of {len(apart)} exponents")]),
         ]
         for target in TARGETS:
-            near = record.by_reach(record.track(one.fit, target)).get(1.0, [])
-            row += [cell(record.score(near), strong=True), cell(record.score(near, "power_"))]
+            near = track_record.by_reach(track_record.track(one.fit, target)).get(1.0, [])
+            row += [cell(track_record.score(near), strong=True), cell(track_record.score(near, "power_"))]
         rows.append(row)
     head = ["table", "points", "largest difference from what was published"]
     for target in TARGETS:

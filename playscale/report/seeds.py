@@ -20,9 +20,9 @@ class MeanPoint(Point):
 
 
 def average(points: Sequence[Point], fit: Mapping[str, Any]) -> tuple[list[Point], list[Point]]:
-    """The points with those of one cell replaced by their mean; and those so replaced.
+    """Return the points with the runs of each cell replaced by their mean, and the runs so replaced.
 
-    The error of a mean return is the larger of what its episodes give and of what the scatter between seeds gives,
+    The standard error of a mean return is the larger of that of its episodes and of that of the scatter between seeds,
     which is pooled over all cells of the fit.
     """
     cells: dict[Any, list[Point]] = {}
@@ -58,9 +58,9 @@ def _mean(own: Sequence[Point], fit: Mapping[str, Any]) -> Point:
 
 
 def spread_sentence(fits: Mapping[str, Mapping[str, Any]]) -> str:
-    """How far the seeds of each method (named where there are several) are apart; "" where every cell is one run."""
+    """Say how much the seeds of each method scatter; "" where every cell is one run."""
     names = {"dev_loss": "dev loss", "return_mean": "return"}
-    told = []
+    spreads = []
     for method, fit in fits.items():
         rows = {
             t: row for t, row in (fit.get("repeats") or {}).items() if row.get("cells") and numbers.known(row["sd"])
@@ -69,12 +69,12 @@ def spread_sentence(fits: Mapping[str, Mapping[str, Any]]) -> str:
         if parts:
             most = max(rows.values(), key=lambda row: row["points"])
             pooled = f"{most['points']} runs in {most['cells']} cells"
-            told.append((f"{method} " if len(fits) > 1 else "") + f"{' and '.join(parts)} ({pooled})")
-    if not told:
+            spreads.append((f"{method} " if len(fits) > 1 else "") + f"{' and '.join(parts)} ({pooled})")
+    if not spreads:
         return ""
     return (
-        f"Seeds: runs that differ in nothing else scatter about their cell's mean by {'; '.join(told)}: the standard"
-        " deviation of a single run. The laws are fitted to the means, and their intervals know of this scatter."
+        f"Seeds: runs that differ in nothing else scatter about their cell's mean by {'; '.join(spreads)}: the standard"
+        " deviation of a single run. The laws are fitted to the means, and their intervals include this scatter."
     )
 
 

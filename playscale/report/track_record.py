@@ -1,7 +1,4 @@
-"""How good forecasts were, by how far ahead they reached: the track record of the choice, the backtest of each law.
-
-How good the forecast was where it was tested: on held-out budgets, and on each budget from those before it.
-"""
+"""Scores of past forecasts: of held-out budgets, of each budget from those before it (track record), of every law."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from playscale.report.html import Content, join, table, tag
 from playscale.report.numbers import known, positive
 
 Row = Mapping[str, Any]
+ANEW = "Chosen anew at each budget from what was known there, forecasts "
 REACHES = (0.5, 1.0, 2.0, 3.0, math.inf)  # decades of compute between the last budget fitted and the one forecast
 
 
@@ -32,12 +30,12 @@ class Score:
 
 
 def reach_of(decades: float) -> float:
-    """The first of REACHES that is not exceeded."""
+    """Return the first of REACHES that is not exceeded."""
     return next(reach for reach in REACHES if decades <= reach + 1e-6)
 
 
 def reach_name(reach: float) -> str:
-    """For a table: "up to 0.5 decades", "1 to 2 decades", "over 3 decades"."""
+    """Name a reach for a table: "up to 0.5 decades", "1 to 2 decades", "over 3 decades"."""
     i = REACHES.index(reach)
     if i == 0:
         return f"up to {reach:g} decades"
@@ -45,19 +43,19 @@ def reach_name(reach: float) -> str:
 
 
 def track(fit: Mapping[str, Any], target: str) -> list[Row]:
-    """The forecasts of the track record that can be scored."""
+    """Return the forecasts of the track record that can be scored."""
     rows: Sequence[Row] = fit.get("track_record") or []
     numbers = ("from_flops", "flops", "measured", "value")
     return [row for row in rows if row.get("target") == target and all(positive(row.get(name)) for name in numbers)]
 
 
 def decades(row: Row) -> float:
-    """How far ahead a forecast of the track record reached."""
+    """Return how far ahead a forecast of the track record reached, in decades of compute."""
     return math.log10(row["flops"] / row["from_flops"])
 
 
 def score(rows: Iterable[Row], of: str = "") -> Score | None:
-    """Of the choice's own forecasts, or of the plain power law's (of "power_"); None without any."""
+    """Score forecasts of the chosen law, or of the plain power law (of="power_"); None without any."""
     made = [row for row in rows if positive(row.get(of + "value"))]
     if not made:
         return None
@@ -67,7 +65,7 @@ def score(rows: Iterable[Row], of: str = "") -> Score | None:
 
 
 def by_reach(rows: Iterable[Row]) -> dict[float, list[Row]]:
-    """The forecasts of a track record, near ones first."""
+    """Group the forecasts of a track record by reach, near ones first."""
     groups: dict[float, list[Row]] = {}
     for row in rows:
         groups.setdefault(reach_of(decades(row)), []).append(row)
@@ -75,7 +73,7 @@ def by_reach(rows: Iterable[Row]) -> dict[float, list[Row]]:
 
 
 def backtest(fit: Mapping[str, Any], target: str) -> dict[str, dict[float, Score]]:
-    """{law: {reach: score}} of every law that was backtested, in the order of the fit.
+    """Return {law: {reach: score}} of every law that was backtested, in the order of the fit.
 
     A row of the backtest sums up the forecasts from one budget to half a decade; a score is the median of their
     errors and the mean of their shares, and its count the rows'.
@@ -93,12 +91,8 @@ def _summed(rows: Sequence[Row]) -> Score:
     return Score(median(row["median_log_error"] for row in rows), fmean(inside) if inside else None, len(rows))
 
 
-Row_tested = Mapping[str, Any]
-ANEW = "Chosen anew at each budget from what was known there, forecasts "
-
-
 def tested(evidence: Evidence, flops: float | None) -> Markup:
-    """In a sentence or two; flops: the budget of the forecast that stands above it."""
+    """Say in a sentence or two how good forecasts were; flops: the budget of the forecast above."""
     held_out = _held_out(evidence)
     lines = [_held_out_line(held_out)] if held_out else []
     sentence = track_sentence(evidence, flops)
@@ -111,15 +105,15 @@ def tested(evidence: Evidence, flops: float | None) -> Markup:
 
 
 def tables(evidence: Evidence) -> Markup:
-    """The same in numbers."""
+    """Return the track record and the held-out results as tables."""
     return join([track_table(evidence), _held_out_table(evidence)])
 
 
-def _held_out(evidence: Evidence) -> list[Row_tested]:
+def _held_out(evidence: Evidence) -> list[Row]:
     return [row for row in evidence.rows("held_out") if numbers.known(row.get("measured"))]
 
 
-def _held_out_line(held_out: Sequence[Row_tested]) -> Markup:
+def _held_out_line(held_out: Sequence[Row]) -> Markup:
     judged = [row for row in held_out if row.get("inside") is not None]
     inside = sum(bool(row["inside"]) for row in judged)
     budgets = " and ".join(dict.fromkeys(numbers.budget(row.get("flops")) for row in held_out))
@@ -127,12 +121,12 @@ def _held_out_line(held_out: Sequence[Row_tested]) -> Markup:
     text = (
         f"{inside} of {len(judged)} results within the forecast's 95% interval" if judged else "no interval to judge by"
     )
-    told = tag("span", text, class_=f"verdict {verdict}")
-    return tag("p", f"Tested on the held-out budget of {budgets} FLOPs: ", told, ".", class_="note")
+    result = tag("span", text, class_=f"verdict {verdict}")
+    return tag("p", f"Tested on the held-out budget of {budgets} FLOPs: ", result, ".", class_="note")
 
 
 def track_sentence(evidence: Evidence, flops: float | None) -> str:
-    """Of the forecasts that reached about as far ahead as one for `flops`, else of the furthest; "" without any."""
+    """Say how good forecasts about as far ahead as `flops` were, else the furthest; "" without any."""
     groups = {target: by_reach(track(evidence.fit, target)) for target in TARGETS}
     reaches = sorted({reach for found in groups.values() for reach in found})
     if not reaches:
@@ -142,10 +136,10 @@ def track_sentence(evidence: Evidence, flops: float | None) -> str:
     reach = min(reaches, key=lambda reach: (abs(_place(reach) - _place(wanted)), reach))
     own = {target: score(groups[target].get(reach, [])) for target in TARGETS}
     plain = {target: score(groups[target].get(reach, []), "power_") for target in TARGETS}
-    told = [f"{numbers.off(s.error)} for {NAMES[t]}{_share(s)}" for t, s in own.items() if s]
+    missed = [f"{numbers.off(s.error)} for {NAMES[t]}{_share(s)}" for t, s in own.items() if s]
     also = [f"{numbers.off(s.error)}{_share(s)}" for s in plain.values() if s]
-    text = f"{ANEW}{reach_name(reach)} ahead missed by {' and '.join(told)} in the median"
-    text += f"; the plain power law's by {' and '.join(also)}." if len(also) == len(told) else "."
+    text = f"{ANEW}{reach_name(reach)} ahead missed by {' and '.join(missed)} in the median"
+    text += f"; the plain power law's by {' and '.join(also)}." if len(also) == len(missed) else "."
     text = text.replace("% inside)", "% inside the 95% interval)", 1)
     return text + (" None reached as far ahead as this one." if wanted > reach else "")
 
@@ -159,7 +153,7 @@ def _share(score: Score) -> str:
 
 
 def track_table(evidence: Evidence) -> Markup:
-    """By how far ahead: the procedure's own forecasts beside the plain power law's."""
+    """Return, by how far ahead, the forecasts of the law chosen anew beside the plain power law's."""
     groups = {target: by_reach(track(evidence.fit, target)) for target in TARGETS}
     shown = [target for target in TARGETS if groups[target]]
     if not shown:
@@ -180,7 +174,7 @@ def track_table(evidence: Evidence) -> Markup:
 
 
 def cell(score: Score | None, *, strong: bool = False) -> Content:
-    """A median error and a share inside the intervals, for a table."""
+    """Write a median error and a share inside the intervals, for a table."""
     if score is None:
         return numbers.NOTHING
     error = numbers.off(score.error, short=True)
@@ -188,8 +182,8 @@ def cell(score: Score | None, *, strong: bool = False) -> Content:
     return join([tag("b", error) if strong else error, share])
 
 
-def interval_cell(row: Row_tested | None) -> Content:
-    """A forecast and its interval, for a table."""
+def interval_cell(row: Row | None) -> Content:
+    """Write a forecast and its interval, for a table."""
     if row is None or not numbers.known(row.get("value")):
         return "no forecast"
     span = numbers.between(row.get("low"), row.get("high"))
@@ -211,7 +205,7 @@ def _held_out_table(evidence: Evidence) -> Markup:
     return join([whole, tag("p", text, class_="note")])
 
 
-def _held_out_row(row: Row_tested) -> list[Content]:
+def _held_out_row(row: Row) -> list[Content]:
     value, measured, inside = row.get("value"), row.get("measured"), row.get("inside")
     off = numbers.percent(value / measured - 1, "+.1%") if numbers.known(value) and numbers.positive(measured) else None
     verdict = "no interval" if inside is None else "inside" if inside else "outside"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from playscale.report import numbers
-from playscale.report import track_record as record
+from playscale.report import numbers, track_record
 from playscale.report.drawing import DASHED, Drawing, Plot
 from playscale.report.evidence import NAMES, Evidence
 from playscale.report.palette import SOFT, TARGET_COLOUR
@@ -20,7 +19,7 @@ ENOUGH = 3
 
 def trust(evidence: Evidence, target: str) -> Plot | None:
     """The best of each budget, and its forecast from about a decade of compute earlier; None without a track record."""
-    rows, ahead = _one_each(record.track(evidence.fit, target))
+    rows, ahead = _one_each(track_record.track(evidence.fit, target))
     if not rows:
         return None
     drawing = Drawing(f"{target}_forecast_before", evidence)
@@ -42,9 +41,9 @@ def trust(evidence: Evidence, target: str) -> Plot | None:
 def _one_each(rows: Sequence[Row]) -> tuple[list[Row], str]:
     """For each budget the forecast made nearest to a decade before, or to half, where there are too few of those."""
     for decades, words in AHEAD:
-        near = [row for row in rows if abs(record.decades(row) / decades - 1) <= 1 / 3]
+        near = [row for row in rows if abs(track_record.decades(row) / decades - 1) <= 1 / 3]
         nearest: dict[float, Row] = {}
-        for row in sorted(near, key=lambda row: abs(record.decades(row) - decades)):
+        for row in sorted(near, key=lambda row: abs(track_record.decades(row) - decades)):
             nearest.setdefault(row["flops"], row)
         if len(nearest) >= ENOUGH:
             return [nearest[flops] for flops in sorted(nearest)], words
@@ -80,6 +79,6 @@ def _tip(row: Row, target: str) -> str:
 
 
 def _title(rows: Sequence[Row], target: str, ahead: str) -> str:
-    own, plain = record.score(rows), record.score(rows, "power_")
+    own, plain = track_record.score(rows), track_record.score(rows, "power_")
     title = f"Forecast {ahead} ahead, {NAMES[target]} was missed by {numbers.off(own.error if own else None)}"
     return title if plain is None else f"{title}; by a power law, {numbers.off(plain.error)}"

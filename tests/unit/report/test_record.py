@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from playscale.report import track_record as record
+from playscale.report import track_record
 
 
 def made(from_flops: float, flops: float, ratio: float, inside: bool | None, **more: object) -> dict[str, object]:
@@ -22,20 +22,20 @@ def test_forecasts_are_scored_by_how_far_ahead_they_reached() -> None:
         made(1e10, 1e11, 1.0, True, target="return_mean"),
         made(1e10, 1e11, -1.0, True),
     ]
-    groups = record.by_reach(record.track({"track_record": rows}, "dev_loss"))
+    groups = track_record.by_reach(track_record.track({"track_record": rows}, "dev_loss"))
     assert {reach: len(own) for reach, own in groups.items()} == {0.5: 2, 1.0: 1, 2.0: 1, math.inf: 1}
-    near = record.score(groups[0.5])
+    near = track_record.score(groups[0.5])
     assert near is not None
     assert (near.inside, near.count) == (0.5, 2)
     assert near.error == pytest.approx((math.log(1.1) + math.log(1.2)) / 2)
-    power = record.score(groups[0.5], "power_")
+    power = track_record.score(groups[0.5], "power_")
     assert power is not None
     assert (power.error, power.inside, power.count) == (pytest.approx(math.log(2)), 0.0, 1)
-    unjudged = record.score(groups[2.0])
+    unjudged = track_record.score(groups[2.0])
     assert unjudged is not None
     assert unjudged.inside is None
-    assert record.score(groups[1.0], "power_") is None
-    assert record.track({}, "dev_loss") == []
+    assert track_record.score(groups[1.0], "power_") is None
+    assert track_record.track({}, "dev_loss") == []
 
 
 def test_the_backtest_is_summed_by_law_and_reach() -> None:
@@ -45,15 +45,15 @@ def test_the_backtest_is_summed_by_law_and_reach() -> None:
         }  # fmt: skip
 
     rows = [row("b", 1.5, 0.1, 1.0), row("b", 2.0, 0.3, 0.5), row("b", 0.5, 0.7, 0.0), row("a", 4.0, 1.0, 0.0)]
-    found = record.backtest({"backtest": [*rows, row("c", 1.0, math.nan, 1.0)]}, "dev_loss")
+    found = track_record.backtest({"backtest": [*rows, row("c", 1.0, math.nan, 1.0)]}, "dev_loss")
     assert list(found) == ["b", "a"]
     assert list(found["b"]) == [0.5, 2.0]
-    assert found["b"][2.0] == record.Score(pytest.approx(0.2), 0.75, 2)
+    assert found["b"][2.0] == track_record.Score(pytest.approx(0.2), 0.75, 2)
     assert found["a"][math.inf].error == 1.0
 
 
 def test_reaches_have_names() -> None:
     names = ["up to 0.5 decades", "0.5 to 1 decades", "1 to 2 decades", "2 to 3 decades", "over 3 decades"]
-    assert [record.reach_name(reach) for reach in record.REACHES] == names
-    assert record.reach_of(0.5 + 1e-9) == 0.5
-    assert record.reach_of(0.51) == 1.0
+    assert [track_record.reach_name(reach) for reach in track_record.REACHES] == names
+    assert track_record.reach_of(0.5 + 1e-9) == 0.5
+    assert track_record.reach_of(0.51) == 1.0

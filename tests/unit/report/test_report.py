@@ -134,7 +134,7 @@ def test_a_pair_asked_about_is_not_recommended(tmp_path: Path, long_study: tuple
     text = page(tmp_path, fit, points).text
     recommended = text[text.index("Recommended by budget") : text.index("When a return is reached")]
     assert "200k" not in recommended
-    assert re.search(r"For the parameters and samples asked about.*200k30M", text)
+    assert re.search(r"For the parameters and samples given.*200k30M", text)
 
 
 def test_every_law_is_told_with_its_split_and_its_backtest(
