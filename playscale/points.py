@@ -16,6 +16,11 @@ from typing import Any
 from playscale.storage.files import atomic_file
 from playscale.storage.sync import local_copy
 
+CURVE_COLUMNS = (
+    "step", "flops", "interactions", "episodes", "train_loss", "grad_norm", "train_return", "entropy",
+    "samples_per_second",
+)  # fmt: skip
+"""What is not measured is empty. train_return: mean score of the last episodes of training."""
 TEXT_COLUMNS = ("game", "method", "run", "size", "split")
 COUNT_COLUMNS = ("seed", "params", "samples", "episodes")
 NUMBER_COLUMNS = ("flops", "dev_loss", "dev_loss_se", "return_mean", "return_se", *COUNT_COLUMNS)
@@ -103,10 +108,13 @@ def to_row(point: Point) -> dict[str, Any]:
 
 
 def from_row(row: Mapping[str, Any]) -> Point:
-    """A Point from a CSV row, or from the params, metrics and tags of an MLflow run taken together.
+    """Make a point of a row: of a CSV, of `to_row`, or of the params, metrics and tags of an MLflow run together.
 
-    None, "" and absent keys are missing; a missing return_se is return_sd / sqrt(seeds) where a table has these columns
-    (of published tables). ValueError names the column.
+    None, "" and absent keys are missing. A missing return_se is return_sd / sqrt(seeds) where the row has these, as
+    those of published tables do.
+
+    Raises:
+        ValueError: a value is not one that could have been measured; the message names the column.
     """
     values: dict[str, Any] = {name: str(row.get(name) or "") for name in TEXT_COLUMNS}
     values["split"] = values["split"].strip() or "fit"
@@ -119,7 +127,7 @@ def from_row(row: Mapping[str, Any]) -> Point:
 
 
 def _standard_error(row: Mapping[str, Any]) -> float | None:
-    """Of the mean return where a table has none but `return_sd` over a number of `seeds` (or of episodes)."""
+    """Return the standard error of the mean return from `return_sd` over a number of `seeds` (or of episodes)."""
     sd = _number("return_sd", row.get("return_sd"))
     count = _number("seeds", row.get("seeds")) or _number("episodes", row.get("episodes"))
     if sd is None or count is None or not count > 0 or not math.isfinite(sd):
@@ -128,7 +136,17 @@ def _standard_error(row: Mapping[str, Any]) -> float | None:
 
 
 def read_points(path: str | Path) -> list[Point]:
-    """Read a points CSV, here or in S3. ValueError, one line with file, line and column, for what is no such table."""
+    """Read a points CSV.
+
+    Args:
+        path: a file, or a URI s3://...
+
+    Returns:
+        One point per row, in the order of the file. Unknown columns are in `extra`, an empty cell is None.
+
+    Raises:
+        ValueError: the file is not there or no such table; one line that names file, line and column.
+    """
     path = local_copy(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -153,7 +171,14 @@ def read_points(path: str | Path) -> list[Point]:
 
 
 def write_points(points: Sequence[Point], path: str | Path) -> None:
-    """Write the table atomically, unknown columns last in the order they first appear."""
+    """Write a points CSV atomically.
+
+    Args:
+        points: the rows, in order.
+        path: the file to write.
+
+    Columns are COLUMNS, then those of `extra` in the order in which they first appear.
+    """
     columns = list(COLUMNS) + _extra_columns(points)
     rows = [{name: _text(value) for name, value in to_row(point).items()} for point in points]
     # csv leaves a lone carriage return unquoted, and its reader then refuses the file.
@@ -207,7 +232,7 @@ def _number(name: str, value: Any) -> float | int | None:
 
 
 def _text(value: Any) -> str:
-    """Shortest text that reads back as the same value: 3e+11 for a budget, 500000 for a count."""
+    """Write the shortest text that reads back as the same value: 3e+11 for a budget, 500000 for a count."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -216,16 +241,9 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-CURVE_COLUMNS = (
-    "step", "flops", "interactions", "episodes", "train_loss", "grad_norm", "train_return", "entropy",
-    "samples_per_second",
-)  # fmt: skip
-"""What is not measured is empty. train_return: mean score of the last episodes of training."""
-
-
 @dataclass(frozen=True)
 class LearningCurve:
-    """A run's curve. A run that goes on from a save drops what it had written after it: it will write that again."""
+    """The learning curve of a run. A run that resumes from a save drops the later lines: it will write them again."""
 
     path: Path
 
@@ -234,7 +252,7 @@ class LearningCurve:
         rows = [row for row in read_curve(self.path) if row["step"] <= step]
         lines = [
             ",".join(CURVE_COLUMNS),
-            *(",".join(_text_curve(row.get(name)) for name in CURVE_COLUMNS) for row in rows),
+            *(",".join(_curve_text(row.get(name)) for name in CURVE_COLUMNS) for row in rows),
         ]
         with atomic_file(self.path, "w") as file:
             file.write("\n".join(lines) + "\n")
@@ -243,11 +261,11 @@ class LearningCurve:
         """Append a line."""
         values: dict[str, float] = {**metrics, "step": step}
         with self.path.open("a") as file:
-            file.write(",".join(_text_curve(values.get(name)) for name in CURVE_COLUMNS) + "\n")
+            file.write(",".join(_curve_text(values.get(name)) for name in CURVE_COLUMNS) + "\n")
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
-    """The lines, each with what was measured; [] where there is no curve. A line cut off by a kill is left out."""
+    """Return the lines, each with what was measured; [] without a curve. A line cut off by a kill is left out."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -255,5 +273,5 @@ def read_curve(path: Path) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in row.items() if value} for row in rows]
 
 
-def _text_curve(value: float | None) -> str:
+def _curve_text(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}" if value != round(value) else str(round(value))

@@ -61,7 +61,7 @@ def show(*tables: Table | str) -> None:
 
 
 def points_table(points: Sequence[Point]) -> Table:
-    """The points, one line each."""
+    """List the points, one line each."""
     table = _table("Points", "run", "FLOPs", "params", "samples", "dev loss", "return", "episodes", "split")
     for p in sorted(points, key=lambda p: (p.flops, p.params)):
         table.add_row(
@@ -78,7 +78,7 @@ def points_table(points: Sequence[Point]) -> Table:
 
 
 def evaluations_table(references: Sequence[Reference]) -> Table:
-    """Who played, and the mean return, one line each."""
+    """List the mean returns of players, one line each."""
     table = _table("Returns", "agent", "mean", "episodes")
     for row in references:
         table.add_row(row.name, plus_minus(row.return_mean, row.return_se, ".1f"), str(row.episodes))
@@ -86,7 +86,7 @@ def evaluations_table(references: Sequence[Reference]) -> Table:
 
 
 def fit_tables(fit: Mapping[str, Any]) -> list[Table | str]:
-    """What a fit.json says: the laws and how well they forecast, the forecasts, held-out truth, and the warnings."""
+    """Return the tables of a fit.json: the laws and how well they forecast, forecasts, held-out truth, warnings."""
     if "methods" in fit:
         failed = [f"[yellow]{method} is not fitted[/]: {why}" for method, why in fit["failed"].items()]
         own = [[f"\n[bold]Method {method}[/]", *fit_tables(one)] for method, one in fit["methods"].items()]
@@ -101,7 +101,7 @@ def fit_tables(fit: Mapping[str, Any]) -> list[Table | str]:
 
 
 def _chosen(fit: Mapping[str, Any]) -> Table:
-    """The law chosen for each target, a parameter a line."""
+    """Show the law chosen for each target, a parameter a line."""
     table = _table("The laws that forecast", "target", "law", "parameter", "value (95 %)")
     for target, law in fit["laws"].items():
         for i, (name, given) in enumerate(law["parameters"].items()):
@@ -111,7 +111,7 @@ def _chosen(fit: Mapping[str, Any]) -> Table:
 
 
 def _backtest(fit: Mapping[str, Any], target: str) -> Table:
-    """All laws: median miss and share inside the interval, by how far ahead; the chosen one first."""
+    """Show the scores of all laws by how far ahead they forecast; the chosen law first."""
     found = track_record.backtest(fit, target)
     reaches = sorted({reach for scores in found.values() for reach in scores})
     columns = [_ahead(reach) for reach in reaches]
@@ -124,7 +124,7 @@ def _backtest(fit: Mapping[str, Any], target: str) -> Table:
 
 
 def _track_record(fit: Mapping[str, Any]) -> Table:
-    """The law chosen anew at each budget, beside the plain power law."""
+    """Show the scores of the law chosen anew at each budget, beside the plain power law's."""
     title = "Track record of the law chosen anew at each budget: median miss (share inside 95 %)"
     table = _table(title, "target", "decades ahead", "forecasts", "chosen law", "plain power law")
     for target in fit["laws"]:
@@ -176,7 +176,7 @@ def _target_returns(fit: Mapping[str, Any]) -> Table:
 
 
 def _size(row: Mapping[str, Any], name: str) -> str:
-    """What is recommended where a return is reached, and its interval."""
+    """Write the size recommended where a return is reached, and its interval."""
     value, ends = row[name], (row[f"{name}_low"], row[f"{name}_high"])
     if value is None or ends == (None, None):
         return "" if value is None else numbers.count(value)
@@ -193,7 +193,7 @@ def _held_out(fit: Mapping[str, Any]) -> Table:
 
 
 def reproduction_table(one: Reproduction) -> Table:
-    """The exponents of a published table beside the published ones."""
+    """Compare the exponents of a table with the published ones."""
     columns = ("best by", "law", "at", "from", "exponent", "95 %", "bootstrap 95 %", "n", "published", "differs")
     table = _table(f"{one.name}: {len(one.points)} points", *columns)
     for row in one.compared:
@@ -233,7 +233,7 @@ def _value(row: Mapping[str, Any]) -> str:
 
 
 def plus_minus(value: float | None, error: float | None, form: str) -> str:
-    """A measured value with its standard error; empty when it was not measured."""
+    """Write a measured value with its standard error; empty when it was not measured."""
     if value is None:
         return ""
     return f"{value:{form}}" if error is None else f"{value:{form}} ± {error:{form}}"

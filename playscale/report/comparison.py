@@ -1,4 +1,4 @@
-"""Several methods on the same axes: what each makes of compute, of compute with its teacher's, of interactions."""
+"""Several methods compared: return against compute, against compute with the teacher's, against interactions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Place = Callable[[Point], float | None]
 
 
 def compared(evidences: Evidences, failed: Mapping[str, str]) -> Markup:
-    """What stands at the top of a report of several methods."""
+    """Make the top of a report of several methods."""
     notes = [tag("p", readable(f"{method} has no laws: {why}."), class_="note") for method, why in failed.items()]
     spread = spread_sentence({method: evidence.fit for method, evidence in evidences.items()})
     seeds = tag("p", spread, class_="note") if spread else None
@@ -31,18 +31,20 @@ def compared(evidences: Evidences, failed: Mapping[str, str]) -> Markup:
 
 
 def answer(evidences: Evidences) -> str:
-    """Who is ahead at the largest budget that all of them reached."""
+    """Say which method is ahead at the largest budget that all of them reached."""
     budget = common_budget(evidences)
     if budget is None:
         return "No budget was reached by all methods: there is nothing to compare."
     found = {method: _best_at(evidence, budget) for method, evidence in evidences.items()}
     ranked = sorted(((p, m) for m, p in found.items() if p), key=lambda pair: -(pair[0].return_mean or 0))
-    told = ", ".join(f"{m} {numbers.with_error(p.return_mean, p.return_se)}" for p, m in ranked)
-    return f"With {numbers.budget(budget)} FLOPs of its own, each method's best agent scores: {told}." if ranked else ""
+    scores = ", ".join(f"{m} {numbers.with_error(p.return_mean, p.return_se)}" for p, m in ranked)
+    return (
+        f"With {numbers.budget(budget)} FLOPs of its own, each method's best agent scores: {scores}." if ranked else ""
+    )
 
 
 def common_budget(evidences: Evidences) -> float | None:
-    """The largest budget at which every method has an agent with a return."""
+    """Return the largest budget at which every method has an agent with a return."""
     own = [
         {evidence.budgets[evidence.budget_index(p.flops)] for p in _measured(evidence)}
         for evidence in evidences.values()
@@ -61,7 +63,7 @@ def _best_at(evidence: Evidence, budget: float) -> Point | None:
 
 
 def _table(evidences: Evidences) -> Markup:
-    """Each method's best agent at each budget."""
+    """Return each method's best agent at each budget."""
     budgets = sorted({budget for evidence in evidences.values() for budget in evidence.budgets})
     rows: list[list[Content]] = []
     for budget in budgets:
@@ -82,12 +84,12 @@ def _table(evidences: Evidences) -> Markup:
 
 
 def total(point: Point) -> float:
-    """Training FLOPs, those of the teacher (its own training, and its forward passes beside the run) included."""
+    """Return training FLOPs with those of the teacher: its own training, and its forward passes beside the run."""
     return float(point.extra.get("flops_total") or point.flops)
 
 
 def taught(evidences: Evidences) -> list[Point]:
-    """The runs that had a teacher."""
+    """Return the points of runs that had a teacher."""
     return [p for e in evidences.values() for p in e.runs if float(p.extra.get("flops_teacher") or 0) > 0]
 
 
@@ -96,7 +98,7 @@ def interactions(point: Point) -> float | None:
 
 
 def comparison_plots(evidences: Evidences, curves: Curves) -> list[Plot]:
-    """The figures of several methods together."""
+    """Return the figures of several methods together."""
     plots = [_against(evidences, "flops", lambda point: point.flops, _own_title)]
     if taught(evidences):
         plots.append(_against(evidences, "flops_total", total, _total_title))
@@ -107,7 +109,7 @@ def comparison_plots(evidences: Evidences, curves: Curves) -> list[Plot]:
 
 
 def _against(evidences: Evidences, axis: str, place: Place, title: Callable[[Evidences], str]) -> Plot | None:
-    """The best of each budget of each method, joined; its seeds; against own compute also the laws."""
+    """Draw the best of each budget of each method, its seeds, and against own compute also the laws."""
     first = next(iter(evidences.values()))
     drawing = Drawing(f"methods_against_{axis}", first)
     values: list[float] = []
@@ -166,12 +168,12 @@ def _own_title(evidences: Evidences) -> str:
     if budget is None:
         return "Return against each method's own compute"
     found = {method: _best_at(evidence, budget) for method, evidence in evidences.items()}
-    told = ", ".join(f"{m} {numbers.number(p.return_mean)}" for m, p in found.items() if p)
-    return f"Return with {numbers.budget(budget)} FLOPs of its own: {told}"
+    returns = ", ".join(f"{m} {numbers.number(p.return_mean)}" for m, p in found.items() if p)
+    return f"Return with {numbers.budget(budget)} FLOPs of its own: {returns}"
 
 
 def _total_title(evidences: Evidences) -> str:
-    """What the teacher adds: total compute over own at the largest budget."""
+    """Say what the teacher adds: total compute over own compute at the largest budget."""
     largest = max(taught(evidences), key=lambda point: point.flops)
     factor = numbers.number(total(largest) / largest.flops, 2)
     return (
@@ -180,11 +182,11 @@ def _total_title(evidences: Evidences) -> str:
 
 
 def _interactions_title(evidences: Evidences) -> str:
-    """To the highest return that all of the methods that play came to."""
+    """Compare the interactions needed for the highest return that all methods that play reached."""
     played = {m: e for m, e in evidences.items() if e.played and _measured(e)}
     if len(played) < 2:
         return "Return against interactions"
     goal = min(max(point.return_mean or 0 for point in _measured(e)) for e in played.values())
     needed = {m: min(p.samples or 0 for p in _measured(e) if (p.return_mean or 0) >= goal) for m, e in played.items()}
-    told = ", ".join(f"{method} {numbers.count(count)}" for method, count in needed.items())
-    return f"Interactions at which a return of {numbers.number(goal)} was first measured: {told}"
+    counts = ", ".join(f"{method} {numbers.count(count)}" for method, count in needed.items())
+    return f"Interactions at which a return of {numbers.number(goal)} was first measured: {counts}"

@@ -1,7 +1,4 @@
-"""One figure being drawn: its axes, its legend, and the text shown over each point.
-
-Axes for figures: logarithmic, with few ticks, each with a label a person can read.
-"""
+"""A figure under construction: logarithmic axes with few ticks, marks with tooltips, a legend."""
 
 from __future__ import annotations
 
@@ -22,6 +19,11 @@ from playscale.report import numbers
 from playscale.report.evidence import Evidence, describe, error_of, off_axis_tip
 from playscale.report.palette import FAINT, GRID, INK, SOFT, budget_colours
 
+WIDTH, HEIGHT = 5.2, 4.3  # inches; at 72 points an inch, text of 9.5 points stays legible on a phone
+MANTISSAS: tuple[tuple[float, ...], ...] = (
+    (1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7),
+    (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 8),
+)  # fmt: skip
 DASHED = (0, (4, 3))
 DOTTED = (0, (1, 2))
 MANY_POINTS = 80  # with more than this, markers are smaller
@@ -32,7 +34,7 @@ FEW_BUDGETS = 9  # with more than this, the legend names every second or third
 
 @dataclass(frozen=True)
 class Plot:
-    """A finished figure. title: what is to be learned; alt: the figure in words; tips: {artist's gid: text}."""
+    """A finished figure. title: its message; alt: the figure in words; tips: {artist's gid: text}."""
 
     name: str
     title: str
@@ -43,7 +45,7 @@ class Plot:
 
 
 class Drawing:
-    """Collects points with their tooltips, a legend below the axes, and how far the axes must reach."""
+    """Collect points with their tooltips, a legend below the axes, and how far the axes must reach."""
 
     def __init__(self, name: str, evidence: Evidence) -> None:
         self.name = name
@@ -55,7 +57,7 @@ class Drawing:
         self.off_axis: list[tuple[float, Point]] = []
 
     def mark(self, x: float, y: float, tip: str, *, label: str | None = None, **style: Any) -> None:
-        """One marker at (x, y), both > 0. The first with a label is what the legend shows for it."""
+        """Draw a marker at (x, y), both > 0. The legend shows the first with a label."""
         look: dict[str, Any] = {"marker": "o", "markersize": 6, "markeredgewidth": 1.2, "linestyle": "none"}
         (line,) = self.axes.plot([x], [y], gid=self._tip(tip), **(look | style))
         if "transform" not in style:
@@ -69,7 +71,7 @@ class Drawing:
             self.entries.setdefault(label, line)
 
     def hover(self, x: Sequence[float], y: Sequence[float], tip: str) -> None:
-        """Text shown over a line: an invisible one, wide enough to be hit."""
+        """Show a text over a line, by an invisible one wide enough to hover over."""
         self.axes.plot(x, y, gid=self._tip(tip), color=SOFT, linewidth=9, alpha=0, zorder=1.2)
 
     def _tip(self, text: str) -> str:
@@ -78,14 +80,14 @@ class Drawing:
         return gid
 
     def interval(self, x: float, low: float, high: float, colour: str) -> None:
-        """A vertical bar; its lower end may be below what a log axis can show."""
+        """Draw a vertical bar; its lower end may be below what a log axis can show."""
         if high > 0:
             self.axes.plot([x, x], [max(low, high * 1e-6), high], color=colour, linewidth=1.1, zorder=1.5)
 
     def point(
         self, point: Point, x: float, y: float, target: str, *, colour: str, size: float = 6, label: str | None = None
     ) -> None:
-        """A measured point with its 95% interval: filled if fitted, a diamond if held out, hollow grey if left out."""
+        """Draw a point with its 95% interval: filled if fitted, a diamond if held out, hollow grey if left out."""
         size = size if len(self.evidence.points) < MANY_POINTS else 0.7 * size
         style: dict[str, Any]
         reason = self.evidence.reason_excluded(point, target)
@@ -102,7 +104,7 @@ class Drawing:
         self.mark(x, y, tip, color=colour, markersize=size, label=label, **style)
 
     def seeds(self, target: str, x: str, colour: Callable[[Point], str]) -> None:
-        """The single runs behind the means: small dots, x being a column of theirs."""
+        """Draw the single runs behind the means as small dots; x: a column of the points table."""
         for point in self.evidence.repeats:
             value, place = getattr(point, target), getattr(point, x)
             if numbers.positive(value) and numbers.positive(place):
@@ -111,11 +113,11 @@ class Drawing:
                 self.mark(place, value, tip, label="single seeds", color=colour(point), **style)
 
     def off_the_axis(self, point: Point, x: float) -> None:
-        """A return of 0 or less, at x > 0: it will be marked at the lower edge."""
+        """Mark a return of 0 or less, at x > 0, at the lower edge."""
         self.off_axis.append((x, point))
 
     def _mark_off_axis(self) -> None:
-        """One hollow triangle for all that share a place, so that each can be hovered over."""
+        """Draw one hollow triangle for all that share a place, so that each can be hovered over."""
         groups: list[tuple[float, list[Point]]] = []
         for x, point in sorted(self.off_axis, key=lambda pair: pair[0]):
             if not groups or x > groups[-1][0] * SAME_PLACE:
@@ -124,17 +126,17 @@ class Drawing:
         style = {"marker": "v", "markersize": 6, "color": FAINT, "markerfacecolor": "none", "clip_on": False}
         for x, points in groups:
             reasons = [self.evidence.reason_excluded(point, "return_mean") for point in points]
-            told = [off_axis_tip(point, reason) for point, reason in zip(points, reasons, strict=True)]
+            tips = [off_axis_tip(point, reason) for point, reason in zip(points, reasons, strict=True)]
             tip = (
                 describe(points[0], reasons[0])
                 if len(points) == 1
-                else "\n".join([f"{len(points)} returns of 0 or less", *told])
+                else "\n".join([f"{len(points)} returns of 0 or less", *tips])
             )
             place = self.axes.get_xaxis_transform()
             self.mark(x, EDGE, tip, label="return of 0 or less", transform=place, **style)
 
     def budget_legend(self) -> list[str]:
-        """Name the colours of the budgets in the legend; the colours."""
+        """Name the colours of the budgets in the legend; return the colours."""
         budgets = self.evidence.budgets
         colours = [light for light, _ in budget_colours(len(budgets))]
         step = -(-len(budgets) // FEW_BUDGETS)
@@ -148,26 +150,19 @@ class Drawing:
         self.seen.append((x, y))
 
     def scale(self, x: str, y: str) -> None:
-        """Logarithmic axes for two quantities, wide enough for all that was seen."""
+        """Make the axes logarithmic for two quantities, wide enough for all that was seen."""
         quantity_axis("x", self.axes, x, [x for x, _ in self.seen] + [x for x, _ in self.off_axis])
         quantity_axis("y", self.axes, y, [y for _, y in self.seen])
         self._mark_off_axis()
 
     def finish(self, title: str, caption: str, alt: str, columns: int = 3) -> Plot:
-        """Put the legend below the axes and hand the figure out."""
+        """Put the legend below the axes and return the figure."""
         if self.entries:
             self.figure.legend(
                 list(self.entries.values()), list(self.entries), loc="outside lower center", ncols=columns,
                 frameon=False, fontsize=9.5, labelcolor=INK, handletextpad=0.5, columnspacing=1.3, handlelength=1.5,
             )  # fmt: skip
         return Plot(self.name, title, caption, f"{title}. {alt}", self.figure, self.tips)
-
-
-WIDTH, HEIGHT = 5.2, 4.3  # inches; at 72 points an inch, text of 9.5 points stays legible on a phone
-MANTISSAS: tuple[tuple[float, ...], ...] = (
-    (1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7),
-    (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 8),
-)  # fmt: skip
 
 
 def new_axes() -> tuple[Figure, Axes]:
@@ -185,7 +180,7 @@ def new_axes() -> tuple[Figure, Axes]:
 
 
 def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Round values from low to high (both > 0), nearly even in the logarithm: 3 or more if possible, at most `most`."""
+    """Return round values from low to high (both > 0), nearly even in the logarithm: at least 3 if possible."""
     decades = math.log10(high / low)
     if decades > most - 1:
         step = math.ceil(decades / (most - 1))
@@ -205,7 +200,7 @@ def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
 
 
 def _linear_ticks(low: float, high: float) -> list[float]:
-    """Round values evenly spaced: for a range much less than a decade."""
+    """Return round values evenly spaced, for a range much less than a decade."""
     rough = (high - low) / 5
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough)
@@ -234,7 +229,7 @@ def log_axis(
 
 
 def plain(value: float) -> str:
-    """A tick of a loss or a return: 0.5, 1.2, 30, 1,000."""
+    """Write a tick of a loss or a return: 0.5, 1.2, 30, 1,000."""
     if value >= 1e6 or value < 1e-4:
         return numbers.power_of_ten(value)
     return f"{value:,.6g}"

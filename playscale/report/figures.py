@@ -25,7 +25,7 @@ DPI = 150
 
 
 def make_plots(evidence: Evidence, curves: Curves | None = None) -> list[Plot]:
-    """Every figure of one method that there is something to draw for."""
+    """Draw every figure of one method that there are data for."""
     plots = (
         against_compute(evidence, "dev_loss"),
         against_compute(evidence, "return_mean"),
@@ -48,9 +48,19 @@ def write_figures(
     references: Sequence[Reference] = (),
     curves: Curves | None = None,
 ) -> list[Path]:
-    """The report's figures as PNG (150 dpi, on white) under `folder`, which is made if need be; the paths written.
+    """Write the report's figures as PNG (150 dpi, on white).
 
     Of several methods: those that compare them, and each method's own, whose names begin with it.
+
+    Args:
+        folder: where the files go; made if need be.
+        fit: the content of fit.json.
+        points: the points table.
+        references: returns of other players, for comparison.
+        curves: learning curves, {run: rows}.
+
+    Returns:
+        The paths written.
     """
     evidences = evidences_of(fit, points, references)
     plots = [(f"{m}_" if len(evidences) > 1 else "", p) for m, e in evidences.items() for p in make_plots(e, curves)]

@@ -60,11 +60,6 @@ def join(parts: Sequence[Content]) -> Markup:
     return Markup("").join(part for part in parts if part is not None)
 
 
-def note(text: Content) -> Markup:
-    """Return a paragraph of secondary importance; nothing without a text."""
-    return tag("p", text, class_="note") if text else Markup("")
-
-
 def with_powers(text: str) -> Markup:
     """Write C^-0.52 and C^-gamma with a superscript, R_max with a subscript."""
     raised = _POWER.sub(lambda match: f"<sup>{symbol(match[1])}</sup>", str(escape(text)))

@@ -1,4 +1,4 @@
-"""How learning went: the return in training against interactions, each seed thin, the mean of a size bold."""
+"""Learning curves: return in training against interactions, each seed thin, the mean of a size bold."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from playscale.report.palette import METHOD_COLOUR, SOFT, size_colours
 
 Curves = Mapping[str, Sequence[Mapping[str, float]]]
 GRID = 200  # points of a mean curve
+CAPTION = (
+    "Mean score of the last 100 episodes of training, which the running policy played. Thin: a seed; bold: the mean of"
+    " the seeds."
+)
 
 
 def sizes_of(evidence: Evidence) -> list[str]:
-    """Small to large."""
+    """Return the sizes, small to large."""
     params = {point.size: point.params for point in evidence.runs}
     return sorted(params, key=params.__getitem__)
 
 
 def learning_curves(evidence: Evidence, curves: Curves) -> Plot | None:
-    """One method's, a colour a size; None where no curve was kept."""
+    """Draw one method's curves, a colour a size; None where no curve was kept."""
     drawing = Drawing("learning_curves", evidence)
     sizes = sizes_of(evidence)
     finals: dict[str, float] = {}
@@ -35,18 +39,12 @@ def learning_curves(evidence: Evidence, curves: Curves) -> Plot | None:
         return None
     drawing.scale("interactions", "train_return")
     best = max(finals, key=finals.__getitem__)
-    title = f"In training, the {best} model comes to the highest return, {numbers.number(finals[best])}"
+    title = f"In training, the {best} model reaches the highest return, {numbers.number(finals[best])}"
     return drawing.finish(title, CAPTION, "Return in training against interactions, by size.", 4)
 
 
-CAPTION = (
-    "Mean score of the last 100 episodes of training, which the running policy played. Thin: a seed; bold: the mean of"
-    " the seeds."
-)
-
-
 def compared_curves(evidences: Mapping[str, Evidence], curves: Curves) -> Plot | None:
-    """Several methods', of the largest size that all of them have."""
+    """Draw the curves of several methods, of the largest size that all of them have."""
     played = {method: evidence for method, evidence in evidences.items() if evidence.played}
     if len(played) < 2:
         return None
@@ -63,8 +61,8 @@ def compared_curves(evidences: Mapping[str, Evidence], curves: Curves) -> Plot |
     if not drawing.seen or not ends:
         return None
     drawing.scale("interactions", "train_return")
-    told = ", ".join(f"{method} {numbers.number(end)}" for method, end in ends.items())
-    title = f"Return at the end of training, {common[-1]} parameters: {told}"
+    returns = ", ".join(f"{method} {numbers.number(end)}" for method, end in ends.items())
+    title = f"Return at the end of training, {common[-1]} parameters: {returns}"
     return drawing.finish(title, CAPTION, "Return in training against interactions, by method.", 3)
 
 
@@ -74,7 +72,7 @@ def _runs(evidence: Evidence, size: str) -> list[str]:
 
 
 def _curve(drawing: Drawing, runs: Sequence[str], curves: Curves, colour: str, label: str) -> float | None:
-    """The seeds and their mean; what the mean comes to, None where nothing was measured."""
+    """Draw the seeds and their mean; return the mean's last value, None where nothing was measured."""
     seeds = []
     for run in runs:
         rows = [row for row in curves.get(run, []) if row.get("train_return", 0) > 0 and row.get("interactions", 0) > 0]

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them. Whatever is missing or not finite is "not measured", never nan."""
+"""Numbers for readers. Whatever is missing or not finite is "not measured", never nan."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 def known(value: float | None) -> TypeGuard[float]:
-    """Whether there is a finite number."""
+    """Tell whether there is a finite number."""
     return value is not None and math.isfinite(value)
 
 
 def positive(value: float | None) -> TypeGuard[float]:
-    """Whether there is a finite number greater than zero, as a log axis needs."""
+    """Tell whether there is a finite number greater than zero, as a log axis needs."""
     return value is not None and math.isfinite(value) and value > 0
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`digits` significant digits: 0.0321, 1.05, 82.4, 1,230, 2e7 as a power of ten."""
+    """Write `digits` significant digits: 0.0321, 1.05, 82.4, 1,230, 2e7 as a power of ten."""
     if value is None or not math.isfinite(value):
         return MISSING
     if value == 0:
@@ -38,7 +38,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def count(value: float | None) -> str:
-    """Parameters or samples: 350, 10k, 1.25M, 3B; what no model or corpus has as a power of ten."""
+    """Write parameters or samples: 350, 10k, 1.25M, 3B; what no model or corpus has as a power of ten."""
     if value is None or not math.isfinite(value):
         return MISSING
     if value > 0 and not SMALLEST_COUNT <= value < LARGEST_COUNT:
@@ -50,7 +50,7 @@ def count(value: float | None) -> str:
 
 
 def power_of_ten(value: float | None, digits: int = 3) -> str:
-    """FLOPs: 1e12 is 10¹², 3e11 is 3 times 10¹¹ with a multiplication sign."""
+    """Write FLOPs: 1e12 is 10¹², 3e11 is 3 times 10¹¹ with a multiplication sign."""
     if value is None or not math.isfinite(value) or value <= 0:
         return MISSING if value is None or not math.isfinite(value) else f"{value:.3g}"
     exponent = math.floor(math.log10(value))
@@ -62,19 +62,19 @@ def power_of_ten(value: float | None, digits: int = 3) -> str:
 
 
 def budget(value: float | None) -> str:
-    """The compute budget of a checkpoint, which is taken a little after it is crossed: 3.004e11 is 3e11."""
+    """Write the compute budget of a checkpoint, taken a little after it is crossed: 3.004e11 is 3e11."""
     return power_of_ten(value, 2)
 
 
 def percent(value: float | None, form: str = ".0%") -> str:
-    """0.953 is 95%."""
+    """Write a share: 0.953 is 95%."""
     if value is None or not math.isfinite(value):
         return MISSING
     return f"{value:{form}}".replace("-", MINUS)
 
 
 def off(log_error: float | None, *, short: bool = False) -> str:
-    """How far off a forecast was, from |ln(forecast / truth)|: 1.8%, 45%, from 100% on "a factor 3.2" or 3.2x."""
+    """Write how far off a forecast was, from |ln(forecast / truth)|: 1.8%, 45%, from 100% on "a factor 3.2" or 3.2x."""
     if log_error is None or not math.isfinite(log_error):
         return MISSING
     if log_error < math.log(2):
@@ -86,7 +86,7 @@ def off(log_error: float | None, *, short: bool = False) -> str:
 
 
 def between(low: float | None, high: float | None, digits: int = 3) -> str:
-    """An interval, "0.41 to 0.63"; one end alone is "above 0.41" or "below 0.63"; "" without either."""
+    """Write an interval: "0.41 to 0.63"; one end alone is "above 0.41" or "below 0.63"; "" without either."""
     if known(low) and known(high):
         return f"{number(low, digits)} to {number(high, digits)}"
     if known(low):
@@ -95,13 +95,13 @@ def between(low: float | None, high: float | None, digits: int = 3) -> str:
 
 
 def with_interval(value: float | None, low: float | None, high: float | None, digits: int = 3) -> str:
-    """A value and its interval, 0.52 (0.41 to 0.63); without the brackets when the interval is missing."""
+    """Write a value and its interval: 0.52 (0.41 to 0.63); without the brackets when the interval is missing."""
     span = between(low, high, digits)
     return f"{number(value, digits)} ({span})" if span and known(value) else number(value, digits)
 
 
 def with_error(value: float | None, error: float | None) -> str:
-    """A mean and its standard error, 82.4 ± 3.1."""
+    """Write a mean and its standard error: 82.4 ± 3.1."""
     if known(value) and known(error):
         return f"{number(value)} ± {number(error, 2)}"
     return number(value)

@@ -27,7 +27,7 @@ METHOD_MARKER = {name: method.marker for name, method in METHODS.items()}
 
 
 def budget_colours(count: int) -> list[tuple[str, str]]:
-    """(light, dark) for `count` budgets, small to large: viridis, without the end that would vanish on the ground.
+    """Return (light, dark) for `count` budgets, small to large: viridis without its palest end.
 
     Large budgets have the most contrast: dark on white, bright on black.
     """
@@ -40,7 +40,7 @@ def _shade(position: float) -> str:
 
 
 def size_colours(count: int) -> list[tuple[str, str]]:
-    """(light, dark) for `count` model sizes, small to large: plasma, so that no shade is one of a budget's."""
+    """Return (light, dark) for `count` model sizes, small to large: plasma, so that no shade is one of a budget's."""
     steps = [i / max(count - 1, 1) for i in range(count)]
     return [
         (to_hex(colormaps["plasma"](0.75 * (1 - step))), to_hex(colormaps["plasma"](0.35 + 0.55 * step)))
@@ -49,7 +49,7 @@ def size_colours(count: int) -> list[tuple[str, str]]:
 
 
 def css_variables(budgets: int, sizes: int = 0, prefix: str = "") -> dict[str, tuple[str, str]]:
-    """Every colour a figure can have, as {CSS name: (light, dark)}; `prefix` tells several fits apart."""
+    """Return every colour a figure can have, as {CSS name: (light, dark)}; `prefix` tells several fits apart."""
     shades = {f"--{prefix}budget-{i}": pair for i, pair in enumerate(budget_colours(budgets))}
     shades |= {f"--{prefix}size-{i}": pair for i, pair in enumerate(size_colours(sizes))}
     return {f"--{name}": pair for name, pair in ROLES.items()} | shades

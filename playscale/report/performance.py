@@ -1,4 +1,4 @@
-"""How good the agents are: loss and return against compute with their forecasts, and return against loss."""
+"""Figures of loss and return against compute with their forecasts, and of return against loss."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NEAR = 30.0  # a reference further than this factor from all that was measured i
 # The band is drawn from as many decades before the last fitted budget as the shortest window of a law that shares it:
 # before, it would show how far such a law is off where it was never meant to hold.
 BAND_DECADES = 2.0
-FAR = 10.0  # a band is not let widen the axis by more than this factor beyond its line
+FAR = 10.0  # largest factor by which a band widens the axis beyond its line
 
 
 def against_compute(evidence: Evidence, target: str) -> Plot | None:
-    """`target` against compute: every point, the best of each budget, the forecast with its band, what was held out."""
+    """Draw `target` against compute: every point, the best of each budget, the forecast with its band."""
     measured = evidence.measured(target)
     if not measured:
         return None
@@ -57,7 +57,7 @@ def against_compute(evidence: Evidence, target: str) -> Plot | None:
 
 
 def _law(drawing: Drawing, target: str) -> None:
-    """The law used for forecasting and its 95% band."""
+    """Draw the law used for forecasting and its 95% band."""
     fit = drawing.evidence.fit
     first = ((fit.get("laws") or {}).get(target) or {}).get("from_flops") or 0.0
     curve = [row for row in (fit.get("curves") or {}).get(target) or [] if _positive(row, "flops", "value")]
@@ -106,18 +106,18 @@ def _forecast(drawing: Drawing, row: Mapping[str, Any], target: str) -> None:
 
 
 def _positive(row: Mapping[str, Any], *names: str) -> bool:
-    """Whether these numbers are there and can be drawn on a log axis."""
+    """Tell whether these numbers exist and can be drawn on a log axis."""
     return all(numbers.positive(row.get(name)) for name in names)
 
 
 def near_references(references: Sequence[Reference], values: Sequence[float]) -> list[Reference]:
-    """Those that are near enough to what was measured to be drawn to scale."""
+    """Return the references that are near enough to what was measured to be drawn to scale."""
     low, high = min(values) / NEAR, max(values) * NEAR
     return [one for one in references if one.return_mean is not None and low <= one.return_mean <= high]
 
 
 def mark_references(drawing: Drawing, near: Sequence[Reference], values: Sequence[float]) -> None:
-    """Labelled horizontal lines; one that is far off, or not above zero, is named at the edge with an arrow."""
+    """Draw labelled horizontal lines; name at the edge, with an arrow, what is far off or not above zero."""
     axes = drawing.axes
     style: dict[str, Any] = {"fontsize": 9.5, "color": SOFT, "ha": "left", "textcoords": "offset points"}
     edges = {"↑": [1.0, -12.0], "↓": [0.0, 4.0]}  # axes fraction, offset in points of the next label there
@@ -149,7 +149,7 @@ def _title(evidence: Evidence, target: str) -> str:
 
 
 def return_against_loss(evidence: Evidence) -> Plot | None:
-    """Mean return against dev loss, a point an agent, with the law between them."""
+    """Draw mean return against dev loss, a point an agent, with the law between them."""
     pairs = [(point, value) for point, value in evidence.measured("return_mean") if point.dev_loss is not None]
     if not pairs:
         return None
@@ -171,7 +171,7 @@ def return_against_loss(evidence: Evidence) -> Plot | None:
 
 
 def _return_line(drawing: Drawing, law: Mapping[str, Any]) -> None:
-    """The law of the best of each budget, over the losses of those."""
+    """Draw the law of the best of each budget, over the losses of those."""
     best = [loss for _, loss in drawing.evidence.best("dev_loss", held_out=False)] or [loss for loss, _ in drawing.seen]
     returns = [value for value in (law_at(law, min(best)), law_at(law, max(best))) if value is not None]
     if len(returns) == 2:

@@ -1,7 +1,4 @@
-"""A published table analysed anew: its exponents beside the published ones.
-
-Exponents that somebody published of a table, to put beside ours: a CSV of reference values.
-"""
+"""Published tables analysed anew: their exponents beside the published ones, which a CSV holds."""
 
 from __future__ import annotations
 
@@ -21,14 +18,38 @@ from playscale.scaling.exponents import Exponent, fit_exponents, fit_return_of_l
 from playscale.scaling.fit import LARGEST, REPLICATES, fit
 from playscale.scaling.isoflop import fit_profiles
 
+REQUIRED = ("table", "target", "quantity", "exponent")
+COLUMNS = (*REQUIRED, "from_flops", "at")
+QUANTITIES = {
+    "dev_loss": ("params", "samples", "dev_loss"),
+    "return_mean": ("params", "samples", "return_mean", "return_mean of dev_loss"),
+}
+PLACES = ("argmin", "vertex")
 Key = tuple[float | None, str, str, str]  # from_flops, target, quantity, at
 Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
+class Published:
+    """One published exponent.
+
+    table: the stem of the table's file; from_flops: of the budgets from there on, None for all; target: what is best at
+    a budget; quantity: as in fit.json's power_laws; at: argmin | vertex.
+    """
+
+    table: str
+    from_flops: float | None
+    target: str
+    quantity: str
+    at: str
+    exponent: float
+
+
+@dataclass(frozen=True)
 class Compared:
-    """An exponent of the budgets from `from_flops` on (None: of all) with its t-based and bootstrap 95% intervals, and
-    the published value. exponent is None where there was nothing to fit, published where nobody gave one.
+    """An exponent of the budgets from `from_flops` on (None: of all) with its t-based and bootstrap 95% intervals.
+
+    exponent is None where there was nothing to fit, published where no value was given.
     """
 
     from_flops: float | None
@@ -45,7 +66,7 @@ class Compared:
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the published one."""
+        """Return our exponent minus the published one."""
         return None if self.exponent is None or self.published is None else self.exponent - self.published
 
 
@@ -92,7 +113,7 @@ def reproduce(
 def compare(
     points: Sequence[Point], whole: Sequence[Exponent], published: Sequence[Published], *, seed: int, replicates: int
 ) -> list[Compared]:
-    """All exponents of all budgets, then those of fewer budgets that a value was published for."""
+    """Return all exponents of all budgets, then those of fewer budgets that a value was published for."""
     smallest = min(point.flops for point in points) * SAME_BUDGET
     given: dict[Key, float] = {}
     for one in published:
@@ -109,7 +130,7 @@ def compare(
 
 
 def exponents_from(points: Sequence[Point], flops: float, *, seed: int, replicates: int) -> list[Exponent]:
-    """The power laws of the budgets from `flops` on; without those that cannot be fitted."""
+    """Fit the power laws of the budgets from `flops` on, without those that cannot be fitted."""
     seen = [point for point in points if not point.held_out and point.flops * SAME_BUDGET >= flops]
     fitted, rows = [], []
     for target in TARGETS:
@@ -127,7 +148,7 @@ def exponents_from(points: Sequence[Point], flops: float, *, seed: int, replicat
 
 
 def _fewer(cells: int, replicates: int) -> int:
-    """As many bootstrap replicates as the memory of a fit allows."""
+    """Return as many bootstrap replicates as the memory of a fit allows."""
     return min(replicates, max(20, int(LARGEST / cells)))
 
 
@@ -138,33 +159,11 @@ def _compared(key: Key, row: Exponent | None, value: float | None) -> Compared:
     return Compared(*key, law.exponent, law.low, law.high, law.boot_low, law.boot_high, law.n, value)
 
 
-REQUIRED = ("table", "target", "quantity", "exponent")
-COLUMNS = (*REQUIRED, "from_flops", "at")
-QUANTITIES = {
-    "dev_loss": ("params", "samples", "dev_loss"),
-    "return_mean": ("params", "samples", "return_mean", "return_mean of dev_loss"),
-}
-PLACES = ("argmin", "vertex")
-
-
-@dataclass(frozen=True)
-class Published:
-    """One published exponent. table: the stem of the table's file; from_flops: of the budgets from there on, None for
-    all; target: what is best at a budget; quantity: as in fit.json's power_laws; at: argmin | vertex.
-    """
-
-    table: str
-    from_flops: float | None
-    target: str
-    quantity: str
-    at: str
-    exponent: float
-
-
 def read_published(path: Path) -> list[Published]:
-    """Columns table, target, quantity, exponent, and, where wanted, from_flops and at (default: argmin).
+    """Read a CSV with the columns table, target, quantity, exponent and, optionally, from_flops and at (argmin).
 
-    ValueError, one line with file, line and column, for what is not such a file.
+    Raises:
+        ValueError: the file is no such CSV; one line with file, line and column.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

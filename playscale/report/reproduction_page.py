@@ -23,11 +23,11 @@ PAPER = (
     "isoflop_dev_loss", "isoflop_return_mean", "optimal_params", "optimal_samples",
     "dev_loss_against_compute", "return_mean_against_compute", "return_against_loss",
 )  # fmt: skip
-DECADE = 10.0  # times the largest budget fitted: how far ahead the track record is told
+DECADE = 10.0  # times the largest budget fitted: how far ahead the forecasts of the track record are
 
 
 def write_reproductions(out: Path, done: Sequence[Reproduction]) -> Path:
-    """OUT/<table>/fit.json and figures of each, and the page OUT/reproduce.html, which is returned. Each is atomic."""
+    """Write OUT/<table>/fit.json and figures of each, and OUT/reproduce.html, which is returned."""
     for one in done:
         write_json(out / one.name / "fit.json", one.fit)
         write_figures(out / one.name / "figures", one.fit, one.points)
@@ -39,7 +39,7 @@ def write_reproductions(out: Path, done: Sequence[Reproduction]) -> Path:
 
 
 def reproduction_page(done: Sequence[Reproduction]) -> str:
-    """One self-contained HTML page, a section a table."""
+    """Make one self-contained HTML page, a section a table."""
     anchors = _anchors([one.name for one in done])
     shades = css_declarations(css_variables(0))
     styles = [f":root {{ {shades} }}", asset("style.css")]
@@ -71,15 +71,15 @@ def reproduction_page(done: Sequence[Reproduction]) -> str:
 
 
 def sentences(one: Reproduction) -> list[str]:
-    """The chosen law of each target, and how well such a choice forecast a decade ahead."""
+    """Write the chosen law of each target, and how well such a choice forecast a decade ahead."""
     evidence = Evidence.of(one.fit, one.points)
     laws = [f"Law of the {law_sentence(target, law or {})}." for target, law in (one.fit.get("laws") or {}).items()]
-    told = track_sentence(evidence, (evidence.last_fitted_budget() or 0.0) * DECADE)
-    return [*laws, told] if told else laws
+    record = track_sentence(evidence, (evidence.last_fitted_budget() or 0.0) * DECADE)
+    return [*laws, record] if record else laws
 
 
 def _anchors(names: Sequence[str]) -> list[str]:
-    """An id for each table: letters, digits and hyphens, unique."""
+    """Return an id for each table: letters, digits and hyphens, unique."""
     found: list[str] = []
     for name in names:
         base = "table-" + (re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "unnamed")
@@ -88,7 +88,7 @@ def _anchors(names: Sequence[str]) -> list[str]:
 
 
 def _summary(anchors: Sequence[str], done: Sequence[Reproduction]) -> Markup:
-    """A row a table, its name a link: how near to what was published, which law forecasts, and how well."""
+    """Return a row a table, its name a link: how near to what was published, and how well its laws forecast."""
     rows: list[list[Content]] = []
     for anchor, one in zip(anchors, done, strict=True):
         apart = [abs(row.difference) for row in one.compared if row.difference is not None]
@@ -134,7 +134,7 @@ def _exponent(row: Compared) -> list[Content]:
 
 
 def _three(value: float, *, sign: bool = False) -> str:
-    """Three decimals, as exponents are published."""
+    """Write three decimals, as exponents are published."""
     shown = f"{value:{'+' if sign else ''}.3f}".replace("-", numbers.MINUS)
     return shown[1:] if sign and float(f"{value:.3f}") == 0 else shown
 

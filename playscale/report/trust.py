@@ -1,4 +1,4 @@
-"""Whether forecasts deserve trust: what would have been forecast from earlier budgets, beside what was measured."""
+"""Figures of past forecasts: what would have been forecast from earlier budgets, beside what was measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENOUGH = 3
 
 
 def trust(evidence: Evidence, target: str) -> Plot | None:
-    """The best of each budget, and its forecast from about a decade of compute earlier; None without a track record."""
+    """Draw the best of each budget and its forecast from about a decade of compute earlier; None without one."""
     rows, ahead = _one_each(track_record.track(evidence.fit, target))
     if not rows:
         return None
@@ -39,7 +39,7 @@ def trust(evidence: Evidence, target: str) -> Plot | None:
 
 
 def _one_each(rows: Sequence[Row]) -> tuple[list[Row], str]:
-    """For each budget the forecast made nearest to a decade before, or to half, where there are too few of those."""
+    """Choose for each budget the forecast made nearest to a decade before, or to half where those are too few."""
     for decades, words in AHEAD:
         near = [row for row in rows if abs(track_record.decades(row) / decades - 1) <= 1 / 3]
         nearest: dict[float, Row] = {}
@@ -51,7 +51,7 @@ def _one_each(rows: Sequence[Row]) -> tuple[list[Row], str]:
 
 
 def _forecasts(drawing: Drawing, rows: Sequence[Row], of: str, colour: str, style: Any, label: str) -> None:
-    """The line and band of one kind of forecast; what is FAR from the truth does not widen the axis."""
+    """Draw the line and band of one kind of forecast; what is FAR from the truth does not widen the axis."""
     made = [row for row in rows if numbers.positive(row.get(of + "value"))]
     if not made:
         return
