@@ -1,6 +1,6 @@
-"""The isoFLOP table: one row per (run, budget). An empty cell is a missing measurement, never zero.
+"""Tables of measurements: points.csv, one row per (run, budget), and curve.csv, the learning curve of a run.
 
-The learning curve of a training run, OUT/curve.csv: one line a report, appended while it trains.
+An empty cell is a missing measurement, never zero.
 """
 
 from __future__ import annotations
@@ -17,10 +17,16 @@ from playscale.storage.files import atomic_file
 from playscale.storage.sync import local_copy
 
 CURVE_COLUMNS = (
-    "step", "flops", "interactions", "episodes", "train_loss", "grad_norm", "train_return", "entropy",
+    "step",
+    "flops",
+    "interactions",
+    "episodes",
+    "train_loss",
+    "grad_norm",
+    "train_return",
+    "entropy",
     "samples_per_second",
-)  # fmt: skip
-"""What is not measured is empty. train_return: mean score of the last episodes of training."""
+)  # fmt: skip; train_return: mean score of the last episodes of training
 TEXT_COLUMNS = ("game", "method", "run", "size", "split")
 COUNT_COLUMNS = ("seed", "params", "samples", "episodes")
 NUMBER_COLUMNS = ("flops", "dev_loss", "dev_loss_se", "return_mean", "return_se", *COUNT_COLUMNS)
@@ -39,9 +45,19 @@ NOT_NEGATIVE = ("dev_loss_se", "return_se", "episodes")
 class Point:
     """One trained model at one compute budget, and what was measured of it.
 
-    flops: training FLOPs; params: trained parameters; samples: transitions trained on; dev_loss: mean cross-entropy per
-    action (nats); return_*: over `episodes` games. None is "not measured". `extra` keeps columns this version does not
-    know. ValueError when a number is not one that could have been measured.
+    None is "not measured".
+
+    Attributes:
+        flops: training FLOPs.
+        params: trained parameters.
+        samples: transitions trained on.
+        dev_loss: mean cross-entropy per action, in nats, on games that no run has trained on.
+        return_mean: mean return of `episodes` games; return_se: its standard error.
+        split: "fit", or "held-out" for what no law is fitted to.
+        extra: columns that this version does not know.
+
+    Raises:
+        ValueError: a number is not one that could have been measured.
     """
 
     game: str = ""

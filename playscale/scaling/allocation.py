@@ -1,4 +1,4 @@
-"""How each law splits a budget between parameters and samples: exponents of the best, and the best at a budget."""
+"""The split of a budget between parameters and samples by each law: exponents of the optimum, the optimum itself."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class OptimalExponent:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best params and samples of a budget under one method; value: the loss or return it gives them, None where
-    the method has none of its own.
+    """The best params and samples of a budget under one method.
+
+    value: the loss or return that the method gives them; None where it gives none.
     """
 
     target: Target
@@ -48,15 +49,15 @@ def optimal_exponents(target: Target, exponents: Sequence[Exponent], surface: Su
         if row.target == target and row.quantity in SPLIT
     ]
     for name, law in (surface.laws if surface else {}).items():
-        found = law.exponents() or {}
-        rows += [OptimalExponent(target, name, quantity, *span) for quantity, span in found.items()]
+        spans = law.exponents() or {}
+        rows += [OptimalExponent(target, name, quantity, *span) for quantity, span in spans.items()]
     return rows
 
 
 def optima(
     target: Target, exponents: Sequence[Exponent], surface: Surface | None, flops: Sequence[float]
 ) -> list[Optimum]:
-    """The best of each budget, by every method that has one."""
+    """Return the best params and samples of each budget, by every method that has them."""
     laws = {(row.at, row.quantity): row.law for row in exponents if row.target == target}
     rows = []
     for budget in flops:

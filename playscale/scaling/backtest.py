@@ -26,12 +26,12 @@ class CandidateLaw:
     decades: float = float("inf")
 
     def name(self, target: str) -> str:
-        """For people: a saturating return is bounded."""
+        """Name the candidate for people: a saturating return is bounded."""
         name = "bounded" if self.form is SATURATING and target == "return_mean" else self.form.name
         return name if np.isinf(self.decades) else f"{name}, last {self.decades:g} decades"
 
     def window(self, flops: np.ndarray) -> np.ndarray:
-        """Mask [B] of the budgets it is fitted to; rising flops."""
+        """Return the mask [B] of the budgets that it is fitted to; flops rise."""
         return flops >= flops[-1] / 10**self.decades * (1 - 1e-6)
 
     @property
@@ -50,7 +50,7 @@ CANDIDATES = (PLAIN, LEVELLING, BREAKING, CandidateLaw(POWER, 2.0), CandidateLaw
 
 
 def candidates(target: Target, limits: Sequence[tuple[str, float]] = ()) -> tuple[CandidateLaw, ...]:
-    """CANDIDATES, and for returns one for each known limit (its name, the return)."""
+    """Return CANDIDATES, and for returns one more for each known limit (its name, the return)."""
     known = limits if target == "return_mean" else ()
     return CANDIDATES + tuple(
         CandidateLaw(limited(f"bounded by {name}", -float(np.log(value)))) for name, value in known
@@ -69,12 +69,12 @@ class Frontier:
     def fit(
         self, candidate: CandidateLaw, rng: np.random.Generator, replicates: int, extra: tuple[float, int] = (0.0, 0)
     ) -> FrontierLaw:
-        """FitError when the window holds fewer budgets than the form takes."""
+        """Fit a candidate to its window. Raises FitError when the window holds fewer budgets than the form takes."""
         use = candidate.window(self.flops)
         return fit_law(candidate.form, self.flops[use], self.cost[use], self.noise[use], rng, replicates, extra)
 
     def fits(self, candidate: CandidateLaw) -> bool:
-        """Whether the window holds enough budgets for the form, with one to spare for the scatter."""
+        """Tell whether the window holds enough budgets for the form, with one to spare for the scatter."""
         count = int(candidate.window(self.flops).sum())
         return count >= candidate.form.budgets and count > candidate.form.size
 
@@ -103,7 +103,7 @@ class Prediction:
 
     @property
     def strain(self) -> float:
-        """The error in units of the interval's half on its side."""
+        """Return the error in units of the interval's half on its side."""
         half = self.high if self.error > 0 else -self.low
         return abs(self.error) / max(half, 1e-12)
 
@@ -134,7 +134,7 @@ class Rolling:
 
     @cached_property
     def error(self) -> np.ndarray:
-        """Log error [origin, budget], NaN where nothing was predicted."""
+        """Return the log error [origin, budget], NaN where nothing was predicted."""
         flops, cost = self.frontier.flops, self.frontier.cost
         table = np.full((len(flops) + 1, len(flops)), np.nan)
         for origin in self.ahead:
@@ -142,14 +142,14 @@ class Rolling:
         return table
 
     def predictions(self, upto: int) -> list[Prediction]:
-        """Of the budgets before `upto`, from origins before it."""
+        """Return the predictions of the budgets before `upto`, from origins before it."""
         return [p for origin in self.ahead for p in predictions(self, [], origin, upto)]
 
 
 def predictions(
     rolling: Rolling, sharing: Sequence[Rolling], origin: int, upto: int, widening: float = 1.0
 ) -> list[Prediction]:
-    """What a candidate predicts from an origin of the budgets before `upto`; `sharing` ones widen its intervals."""
+    """Predict the budgets before `upto` from an origin; the draws of `sharing` candidates enter the intervals."""
     own = rolling.ahead.get(origin)
     if own is None or origin >= upto:
         return []
@@ -176,8 +176,9 @@ class Backtest:
     origins: tuple[int, ...]
 
     def scores(self, upto: int, among: Sequence[CandidateLaw], first: int = 0) -> dict[CandidateLaw, float]:
-        """Geometric mean of the log errors (plus 0.001) of each candidate, on the predictions all of them made, from
-        origins of at least `first` and of budgets before `upto`.
+        """Return the geometric mean of the log errors (plus 0.001) of each candidate.
+
+        Over the predictions that all of them made, from origins of at least `first`, of budgets before `upto`.
 
         The geometric mean, since errors grow with distance: a mean would be decided by the earliest budgets alone. A
         candidate that made fewer than half of the most predictions has no score.
@@ -192,7 +193,7 @@ class Backtest:
         return {c: float(np.exp(np.mean(np.log(errors[c][common] + 1e-3)))) for c in kept}
 
     def shared(self, upto: int, among: Sequence[CandidateLaw], first: int) -> int:
-        """How many predictions of budgets before `upto`, from origins of at least `first`, all of them made."""
+        """Count the predictions of budgets before `upto`, from origins of at least `first`, that all of them made."""
         made = [np.isfinite(self.rolling[c].error[first:upto, :upto]) for c in among]
         return int(np.sum(np.all(made, axis=0)))
 

@@ -2,8 +2,6 @@
 
 Everything downstream works on the cost of a cell, log dev loss or minus log return, so that a best cell is always a
 minimum and a power law always a line. Legend: n cells, B budgets.
-
-What a fit leaves out and why, and what it refuses.
 """
 
 from __future__ import annotations
@@ -26,6 +24,32 @@ SAME_BUDGET = 1.05
 SAME_SIZE = 1.01
 # A relative error is the error of a logarithm while it is small; a value that is mostly noise has one of about this.
 LARGEST_ERROR = 1.0
+
+
+class FitError(ValueError):
+    """The table cannot be fitted; one line says what is missing."""
+
+
+class Reason(StrEnum):
+    """Reasons for which a point or a budget is not part of a fit: a closed list."""
+
+    NO_LOSS = "no dev loss"
+    NO_RETURN = "no return"
+    RETURN_NOT_POSITIVE = "return not positive"
+    FEW_CELLS = "fewer than 3 cells"
+    WRONG_CURVATURE = "profile curves the wrong way"
+    BELOW_SIZES = "minimum below the trained sizes"
+    ABOVE_SIZES = "minimum above the trained sizes"
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """A point (params given) or a whole budget's parabola (params None) left out of the fits of `target`."""
+
+    target: str
+    flops: float
+    params: float | None
+    reason: Reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +77,12 @@ class Cells:
         return value_of(self.target, cost)
 
     def where(self, mask: np.ndarray) -> Cells:
-        """The cells of a mask [n]; budgets and their indices stay as they are."""
+        """Return the cells of a mask [n]; budgets and their indices stay as they are."""
         columns = ("flops", "params", "samples", "cost", "error", "repeats", "budget")
         return replace(self, **{name: getattr(self, name)[mask] for name in columns})
 
     def noise(self) -> np.ndarray:
-        """Standard deviation [n] of a cell's cost if the whole cell were measured again; 0 where nothing is known.
+        """Return the standard deviation [n] of each cell's cost if the cell were measured again; 0 where unknown.
 
         From repeats where there are any. The standard error of a return counts too; that of a dev loss does not, since
         every cell is measured on the same games: its error is shared by all of them and moves no comparison.
@@ -69,13 +93,13 @@ class Cells:
 
 
 def value_of(target: str, cost: np.ndarray | float) -> np.ndarray:
-    """Dev loss or return of a cost; inf where it would overflow."""
+    """Return the dev loss or return of a cost; inf where it would overflow."""
     with np.errstate(over="ignore", under="ignore"):
         return np.exp(SIGN[target] * np.asarray(cost, dtype=float))
 
 
 def make_cells(points: Sequence[Point], target: Target) -> tuple[Cells, list[Excluded]]:
-    """The cells of `target`, and the points that have none.
+    """Average points to the cells of `target`; also return the points that have none.
 
     A cell's value is the mean of its repeats; a return whose mean is not positive has no logarithm and is excluded.
     Raises FitError when no cell is left.
@@ -124,7 +148,7 @@ def _columns(points: Sequence[Point], target: str) -> tuple[np.ndarray, ...]:
 
 
 def _group(values: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
-    """Index [n] of the group each value is in, and each group's geometric mean: a group spans at most `ratio`."""
+    """Group values within a factor `ratio`; return the group of each [n] and the geometric mean of each group."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     starts = [0]
@@ -138,7 +162,7 @@ def _group(values: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _centre(values: np.ndarray, cell: np.ndarray, repeats: np.ndarray) -> np.ndarray:
-    """Geometric mean of each cell's values, exact for a cell of one point or of equal ones; NaN when one of them is."""
+    """Return the geometric mean of each cell's values, exact for equal ones; NaN when one of them is."""
     first = np.empty(len(repeats))
     first[cell] = values
     spread = _mean((values != first[cell]).astype(float), cell, repeats)
@@ -146,31 +170,5 @@ def _centre(values: np.ndarray, cell: np.ndarray, repeats: np.ndarray) -> np.nda
 
 
 def _mean(values: np.ndarray, cell: np.ndarray, repeats: np.ndarray) -> np.ndarray:
-    """Mean of each cell's values; NaN when one of them is."""
+    """Return the mean of each cell's values; NaN when one of them is."""
     return np.bincount(cell, weights=values, minlength=len(repeats)) / repeats
-
-
-class FitError(ValueError):
-    """The table cannot be fitted; one line says what is missing."""
-
-
-class Reason(StrEnum):
-    """Why a point or a budget is not part of a fit. The list is closed."""
-
-    NO_LOSS = "no dev loss"
-    NO_RETURN = "no return"
-    RETURN_NOT_POSITIVE = "return not positive"
-    FEW_CELLS = "fewer than 3 cells"
-    WRONG_CURVATURE = "profile curves the wrong way"
-    BELOW_SIZES = "minimum below the trained sizes"
-    ABOVE_SIZES = "minimum above the trained sizes"
-
-
-@dataclass(frozen=True)
-class Excluded:
-    """A point (params given) or a whole budget's parabola (params None) left out of the fits of `target`."""
-
-    target: str
-    flops: float
-    params: float | None
-    reason: Reason

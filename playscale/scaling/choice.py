@@ -1,4 +1,4 @@
-"""Which law forecasts: the one with the best backtest, or a stated default where there are too few budgets for one.
+"""The choice of the law that forecasts: the best backtest, or a stated default where budgets are too few for one.
 
 The same choice is made at each earlier budget from what was known there: these forecasts are its track record.
 """
@@ -84,7 +84,7 @@ class Choice:
     def predict(
         self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Cost [m] and the ends of its 95 % interval of what would be measured; (cost, None, None) without one."""
+        """Return cost [m] and the ends of the 95 % prediction interval; (cost, None, None) without an interval."""
         cost = self.law.cost(flops)
         draws = [(law, d) for law in self.laws if (d := law.predict(flops, rng, noise)) is not None]
         if not draws:
@@ -121,7 +121,7 @@ def choose(
 
 
 def track_record(tested: Backtest) -> list[Record]:
-    """At each origin, the forecasts of the law that would have been chosen there."""
+    """Return, for each origin, the forecasts of the law that would have been chosen there."""
     whole, records = len(tested.frontier.flops), []
     for origin in tested.origins:
         if origin >= BACKTEST_BUDGETS and tested.rolling:
@@ -134,7 +134,7 @@ def track_record(tested: Backtest) -> list[Record]:
 
 
 def decide(tested: Backtest, upto: int) -> Decision:
-    """The choice from the first `upto` budgets alone."""
+    """Choose from the first `upto` budgets alone."""
     seen = tested.frontier.upto(upto)
     open_to = [c for c in tested.rolling if upto in tested.rolling[c].laws]
     score = tested.scores(upto, [c for c in open_to if not c.broken])
@@ -156,7 +156,7 @@ def decide(tested: Backtest, upto: int) -> Decision:
 
 
 def _significance(tested: Backtest, larger: CandidateLaw, smaller: CandidateLaw, upto: int) -> float:
-    """Probability (F test) that the larger form fits the first budgets no better than the smaller one in it."""
+    """Return the p-value (F test) of the larger form over the smaller one within it, on the first `upto` budgets."""
     big, small = (tested.rolling[c].laws.get(upto) for c in (larger, smaller))
     if big is None or small is None:
         return 1.0
@@ -209,14 +209,14 @@ def _default(seen: Frontier) -> Decision:
 
 
 def _widening(tested: Backtest, chosen: CandidateLaw, upto: int) -> float:
-    """From the later half of the origins: a law fitted to few budgets says little about it fitted to all of them."""
+    """Widen by the later half of the origins: a law fitted to few budgets says little about it fitted to all."""
     middle = np.median([o for o in tested.origins if o < upto])
     own = [p for o in tested.origins if middle <= o < upto for p in predictions(tested.rolling[chosen], [], o, upto)]
     return widening(np.array([p.strain for p in own]))
 
 
 def widening(strain: np.ndarray) -> float:
-    """By how much intervals whose backtest errors were `strain` half-widths are to be multiplied; 1 where they held."""
+    """Return the factor for intervals whose backtest errors were `strain` half-widths; 1 where they held."""
     if len(strain) == 0 or np.mean(strain <= 1) >= COVERED:
         return 1.0
     return float(np.clip(np.quantile(strain, LEVEL), 1.0, WIDEST))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def document(fit: Fit) -> dict[str, Any]:
-    """The dictionary described in docs/scaling.md."""
+    """Return the dictionary described in docs/scaling.md."""
     whole = {
         "points": [{name: row[name] for name in COLUMNS} for row in map(to_row, fit.points)],
         "excluded": [
@@ -56,7 +56,7 @@ def document(fit: Fit) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """The same with None for every NaN and infinity, and Python numbers for numpy's."""
+    """Replace every NaN and infinity with None, and numpy's numbers with Python's."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -86,7 +86,7 @@ def _exponent(row: Exponent) -> dict[str, Any]:
 
 
 def _repeats(cells: Cells) -> dict[str, Any]:
-    """How far runs that differ in nothing but the seed are apart: the relative scatter about their cell's mean."""
+    """Return the relative scatter of runs that differ in their seed alone about their cell's mean."""
     repeated = cells.repeats > 1
     return {"sd": cells.repeat_sd, "cells": int(repeated.sum()), "points": int(cells.repeats[repeated].sum())}
 
@@ -110,7 +110,7 @@ def _spent(hardware: Hardware | None, flops: float | None) -> dict[str, Any]:
 
 
 def _record(target: str, result: TargetFit, record: Record) -> dict[str, Any]:
-    """One forecast of the track record in the target's unit, beside the plain power law's."""
+    """Return one forecast of the track record in the target's unit, beside the plain power law's."""
     measured = float(result.cells.cost[result.cells.flops == record.own.flops].min())
 
     def made(prediction: Prediction, before: str) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _profile(profile: Profile) -> dict[str, Any]:
 
 
 def _parametric(target: str, surface: Surface) -> dict[str, Any]:
-    """The laws of params and samples: the parametric one over all cells, the translog one, which of them forecasts."""
+    """Return the laws of params and samples: the parametric one over all cells, the translog one, the chosen one."""
     law = surface.laws[WHOLE]
     assert isinstance(law, Parametric)
     rows = {name: {"value": value, "low": low, "high": high} for name, (value, low, high) in law.parameters().items()}

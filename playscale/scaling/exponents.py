@@ -1,9 +1,8 @@
 """The power laws of what is best at a budget: size, data, loss and return against compute, return against loss.
 
-Resampling the cells of each budget: what else the best size and the best value could have been.
-
-Each replicate draws the cells of a budget with replacement and measures each again (adds its noise), then looks for the
-best cell and the parabola's vertex as the fit does. Legend: R replicates, B budgets, k cells of one budget.
+Their bootstrap intervals: each replicate draws the cells of a budget with replacement and measures each again (adds its
+noise), then looks for the best cell and the parabola's vertex as the fit does. Legend: R replicates, B budgets, k cells
+of one budget.
 """
 
 from __future__ import annotations
@@ -26,8 +25,10 @@ RETURN_OF_LOSS = "return_mean of dev_loss"
 
 @dataclass(frozen=True)
 class Exponent:
-    """One row of the table of power laws. quantity: params | samples | dev_loss | return_mean, each of flops, or
-    "return_mean of dev_loss", "... of params", "... of samples"; target: what is best at a budget.
+    """One row of the table of power laws.
+
+    quantity: params | samples | dev_loss | return_mean, each of flops, or "return_mean of dev_loss", "... of params",
+    "... of samples"; target: what is best at a budget.
     """
 
     target: Target
@@ -37,7 +38,7 @@ class Exponent:
 
 
 def best(profiles: list[Profile], at: At) -> dict[str, np.ndarray]:
-    """flops, params, samples, cost [B] at the best cell or at the vertex, NaN for a budget without."""
+    """Return flops, params, samples, cost [B] at the best cell or at the vertex, NaN for a budget without."""
     columns = {
         "params": [getattr(p, f"{at}_params") for p in profiles],
         "samples": [getattr(p, f"{at}_samples") for p in profiles],
@@ -48,9 +49,9 @@ def best(profiles: list[Profile], at: At) -> dict[str, np.ndarray]:
 
 
 def fit_exponents(cells: Cells, profiles: list[Profile], rng: np.random.Generator, replicates: int) -> list[Exponent]:
-    """Laws of params, samples and the target against flops, at argmin and vertex; those with 2 budgets or more.
+    """Fit params, samples and the target against flops, at argmin and vertex, where there are 2 budgets or more.
 
-    Of a return also against params and against samples: what the best agent of each budget earns, by its size and by
+    A return also against params and against samples: the return of the best agent of each budget, by its size and by
     the transitions (interactions, where it learned by playing) that it learned from.
     """
     resampled = resample(cells, rng, replicates)
@@ -84,7 +85,7 @@ def fit_exponents(cells: Cells, profiles: list[Profile], rng: np.random.Generato
 def fit_return_of_loss(
     loss: tuple[Cells, list[Profile]], ret: tuple[Cells, list[Profile]], rng: np.random.Generator, replicates: int
 ) -> list[Exponent]:
-    """The best return of a budget against the best dev loss of the same budget, over budgets that have both."""
+    """Fit the best return of a budget against the best dev loss of the same budget, over budgets that have both."""
     draws = [resample(cells, rng, replicates) for cells, _ in (loss, ret)]
     rows = []
     for at in ATS:
@@ -142,7 +143,7 @@ class Optima:
 
 
 def resample(cells: Cells, rng: np.random.Generator, replicates: int) -> dict[str, Optima]:
-    """Optima at "argmin" and at "vertex"."""
+    """Resample the cells; return the optima at "argmin" and at "vertex"."""
     found: dict[str, list[np.ndarray]] = {"argmin": [], "vertex": []}
     noise = cells.noise()
     for budget in range(len(cells.budgets)):
@@ -167,7 +168,7 @@ def _stack(size: np.ndarray, samples: np.ndarray, log_params: np.ndarray, cost: 
 def _vertices(
     log_params: np.ndarray, cost: np.ndarray, weights: np.ndarray, best: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vertex size and cost [R] of the weighted parabolas; NaN where it is not inside or curves the wrong way."""
+    """Return vertex size and cost [R] of the weighted parabolas; NaN where outside the sizes or curved wrongly."""
     none = np.full(len(best), np.nan)
     if len(log_params) < 3:
         return none, none

@@ -54,7 +54,23 @@ class TargetFit:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """The result of `fit`; to_dict() is fit.json."""
+    """The result of `fit`. `to_dict` is fit.json, whose fields docs/scaling.md lists.
+
+    Attributes:
+        points: all rows, held-out ones too.
+        excluded: what no fit used, and why.
+        warnings: what to know before relying on the fit.
+        targets: everything fitted for dev_loss and for return_mean.
+        power_laws: optimal size, data and value against compute (Hoffmann et al. 2022, arXiv 2203.15556, approach 2).
+        backtest: errors of every candidate law, fitted to the smaller budgets, on the larger ones.
+        forecasts: at given budgets, then at given (params, samples).
+        held_out: the best held-out cell of each budget beside its forecast; held_out_cells: all of them.
+        curves: the chosen law over compute, {target: forecasts}.
+        optimal_exponents: exponents of the optimal size and data by every law.
+        optima: optimal size and data of each forecast budget by every law.
+        target_returns: compute at which given returns are reached.
+        hardware: GPU that hours and energy are given for.
+    """
 
     points: tuple[Point, ...]
     excluded: tuple[Excluded, ...]
@@ -72,7 +88,7 @@ class Fit:
     hardware: Hardware | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """fit.json: plain JSON types, and null for every number that does not exist."""
+        """Return fit.json: plain JSON types, null for every number that does not exist."""
         from playscale.scaling.document import document
 
         return document(self)
@@ -90,12 +106,28 @@ def fit(
     hardware: Hardware | None = None,
     replicates: int = REPLICATES,
 ) -> Fit:
-    """Fit everything to the points with split "fit" and compare the "held-out" ones with their forecast.
+    """Fit all laws to the points with split "fit" and compare the "held-out" ones with their forecast.
 
-    forecast_flops: budgets; forecast_at: (params, samples) pairs; expert_return: of whom the agents imitate;
-    max_return: the largest the game allows; target_returns: (name, return) whose compute is sought; hardware: what the
-    forecast budgets would be spent on. The same seed gives the same result.
-    Raises FitError, one line, when nothing can be fitted.
+    IsoFLOP profiles and the parametric law follow Hoffmann et al. 2022 (arXiv 2203.15556, approaches 2 and 3), the
+    translog law and the analysis of returns Tuyls et al. 2023 (arXiv 2307.09423), the broken law Caballero et al. 2022
+    (arXiv 2210.14891). docs/scaling.md describes each step.
+
+    Args:
+        points: rows of the points table, of one method.
+        forecast_flops: budgets to forecast for, in training FLOPs.
+        forecast_at: (params, samples) pairs to forecast for.
+        seed: of the bootstrap; the same seed gives the same result.
+        expert_return: mean return of the expert that the agents imitate: a bound, and a target return.
+        max_return: the largest return that the game allows.
+        target_returns: (name, return) pairs whose compute is sought.
+        hardware: GPU to give hours and energy for.
+        replicates: how many bootstrap replicates the intervals take.
+
+    Returns:
+        The laws, forecasts, held-out comparisons and warnings.
+
+    Raises:
+        FitError: nothing can be fitted, or an argument is not a positive number; one line says what is missing.
     """
     goals = [*target_returns, *([("the expert", expert_return)] if expert_return is not None else [])]
     _check(forecast_flops, forecast_at, [("the largest", 1.0 if max_return is None else max_return), *target_returns])
@@ -171,7 +203,7 @@ def _check(flops: Sequence[float], pairs: Sequence[tuple[float, float]], returns
 
 
 def _fewer(cells: Cells, replicates: int) -> int:
-    """Replicates of whatever grows with the number of cells."""
+    """Return the replicates of what grows with the number of cells."""
     return int(np.clip(LARGEST / len(cells.cost), min(20, replicates), replicates))
 
 

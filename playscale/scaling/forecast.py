@@ -17,7 +17,10 @@ CURVE_POINTS = 60
 
 @dataclass(frozen=True)
 class Forecast:
-    """What `target` is forecast to be. params and samples: recommended for the budget, or as asked for."""
+    """A forecast of `target` with its 95 % prediction interval, None without one.
+
+    params, samples: recommended for the budget, or as given; None where no law recommends them.
+    """
 
     target: Target
     flops: float
@@ -30,7 +33,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A measurement that no fit has seen, beside its forecast. inside is None without an interval."""
+    """A measurement that no law is fitted to, beside its forecast. inside is None without an interval."""
 
     target: Target
     flops: float
@@ -48,7 +51,7 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Forecaster:
-    """All that forecasts one target: the frontier's law, the recommendations, the laws of (N, D) or None.
+    """The laws that forecast one target: along the frontier, of size and data, and of (N, D) where there is one.
 
     plain: the power law through the best cells of all budgets, for comparison
     """
@@ -65,7 +68,13 @@ class Forecaster:
         return self.choice.target
 
     def at_flops(self, flops: Sequence[float], rng: np.random.Generator, noise: float | None = None) -> list[Forecast]:
-        """The best of each budget, with the size and the data recommended for it."""
+        """Forecast the best of each budget, with the size and the data recommended for it.
+
+        Args:
+            flops: budgets, in training FLOPs.
+            rng: of the draws that the intervals are made of.
+            noise: measurement error of the cost (a logarithm); by default that of a typical best cell.
+        """
         at = np.asarray(flops, dtype=float)
         if len(at) == 0:
             return []
@@ -81,7 +90,7 @@ class Forecaster:
     def at_cell(
         self, params: float, samples: float, rng: np.random.Generator, noise: float | None = None
     ) -> Forecast | None:
-        """A given size and amount of data; None where no law of (N, D) could be fitted."""
+        """Forecast a given size and amount of data; None where no law of (N, D) could be fitted."""
         if self.surface is None:
             return None
         ends = self.surface.predict(params, samples, rng, self.noise if noise is None else noise)
@@ -98,7 +107,7 @@ class Forecaster:
         return value, ends[0], ends[1]
 
     def recommended(self, flops: float) -> tuple[float | None, float | None]:
-        """The size and the data recommended for a budget."""
+        """Return the size and the data recommended for a budget."""
         return self._recommended(self.params, flops), self._recommended(self.samples, flops)
 
     @staticmethod
@@ -116,7 +125,7 @@ def make_forecaster(choice: Choice, exponents: list[Exponent], surface: Surface 
 def compare_held_out(
     cells: Cells, forecaster: Forecaster, rng: np.random.Generator
 ) -> tuple[list[HeldOut], list[HeldOut]]:
-    """Each held-out budget's best cell beside the frontier's forecast; every held-out cell beside its (N, D)'s."""
+    """Put each held-out budget's best cell beside the frontier's forecast, every held-out cell beside its (N, D)'s."""
     noise = cells.noise()
     best, every = [], []
     for index, flops in enumerate(cells.budgets):

@@ -22,6 +22,8 @@ from playscale.scaling.levenberg import minimise
 from playscale.scaling.powerlaw import LEVEL
 
 BREAK_WIDTH = np.log(10.0) / 4
+# A floor below a millionth of what was measured, or a ceiling above a million times it, counts as none.
+NO_BOUND = np.log(1e6)
 
 Curve = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -91,7 +93,7 @@ FORMS = (POWER, SATURATING, BROKEN)
 
 
 def limited(name: str, floor: float) -> Form:
-    """The saturating law whose floor is known: for a return, minus the logarithm of the largest there can be."""
+    """Return the saturating law with a known floor: for a return, minus the logarithm of the largest possible."""
 
     def curve(theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         cost, jacobian = _saturating(np.insert(theta, 0, floor, axis=1), x)
@@ -126,16 +128,16 @@ class FrontierLaw:
     last: float
 
     def cost(self, flops: np.ndarray | float) -> np.ndarray:
-        """Cost at each budget [m]."""
+        """Return the cost [m] at each budget."""
         return self.form.curve(self.theta[None], np.log(np.atleast_1d(flops) / self.reference))[0][0]
 
     @property
     def rss(self) -> float:
-        """Residual sum of squares about the law."""
+        """Return the residual sum of squares about the law."""
         return float(np.sum(self.residuals**2))
 
     def predict(self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None) -> np.ndarray | None:
-        """Draws [R, m] of what would be measured at each budget: the law's uncertainty, its scatter, the measurement.
+        """Draw [R, m] what would be measured at each budget: the law's uncertainty, its scatter, the measurement.
 
         One draw has one error at all budgets, so that bands are smooth; each budget's interval is the same for it.
         """
@@ -150,7 +152,7 @@ def fit_law(
     form: Form, flops: np.ndarray, cost: np.ndarray, noise: np.ndarray, rng: np.random.Generator, replicates: int,
     extra: tuple[float, int] = (0.0, 0),
 ) -> FrontierLaw:  # fmt: skip
-    """The law of all budgets. Raises FitError with fewer of them than the form takes."""
+    """Fit a form to all budgets. Raises FitError with fewer of them than the form takes."""
     if len(flops) < form.budgets:
         raise FitError(f"the {form.name} law needs at least {form.budgets} budgets; there are {len(flops)}")
     return fit_laws(form, flops, cost, noise, np.ones((1, len(flops)), dtype=bool), rng, replicates, extra)[0]
@@ -160,8 +162,9 @@ def fit_laws(
     form: Form, flops: np.ndarray, cost: np.ndarray, noise: np.ndarray, seen: np.ndarray, rng: np.random.Generator,
     replicates: int, extra: tuple[float, int] = (0.0, 0),
 ) -> list[FrontierLaw]:  # fmt: skip
-    """Least squares of a form to each subset seen [O, B] of the frontier (flops, cost, noise [B]: measurement error of
-    each best cell), all of them at once.
+    """Fit a form by least squares to each subset seen [O, B] of the frontier, all of them at once.
+
+    flops, cost [B]: the best cell of each budget; noise [B]: its measurement error.
 
     Draws: the scatter s about the law has RSS / s^2 ~ chi^2(B - P); each draw takes s from it, adds noise of
     max(s, measurement) to the fitted costs and fits again. For a line this gives exactly the t-based intervals; for the
@@ -203,7 +206,7 @@ def _pooled(rss: float, degrees: int, extra: tuple[float, int]) -> tuple[float, 
 
 
 def _best(form: Form, x: np.ndarray, cost: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The best minimum [O, P] of all starts, for each subset."""
+    """Return the best minimum [O, P] of all starts, for each subset."""
     starts = [form.starts(x[mask], cost[mask]) for mask in seen]
     origin = np.repeat(np.arange(len(seen)), [len(own) for own in starts])
     theta, value = _solve(form, x, np.broadcast_to(cost, (len(origin), len(x))), seen[origin], np.concatenate(starts))
@@ -212,7 +215,7 @@ def _best(form: Form, x: np.ndarray, cost: np.ndarray, seen: np.ndarray) -> np.n
 
 
 def _refit(form: Form, x: np.ndarray, cost: np.ndarray, theta: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Solutions [O, R, P] for each cost [O, R, B], from theta [O, P] and from a floor that can be felt."""
+    """Refit to each cost [O, R, B], from theta [O, P] and from a floor near the data; return [O, R, P]."""
     origins, replicates = cost.shape[:2]
     mask, flat = np.repeat(seen, replicates, axis=0), cost.reshape(-1, len(x))
     found, value = _solve(form, x, flat, mask, np.repeat(theta, replicates, axis=0))
@@ -236,12 +239,8 @@ def _solve(
     return minimise(residuals, start)
 
 
-# A floor below a millionth of what was measured, or a ceiling above a million times it, is none.
-NO_BOUND = np.log(1e6)
-
-
 def parameters(law: FrontierLaw, target: str) -> dict[str, tuple[float, float | None, float | None]]:
-    """Named parameters (value, low, high) in the target's units; C in FLOPs.
+    """Return named parameters (value, low, high) in the target's units; C in FLOPs.
 
     dev_loss: A, gamma (and E, 0 where no floor shows); return_mean: A, gamma (and R_max, inf where no ceiling shows;
     not where it is given); broken: also gamma_after and C_break. What does not fit a float is inf.
@@ -263,7 +262,7 @@ def parameters(law: FrontierLaw, target: str) -> dict[str, tuple[float, float | 
 
 
 def _ends(draws: np.ndarray) -> tuple[float | None, float | None]:
-    """The central 95 % of the draws; an end that is infinite stays so."""
+    """Return the central 95 % of the draws; an end that is infinite stays so."""
     if len(draws) == 0:
         return None, None
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")

@@ -41,7 +41,7 @@ class Goal:
 
 
 def reach(name: str, value: float, forecaster: Forecaster, rng: np.random.Generator) -> Goal:
-    """Where the forecast of the return, and each end of its interval, first reaches `value`."""
+    """Find where the forecast of the return, and each end of its interval, first reaches `value`."""
     choice = forecaster.choice
     first, last = choice.law.first, choice.law.last
     start = first if choice.law.cost(last)[0] <= -np.log(value) else last
@@ -58,7 +58,7 @@ def reach(name: str, value: float, forecaster: Forecaster, rng: np.random.Genera
 
 
 def _plainly(value: float, forecaster: Forecaster, last: float) -> str:
-    """Where the plain power law, which no law with a ceiling can follow, would come to it."""
+    """Say where the plain power law, which has no ceiling, would reach the return."""
     law = None if forecaster.plain is None else forecaster.plain.law
     if law is None or law.exponent <= 0:
         return ""
@@ -69,13 +69,13 @@ def _plainly(value: float, forecaster: Forecaster, last: float) -> str:
     sizes = zip(forecaster.recommended(flops), ("parameters", "samples"), strict=True)
     with_ = " and ".join(f"{number(size)} {what}" for size, what in sizes if size is not None)
     return (
-        f"; a power law that went on for ever would come to it at {flops:.2g} FLOPs, {flops / last:.2g} times the"
+        f"; a power law without a ceiling would reach it at {flops:.2g} FLOPs, {flops / last:.2g} times the"
         f" largest fitted budget{f', with {with_}' if with_ else ''}"
     )
 
 
 def _span(law: Exponent | None, soonest: float | None, latest: float | None) -> tuple[float | None, float | None]:
-    """Between what a law recommends at two budgets: its own interval, at each of them, is part of it."""
+    """Return the range that a law recommends between two budgets, with its own interval at each of them."""
     spans = [None if law is None or end is None else law.law.interval_at(end) for end in (soonest, latest)]
     first, last = spans
     if law is None or law.law.exponent < 0:
@@ -84,7 +84,7 @@ def _span(law: Exponent | None, soonest: float | None, latest: float | None) -> 
 
 
 def _crossing(flops: np.ndarray, cost: np.ndarray | None, goal: float) -> float | None:
-    """The first budget whose cost is at most `goal`, between grid points by a straight line in logarithms."""
+    """Return the first budget whose cost is at most `goal`, between grid points by a line in logarithms."""
     if cost is None or not np.any(cost <= goal):
         return None
     i = int(np.argmax(cost <= goal))
@@ -99,7 +99,7 @@ def _text(name: str, value: float, at: Sequence[float | None], choice: Choice, l
     whose = f"a return of {value:,.6g}" + (f" ({name})" if name else "")
     if reached is None:
         end = float(value_of("return_mean", choice.law.cost(last * 10.0**DECADES))[0])
-        text = f"{whose} is not reached under this law, which comes to {end:,.4g} within {DECADES} decades of compute"
+        text = f"{whose} is not reached under this law, which gives {end:,.4g} within {DECADES} decades of compute"
         return text if soonest is None else f"{text}; its 95 % interval reaches it from {soonest:.2g} FLOPs on"
     ends = (
         f"{soonest:.2g}" if soonest is not None else "no lower end",

@@ -1,4 +1,4 @@
-"""What a number of training FLOPs costs on a named GPU."""
+"""GPU hours and energy of training FLOPs on a named GPU."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class Hardware:
     utilisation: float
 
     def hours(self, flops: float) -> float:
-        """GPU hours: flops / (peak x utilisation) / 3600."""
+        """Return GPU hours: flops / (peak x utilisation) / 3600."""
         return flops / (self.gpu.peak * self.utilisation) / 3600
 
     def energy(self, flops: float) -> float:
-        """Energy in kWh of the boards at their full power; host, network and cooling come on top."""
+        """Return the energy in kWh of the boards at their full power; host, network and cooling come on top."""
         return self.hours(flops) * self.gpu.watts / 1000
 
 
 def hardware(name: str, utilisation: float) -> Hardware:
-    """Raises FitError for a GPU that is not listed or a utilisation outside (0, 1]."""
+    """Return a GPU by name. Raises FitError for a GPU that is not listed or a utilisation outside (0, 1]."""
     gpu = GPUS.get(name.strip().lower())
     if gpu is None:
         raise FitError(f'no GPU "{name}"; known are {", ".join(GPUS)}')

@@ -44,7 +44,7 @@ class Profile:
 
 
 def weights_of(error: np.ndarray) -> np.ndarray:
-    """Weights [n] from standard errors: 1/(se^2 + median se^2), equal when any is unknown.
+    """Return weights [n] from standard errors: 1/(se^2 + median se^2), equal when any is unknown.
 
     The median is added so that no cell counts more than twice the typical one: what is left over about a parabola is
     mostly not measurement error.
@@ -56,17 +56,17 @@ def weights_of(error: np.ndarray) -> np.ndarray:
 
 
 def fit_profiles(cells: Cells) -> list[Profile]:
-    """One profile per budget, in rising order."""
+    """Fit one profile per budget, in rising order."""
     return [_fit_profile(cells, np.flatnonzero(cells.budget == index)) for index in range(len(cells.budgets))]
 
 
 def window(log_params: np.ndarray, best: int) -> np.ndarray:
-    """Mask [k] of the cells within a factor WINDOW of the best one's size."""
+    """Return the mask [k] of the cells within a factor WINDOW of the best one's size."""
     return np.abs(log_params - log_params[best]) <= np.log(WINDOW) * (1 + 1e-9)
 
 
 def in_windows(cells: Cells) -> np.ndarray:
-    """Mask [n] of the cells within the window of their budget's best one."""
+    """Return the mask [n] of the cells within the window of their budget's best one."""
     mask = np.zeros(len(cells.cost), dtype=bool)
     for index in range(len(cells.budgets)):
         rows = np.flatnonzero(cells.budget == index)
@@ -106,7 +106,7 @@ def _fit_profile(cells: Cells, index: np.ndarray) -> Profile:
 
 
 def samples_at(log_params: np.ndarray, samples: np.ndarray, log_size: np.ndarray | float) -> np.ndarray:
-    """Samples a size sees at this budget, by interpolation in logarithms; FLOPs need not be 6 x params x samples."""
+    """Interpolate, in logarithms, the samples of a size at this budget; FLOPs need not be 6 x params x samples."""
     known = np.isfinite(samples)
     if not known.any():
         return np.full(np.shape(log_size), np.nan)
@@ -114,7 +114,7 @@ def samples_at(log_params: np.ndarray, samples: np.ndarray, log_size: np.ndarray
 
 
 def _log10_coefficients(target: str, a: float, b: float, c: float, centre: float) -> tuple[float, float, float]:
-    """From cost = a (ln N - centre)^2 + b (ln N - centre) + c to log10(value) in x = log10 N."""
+    """Convert cost = a (ln N - centre)^2 + b (ln N - centre) + c to log10(value) in x = log10 N."""
     ln10 = np.log(10.0)
     sign = SIGN[target]
     a10 = a * ln10

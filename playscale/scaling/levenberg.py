@@ -57,7 +57,7 @@ def minimise(
 
 
 def _step(r: np.ndarray, jacobian: np.ndarray, damping: np.ndarray, delta: float | None) -> np.ndarray:
-    """The damped Gauss-Newton step [A, P], each part of it at most 5 long."""
+    """Return the damped Gauss-Newton step [A, P], each part of it at most 5 long."""
     weighted = (
         jacobian if delta is None else jacobian * np.minimum(1.0, delta / np.maximum(np.abs(r), 1e-300))[:, :, None]
     )
@@ -71,7 +71,7 @@ def _step(r: np.ndarray, jacobian: np.ndarray, damping: np.ndarray, delta: float
 
 
 def objective(r: np.ndarray, delta: float | None) -> np.ndarray:
-    """Half the sum of squares, or the sum of Huber losses, over the last axis; inf where a residual is not finite."""
+    """Return half the sum of squares, or the sum of Huber losses, over the last axis; inf where not finite."""
     size = np.abs(r)
     with np.errstate(invalid="ignore", over="ignore"):
         loss = 0.5 * r**2 if delta is None else np.where(size <= delta, 0.5 * r**2, delta * (size - 0.5 * delta))

@@ -1,7 +1,7 @@
 """A table of several methods: each has laws of its own, fitted to its own rows.
 
 A clone, an agent that learned by playing and one that did both spend compute on different things: one law through all
-of them would be a law of none.
+of them would hold for none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class MethodFits:
     failed: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """fit.json: of one method its fit; of several {methods: {method: its fit}, failed: {method: why}}."""
+        """Return fit.json: of one method its fit; of several {methods: {method: its fit}, failed: {method: why}}."""
         if len(self.fits) == 1 and not self.failed:
             return next(iter(self.fits.values())).to_dict()
         return {"methods": {name: fit.to_dict() for name, fit in self.fits.items()}, "failed": dict(self.failed)}
@@ -47,7 +47,7 @@ def by_method(points: Sequence[Point]) -> dict[str, list[Point]]:
 
 
 def fit_methods(points: Sequence[Point], fit_one: Callable[[str, Sequence[Point]], Fit]) -> MethodFits:
-    """fit_one(method, rows) for each method of a table. FitError when not one of them can be fitted."""
+    """Call fit_one(method, rows) for each method of a table. Raises FitError when none of them can be fitted."""
     fits: dict[str, Fit] = {}
     failed: dict[str, str] = {}
     groups = by_method(points)
@@ -81,7 +81,7 @@ def expert_bound(method: str, experts: Mapping[str, float]) -> tuple[float | Non
 
 
 def fits_of(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The fit of each method in a fit.json; of one method that fit alone, under the name its points have."""
+    """Return the fit of each method in a fit.json; of one method that fit, under the method of its points."""
     if "methods" in document:
         return dict(document["methods"])
     names = {str(point.get("method") or "") for point in document.get("points") or []}

@@ -52,7 +52,7 @@ class Parametric:
         return curve(theta, x, y)[0]
 
     def draw(self, params: np.ndarray, samples: np.ndarray, rng: np.random.Generator, noise: float = 0.0) -> np.ndarray:
-        """Draws [R, m] of what would be measured: the law's uncertainty, the cells' residuals, the error `noise`."""
+        """Draw [R, m] what would be measured: the law's uncertainty, the cells' residuals, the error `noise`."""
         mean = self._cost(self.draws, params, samples)
         scatter = self.residuals * np.sqrt(len(self.residuals) / self.degrees)
         chi = np.sqrt(self.degrees / np.maximum(rng.chisquare(self.degrees, len(self.draws)), 1e-12))
@@ -65,7 +65,7 @@ class Parametric:
         return flops_of(self.compute, params, samples)
 
     def optimum(self, flops: float) -> tuple[float, float]:
-        """(params, samples) of least cost on ln C = k0 + k1 ln N + k2 ln D, where the two terms' slopes balance."""
+        """Return (params, samples) of least cost on ln C = k0 + k1 ln N + k2 ln D, where the two slopes balance."""
         k0, k1, k2 = self.compute
         _, a, log_alpha, b, log_beta = self.theta
         alpha, beta = np.exp(np.clip((log_alpha, log_beta), *EXPONENT_RANGE))
@@ -77,8 +77,10 @@ class Parametric:
             return float(np.exp(x + self.centre[0])), float(np.exp(budget - ratio * x + self.centre[1]))
 
     def exponents(self) -> dict[str, tuple[float, float, float]]:
-        """N_opt and D_opt as powers of compute, (exponent, low, high): with C ~ N^k1 D^k2, N_opt has the exponent
-        beta / (k2 alpha + k1 beta) (Hoffmann et al., equation 4, has k1 = k2 = 1).
+        """Return N_opt and D_opt as powers of compute, (exponent, low, high).
+
+        With C ~ N^k1 D^k2, N_opt has the exponent beta / (k2 alpha + k1 beta); Hoffmann et al., equation 4, has
+        k1 = k2 = 1.
         """
         _, k1, k2 = self.compute
         every = np.concatenate([self.theta[None], self.draws])
@@ -87,7 +89,7 @@ class Parametric:
         return {"params": _span(size), "samples": _span((1 - k1 * size) / k2)}
 
     def parameters(self) -> dict[str, tuple[float, float, float]]:
-        """E (or R_max), A, alpha, B, beta in the target's units, each (value, low, high)."""
+        """Return E (or R_max), A, alpha, B, beta in the target's units, each (value, low, high)."""
         every = np.concatenate([self.theta[None], self.draws])
         alpha, beta = (np.exp(np.clip(every[:, i], *EXPONENT_RANGE)) for i in (2, 4))
         with np.errstate(over="ignore", under="ignore"):
@@ -102,13 +104,13 @@ class Parametric:
 
 
 def _span(values: np.ndarray) -> tuple[float, float, float]:
-    """The fitted value, which comes first, and the central 95 % of the draws after it."""
+    """Return the fitted value, the first, and the central 95 % of the draws after it."""
     low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
     return float(values[0]), float(low), float(high)
 
 
 def curve(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cost [R, n] = ln(e^f + e^(a - alpha x) + e^(b - beta y)) and its derivatives [R, n, 5] by theta [R, 5]."""
+    """Return cost [R, n] = ln(e^f + e^(a - alpha x) + e^(b - beta y)) and its derivatives [R, n, 5] by theta [R, 5]."""
     floor, a, log_alpha, b, log_beta = (theta[:, i : i + 1] for i in range(SIZE))
     alpha, beta = np.exp(np.clip(log_alpha, *EXPONENT_RANGE)), np.exp(np.clip(log_beta, *EXPONENT_RANGE))
     in_size, in_data = a - alpha * x, b - beta * y
@@ -154,14 +156,14 @@ def flops_of(compute: tuple[float, float, float], params: float, samples: float)
 
 
 def compute_of(log_params: np.ndarray, log_samples: np.ndarray, log_flops: np.ndarray) -> tuple[float, float, float]:
-    """(k0, k1, k2) of ln C = k0 + k1 ln N + k2 ln D by least squares over the cells; 6 N D has k1 = k2 = 1."""
+    """Fit ln C = k0 + k1 ln N + k2 ln D by least squares over the cells; 6 N D has k1 = k2 = 1."""
     design = np.stack([np.ones(len(log_params)), log_params, log_samples], axis=1)
     k0, k1, k2 = np.linalg.lstsq(design, log_flops, rcond=None)[0]
     return float(k0), float(k1), float(k2)
 
 
 def _search(x: np.ndarray, y: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """The best minimum [5] of all starts; of a long table the starts see every k-th cell, the best one all."""
+    """Return the best minimum [5] of all starts; of a long table they use every k-th cell, the best one all."""
     some = slice(None, None, -(-len(cost) // FEW))
     seen = cost[some]
     starts, values = _solve(x[some], y[some], np.tile(seen, (STARTS, 1)), search_starts(seen), 15)
@@ -172,7 +174,7 @@ def _search(x: np.ndarray, y: np.ndarray, cost: np.ndarray) -> np.ndarray:
 
 
 def search_starts(cost: np.ndarray) -> np.ndarray:
-    """54 starts: floors, levels of the two terms, and their exponents."""
+    """Return 54 starts: floors, levels of the two terms, and their exponents."""
     grid = product((-3.0, -0.7, -0.1), (-1.0, -3.0), (0.2, 0.5, 1.0), (0.2, 0.5, 1.0))
     return np.array(
         [[cost.min() + f, cost.mean() + level, np.log(a), cost.mean() + level, np.log(b)] for f, level, a, b in grid]
@@ -180,7 +182,7 @@ def search_starts(cost: np.ndarray) -> np.ndarray:
 
 
 def _refit(x: np.ndarray, y: np.ndarray, cost: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Solutions [R, 5] for each cost [R, n], from `theta`; where its floor cannot be felt, also from one that can."""
+    """Refit to each cost [R, n], from `theta` and, where its floor is far below the data, also from one near them."""
     first, value = _solve(x, y, cost, np.tile(theta, (len(cost), 1)), 40, REFIT_TOLERANCE)
     felt, half = theta.copy(), float(cost.mean(axis=0).min()) + np.log(0.5)
     if theta[0] > half + np.log(0.1):

@@ -34,7 +34,7 @@ class PowerLaw:
 
     @property
     def coefficient(self) -> float | None:
-        """None when it does not fit a float."""
+        """Return exp(log_coefficient); None when it does not fit a float."""
         with np.errstate(over="ignore"):
             value = float(np.exp(self.log_coefficient))
         return value if np.isfinite(value) else None
@@ -44,7 +44,7 @@ class PowerLaw:
             return float(np.exp(self.log_coefficient + self.exponent * np.log(x)))
 
     def interval_at(self, x: float) -> tuple[float, float] | None:
-        """The 95 % interval of the law's value at x (of the line, not of what is measured there); None with 2 points.
+        """Return the 95 % interval of the law's value at x (of the line, not of a measurement); None with 2 points.
 
         log y +- sqrt((t s)^2 / n + (h (log x - mean log x))^2), h being the half width of the exponent's interval.
         """
@@ -58,7 +58,7 @@ class PowerLaw:
 
 
 def fit_power_law(log_x: np.ndarray, log_y: np.ndarray) -> PowerLaw:
-    """Ordinary least squares of log_y on log_x (natural logarithms); pairs that are not finite are left out.
+    """Fit log_y on log_x (natural logarithms) by ordinary least squares; pairs that are not finite are left out.
 
     Exponent interval: e +- t(0.975, n - 2) sqrt(RSS / (n - 2) / Sxx). Raises FitError with fewer than 2 distinct x.
     """
@@ -84,7 +84,7 @@ def fit_power_law(log_x: np.ndarray, log_y: np.ndarray) -> PowerLaw:
 
 
 def slopes(log_x: np.ndarray, log_y: np.ndarray) -> np.ndarray:
-    """Least-squares slopes [R] of log_y on log_x, both [R, B]; pairs with NaN are left out, NaN if under 2 remain."""
+    """Return least-squares slopes [R] of log_y on log_x, both [R, B]; without pairs of NaN; NaN if under 2 remain."""
     keep = np.isfinite(log_x) & np.isfinite(log_y)
     count = np.maximum(keep.sum(axis=1), 1)
     dx = np.where(keep, log_x - (np.where(keep, log_x, 0).sum(axis=1) / count)[:, None], 0)
@@ -94,7 +94,7 @@ def slopes(log_x: np.ndarray, log_y: np.ndarray) -> np.ndarray:
 
 
 def interval(draws: np.ndarray) -> tuple[float | None, float | None]:
-    """The central 95 % of the finite draws; (None, None) when fewer than half of them are finite."""
+    """Return the central 95 % of the finite draws; (None, None) when fewer than half of them are finite."""
     finite = draws[np.isfinite(draws)]
     if len(finite) < max(20, len(draws) // 2):
         return None, None

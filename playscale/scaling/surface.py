@@ -1,7 +1,7 @@
-"""Laws of params and samples over all cells, and which of them answers for a given (N, D).
+"""Laws of params and samples over all cells, and the choice of the one that forecasts a given (N, D).
 
 Backtested as the laws of the frontier are: fitted to the cells of the budgets up to one, compared with those beyond.
-Legend: n cells, m places asked about, R draws.
+Legend: n cells, m places (N, D), R draws.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Surface:
     def predict(
         self, params: float, samples: float, rng: np.random.Generator, noise: float
     ) -> tuple[float, float, float]:
-        """Cost and its 95 % prediction interval at one (N, D)."""
+        """Return cost and its 95 % prediction interval at one (N, D)."""
         at = np.array([params]), np.array([samples])
         cost = float(self.laws[self.chosen].cost(*at)[0])
         draws = np.concatenate([self.laws[name].draw(*at, rng, noise)[:, 0] for name in (self.chosen, *self.sharing)])
@@ -114,7 +114,7 @@ def _fit_kind(kind: str, cells: Cells, near: np.ndarray, rng: np.random.Generato
 def _backtest(
     cells: Cells, near: np.ndarray, rng: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[Prediction]]:
-    """Errors and strains of the cells near the best beyond each origin, by kind; and predictions of the best cells.
+    """Return errors and strains of the cells near the best beyond each origin, by kind, and predictions of the best.
 
     Only origins at which every kind could be fitted count, so that all are judged by the same cells.
     """
@@ -139,7 +139,7 @@ def _backtest(
 
 
 def _strain(law: SurfaceLaw, ahead: Cells, rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """Log error, and its size in units of the interval's half on its side."""
+    """Return the log error, and its size in units of the interval's half on its side."""
     cost = law.cost(ahead.params, ahead.samples)
     low, high = np.quantile(
         law.draw(ahead.params, ahead.samples, rng, noise), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0

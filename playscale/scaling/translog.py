@@ -38,11 +38,11 @@ class Translog:
     replicates: int
 
     def cost(self, params: np.ndarray, samples: np.ndarray) -> np.ndarray:
-        """Cost [m] at each (N, D)."""
+        """Return cost [m] at each (N, D)."""
         return self._design(params, samples) @ self.beta
 
     def draw(self, params: np.ndarray, samples: np.ndarray, rng: np.random.Generator, noise: float = 0.0) -> np.ndarray:
-        """Draws [R, m] of what would be measured: the law's uncertainty, and its scatter or the measurement's."""
+        """Draw [R, m] what would be measured: the law's uncertainty, and its scatter or the measurement's."""
         chi = np.sqrt(self.degrees / np.maximum(rng.chisquare(self.degrees, self.replicates), 1e-12))
         spread = rng.multivariate_normal(np.zeros(len(TERMS)), self.covariance, self.replicates, method="eigh")
         mean = self._design(params, samples) @ (self.beta[:, None] + (spread * chi[:, None]).T)
@@ -62,12 +62,12 @@ class Translog:
 
     @property
     def _bowl(self) -> float:
-        """Curvature of the cost along a budget, by ln N; there is a best size only where it is positive."""
+        """Return the curvature of the cost along a budget, by ln N; a best size exists only where it is positive."""
         r = self.compute[1] / self.compute[2]
         return float(2 * (self.beta[3] - r * self.beta[5] + r * r * self.beta[4]))
 
     def optimum(self, flops: float) -> tuple[float, float] | None:
-        """(params, samples) of least cost at a budget; None where the law has no minimum along it."""
+        """Return (params, samples) of least cost at a budget; None where the law has no minimum along it."""
         k0, k1, k2 = self.compute
         if self._bowl <= 0:
             return None
@@ -78,7 +78,7 @@ class Translog:
             return float(np.exp(n + self.centre[0])), float(np.exp(budget - r * n + self.centre[1]))
 
     def exponents(self) -> dict[str, tuple[float, float, float]] | None:
-        """N_opt and D_opt as powers of compute, (exponent, low, high) by the delta method; None without a minimum."""
+        """Return N_opt and D_opt as powers of compute, (exponent, low, high) by the delta method; None without one."""
         _, k1, k2 = self.compute
         if self._bowl <= 0:
             return None
@@ -96,7 +96,7 @@ class Translog:
 
 
 def fit_translog(cells: Cells, replicates: int) -> Translog:
-    """Least squares, weighted by standard errors as the profiles are; `replicates`: how many draws a forecast takes.
+    """Fit by least squares, weighted by standard errors as the profiles are; replicates: draws of a forecast.
 
     Raises FitError with fewer than 8 cells, or where sizes and amounts of data do not vary apart from each other.
     """

@@ -1,4 +1,4 @@
-"""What a reader must know before trusting a fit: warnings from a closed list."""
+"""Warnings about a fit, from a closed list."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNKNOWN = 1.0
 
 
 class Code(StrEnum):
-    """The closed list."""
+    """Kinds of warnings: a closed list."""
 
     MINIMUM_OUTSIDE = "minimum-outside-range"
     NOT_PARABOLIC = "profile-not-parabolic"
@@ -43,7 +43,7 @@ class Warned:
 
 
 def number(value: float) -> str:
-    """Three digits, as people write sizes and budgets: 3e+11, 120k, 1.5M."""
+    """Write three digits, as people write sizes and budgets: 3e+11, 120k, 1.5M."""
     for bound, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if bound <= value < bound * 1000:
             return f"{value / bound:.3g}{unit}"
@@ -51,7 +51,7 @@ def number(value: float) -> str:
 
 
 def profile_warnings(cells: Cells, profiles: Sequence[Profile]) -> list[Warned]:
-    """Budgets without a usable vertex, each with the sizes or runs that would give it one."""
+    """Warn about budgets without a usable vertex; name the sizes or runs that would give them one."""
     target, found = cells.target, []
     sizes = {p.flops: cells.params[cells.flops == p.flops] for p in profiles}
     for reason, side in ((Reason.ABOVE_SIZES, "above"), (Reason.BELOW_SIZES, "below")):
@@ -98,7 +98,7 @@ def cell_warnings(cells: Cells) -> list[Warned]:
 
 
 def size_warning(target: str, law: PowerLaw | None) -> list[Warned]:
-    """The law that recommends sizes is too uncertain to recommend any."""
+    """Warn where the law that recommends sizes is too uncertain to recommend any."""
     if law is None or law.low is None or law.high is None or law.high - law.low <= UNKNOWN:
         return []
     text = (
@@ -109,7 +109,7 @@ def size_warning(target: str, law: PowerLaw | None) -> list[Warned]:
 
 
 def bend_warning(target: str, log_flops: np.ndarray, cost: np.ndarray) -> list[Warned]:
-    """Whether the exponent of the lower half of the budgets differs from that of the upper half (t test, 5 %)."""
+    """Warn where the exponents of the lower and the upper half of the budgets differ (t test, 5 %)."""
     if len(cost) < 6:
         return []
     half = len(cost) // 2
@@ -125,7 +125,7 @@ def bend_warning(target: str, log_flops: np.ndarray, cost: np.ndarray) -> list[W
 
 
 def return_warning(points: Sequence[Point]) -> list[Warned]:
-    """Whether better dev loss goes with better return over the points that have both (Spearman, one-sided 5 %)."""
+    """Warn where better dev loss does not go with better return (Spearman, one-sided 5 %)."""
     both = [(p.dev_loss, p.return_mean) for p in points if p.dev_loss is not None and p.return_mean is not None]
     if len(both) < 4:
         return []
@@ -144,7 +144,7 @@ def return_warning(points: Sequence[Point]) -> list[Warned]:
 
 
 def extrapolation_warning(last: float, flops: Sequence[float]) -> list[Warned]:
-    """Forecasts to more than FAR times the largest fitted budget."""
+    """Warn about forecasts to more than FAR times the largest fitted budget."""
     far = [c for c in flops if c > FAR * last * (1 + 1e-9)]
     if not far:
         return []
@@ -157,19 +157,19 @@ def extrapolation_warning(last: float, flops: Sequence[float]) -> list[Warned]:
 
 
 def goal_warning(last: float, goals: Sequence[tuple[str, float]]) -> list[Warned]:
-    """Returns, by name, that are reached more than FAR times beyond the largest fitted budget: (name, flops)."""
+    """Warn about returns reached more than FAR times beyond the largest fitted budget; goals: (name, flops)."""
     far = [f"{name} at {flops / last:.2g} times" for name, flops in goals if flops > FAR * last * (1 + 1e-9)]
     if not far:
         return []
     text = (
         f"target returns are reached far beyond the largest fitted budget ({last:.3g} FLOPs): {', '.join(far)} it;"
-        " nothing measured says that the law goes on so far, and its interval holds only if it does"
+        " nothing measured shows that the law holds so far, and its interval is valid only if it does"
     )
     return [Warned(Code.EXTRAPOLATION, text)]
 
 
 def expert_warning(reached: float, high: float | None, flops: float, expert: float) -> list[Warned]:
-    """The best return is below half of the expert's, and the law does not reach the expert's by `flops`."""
+    """Warn where the best return is below half of the expert's and the law does not reach the expert's by `flops`."""
     if reached >= expert / 2 or high is None or high >= expert:
         return []
     text = (

@@ -53,8 +53,8 @@ def test_the_compute_of_a_return_lies_in_its_interval_and_is_recommended_a_size(
 def test_a_return_above_the_ceiling_is_not_reached_and_says_so() -> None:
     (goal,) = study(100, target_returns=[("human", 1000.0)]).target_returns
     assert (goal.flops, goal.params) == (None, None)
-    assert "not reached under this law, which comes to" in goal.text
-    assert "a power law that went on for ever would come to it at" in goal.text
+    assert "not reached under this law, which gives" in goal.text
+    assert "a power law without a ceiling would reach it at" in goal.text
 
 
 def test_the_experts_return_is_a_goal_and_a_bound() -> None:
