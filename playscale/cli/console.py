@@ -25,7 +25,7 @@ LINE_SECONDS = 10.0
 
 @contextmanager
 def progress(task: str) -> Iterator[Callable[[str, float], None]]:
-    """A progress callback (what, fraction): a bar on a terminal, a log line every 10 s elsewhere."""
+    """Give a progress callback (what, fraction): a bar on a terminal, a log line every 10 s elsewhere."""
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from playscale.config import METHODS
 
 # name: (light, dark). Every light value is used once: it is how a colour is found again in a drawn SVG.
-# loss and return are Okabe-Ito's blue and vermilion (dark: lightened), told apart with any colour vision.
+# loss and return are Okabe-Ito's blue and vermilion (dark: lightened), distinct with any colour vision.
 ROLES: dict[str, tuple[str, str]] = {
     "ink": ("#1d2129", "#e8eaee"),
     "soft": ("#5b6472", "#a3adbb"),
@@ -56,7 +56,7 @@ def css_variables(budgets: int, sizes: int = 0, prefix: str = "") -> dict[str, t
 
 
 def css_declarations(variables: dict[str, tuple[str, str]]) -> str:
-    """`--ink: light-dark(#111, #eee);` and so on: the page's color-scheme says which holds."""
+    """Write `--ink: light-dark(#111, #eee);` and so on: the page's color-scheme decides between them."""
     return " ".join(f"{name}: light-dark({light}, {dark});" for name, (light, dark) in variables.items())
 
 

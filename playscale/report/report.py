@@ -25,7 +25,7 @@ from playscale.storage.files import atomic_file
 MANY_LINES = 3  # a detail longer than this is folded
 
 
-class Section(NamedTuple):
+class PageSection(NamedTuple):
     """A part of the page. id: unique in the page."""
 
     id: str
@@ -62,18 +62,21 @@ def write_report(
     whole = next(iter(evidences.values())) if len(evidences) == 1 else Evidence.of({}, points, references)
     several = len(evidences) > 1
     colours = {method: _colours(evidence, f"{method}-" if several else "") for method, evidence in evidences.items()}
-    sections: list[Section] = []
+    sections: list[PageSection] = []
     if several:
+        drawn = figures(comparison_plots(evidences, curves or {}), css_variables(0))
         sections = [
-            Section("next", "The methods compared", compared(evidences, fit.get("failed") or {})),
-            Section("figures", "Side by side", figures(comparison_plots(evidences, curves or {}), css_variables(0))),
+            PageSection("next", "The methods compared", compared(evidences, fit.get("failed") or {})),
+            PageSection(
+                "figures", "Side by side", figures(comparison_plots(evidences, curves or {}), css_variables(0))
+            ),
         ]
     for method, evidence in evidences.items():
         sections += _method_sections(method if several else "", evidence, colours[method], curves or {})
     sections += [
-        Section("points", "The points", join([points_table(whole), references_table(whole)])),
-        Section("replay", "A game to watch", players(replays)),
-        Section("details", "The study", details_table(details or {})),
+        PageSection("points", "The points", join([points_table(whole), references_table(whole)])),
+        PageSection("replay", "A game to watch", players(replays)),
+        PageSection("details", "The study", details_table(details or {})),
     ]
     declared = {name: pair for own in colours.values() for name, pair in own.items()} or css_variables(0)
     page = render(
@@ -94,12 +97,12 @@ def _colours(evidence: Evidence, prefix: str) -> dict[str, tuple[str, str]]:
 
 def _method_sections(
     method: str, evidence: Evidence, colours: Mapping[str, tuple[str, str]], curves: Curves
-) -> Iterator[Section]:
+) -> Iterator[PageSection]:
     """Make the sections of one method, named where there are several: what to train next, the figures, the laws."""
     prefix = f"{method}-" if method else ""
-    yield Section(f"{prefix}next", _heading(method, "What to train next"), headline(evidence))
+    yield PageSection(f"{prefix}next", _heading(method, "What to train next"), headline(evidence))
     drawn = figures(make_plots(evidence, curves), colours, prefix=prefix, guide=not method)
-    yield Section(f"{prefix}figures", _heading(method, "What was found"), drawn)
+    yield PageSection(f"{prefix}figures", _heading(method, "What was found"), drawn)
     parts = [
         forecasting_laws(evidence),
         backtest(evidence),
@@ -108,7 +111,7 @@ def _method_sections(
         surfaces(evidence),
         left_out(evidence),
     ]
-    yield Section(f"{prefix}laws", _heading(method, "The laws"), join(parts))
+    yield PageSection(f"{prefix}laws", _heading(method, "The laws"), join(parts))
 
 
 def _heading(method: str, text: str) -> str:

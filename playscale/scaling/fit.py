@@ -135,29 +135,9 @@ def fit(
     seen = [point for point in points if not point.held_out]
     if len(methods := {point.method for point in points}) > 1:
         raise FitError(f"a law is of one method; this table has {', '.join(sorted(methods))}: fit each apart")
-    played = methods <= PLAYING_METHODS
     if not seen:
         raise FitError('no point to fit: every row of the table is "held-out", or there are none')
-    excluded: list[Excluded] = []
-    warnings: list[Warned] = []
-    targets: dict[Target, TargetFit] = {}
-    for target in TARGETS:
-        try:
-            cells, left_out = make_cells(seen, target)
-            result = _fit_target(cells, np.random.default_rng([seed, len(target)]), replicates, limits)
-        except FitError as error:
-            if target == "dev_loss" and played:
-                continue
-            warnings.append(Warned(Code.TARGET_ABSENT, f"{target} is not fitted: {error}"))
-            continue
-        targets[target] = result
-        excluded += [*left_out, *excluded_budgets(result.profiles)]
-        warnings += [*profile_warnings(cells, result.profiles), *cell_warnings(cells)]
-        warnings += size_warning(target, result.forecaster.params.law if result.forecaster.params else None)
-        frontier_cost = np.array([p.argmin_cost for p in result.profiles])
-        warnings += bend_warning(target, np.log(cells.budgets), frontier_cost)
-    if not targets:
-        raise FitError("; ".join(dict.fromkeys(w.text for w in warnings)))
+    targets, excluded, warnings = _fit_targets(seen, methods <= PLAYING_METHODS, seed, replicates, limits)
     power_laws = [row for result in targets.values() for row in result.exponents]
     if len(targets) == len(TARGETS):
         loss, ret = (targets[target] for target in TARGETS)
@@ -205,6 +185,36 @@ def _check(flops: Sequence[float], pairs: Sequence[tuple[float, float]], returns
 def _fewer(cells: Cells, replicates: int) -> int:
     """Return the replicates of what grows with the number of cells."""
     return int(np.clip(LARGEST / len(cells.cost), min(20, replicates), replicates))
+
+
+def _fit_targets(
+    seen: Sequence[Point], played: bool, seed: int, replicates: int, limits: Sequence[tuple[str, float]]
+) -> tuple[dict[Target, TargetFit], list[Excluded], list[Warned]]:
+    """Fit each target that can be fitted; also return what was excluded, and warnings.
+
+    played: the points have no dev loss, which is then no reason for a warning.
+    """
+    excluded: list[Excluded] = []
+    warnings: list[Warned] = []
+    targets: dict[Target, TargetFit] = {}
+    for target in TARGETS:
+        try:
+            cells, left_out = make_cells(seen, target)
+            result = _fit_target(cells, np.random.default_rng([seed, len(target)]), replicates, limits)
+        except FitError as error:
+            if target == "dev_loss" and played:
+                continue
+            warnings.append(Warned(Code.TARGET_ABSENT, f"{target} is not fitted: {error}"))
+            continue
+        targets[target] = result
+        excluded += [*left_out, *excluded_budgets(result.profiles)]
+        warnings += [*profile_warnings(cells, result.profiles), *cell_warnings(cells)]
+        warnings += size_warning(target, result.forecaster.params.law if result.forecaster.params else None)
+        frontier_cost = np.array([p.argmin_cost for p in result.profiles])
+        warnings += bend_warning(target, np.log(cells.budgets), frontier_cost)
+    if not targets:
+        raise FitError("; ".join(dict.fromkeys(w.text for w in warnings)))
+    return targets, excluded, warnings
 
 
 def _fit_target(
