@@ -67,9 +67,7 @@ def write_report(
         drawn = figures(comparison_plots(evidences, curves or {}), css_variables(0))
         sections = [
             PageSection("next", "The methods compared", compared(evidences, fit.get("failed") or {})),
-            PageSection(
-                "figures", "Side by side", figures(comparison_plots(evidences, curves or {}), css_variables(0))
-            ),
+            PageSection("figures", "Side by side", drawn),
         ]
     for method, evidence in evidences.items():
         sections += _method_sections(method if several else "", evidence, colours[method], curves or {})
