@@ -1,4 +1,4 @@
-"""The learning curve: appended, gone on from a save without doubles, readable after a kill."""
+"""The learning curve: appended, resumed from a save without doubles, readable after a kill."""
 
 import pytest
 import toy_game
@@ -36,7 +36,7 @@ def test_there_may_be_none(tmp_path):
     assert read_curve(tmp_path / "curve.csv") == []
 
 
-def test_a_run_keeps_its_curve_and_goes_on_with_it(tmp_path, monkeypatch):
+def test_a_run_keeps_its_curve_and_resumes_it(tmp_path, monkeypatch):
     toy_game.register(monkeypatch)
     config = toy_run.config(12)
     train(config, tmp_path / "run")

@@ -82,7 +82,7 @@ def test_the_line_of_the_best_size_goes_through_the_sizes_recommended() -> None:
         assert law_at(law, forecast["flops"]) == pytest.approx(forecast["params"])
 
 
-def test_a_size_that_is_best_at_every_budget_is_said_not_to_change() -> None:
+def test_a_size_that_is_best_at_every_budget_is_reported_not_to_change() -> None:
     """The same size won at each budget: an exponent of 0, with no interval around it."""
     points = [point for point in make_points() if point.size == "30k"]
     assert len({point.flops for point in points}) > 2

@@ -80,7 +80,7 @@ def test_the_headline_is_the_next_budget(tmp_path: Path, fit: dict[str, Any], po
     assert "Before you rely on it" in text
 
 
-def test_a_failed_forecast_is_said(tmp_path: Path, fit: dict[str, Any], points: list[Point]) -> None:
+def test_a_failed_forecast_is_reported(tmp_path: Path, fit: dict[str, Any], points: list[Point]) -> None:
     rows = [dict(row, measured=9.9, inside=False) for row in fit["held_out"]]
     text = page(tmp_path, {**fit, "held_out": rows}, points).text
     assert "0 of 2 results within" in text
@@ -93,8 +93,8 @@ def test_a_failed_forecast_is_said(tmp_path: Path, fit: dict[str, Any], points: 
 def long_study() -> tuple[list[Point], dict[str, Any]]:
     """A study with a track record, two target returns, a GPU and a known expert; its first points score 0 or less."""
     points = with_returns_of_zero(make_points(budgets=MANY_BUDGETS), 3)
-    asked = {"target_returns": [("a start", 20.0)], "expert_return": 700.0}
-    return points, make_fit(points, forecast_at=[(2e5, 3e7)], hardware=hardware("h100", 0.4), **asked)
+    settings = {"target_returns": [("a start", 20.0)], "expert_return": 700.0}
+    return points, make_fit(points, forecast_at=[(2e5, 3e7)], hardware=hardware("h100", 0.4), **settings)
 
 
 def test_the_track_record_replaces_untested(tmp_path: Path, long_study: tuple[list[Point], dict[str, Any]]) -> None:
@@ -129,7 +129,7 @@ def test_target_returns_and_gpu_hours(tmp_path: Path, long_study: tuple[list[Poi
     assert "at 40% of its 989 TFLOP/s" in text
 
 
-def test_a_pair_asked_about_is_not_recommended(tmp_path: Path, long_study: tuple[list[Point], dict[str, Any]]) -> None:
+def test_a_given_pair_is_not_recommended(tmp_path: Path, long_study: tuple[list[Point], dict[str, Any]]) -> None:
     points, fit = long_study
     text = page(tmp_path, fit, points).text
     recommended = text[text.index("Recommended by budget") : text.index("When a return is reached")]
@@ -137,7 +137,7 @@ def test_a_pair_asked_about_is_not_recommended(tmp_path: Path, long_study: tuple
     assert re.search(r"For the parameters and samples given.*200k30M", text)
 
 
-def test_every_law_is_told_with_its_split_and_its_backtest(
+def test_every_law_is_shown_with_its_split_and_its_backtest(
     tmp_path: Path, long_study: tuple[list[Point], dict[str, Any]]
 ) -> None:
     points, fit = long_study
@@ -198,9 +198,7 @@ def test_all_text_is_escaped(tmp_path: Path, fit: dict[str, Any], points: list[P
 
 
 @pytest.mark.parametrize("broken", ["nulls", "empty", "no points", "no numbers"])
-def test_what_is_missing_is_said_in_words(
-    tmp_path: Path, fit: dict[str, Any], points: list[Point], broken: str
-) -> None:
+def test_what_is_missing_is_named(tmp_path: Path, fit: dict[str, Any], points: list[Point], broken: str) -> None:
     given = fit
     if broken == "nulls":
         given = nulled(fit)

@@ -105,7 +105,7 @@ def test_the_same_seed_gives_the_same_document_and_the_order_of_rows_does_not_ma
     assert other["forecasts"][0]["value"] == first["forecasts"][0]["value"]
 
 
-def test_a_forecast_asked_for_in_addition_changes_no_other() -> None:
+def test_another_forecast_changes_no_other() -> None:
     table = grid(FIVE, SIZES)
     assert quick(table, forecast_flops=[1e13]).curves == quick(table, forecast_flops=[2e12, 1e13]).curves
 

@@ -13,7 +13,7 @@ from playscale.scaling.gpu import GPUS, hardware
 BUDGETS = np.geomspace(1e13, 1e16, 10)
 
 
-def study(ceiling: float, noise: float = 0.02, seed: int = 0, **asked: object) -> Fit:
+def study(ceiling: float, noise: float = 0.02, seed: int = 0, **settings: object) -> Fit:
     """R = 1 / (1/ceiling + 1/(10 (C/1e13)^0.5)) at the best size 2e-3 C^0.5, worse by a parabola beside it."""
     rng, table = np.random.default_rng(seed), []
     for flops in BUDGETS:
@@ -25,7 +25,7 @@ def study(ceiling: float, noise: float = 0.02, seed: int = 0, **asked: object) -
                 flops=float(flops), params=float(params), samples=float(flops / 6 / params), return_mean=float(value)
             )
             table.append(point)
-    return fit(table, replicates=100, **asked)  # type: ignore[arg-type]
+    return fit(table, replicates=100, **settings)  # type: ignore[arg-type]
 
 
 def where(value: float, ceiling: float) -> float:
@@ -64,10 +64,10 @@ def test_the_experts_return_is_a_goal_and_a_bound() -> None:
     assert not any("expert" in row.form for row in study(300, expert_return=20.0).backtest)  # already surpassed
 
 
-@pytest.mark.parametrize("asked", [{"target_returns": [("x", -1.0)]}, {"max_return": 0.0}])
-def test_a_return_without_a_logarithm_is_refused(asked: dict[str, object]) -> None:
+@pytest.mark.parametrize("settings", [{"target_returns": [("x", -1.0)]}, {"max_return": 0.0}])
+def test_a_return_without_a_logarithm_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(FitError, match="has no logarithm; give one above zero"):
-        study(300, **asked)
+        study(300, **settings)
 
 
 def test_hours_and_energy_are_flops_over_the_reached_rate() -> None:

@@ -55,8 +55,8 @@ def table(*methods: str, seeds: int = 3, scatter: float = SCATTER) -> list[Point
     return [replace(point, return_mean=max(point.return_mean or 0, 0.5)) for point in points]
 
 
-def quick(rows, **asked):
-    return fit(rows, (4e12,), replicates=60, **asked)
+def quick(rows, **settings):
+    return fit(rows, (4e12,), replicates=60, **settings)
 
 
 def laws(points):
@@ -104,7 +104,7 @@ def test_a_table_of_one_method_has_the_fit_it_always_had():
     assert list(fits_of(laws(rows))) == ["impala"]
 
 
-def test_nobody_misses_the_dev_loss_of_a_method_that_plays(document):
+def test_a_method_that_plays_needs_no_dev_loss(document):
     for method in ("impala", "kickstart"):
         assert set(document["methods"][method]["laws"]) == {"return_mean"}
         assert Code.TARGET_ABSENT not in {w["code"] for w in document["methods"][method]["warnings"]}
@@ -129,7 +129,7 @@ def test_an_expert_bounds_those_that_imitate_it_in_the_game_that_it_played():
     assert expert_bound("kickstart", {}) == (None, [])
 
 
-def test_the_scatter_between_seeds_is_measured_said_and_widens_the_intervals(document):
+def test_the_scatter_between_seeds_is_measured_reported_and_widens_the_intervals(document):
     repeats = document["methods"]["impala"]["repeats"]["return_mean"]
     assert repeats["sd"] == pytest.approx(SCATTER, rel=0.35)
     assert (repeats["cells"], repeats["points"]) == (12, 36)
