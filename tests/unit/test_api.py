@@ -1,5 +1,6 @@
 """The Python API: the example of docs/api.md runs, names are typed, and importing the package loads nothing else."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -11,6 +12,14 @@ import playscale
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "api.md").read_text()
+STEPS_OF_0_1 = {
+    "collect": ["spec", "out"],
+    "prepare": ["spec", "games", "out"],
+    "plan": ["spec", "corpus", "out", "tracking_uri", "trained"],
+    "train": ["spec", "run", "out", "tracking_uri"],
+    "evaluate": ["spec", "run", "checkpoints", "out", "tracking_uri"],
+    "fit": ["spec", "out", "tracking_uri"],
+}
 EXAMPLE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[-1]
 
 
@@ -68,4 +77,6 @@ def test_type_checker_knows_the_names(tmp_path):
 def test_pipelines_compiled_by_version_0_1_find_their_steps():
     from playscale import steps
 
-    assert steps.__name__ == "playscale.study.steps"
+    parameters = {name: list(inspect.signature(getattr(steps, name)).parameters) for name in STEPS_OF_0_1}
+    assert parameters == STEPS_OF_0_1
+    assert {"metrics", "page", "report"} <= set(steps.FitResult._fields)  # which the fit component reads
