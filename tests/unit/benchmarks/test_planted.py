@@ -15,6 +15,7 @@ DRAWS = 20
 NOISE = 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAWS)
 def test_planted_exponents_are_found_and_their_intervals_cover(name: str) -> None:
     found = [analyse(LAWS[name], NOISE, seed) for seed in range(DRAWS)]

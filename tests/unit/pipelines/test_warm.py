@@ -94,4 +94,4 @@ with warm.warm():
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    assert gone(warm_pid, 30)
+    assert gone(warm_pid)

@@ -84,7 +84,7 @@ def test_games_are_fetched_before_their_turn(s3, tmp_path):
     plant(s3 / "ahead", [100] * 12)
     stream = Corpus.open("s3://bucket/ahead").stream(batch=2, unroll=10)
     next(stream)
-    deadline = time.time() + 20
+    deadline = time.time() + 60
     while len(list((tmp_path / "kept").glob("[!.]*"))) < 12 and time.time() < deadline:
         time.sleep(0.05)
     assert len(list((tmp_path / "kept").glob("[!.]*"))) == 12

@@ -46,7 +46,7 @@ def test_what_is_there_is_fetched_and_what_changes_is_stored(s3, tmp_path):
         put(folder, "train/a/.aside", b"no")
         put(folder, "train/.b.partial/file", b"no")
         (folder / "plan.json").unlink()
-        deadline = time.time() + 20
+        deadline = time.time() + 60
         while not (s3 / "study/train/a/new/checkpoint.json").exists() or (s3 / "study/plan.json").exists():
             assert time.time() < deadline, "stored while the work goes on"
             time.sleep(0.05)

@@ -123,6 +123,7 @@ train(config, Path(sys.argv[2]), progress=lambda what, fraction: print(fraction,
 """
 
 
+@pytest.mark.slow
 def test_killed_it_leaves_no_process_and_goes_on_from_its_last_save(tmp_path):
     asked, before = toy_run.config(100, 300, save_seconds=0.05), shared_memory()
     command = [sys.executable, "-c", CHILD, str(TESTS), str(tmp_path), asked.model_dump_json()]
