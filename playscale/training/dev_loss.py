@@ -25,7 +25,7 @@ UNROLL = 32  # on a CPU, rows beyond a few hundred fall out of its caches: 64 to
 
 @dataclass(frozen=True)
 class DevLoss:
-    """Mean cross-entropy per action in nats, its standard error (None: a single game), and what it was taken on."""
+    """Mean cross-entropy per action in nats, its standard error (None: a single game), and its samples and games."""
 
     loss: float
     se: float | None
@@ -38,7 +38,7 @@ class DevLoss:
 
 
 def dev_loss(policy: Policy, corpus: Corpus, samples: int, device: torch.device, precision: str) -> DevLoss:
-    """The dev loss of a policy over the first `samples` transitions of the corpus' dev stream (all it has, if fewer).
+    """Return the dev loss over the first `samples` transitions of the corpus' dev stream (all it has, if fewer).
 
     The stream plays min(16, dev games) games side by side from their first step in unrolls of 32, whatever the run's
     batch, unroll and seed, so that every cell of a study is measured on the same transitions. The recurrent state is
@@ -78,7 +78,7 @@ def _by_game(games: np.ndarray, losses: np.ndarray) -> list[tuple[int, float, in
 
 
 def mean_over_games(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float | None]:
-    """The mean per transition of losses summed by game [G] over `counts` transitions each [G], and its standard error.
+    """Return the mean per transition of losses summed by game [G], with `counts` transitions each [G], and its SE.
 
     Transitions of a game are far from independent, games nearly so: the standard error is that of a ratio over clusters
     (Cochran, Sampling Techniques, 6.4): sqrt(G / (G - 1) * sum_g (sums_g - mean * counts_g)^2) / sum_g counts_g.

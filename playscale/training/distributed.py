@@ -1,4 +1,4 @@
-"""The processes that train one model together, as torchrun starts them: each takes some of a batch's columns.
+"""A group of processes that train one model together, as torchrun starts them: each takes some of a batch's columns.
 
 `torchrun --nproc-per-node N -m playscale.cli train bc ...` starts N of them. Started without it, a process is a group
 of its own, and everything here does nothing.
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Group:
-    """One process of `size`. The first (rank 0) writes what the run leaves: saves, checkpoints, points, curves."""
+    """One process of `size`. The first (rank 0) writes the outputs: saves, checkpoints, points, curves."""
 
     rank: int = 0
     size: int = 1
@@ -29,14 +29,14 @@ class Group:
         return self.rank == 0
 
     def columns(self, batch: int) -> slice:
-        """Its own of a global batch's columns; ValueError when they cannot be dealt out evenly."""
+        """Return this process's columns of a global batch; ValueError when they cannot be divided evenly."""
         if batch % self.size:
             raise ValueError(f"a batch of {batch} columns cannot be dealt out evenly to {self.size} processes")
         share = batch // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def device(self, device: torch.device) -> torch.device:
-        """Each process of a machine takes the CUDA device of its local rank."""
+        """Return this process's device: of several CUDA devices that of its local rank."""
         if self.size == 1 or device.type != "cuda":
             return device
         own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -44,20 +44,20 @@ class Group:
         return own
 
     def wrap(self, policy: nn.Module) -> nn.Module:
-        """The policy to call forward on: its gradients become the means over the group, while they are computed."""
+        """Return the policy to call forward on; its gradients become means over the group as they are computed."""
         if self.size == 1:
             return policy
         return nn.parallel.DistributedDataParallel(policy, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean over the group of a tensor that each process holds. Nobody waits for a device."""
+        """Return the mean over the group of a tensor that each process holds. Nothing waits for a device."""
         if self.size > 1:
             value = value / self.size
             dist.all_reduce(value)
         return value
 
     def all(self, value: Any) -> list[Any]:
-        """Every process's value, by rank (any object, on the host)."""
+        """Return every process's value, by rank (any object, on the host)."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -65,7 +65,7 @@ class Group:
         return values
 
     def share(self, value: Any) -> Any:
-        """The first process's value, whatever the others gave (any object, on the host)."""
+        """Return the first process's value, whatever the others pass (any object, on the host)."""
         if self.size == 1:
             return value
         box = [value]
@@ -73,7 +73,7 @@ class Group:
         return box[0]
 
     def gather(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The recurrent state of all columns [B, ...] from each process's own."""
+        """Return the recurrent state of all columns [B, ...], gathered from the processes."""
         if self.size == 1:
             return state
         whole = {}
@@ -85,7 +85,7 @@ class Group:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """What is inside is done by the first process, then by the others."""
+        """Run the body in the first process, then in the others."""
         if self.size > 1 and not self.first:
             dist.barrier()
         yield
@@ -94,13 +94,13 @@ class Group:
 
 
 def first_process() -> bool:
-    """Whether this is the first of torchrun's processes, or none of them; asked before they have met."""
+    """Return whether this is torchrun's first process, or runs without torchrun; works before the group is made."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def process_group() -> Iterator[Group]:
-    """The group that torchrun's environment variables tell of; a group of one without them."""
+    """Yield the group that torchrun's environment variables describe; a group of one without them."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or dist.is_initialized():
         yield Group(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Group()

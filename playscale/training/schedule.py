@@ -1,8 +1,8 @@
-"""When what happens in a run: the learning rate of each step, the step of each budget's cell.
+"""The schedule of a run: the learning rate of each step, and the step of each budget's cell.
 
 One constant-rate run per model size: the checkpoint at the step nearest to a budget is that budget's cell (Tuyls et
 al., arXiv 2307.09423). With a cooldown, a branch leaves the run at (1 - cooldown) of the budget's steps, decays
-linearly to zero, and ends at the budget: the cell is the end of the branch, and the run goes on as if nothing had been.
+linearly to zero, and ends at the budget: the cell is the end of the branch. The run itself continues as without it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from playscale.config import PLAYING_METHODS, TrainConfig
 
 MIN_STEPS = 5
-"""A cell of fewer optimizer steps says nothing of its model: Adam has hardly left the initial weights."""
+"""A cell of fewer optimizer steps says nothing about its model: Adam has hardly left the initial weights."""
 
 DEV_LOOKS = 20
 DEV_SHARE = 0.02
@@ -23,12 +23,12 @@ ADAM_EPS = 1e-8
 RMSPROP_ALPHA, RMSPROP_EPS = 0.99, 1e-5
 
 
-PLAYED_SHARE = 0.6
-"""Of the rate for cloning, where agents play themselves: the gradients of returns are noisier than those of losses."""
+PLAYING_FACTOR = 0.6
+"""Factor on the rate of cloning for methods that play: gradients of returns are noisier than those of losses."""
 
 
 def recipe_learning_rate(params: int, method: str = "bc") -> float:
-    """The constant learning rate for a model of that many trained parameters.
+    """Return the constant learning rate for a model with this number of trained parameters.
 
     Tuned on LSTM policies at batch 8 x 16 over NetHack games of the built-in expert (54,117 transitions); dev loss:
 
@@ -38,11 +38,11 @@ def recipe_learning_rate(params: int, method: str = "bc") -> float:
     One seed each, so differences below 0.1 are not to be trusted. At batch 8 x 32 the best were 1e-2 at 10k, 6e-3 to
     1.2e-2 at 30k, 4e-3 at 100k. The slope leads to the 1e-4 to 2e-4 of Tuyls et al. at 100M to 500M parameters.
     """
-    return min(1e-2, max(1e-4, 3e-3 * (params / 1e5) ** -0.35)) * (PLAYED_SHARE if method in PLAYING_METHODS else 1.0)
+    return min(1e-2, max(1e-4, 3e-3 * (params / 1e5) ** -0.35)) * (PLAYING_FACTOR if method in PLAYING_METHODS else 1.0)
 
 
 def constant_rate(step: int, peak: float, warmup_steps: int) -> float:
-    """The rate of step `step` (from 0): linear up to `peak` over `warmup_steps`, then constant."""
+    """Return the rate of step `step` (from 0): linear up to `peak` over `warmup_steps`, then constant."""
     return peak * min(1.0, (step + 1) / (warmup_steps + 1))
 
 
@@ -50,7 +50,7 @@ def constant_rate(step: int, peak: float, warmup_steps: int) -> float:
 class Cell:
     """One budget of a run. Steps count optimizer steps from the start of the run.
 
-    `step` is where the budget is reached, `branch_step` where its cooldown leaves the run (`step`: no cooldown).
+    At `step` the budget is reached, at `branch_step` its cooldown leaves the run (equal to `step`: no cooldown).
     """
 
     budget: float
@@ -58,12 +58,12 @@ class Cell:
     step: int
 
     def cooled(self, step: int, rate: float) -> float:
-        """`rate` decayed linearly over the branch: whole just before it, zero just after its last step."""
+        """Return `rate` decayed linearly over the branch: whole just before it, zero just after its last step."""
         return rate * min(1.0, (self.step - step) / (self.step - self.branch_step + 1))
 
 
 def plan_cells(config: TrainConfig, flops_per_sample: int) -> list[Cell]:
-    """The cells of a run in the order of its steps; ValueError for a budget of fewer than MIN_STEPS optimizer steps."""
+    """Return the cells of a run by step; ValueError for a budget of fewer than MIN_STEPS optimizer steps."""
     cells = []
     for budget in config.cells:
         samples = budget / flops_per_sample
@@ -80,28 +80,28 @@ def plan_cells(config: TrainConfig, flops_per_sample: int) -> list[Cell]:
 
 
 class Work:
-    """How much of a run is done, counted in the optimizer steps of the run and of all its branches."""
+    """The progress of a run, counted in the optimizer steps of the run and of all its branches."""
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self._cells = cells
         self.total = cells[-1].branch_step + sum(cell.step - cell.branch_step for cell in cells)
 
     def of_run(self, step: int) -> float:
-        """The fraction done when the constant run is at `step`: the branches that left it before are done too."""
+        """Return the fraction done when the constant run is at `step`; branches that left it before are done too."""
         branches = sum(cell.step - cell.branch_step for cell in self._cells if cell.branch_step < step)
         return (step + branches) / self.total
 
     def of_branch(self, branch: Cell) -> Callable[[int], float]:
-        """The fraction done as a function of the step a branch is at."""
+        """Return the fraction done as a function of the step of a branch."""
         before = sum(cell.step - cell.branch_step for cell in self._cells[: self._cells.index(branch)])
         return lambda step: (step + before) / self.total
 
 
 def dev_looks(steps: int, samples_per_step: int, dev_samples: int) -> frozenset[int]:
-    """Steps between the cells at which dev loss is looked at too, for its curve: evenly spread, at most DEV_LOOKS.
+    """Return steps between the cells at which dev loss is measured for its curve: evenly spread, at most DEV_LOOKS.
 
-    A sample of dev loss costs a forward pass, a third of a training sample. There are no more looks than cost DEV_SHARE
-    of the training.
+    A sample of dev loss costs a forward pass, a third of a training sample. All measurements together cost at most
+    DEV_SHARE of the training.
     """
     affordable = int(DEV_SHARE * 3 * steps * samples_per_step / dev_samples)
     looks = min(DEV_LOOKS, affordable)
