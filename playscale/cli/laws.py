@@ -56,7 +56,7 @@ def fit(
 
     name = points.removeprefix("mlflow:")
     table = (
-        tracking_client(name, tracking_uri).ask(lambda experiment: experiment.points(), create=False)
+        tracking_client(name, tracking_uri).query(lambda experiment: experiment.points(), create=False)
         if points.startswith("mlflow:")
         else read_points(points)
     )

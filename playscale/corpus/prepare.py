@@ -190,9 +190,9 @@ def _merge(
             if isinstance(section, Failed):
                 damaged.append(Rejected(recording.paths[0].relative_to(source).as_posix(), section.reason))
                 file.unlink(missing_ok=True)
-                count("corpus_games", own="rejected")
+                count("corpus_games", label="rejected")
             else:
-                count("corpus_games", own="kept")
+                count("corpus_games", label="kept")
                 count("corpus_transitions", section.transitions)
                 games.append(_record(recording, section, *shards.append(file)))
     return games, tuple(shards.shards), damaged

@@ -164,7 +164,7 @@ class ActorPool:
         assert process is not None
         process.close()
         self.restarts += 1
-        count("errors", own="actor")
+        count("errors", label="actor")
         setup = self._setups[number]
         self._setups[number] = replace(setup, seed=(*setup.seed, self.restarts))  # else it would play the same episodes
         self._start(number)

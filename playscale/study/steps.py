@@ -223,7 +223,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
     with study_step("fit", spec, out, *_needs_of_fit(out), tracking_uri=tracking_uri) as (study, progress):
         with progress.timed("tracking"):
             study.tracking.deliver(sorted(study.folder.glob("tracking/*.spool")))
-            points = study.tracking.ask(MlflowExperiment.points)
+            points = study.tracking.query(MlflowExperiment.points)
         if study.spec.played:  # returns in another task are not comparable
             points = [point for point in points if point.game == study.spec.played]
         write_points(points, study.folder / "points.csv")

@@ -1,4 +1,4 @@
-"""Where a step's runs go: straight into a local store; to a tracking server by way of a spool on disk."""
+"""Access to the tracking store: directly when it is local, by way of a queue on disk when it is a server."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import TypeVar
 import requests
 from mlflow.exceptions import MlflowException
 
-from playscale.tracking.delivery_queue import DeliveryQueue, one_line, persist
-from playscale.tracking.mlflow_tracker import Injected, MlflowExperiment
-from playscale.tracking.queued_tracker import QueuedCall, QueuedExperiment
+from playscale.tracking.delivery_queue import DeliveryQueue, one_line, retry_until_answered
+from playscale.tracking.mlflow_tracker import KubeflowRun, MlflowExperiment
+from playscale.tracking.queued_tracker import QueuedExperiment, Replay
 from playscale.tracking.tracker import Experiment
 
 WAIT = "PLAYSCALE_TRACKING_WAIT"
 STEP_SECONDS = 60.0
-"""How long a step whose work is done waits for a tracking server: what is left, the next one delivers."""
+"""How long a step whose work is done waits for a tracking server. The next step delivers what is left."""
 FIT_SECONDS = 600.0
-"""How long a step waits that cannot do without: its points are there."""
+"""How long a step waits that cannot do without the server, since it reads the points from there."""
 ABORT_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TrackingClient:
-    """One experiment at one tracking URI. `artifacts`: see MlflowExperiment. `injected`: may Kubeflow's run be used."""
+    """One experiment at one tracking URI.
+
+    artifacts: where artifacts go, see MlflowExperiment
+    injected: log under the MLflow run that Kubeflow Pipelines has set for this task, if it has (see KubeflowRun)
+    """
 
     name: str
     uri: str
@@ -40,73 +44,73 @@ class TrackingClient:
 
     @property
     def served(self) -> bool:
-        """Whether it is a server's, which may not be there for a while."""
+        """Whether the store is a server, which may be unreachable for a while."""
         return self.uri.startswith(("http://", "https://"))
 
     def connect(self, *, create: bool = True) -> MlflowExperiment:
-        """The experiment, made when it is not there. Raises MlflowException; ValueError without `create`."""
-        if self.served:  # the outbox and persist() wait and try again: a client that did too would hide an outage
+        """Return the experiment, created when it is missing. Raises MlflowException; ValueError without `create`."""
+        if self.served:  # the queue and query() retry themselves: a client that retries too would hide an outage
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-            for way in ("UPLOAD", "DOWNLOAD"):  # through the server, never past it: only the server reaches its S3
+            for way in ("UPLOAD", "DOWNLOAD"):  # through the server: only it can reach its S3
                 os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
-        injected = Injected.at(self.uri) if self.injected else None
-        return MlflowExperiment(self.name, self.uri, artifacts=self.artifacts, create=create, injected=injected)
+        kubeflow = KubeflowRun.from_environment(self.uri) if self.injected else None
+        return MlflowExperiment(self.name, self.uri, artifacts=self.artifacts, create=create, kubeflow=kubeflow)
 
     @contextmanager
-    def open(self, spool: Path) -> Iterator[Experiment]:
-        """The experiment to log to. What an earlier process left in `spool` goes first.
+    def open(self, queue_file: Path) -> Iterator[Experiment]:
+        """Yield the experiment to log to; what an earlier process left in `queue_file` is delivered first.
 
-        Leaving waits for a server that does not answer, but not for long: what it has not taken stays in the spool.
-        ValueError: another process has the spool open.
+        At the end, wait a while for a server that does not answer; what it has not accepted stays in the file.
+        ValueError: another process has the file open.
         """
         if not self.served:
             yield self.connect()
             return
-        outbox = self._outbox(spool)
+        queue = self._queue(queue_file)
         try:
-            yield QueuedExperiment(outbox, spool.parent)
+            yield QueuedExperiment(queue, queue_file.parent)
         except BaseException:
-            outbox.close(ABORT_SECONDS)
+            queue.close(ABORT_SECONDS)
             raise
-        outbox.close(patience(STEP_SECONDS))
+        queue.close(patience(STEP_SECONDS))
 
-    def _outbox(self, spool: Path) -> DeliveryQueue:
-        return DeliveryQueue(spool, QueuedCall(self.connect, spool.parent), self.uri)
+    def _queue(self, queue_file: Path) -> DeliveryQueue:
+        return DeliveryQueue(queue_file, Replay(self.connect, queue_file.parent), self.uri)
 
-    def deliver(self, spools: Sequence[Path]) -> None:
-        """Deliver what earlier steps left. ValueError when the server does not take it in time."""
-        for spool in spools:
-            if left := self._outbox(spool).close(patience(FIT_SECONDS)):
+    def deliver(self, queue_files: Sequence[Path]) -> None:
+        """Deliver what earlier steps left; ValueError when the server does not accept it in time."""
+        for path in queue_files:
+            if left := self._queue(path).close(patience(FIT_SECONDS)):
                 raise ValueError(
-                    f"{self.uri} does not answer: {left} entries wait in {spool}, and more may; "
+                    f"{self.uri} does not answer: {left} entries wait in {path}, and more may; "
                     "run the same command again when it does"
                 )
 
-    def ask(self, question: Callable[[MlflowExperiment], T], *, create: bool = True) -> T:
-        """What the experiment answers. ValueError when its server does not for long, or there is no such experiment."""
+    def query(self, question: Callable[[MlflowExperiment], T], *, create: bool = True) -> T:
+        """Return question(experiment); ValueError when the server stays away, or there is no such experiment."""
         if not self.served:
             return question(self.connect(create=create))
-        return persist(lambda: question(self.connect(create=create)), patience(FIT_SECONDS), self.uri)
+        return retry_until_answered(lambda: question(self.connect(create=create)), patience(FIT_SECONDS), self.uri)
 
     def prepare(self) -> None:
-        """Make the experiment. A server that is down may come later; ValueError when it does not let us in."""
+        """Create the experiment. A server that is down is only logged; ValueError when it denies access."""
         try:
             self.connect()
         except MlflowException as error:
             if not self.served:
                 raise
             if requests.codes.bad_request <= error.get_http_status_code() < requests.codes.server_error:
-                raise ValueError(f"{self.uri} does not let us in: {one_line(error)}") from error
+                raise ValueError(f"{self.uri} denies access: {one_line(error)}") from error
             log.warning("tracking: %s does not answer (%s): what is logged waits on disk", self.uri, one_line(error))
 
 
 def patience(seconds: float) -> float:
-    """So long, unless PLAYSCALE_TRACKING_WAIT says otherwise. ValueError when that is no number of seconds."""
-    asked = os.environ.get(WAIT)
-    if not asked:
+    """Return PLAYSCALE_TRACKING_WAIT if it is set, else `seconds`; ValueError when it is no number."""
+    text = os.environ.get(WAIT)
+    if not text:
         return seconds
     try:
-        return max(0.0, float(asked))
+        return max(0.0, float(text))
     except ValueError as error:
-        raise ValueError(f"{WAIT}: {asked!r} is not a number of seconds") from error
+        raise ValueError(f"{WAIT}: {text!r} is not a number of seconds") from error

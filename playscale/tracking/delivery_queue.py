@@ -1,13 +1,7 @@
-"""What goes to a tracking server goes by way of the disk: written down at once, delivered in order by a thread.
+"""Entries for a tracking server, written to disk at once and delivered in order by a thread.
 
-So nobody waits for the server, and one that is down for minutes, or for longer than the process lives, loses nothing:
-what it has not taken waits in the spool, for this process or the next one that opens it.
-
-What waits to be delivered, on disk, oldest first.
-
-PATH        an entry a line, JSON; a line that a kill cut off is dropped
-PATH.done   how many bytes of it have been delivered; where a crash has harmed it, everything is delivered once more
-Both go when nothing waits any more.
+So nobody waits for the server, and nothing is lost while it is down, even for longer than this process lives: what it
+has not accepted stays in the queue's file for the next process that opens it.
 """
 
 from __future__ import annotations
@@ -28,58 +22,61 @@ from mlflow.exceptions import MlflowException
 
 from playscale.tracking import monitor
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two tries
-REPEAT = 300.0  # seconds between two lines about the same outage
-LINE = 240  # characters of a reason
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two attempts
+REPEAT = 300.0  # seconds between two log lines about the same outage
+MAX_REASON = 240  # characters of an error in a log line
+DIGITS = 20  # of the number in PATH.done
+
+Entry = dict[str, Any]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class DeliveryQueue:
-    """`put` entries; `deliver` gets them one after the other, in a thread, each until it has been taken.
+    """A queue file and the thread that delivers its entries one after the other, each until the server accepts it.
 
-    An entry that the server refuses, since it can never be right (HTTP 400), goes to PATH.refused: it holds up no
-    others. `server` is for the log.
+    An entry that the server rejects as invalid (HTTP 400) is moved to PATH.refused, so that it does not block the
+    others. `deliver` sends one entry; `server` names the server in the log.
     """
 
     def __init__(self, path: Path, deliver: Callable[[Entry], None], server: str) -> None:
-        self._spool, self._deliver, self._server = QueueFile(path), deliver, server
-        self._lock = threading.Condition()
+        self._file, self._deliver, self._server = QueueFile(path), deliver, server
+        self._changed = threading.Condition()
         self._closing = self._stopped = False
         self._down_since: float | None = None
-        self._spoken, self._pause = -math.inf, FIRST_PAUSE
-        self._waited = 0  # entries that waited when the outage began
-        if len(self._spool):
-            log.warning("tracking: %d entries wait in %s from before", len(self._spool), path)
+        self._logged_at, self._pause = -math.inf, FIRST_PAUSE
+        self._delivered = 0  # entries delivered since the outage began
+        if len(self._file):
+            log.warning("tracking: %d entries wait in %s from before", len(self._file), path)
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
         self._thread.start()
 
     def put(self, entry: Entry) -> None:
-        with self._lock:
-            self._spool.append(entry)
-            self._lock.notify_all()
+        with self._changed:
+            self._file.append(entry)
+            self._changed.notify_all()
 
     def __len__(self) -> int:
-        """Entries that have not been delivered."""
-        return len(self._spool)
+        """Return the number of entries that have not been delivered."""
+        return len(self._file)
 
     def close(self, seconds: float) -> int:
-        """Wait for the server so long at most; the number of entries that stay in the spool."""
+        """Wait for the server up to `seconds`; return the number of entries that stay in the file."""
         deadline = time.monotonic() + seconds
-        with self._lock:
+        with self._changed:
             self._closing = True
-            self._lock.notify_all()
-            self._lock.wait_for(lambda: not len(self._spool), seconds)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not len(self._file), seconds)
             self._stopped = True
-            self._lock.notify_all()
-            left = len(self._spool)
-        # One that hangs in a request ends with it, or with the process; the spool stays as it is.
+            self._changed.notify_all()
+            left = len(self._file)
+        # A thread that hangs in a request ends with the request or with the process; the file stays as it is.
         self._thread.join(max(1.0, deadline - time.monotonic()) if not left else 1.0)
         if left:
             log.warning(
                 "tracking: %s has not taken %d entries: they wait in %s for the next step, or the same command again",
-                self._server, left, self._spool.path,
+                self._server, left, self._file.path,
             )  # fmt: skip
         return left
 
@@ -87,82 +84,151 @@ class DeliveryQueue:
         while (entry := self._next()) is not None:
             try:
                 self._deliver(entry)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the thread must go on
+            except Exception as error:  # noqa: BLE001 - the thread must survive any error
                 if transient(error):
                     self._wait(error)
                     continue
                 self._refuse(entry, error)
-            self._taken()
-        self._spool.close()
+            self._remove()
+        self._file.close()
 
     def _next(self) -> Entry | None:
-        """The oldest entry, waited for; None at the end."""
-        with self._lock:
-            self._lock.wait_for(lambda: self._stopped or len(self._spool) or self._closing)
-            if self._stopped or not len(self._spool):
+        """Wait for the oldest entry; return None when the queue is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or len(self._file) or self._closing)
+            if self._stopped or not len(self._file):
                 return None
-            monitor.gauge("tracking_spool_entries", len(self._spool))
+            monitor.gauge("tracking_spool_entries", len(self._file))
             try:
-                return self._spool.first()
+                return self._file.first()
             except ValueError:
                 return {"damaged": True}
 
     def _wait(self, error: Exception) -> None:
-        """The server was not there: say so now and then, and try again later."""
-        monitor.count("errors", own="tracking")
+        """Pause after the server did not answer, and log it now and then."""
+        monitor.count("errors", label="tracking")
         monitor.gauge("tracking_up", 0)
         now = time.monotonic()
         if self._down_since is None:
-            self._down_since, self._waited = now, 0
-        if now - self._spoken > REPEAT:
-            self._spoken = now
+            self._down_since, self._delivered = now, 0
+        if now - self._logged_at > REPEAT:
+            self._logged_at = now
             log.warning(
-                "tracking: %s does not answer (%s): %d entries wait in %s, work goes on",
-                self._server, one_line(error), len(self._spool), self._spool.path,
+                "tracking: %s does not answer (%s): %d entries wait in %s, work continues",
+                self._server, one_line(error), len(self._file), self._file.path,
             )  # fmt: skip
-        with self._lock:
-            self._lock.wait_for(lambda: self._stopped, self._pause)
+        with self._changed:  # not tenacity: close() must interrupt this pause
+            self._changed.wait_for(lambda: self._stopped, self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
-    def _taken(self) -> None:
-        with self._lock:
-            self._spool.remove()
-            self._lock.notify_all()
-            left = len(self._spool)
+    def _remove(self) -> None:
+        """Remove the entry that was delivered or refused."""
+        with self._changed:
+            self._file.remove()
+            self._changed.notify_all()
+            left = len(self._file)
         monitor.gauge("tracking_spool_entries", left)
         monitor.gauge("tracking_up", 1)
         self._pause = FIRST_PAUSE
         if self._down_since is None:
             return
-        self._waited += 1
+        self._delivered += 1
         if not left:
             log.warning(
                 "tracking: %s answers again: the %d entries of %.0f s are delivered",
-                self._server, self._waited, time.monotonic() - self._down_since,
+                self._server, self._delivered, time.monotonic() - self._down_since,
             )  # fmt: skip
-            self._down_since, self._spoken = None, -math.inf
+            self._down_since, self._logged_at = None, -math.inf
 
     def _refuse(self, entry: Entry, error: Exception) -> None:
-        monitor.count("errors", own="tracking")
-        path = self._spool.path.with_name(self._spool.path.name + ".refused")
+        monitor.count("errors", label="tracking")
+        path = self._file.path.with_name(self._file.path.name + ".refused")
         with path.open("a") as file:
             file.write(json.dumps({"reason": one_line(error), "entry": entry}) + "\n")
         log.error("tracking: %s cannot take an entry (%s): it is kept in %s", self._server, one_line(error), path)
 
 
+class QueueFile:
+    """Entries that wait to be delivered, oldest first.
+
+    PATH       one entry per line, JSON; a last line that a kill cut off is dropped
+    PATH.done  how many bytes of PATH have been delivered; when it is damaged, everything is delivered once more
+    Both files are removed on close() when nothing waits any more.
+
+    One process at a time may open it (ValueError), of which two threads may append and remove. `append` is one write of
+    a line, without a sync: what a killed process has appended is there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self._done_path = path, path.with_name(path.name + ".done")
+        self._writer = path.open("ab", buffering=0)
+        try:  # not filelock: it would leave a lock file beside each queue
+            fcntl.flock(self._writer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._writer.close()
+            raise ValueError(f"{path}: another process is logging there; wait for it or use another --out") from error
+        content = path.read_bytes()
+        self._writer.truncate(content.rfind(b"\n") + 1)
+        self._reader = path.open("rb")
+        self._done = os.open(self._done_path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._offset = self._read_done(content)  # of the oldest entry that waits
+        self._appended = content.count(b"\n")
+        self._removed = content.count(b"\n", 0, self._offset)
+
+    def _read_done(self, content: bytes) -> int:
+        text = os.pread(self._done, DIGITS, 0)
+        offset = int(text) if text.isdigit() else 0
+        valid = offset <= len(content) and (offset == 0 or content[offset - 1 : offset] == b"\n")
+        return offset if valid else 0
+
+    def __len__(self) -> int:
+        """Return the number of entries that wait."""
+        return self._appended - self._removed
+
+    def append(self, entry: Entry) -> None:
+        self._writer.write(json.dumps(entry).encode() + b"\n")
+        self._appended += 1
+
+    def first(self) -> Entry | None:
+        """Return the oldest entry that waits; ValueError when it is damaged."""
+        if not len(self):
+            return None
+        self._reader.seek(self._offset)
+        entry: Entry = json.loads(self._reader.readline())
+        return entry
+
+    def remove(self) -> None:
+        """Mark the oldest entry as delivered."""
+        self._reader.seek(self._offset)
+        self._reader.readline()
+        self._offset = self._reader.tell()
+        os.pwrite(self._done, str(self._offset).zfill(DIGITS).encode(), 0)
+        self._removed += 1
+
+    def close(self) -> None:
+        """Close the files, and remove them when nothing waits."""
+        if not len(self):
+            self._done_path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
+        self._reader.close()
+        os.close(self._done)
+        self._writer.close()
+
+
 def transient(error: Exception) -> bool:
-    """Whether the same may be taken later. Not what the server calls wrong, nor a file that is gone or damaged here."""
+    """Return whether a later attempt may succeed: not for an invalid request, nor a local file missing or damaged."""
     if isinstance(error, MlflowException):
         return bool(error.get_http_status_code() != requests.codes.bad_request)
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code != requests.codes.bad_request
-    if isinstance(error, requests.RequestException | json.JSONDecodeError):  # a broken answer is no JSON
+    if isinstance(error, requests.RequestException | json.JSONDecodeError):  # an answer that breaks off is no JSON
         return True
     return not isinstance(error, FileNotFoundError | KeyError | TypeError | ValueError)
 
 
-def persist(call: Callable[[], T], seconds: float, server: str) -> T:
-    """What `call` returns, tried again for so long where the server does not answer; then ValueError."""
+def retry_until_answered(call: Callable[[], T], seconds: float, server: str) -> T:
+    """Return what `call` returns, retrying for `seconds` while the server does not answer; then ValueError."""
     deadline, pause = time.monotonic() + seconds, FIRST_PAUSE
     while True:
         try:
@@ -176,78 +242,11 @@ def persist(call: Callable[[], T], seconds: float, server: str) -> T:
                 ) from error
             if pause == FIRST_PAUSE:
                 log.warning("tracking: %s does not answer (%s): waiting for it", server, one_line(error))
-        time.sleep(min(pause, max(0.01, deadline - time.monotonic())))
+        time.sleep(min(pause, max(0.01, deadline - time.monotonic())))  # the last attempt is at the deadline
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def one_line(error: Exception) -> str:
-    """What it says, and at least its end, which is the reason, where it says a lot."""
+    """Return an error's message on one line; of a long one, the beginning and the end, which holds the reason."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) < LINE else f"{text[: LINE // 2]} ... {text[-LINE // 2 :]}"
-
-
-_DIGITS = 20
-
-Entry = dict[str, Any]
-
-
-class QueueFile:
-    """One process appends and removes; it may do so in two threads. ValueError when another one has it open.
-
-    `append` is one write of a line, without a sync: what a killed process has appended is there.
-    """
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path, self._mark = path, path.with_name(path.name + ".done")
-        self._end = path.open("ab", buffering=0)
-        try:
-            fcntl.flock(self._end, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._end.close()
-            raise ValueError(f"{path}: another process is logging there; wait for it or use another --out") from error
-        whole = path.read_bytes()
-        self._end.truncate(whole.rfind(b"\n") + 1)
-        self._begin = path.open("rb")
-        self._done = os.open(self._mark, os.O_RDWR | os.O_CREAT, 0o644)
-        self._delivered = self._read_mark(whole)
-        self._appended = whole.count(b"\n")
-        self._removed = whole.count(b"\n", 0, self._delivered)
-
-    def _read_mark(self, whole: bytes) -> int:
-        text = os.pread(self._done, _DIGITS, 0)
-        at = int(text) if text.isdigit() else 0
-        return at if at <= len(whole) and (at == 0 or whole[at - 1 : at] == b"\n") else 0
-
-    def __len__(self) -> int:
-        """Entries that wait."""
-        return self._appended - self._removed
-
-    def append(self, entry: Entry) -> None:
-        self._end.write(json.dumps(entry).encode() + b"\n")
-        self._appended += 1
-
-    def first(self) -> Entry | None:
-        """The oldest entry that waits. ValueError where it is damaged."""
-        if not len(self):
-            return None
-        self._begin.seek(self._delivered)
-        entry: Entry = json.loads(self._begin.readline())
-        return entry
-
-    def remove(self) -> None:
-        """The oldest entry has been delivered."""
-        self._begin.seek(self._delivered)
-        self._begin.readline()
-        self._delivered = self._begin.tell()
-        os.pwrite(self._done, str(self._delivered).zfill(_DIGITS).encode(), 0)
-        self._removed += 1
-
-    def close(self) -> None:
-        """Leave the files where something waits."""
-        if not len(self):
-            self._mark.unlink(missing_ok=True)
-            self.path.unlink(missing_ok=True)
-        self._begin.close()
-        os.close(self._done)
-        self._end.close()
+    return text if len(text) < MAX_REASON else f"{text[: MAX_REASON // 2]} ... {text[-MAX_REASON // 2 :]}"

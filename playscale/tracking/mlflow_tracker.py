@@ -1,9 +1,7 @@
-"""A study in MLflow: one experiment; a run per model; under it a run per budget that carries a row of the points table.
+"""A study in MLflow: one experiment; a run per model; under it a run per budget that holds a row of the points table.
 
-Every run is found again by its tags, so that logging the same thing twice (a rerun after a kill, a request whose answer
-was lost) leaves one run, and every figure in it once.
-
-One run of a study in MLflow, which takes everything as often as it comes and keeps it once.
+Runs are identified by their tags, so that logging the same thing twice (a rerun after a kill, a request whose answer
+was lost) leaves one run, with every value once.
 """
 
 from __future__ import annotations
@@ -14,8 +12,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -23,6 +22,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from playscale.points import Point, from_row, to_row
 
@@ -34,10 +34,10 @@ EXPERIMENT_TAGS = {"mlflow.note.content": "A run per model, under it one per bud
 
 @event.listens_for(Engine, "connect")
 def _write_ahead(connection: Any, _: object) -> None:
-    """Have SQLite keep a write-ahead log: a write then waits for no disk, and a crash still leaves a whole store.
+    """Switch SQLite to a write-ahead log: a write does not wait for the disk, and a crash leaves a consistent store.
 
-    As MLflow opens it every write waits for several, which takes three times as long as all of the rest. While
-    somebody else writes, the store stays as it is.
+    With MLflow's settings every write waits for several syncs, which takes three times as long as everything else.
+    While another process writes, the settings stay as they are.
     """
     if isinstance(connection, sqlite3.Connection):
         with contextlib.suppress(sqlite3.OperationalError):
@@ -45,15 +45,20 @@ def _write_ahead(connection: Any, _: object) -> None:
             connection.execute("PRAGMA synchronous=NORMAL")
 
 
-class Injected(NamedTuple):
-    """Where Kubeflow Pipelines has put a task: an experiment's id, and the run that it began there for the task."""
+@dataclass(frozen=True)
+class KubeflowRun:
+    """The MLflow run that Kubeflow Pipelines began for a task.
+
+    A cluster with Kubeflow's MLflow integration creates an experiment and runs itself, and injects their ids into each
+    task's environment: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_ID and MLFLOW_RUN_ID.
+    """
 
     experiment: str
     run: str | None
 
     @classmethod
-    def at(cls, tracking_uri: str) -> Injected | None:
-        """What the environment says, where that is about this tracking server."""
+    def from_environment(cls, tracking_uri: str) -> KubeflowRun | None:
+        """Return the injected run; None when there is none at this tracking server."""
         experiment = os.environ.get("MLFLOW_EXPERIMENT_ID")
         if not experiment or tracking_uri != os.environ.get("MLFLOW_TRACKING_URI"):
             return None
@@ -61,11 +66,11 @@ class Injected(NamedTuple):
 
 
 class MlflowExperiment:
-    """One study's experiment, made when it is not there.
+    """One study's experiment, created when it is missing.
 
-    Artifacts go to `artifacts` (a directory or URI) when given, else wherever the tracking server puts them.
-    With `injected` the study's runs go into that experiment, under that run, and no others there are looked at.
-    Raises ValueError when `create` is false and there is no such experiment.
+    Artifacts go to `artifacts` (a directory or URI) if given, else where the tracking server puts them. With `kubeflow`
+    the study's runs go into that experiment, under that run, and other runs there are ignored. ValueError when
+    `create` is false and there is no such experiment.
     """
 
     def __init__(
@@ -75,15 +80,15 @@ class MlflowExperiment:
         *,
         artifacts: str | None = None,
         create: bool = True,
-        injected: Injected | None = None,
+        kubeflow: KubeflowRun | None = None,
     ) -> None:
         self.client = MlflowClient(tracking_uri)
-        self.name, self._injected = name, injected
-        found = None if injected else self.client.get_experiment_by_name(name)
-        if injected:
-            self.id = injected.experiment
-        elif found is not None:
-            self.id = found.experiment_id
+        self.name, self._kubeflow = name, kubeflow
+        existing = None if kubeflow else self.client.get_experiment_by_name(name)
+        if kubeflow:
+            self.id = kubeflow.experiment
+        elif existing is not None:
+            self.id = existing.experiment_id
         elif create:
             self.id = self._create(name, artifacts)
         else:
@@ -93,54 +98,54 @@ class MlflowExperiment:
 
     def _create(self, name: str, artifacts: str | None) -> str:
         try:
-            made: str = self.client.create_experiment(name, artifact_location=artifacts, tags=EXPERIMENT_TAGS)
-        except MlflowException:  # somebody else was faster, or we were, and the answer was lost
-            found = self.client.get_experiment_by_name(name)
-            if found is None:
+            created: str = self.client.create_experiment(name, artifact_location=artifacts, tags=EXPERIMENT_TAGS)
+        except MlflowException:  # another process has created it, or we have, and the answer was lost
+            existing = self.client.get_experiment_by_name(name)
+            if existing is None:
                 raise
-            made = found.experiment_id
-        return made
+            created = existing.experiment_id
+        return created
 
     def runs(self, kind: str) -> list[Run]:
-        """Every run of a kind, oldest first."""
-        found: list[Run] = []
+        """Return every run of a kind, oldest first."""
+        runs: list[Run] = []
         token = None
         while True:
             page = self.client.search_runs(
                 [self.id], self._filter(kind), order_by=["attributes.start_time ASC"], page_token=token
             )
-            found += page
+            runs += page
             token = page.token
             if not token:
-                return found
+                return runs
 
     def _filter(self, kind: str, name: str | None = None) -> str:
-        wanted = {KIND: kind} | ({NAME: name} if name else {}) | ({STUDY: self.name} if self._injected else {})
-        return " AND ".join(f"tags.`{tag}` = '{_quoted(value)}'" for tag, value in wanted.items())
+        tags = {KIND: kind} | ({NAME: name} if name else {}) | ({STUDY: self.name} if self._kubeflow else {})
+        return " AND ".join(f"tags.`{tag}` = '{_quoted(value)}'" for tag, value in tags.items())
 
     def start(self, kind: str, name: str, *, parent: str | None = None) -> MlflowRun:
-        """The run of that kind and name, made when it is not there, now running."""
+        """Return the run of that kind and name, created when it is missing, in the state RUNNING."""
         run = self.find(kind, name)
         if run:
             self.client.update_run(run.id, status="RUNNING")
             return run
-        above = parent or (self._injected.run if self._injected else None)
-        tags = {KIND: kind, NAME: name, STUDY: self.name} | ({MLFLOW_PARENT_RUN_ID: above} if above else {})
+        parent = parent or (self._kubeflow.run if self._kubeflow else None)
+        tags = {KIND: kind, NAME: name, STUDY: self.name} | ({MLFLOW_PARENT_RUN_ID: parent} if parent else {})
         return MlflowRun(self.client, self.client.create_run(self.id, run_name=name, tags=tags).info.run_id)
 
     def find(self, kind: str, name: str) -> MlflowRun | None:
-        """The run of that kind and name. A second one, made by a request that was thought lost, is removed."""
-        found = self.client.search_runs([self.id], self._filter(kind, name))
-        found = sorted(found, key=_filled, reverse=True)
-        for double in found[1:]:
-            if not _filled(double):
-                self.client.delete_run(double.info.run_id)
-        return MlflowRun(self.client, found[0].info.run_id) if found else None
+        """Return the run of that kind and name, if any. Empty duplicates, from requests retried, are deleted."""
+        runs = self.client.search_runs([self.id], self._filter(kind, name))
+        runs = sorted(runs, key=_num_values, reverse=True)
+        for duplicate in runs[1:]:
+            if not _num_values(duplicate):
+                self.client.delete_run(duplicate.info.run_id)
+        return MlflowRun(self.client, runs[0].info.run_id) if runs else None
 
     def log_point(self, point: Point) -> MlflowRun:
         """Write a row of the points table as a finished run under its model's run; call again to add its return.
 
-        An agent's point in a task is another run than its point in the whole game.
+        An agent's point in a task is a run of its own, beside its point in the whole game.
         """
         model = self.find("run", point.run)
         if model is None:
@@ -152,37 +157,37 @@ class MlflowExperiment:
         return run
 
     def points(self) -> list[Point]:
-        """The points table as MLflow holds it, by whomever it was logged.
+        """Return the points table, whichever process logged it.
 
-        A row without a return gives way to the rows of the same agent that have one: it was played in other tasks.
+        A row without a return is dropped when the same agent has rows with one: it was evaluated in other tasks.
         """
-        points = [from_row(_row(run)) for run in self.runs("point") if _filled(run)]
-        played = {(point.run, point.flops) for point in points if point.return_mean is not None}
-        return [p for p in points if p.return_mean is not None or (p.run, p.flops) not in played]
+        points = [from_row(_row(run)) for run in self.runs("point") if _num_values(run)]
+        evaluated = {(point.run, point.flops) for point in points if point.return_mean is not None}
+        return [p for p in points if p.return_mean is not None or (p.run, p.flops) not in evaluated]
 
 
 def point_name(point: Point) -> str:
-    """What a point's run is called."""
-    where = f" in {point.game}" if "/" in point.game else ""
-    return f"{point.run} @ {point.flops:.3g} FLOPs{where}"
+    """Return the name of a point's run."""
+    task = f" in {point.game}" if "/" in point.game else ""
+    return f"{point.run} @ {point.flops:.3g} FLOPs{task}"
 
 
 def _quoted(text: str) -> str:
     return text.replace("'", "\\'")
 
 
-def _filled(run: Run) -> int:
-    """How much was logged to a run."""
+def _num_values(run: Run) -> int:
+    """Return the number of metrics and params of a run."""
     return len(run.data.metrics) + len(run.data.params)
 
 
 def _row(run: Run) -> dict[str, str]:
-    """A run's params, metrics and tags as one row; whole numbers without a fraction, as in the CSV."""
-    figures = {
+    """Return a run's params, metrics and tags as one row; whole numbers without a fraction, as in the CSV."""
+    metrics = {
         key: repr(int(value)) if float(value).is_integer() else repr(value) for key, value in run.data.metrics.items()
     }
-    own = {key: value for key, value in run.data.tags.items() if "." not in key}
-    return {**own, **run.data.params, **figures}
+    tags = {key: value for key, value in run.data.tags.items() if "." not in key}
+    return {**tags, **run.data.params, **metrics}
 
 
 METRICS = ("flops", "params", "samples", "dev_loss", "dev_loss_se", "return_mean", "return_se", "episodes")
@@ -198,9 +203,10 @@ class MlflowRun:
         self._curves: dict[str, list[tuple[int, float]]] = {}
 
     def log_metrics(self, metrics: Mapping[str, float], samples: int, at: int | None = None) -> None:
-        """Log curves against samples, measured `at` that time (ms). What was logged before a kill is not logged again.
+        """Log metrics at a number of samples, measured at the unix time `at` (ms; default: now).
 
-        The first metric stands for all. Cooldown branches overlap in samples, so that only the same value is the same.
+        What was logged before a kill is not logged again: the history of the first metric decides for all. Cooldown
+        branches overlap in samples, so for them an entry is a repetition only if its value is the same too.
         """
         name, value = next(iter(metrics.items()))
         if name not in self._curves:
@@ -222,37 +228,35 @@ class MlflowRun:
         self.client.log_batch(self.id, params=_new_params(known.params, params))
 
     def log_values(self, values: Mapping[str, float | None]) -> None:
-        """Log single figures, the missing ones left out."""
+        """Log single values, the missing ones left out."""
         known = self.client.get_run(self.id).data
-        self.client.log_batch(self.id, metrics=_new_figures(known.metrics, values))
+        self.client.log_batch(self.id, metrics=_new_metrics(known.metrics, values))
 
     def log_row(self, row: Mapping[str, Any]) -> None:
-        """Log a row of the points table: figures as metrics, the split as a tag, everything else as params.
+        """Log a row of the points table: numbers as metrics, the split as a tag, everything else as params.
 
-        In one batch: what the store takes for it is nearly all in the number of calls.
+        In one batch: nearly all of the time goes into the number of calls.
         """
-        filled = {key: value for key, value in row.items() if value not in (None, "")}
+        values = {key: value for key, value in row.items() if value not in (None, "")}
         known = self.client.get_run(self.id).data
-        figures = {key: float(filled[key]) for key in METRICS if key in filled}
-        params = {key: value for key, value in filled.items() if key not in (*METRICS, *TAGS)}
+        metrics = {key: float(values[key]) for key in METRICS if key in values}
+        params = {key: value for key, value in values.items() if key not in (*METRICS, *TAGS)}
         self.client.log_batch(
             self.id,
-            metrics=_new_figures(known.metrics, figures),
+            metrics=_new_metrics(known.metrics, metrics),
             params=_new_params(known.params, params),
-            tags=[RunTag(key, filled[key]) for key in TAGS if key in filled],
+            tags=[RunTag(key, values[key]) for key in TAGS if key in values],
         )
 
+    @retry(retry=retry_if_exception_type(MlflowException), stop=stop_after_attempt(2), reraise=True)
     def log_dataset(self, name: str, uri: str, digest: str, context: str) -> None:
         """Log a corpus as an input of the run.
 
-        Runs that log the same corpus at once trip over each other in the store; the second try finds it there.
+        When two runs log the same corpus at the same time, the store rejects one of them; its second attempt succeeds.
         """
         dataset = Dataset(name, digest[:36], source_type="local", source=json.dumps({"uri": uri}))
-        entry = DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
-        try:
-            self.client.log_inputs(self.id, datasets=[entry])
-        except MlflowException:
-            self.client.log_inputs(self.id, datasets=[entry])
+        tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
+        self.client.log_inputs(self.id, datasets=[DatasetInput(dataset, tags)])
 
     def log_artifacts(self, path: Path, folder: str) -> None:
         """Store a file, or every file of a directory, under `folder` of the run's artifacts."""
@@ -270,7 +274,7 @@ def _new_params(known: Mapping[str, str], params: Mapping[str, object]) -> list[
     return [Param(key, str(value)) for key, value in params.items() if key not in known]
 
 
-def _new_figures(known: Mapping[str, float], values: Mapping[str, float | None]) -> list[Metric]:
+def _new_metrics(known: Mapping[str, float], values: Mapping[str, float | None]) -> list[Metric]:
     now = int(time.time() * 1000)
     return [
         Metric(key, float(value), now, 0)

@@ -1,7 +1,7 @@
-"""The monitoring port: what this process counts and how things stand in it, for somebody who watches from outside.
+"""The monitoring port: counters and gauges of this process, for monitoring from outside.
 
-Prometheus stands behind it (prometheus.py) when it is asked for; until then nobody listens and a call does nothing.
-The catalogue holds every metric there is. All have the labels of LABELS, which are set once for what a process does.
+prometheus.py implements it when PLAYSCALE_METRICS_PORT is set; otherwise a call does nothing. CATALOGUE lists every
+metric. All metrics have the labels of LABELS, which are set once for the task that a process runs.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 LABELS = ("study", "task", "run", "method")
-"""A study's name; collect, prepare, plan, train, evaluate or fit; a training run's name; its method. Or empty."""
+"""Name of the study; collect, prepare, plan, train, evaluate or fit; name of the training run; its method; or empty."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`name` without prefix and, of a counter, without "_total"; `values`: a label of its own, and all it can be."""
+    """One metric of the catalogue.
+
+    label, values: name of a label of this metric alone, and all values it can have
+    """
 
     kind: Literal["counter", "gauge"]
     help: str
@@ -25,7 +28,7 @@ class Metric:
     values: tuple[str, ...] = field(default=())
 
 
-CATALOGUE = {
+CATALOGUE = {  # by name without the prefix "playscale_" and the "_total" of a counter
     "samples": Metric("counter", "Transitions trained on."),
     "model_flops": Metric("counter", "Training FLOPs by the analytic count (3 x forward), acting not included."),
     "training_seconds": Metric(
@@ -65,78 +68,78 @@ CATALOGUE = {
 }
 
 
-class Listener(Protocol):
-    """Who is told. `own` is the value of the metric's own label."""
+class MetricsBackend(Protocol):
+    """Takes the metrics of this process. `label` is the value of the metric's own label."""
 
     def describe(self, labels: dict[str, str]) -> None:
-        """These are the labels from now on."""
+        """Set the values of LABELS from now on."""
         ...
 
-    def count(self, name: str, amount: float, own: str) -> None: ...
+    def count(self, name: str, amount: float, label: str) -> None: ...
 
-    def gauge(self, name: str, value: float, own: str) -> None: ...
+    def gauge(self, name: str, value: float, label: str) -> None: ...
 
     def watch(self, name: str, read: Callable[[], float]) -> None:
-        """The gauge is what `read` says when somebody looks."""
+        """Call `read` for the value of the gauge whenever it is scraped."""
         ...
 
 
-class _Nobody:
+class _NullBackend:
     def describe(self, labels: dict[str, str]) -> None: ...
 
-    def count(self, name: str, amount: float, own: str) -> None: ...
+    def count(self, name: str, amount: float, label: str) -> None: ...
 
-    def gauge(self, name: str, value: float, own: str) -> None: ...
+    def gauge(self, name: str, value: float, label: str) -> None: ...
 
     def watch(self, name: str, read: Callable[[], float]) -> None: ...
 
 
-_listener: Listener = _Nobody()
+_backend: MetricsBackend = _NullBackend()
 _labels: dict[str, str] = dict.fromkeys(LABELS, "")
 _watched: dict[str, list[Callable[[], float]]] = {}
 
 
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Tell this one, inside. Labels begin empty: what was done before in this process is not what is done now."""
-    global _listener, _labels
-    before = _listener, _labels
-    _listener, _labels = listener, dict.fromkeys(LABELS, "")
+def use_backend(backend: MetricsBackend) -> Iterator[None]:
+    """Send metrics to `backend` inside the block. Its labels begin empty: those of earlier work do not apply."""
+    global _backend, _labels
+    before = _backend, _labels
+    _backend, _labels = backend, dict.fromkeys(LABELS, "")
     try:
         yield
     finally:
-        _listener, _labels = before
+        _backend, _labels = before
 
 
 def describe(**labels: str) -> None:
-    """Say what this process does: some of LABELS; the others stay as they are."""
+    """Set some of LABELS for what this process does; the others stay as they are."""
     global _labels  # noqa: PLW0603
     assert labels.keys() <= set(LABELS)
     _labels = _labels | labels
-    _listener.describe(_labels)
+    _backend.describe(_labels)
 
 
-def count(name: str, amount: float = 1.0, own: str = "") -> None:
-    """Add to a counter."""
-    _listener.count(name, amount, own)
+def count(name: str, amount: float = 1.0, label: str = "") -> None:
+    """Add to a counter; `label`: value of the metric's own label, if it has one."""
+    _backend.count(name, amount, label)
 
 
-def gauge(name: str, value: float, own: str = "") -> None:
-    """Say how things stand."""
-    _listener.gauge(name, value, own)
+def gauge(name: str, value: float, label: str = "") -> None:
+    """Set a gauge; `label`: value of the metric's own label, if it has one."""
+    _backend.gauge(name, value, label)
 
 
 @contextmanager
 def watched(name: str, read: Callable[[], float]) -> Iterator[None]:
-    """Inside, a gauge is what `read` says whenever somebody looks; it is asked in another thread.
+    """Inside the block, take a gauge's value from `read` whenever it is scraped; `read` runs in another thread.
 
-    Afterwards it is again what it was before (the dev loss has a queue of its own), and in the end 0.
+    Blocks may nest (the dev loss has a queue of its own): afterwards the outer `read` applies, and in the end 0.
     """
     reads = _watched.setdefault(name, [])
     reads.append(read)
-    _listener.watch(name, read)
+    _backend.watch(name, read)
     try:
         yield
     finally:
         reads.remove(read)
-        _listener.watch(name, reads[-1] if reads else float)
+        _backend.watch(name, reads[-1] if reads else float)

@@ -1,7 +1,7 @@
-"""An experiment that is logged to by way of an outbox: every call is an entry, carried out later, in order.
+"""An experiment whose calls become entries of a delivery queue, to be replayed on MLflow later, in order.
 
-An entry names its run by kind and name, since what id the server will give it is not known yet, and files by their
-path relative to the spool, since whoever delivers them may have the study's directory elsewhere.
+An entry names its run by kind and name, since the server's id for it is not known yet, and files by their path relative
+to the queue's file, since the process that delivers them may have the study's directory elsewhere.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from playscale.tracking.mlflow_tracker import MlflowExperiment, MlflowRun, point
 
 
 class QueuedExperiment:
-    """An Experiment (tracker.py). `folder` is the spool's."""
+    """An Experiment (tracker.py). `folder` holds the queue's file."""
 
-    def __init__(self, outbox: DeliveryQueue, folder: Path) -> None:
-        self._outbox, self._folder = outbox, folder
+    def __init__(self, queue: DeliveryQueue, folder: Path) -> None:
+        self._queue, self._folder = queue, folder
 
     def start(self, kind: str, name: str) -> QueuedRun:
-        run = QueuedRun(self._outbox, self._folder, kind, name)
+        run = QueuedRun(self._queue, self._folder, kind, name)
         run.put("start")
         return run
 
     def log_point(self, point: Point) -> QueuedRun:
-        run = QueuedRun(self._outbox, self._folder, "point", point_name(point))
+        run = QueuedRun(self._queue, self._folder, "point", point_name(point))
         run.put("log_point", row=to_row(point))
         return run
 
@@ -36,12 +36,12 @@ class QueuedExperiment:
 class QueuedRun:
     """A TrackedRun (tracker.py)."""
 
-    def __init__(self, outbox: DeliveryQueue, folder: Path, kind: str, name: str) -> None:
-        self._outbox, self._folder = outbox, folder
+    def __init__(self, queue: DeliveryQueue, folder: Path, kind: str, name: str) -> None:
+        self._queue, self._folder = queue, folder
         self._kind, self._name = kind, name
 
     def put(self, call: str, **arguments: object) -> None:
-        self._outbox.put({"kind": self._kind, "name": self._name, "call": call, "arguments": arguments})
+        self._queue.put({"kind": self._kind, "name": self._name, "call": call, "arguments": arguments})
 
     def log_metrics(self, metrics: Mapping[str, float], samples: int) -> None:
         self.put("log_metrics", metrics=dict(metrics), samples=samples, at=int(time.time() * 1000))
@@ -62,8 +62,8 @@ class QueuedRun:
         self.put("finish")
 
 
-class QueuedCall:
-    """Carries entries out. `connect` is asked for the experiment when it is needed; `folder` is the spool's."""
+class Replay:
+    """Carry out entries on MLflow. `connect` returns the experiment; `folder` holds the queue's file."""
 
     def __init__(self, connect: Callable[[], MlflowExperiment], folder: Path) -> None:
         self._connect, self._folder = connect, folder
@@ -71,7 +71,7 @@ class QueuedCall:
         self._runs: dict[tuple[str, str], MlflowRun] = {}
 
     def __call__(self, entry: Entry) -> None:
-        """Raises what MLflow raises. A run that was deleted meanwhile is made anew."""
+        """Carry out an entry; raises what MLflow raises. A run that was deleted meanwhile is created again."""
         try:
             self._carry_out(**entry)
         except Exception as error:
@@ -93,5 +93,5 @@ class QueuedCall:
         if "path" in arguments:
             arguments = arguments | {"path": self._folder / str(arguments["path"])}
         getattr(run, call)(**arguments)
-        if call == "finish":  # a create that was thought lost has come by now, if it ever does
+        if call == "finish":  # removes a second run, created by a request whose answer was lost
             experiment.find(kind, name)

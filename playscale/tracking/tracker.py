@@ -1,4 +1,4 @@
-"""The tracking port: what training may say of itself while it runs. MLflow stands behind it (mlflow_tracker.py)."""
+"""The tracking port: the interface through which steps log runs. mlflow_tracker.py implements it with MLflow."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from playscale.points import Point
 
 Spent = Callable[[str], AbstractContextManager[None]]
+"""Returns a context whose seconds are counted as spent on the named part, as ProgressFile.spent does."""
 
 
 class Tracker(Protocol):
-    """Where the curves of one training run go."""
+    """Takes the learning curves of one training run."""
 
     def log_metrics(self, metrics: Mapping[str, float], samples: int) -> None:
         """Log values at a point of training, counted in samples (transitions) seen so far."""
@@ -22,14 +23,14 @@ class Tracker(Protocol):
 
 
 class TrackedRun(Tracker, Protocol):
-    """One run of an experiment, and all that is kept of it."""
+    """One run of an experiment."""
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters; those already there keep their value."""
         ...
 
     def log_values(self, values: Mapping[str, float | None]) -> None:
-        """Log single figures, the missing ones left out."""
+        """Log single values, the missing ones left out."""
         ...
 
     def log_dataset(self, name: str, uri: str, digest: str, context: str) -> None:
@@ -46,10 +47,10 @@ class TrackedRun(Tracker, Protocol):
 
 
 class Experiment(Protocol):
-    """Where the runs of a study go. Everything may be logged again: it will be there once."""
+    """Takes the runs of a study. What is logged again, after a kill, is stored once."""
 
     def start(self, kind: str, name: str) -> TrackedRun:
-        """The run of that kind (run, reference, fit) and name, made when it is not there, now running."""
+        """Return the run of that kind (run, reference, fit) and name, created when it is missing, now running."""
         ...
 
     def log_point(self, point: Point) -> TrackedRun:
@@ -58,20 +59,20 @@ class Experiment(Protocol):
 
 
 class NullTracker:
-    """Tracks nothing."""
+    """A tracker that logs nothing."""
 
     def log_metrics(self, metrics: Mapping[str, float], samples: int) -> None:
         del metrics, samples
 
 
 def not_timed(part: str) -> AbstractContextManager[None]:
-    """Counts nothing."""
+    """A Spent that counts nothing."""
     del part
     return nullcontext()
 
 
 class TimedTracker:
-    """A tracker whose seconds are counted as `tracking`."""
+    """A tracker whose seconds are counted as spent on "tracking"."""
 
     def __init__(self, tracker: Tracker, spent: Spent) -> None:
         self._tracker = tracker

@@ -188,10 +188,10 @@ def test_what_needs_the_server_says_so_in_one_line(server, tmp_path, monkeypatch
     with pytest.raises(ValueError, match=r"does not answer: 2 entries wait in .*spool.*run the same command again"):
         logbook.deliver([tmp_path / "spool"])
     with pytest.raises(ValueError, match="does not answer .*: run the same command again when it does") as error:
-        logbook.ask(lambda experiment: experiment.points())
+        logbook.query(lambda experiment: experiment.points())
     assert "\n" not in str(error.value)
     server.start()
     monkeypatch.setenv("PLAYSCALE_TRACKING_WAIT", "60")
     logbook.deliver([tmp_path / "spool"])
-    (run,) = logbook.ask(lambda experiment: experiment.runs("run"))
+    (run,) = logbook.query(lambda experiment: experiment.runs("run"))
     assert run.data.params == {"a": "1"}

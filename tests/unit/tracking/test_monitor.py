@@ -94,7 +94,7 @@ def test_a_busy_port_stops_nobody(port, caplog):
 
 
 def test_no_port_at_all_is_a_warning(port, monkeypatch, caplog):
-    monkeypatch.setattr(prometheus, "PORTS", 1)
+    monkeypatch.setattr(prometheus, "MAX_PORTS", 1)
     with socket.create_server(("0.0.0.0", port)), served(task="train"):  # noqa: S104
         count("samples")
     assert "no free port" in caplog.text

@@ -8,52 +8,52 @@ import pytest
 import requests
 from mlflow.exceptions import MlflowException, RestException
 
-from playscale.tracking import delivery_queue as outbox
+from playscale.tracking import delivery_queue
 from playscale.tracking.delivery_queue import DeliveryQueue, QueueFile, transient
 
 
-def drain(spool):
-    found = []
-    while (entry := spool.first()) is not None:
-        found.append(entry["n"])
-        spool.remove()
-    return found
+def drain(queue):
+    entries = []
+    while (entry := queue.first()) is not None:
+        entries.append(entry["n"])
+        queue.remove()
+    return entries
 
 
 def test_entries_come_in_order_and_the_files_go_when_none_waits(tmp_path):
-    spool = QueueFile(tmp_path / "a" / "spool")
+    queue = QueueFile(tmp_path / "a" / "spool")
     for n in range(3):
-        spool.append({"n": n})
-    assert len(spool) == 3
-    assert spool.first() == spool.first() == {"n": 0}
-    assert drain(spool) == [0, 1, 2]
-    spool.append({"n": 3})
-    assert drain(spool) == [3]
-    spool.close()
+        queue.append({"n": n})
+    assert len(queue) == 3
+    assert queue.first() == queue.first() == {"n": 0}
+    assert drain(queue) == [0, 1, 2]
+    queue.append({"n": 3})
+    assert drain(queue) == [3]
+    queue.close()
     assert list((tmp_path / "a").iterdir()) == []
 
 
 def test_what_waits_is_there_for_the_next_process(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from playscale.tracking.delivery_queue import Spool\n"
-        "spool = Spool(Path(sys.argv[1]))\n"
-        "for n in range(5): spool.append({'n': n})\n"
-        "spool.remove(); spool.remove()\n"
+        "import os, sys; from pathlib import Path; from playscale.tracking.delivery_queue import QueueFile\n"
+        "queue = QueueFile(Path(sys.argv[1]))\n"
+        "for n in range(5): queue.append({'n': n})\n"
+        "queue.remove(); queue.remove()\n"
         "os.kill(os.getpid(), 9)"
     )
     path = tmp_path / "spool"
     assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == -9
-    spool = QueueFile(path)
-    assert len(spool) == 3
-    assert drain(spool) == [2, 3, 4]
+    queue = QueueFile(path)
+    assert len(queue) == 3
+    assert drain(queue) == [2, 3, 4]
 
 
 def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path):
     path = tmp_path / "spool"
     path.write_bytes(b'{"n": 0}\n{"n": 1')
-    spool = QueueFile(path)
-    spool.append({"n": 2})
-    assert drain(spool) == [0, 2]
+    queue = QueueFile(path)
+    queue.append({"n": 2})
+    assert drain(queue) == [0, 2]
 
 
 @pytest.mark.parametrize("mark", [b"", b"garbage", b"00000000000000000004", b"00000000000000009999"])
@@ -64,11 +64,11 @@ def test_a_harmed_mark_delivers_everything_once_more(tmp_path, mark):
 
 
 def test_one_process_at_a_time(tmp_path):
-    spool = QueueFile(tmp_path / "spool")
+    queue = QueueFile(tmp_path / "spool")
     with pytest.raises(ValueError, match="another process is logging there"):
         QueueFile(tmp_path / "spool")
-    spool.append({})
-    spool.close()
+    queue.append({})
+    queue.close()
     assert len(QueueFile(tmp_path / "spool")) == 1
 
 
@@ -92,16 +92,16 @@ UNREACHABLE = MlflowException("API request failed")
 
 
 def test_an_outage_holds_nothing_up_and_loses_nothing(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(outbox, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(delivery_queue, "LONGEST_PAUSE", 0.01)
     server = Server()
     server.down = UNREACHABLE
-    box = DeliveryQueue(tmp_path / "spool", server, "http://there")
+    queue = DeliveryQueue(tmp_path / "spool", server, "http://there")
     for n in range(100):
-        box.put({"n": n})
+        queue.put({"n": n})
     assert server.asked.wait(10)
-    assert len(box) == 100
+    assert len(queue) == 100
     server.down = None
-    assert box.close(20) == 0
+    assert queue.close(20) == 0
     assert server.taken == list(range(100))
     assert list(tmp_path.iterdir()) == []
     said = [record.getMessage() for record in caplog.records]
@@ -112,9 +112,9 @@ def test_an_outage_holds_nothing_up_and_loses_nothing(tmp_path, monkeypatch, cap
 def test_what_is_left_waits_for_the_next_one(tmp_path, caplog):
     server = Server()
     server.down = UNREACHABLE
-    box = DeliveryQueue(tmp_path / "spool", server, "http://there")
-    box.put({"n": 1})
-    assert box.close(0.1) == 1
+    queue = DeliveryQueue(tmp_path / "spool", server, "http://there")
+    queue.put({"n": 1})
+    assert queue.close(0.1) == 1
     assert "has not taken 1 entries: they wait in" in caplog.text
     server.down = None
     again = DeliveryQueue(tmp_path / "spool", server, "http://there")
@@ -125,10 +125,10 @@ def test_what_is_left_waits_for_the_next_one(tmp_path, caplog):
 
 def test_what_is_refused_is_kept_aside_and_holds_up_no_other(tmp_path, caplog):
     server = Server()
-    box = DeliveryQueue(tmp_path / "spool", server, "http://there")
+    queue = DeliveryQueue(tmp_path / "spool", server, "http://there")
     for entry in ({"n": 1}, {"n": 2, "bad": True}, {"n": 3}):
-        box.put(entry)
-    assert box.close(10) == 0
+        queue.put(entry)
+    assert queue.close(10) == 0
     assert server.taken == [1, 3]
     assert '"bad": true' in (tmp_path / "spool.refused").read_text()
     assert "cannot take an entry" in caplog.text
