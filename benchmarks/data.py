@@ -23,7 +23,7 @@ from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK
 from playscale.corpus.prepare import prepare
 from playscale.games.game import get_game
-from playscale.games.nethack.actions import key_to_action
+from playscale.games.nethack.rules import key_to_action
 
 from .bench import Options, Row
 from .data_growth import growth

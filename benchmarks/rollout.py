@@ -138,7 +138,7 @@ def load_policy(size: str, device: str) -> Agent:
 
     from playscale.agents.policy import build_policy
     from playscale.agents.sizing import config_for_size
-    from playscale.games.nethack.actions import action_of
+    from playscale.games.nethack.rules import action_of
 
     torch.manual_seed(0)
     policy = build_policy(config_for_size(get_game(GAME), size, "lstm"), device).eval()

@@ -7,17 +7,21 @@ takes it from the clock otherwise). Games are those of nle without its screen_de
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import os
+import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from nle import nethack
 from nle.env.base import SKIP_EXCEPTIONS
+from nle.nethack.nethack import DLPATH
 
 from playscale.games.game import Env, Metadata, Observation, Outcome, Step
-from playscale.games.nethack.recording import cut_after, read_xlogfile
 from playscale.games.nethack.rules import CHALLENGE, ESC, SPACE, Rules
-from playscale.games.nethack.shared_code import share_code
+from playscale.games.nethack.ttyrec import cut_after, read_xlogfile
 
 LOADING_LIMIT = 1_000  # keys that may be needed from the start of the game to its first move, as in nle.env
 
@@ -26,6 +30,7 @@ _QUITTING = (ESC,) * 8 + (_QUIT, _YES) + (ESC,) * 60
 _SHOWN = ("tty_chars", "tty_colors", "tty_cursor")
 _READ = ("blstats", "program_state", "internal", "message")
 _GAMEOVER, _IN_MOVELOOP = 0, 3  # in nle's program_state
+_READ_EXECUTE, _PRIVATE_FIXED = 0x1 | 0x4, 0x02 | 0x10  # flags of mmap
 _ASKS, _ASKS_FOR_LINE, _WAITS_FOR_SPACE = 1, 2, 3  # in nle's internal
 
 
@@ -192,3 +197,36 @@ def make_env(
 ) -> Env:
     """NetHack, truncated after `max_steps` actions; with `record_dir`, nle's own recordings of the games go there."""
     return NetHackEnv(max_steps, record_dir, into, rules)
+
+
+def share_code(copy: int) -> None:
+    """Map the code of nle's own file over that of the loaded library whose file descriptor is `copy`.
+
+    NetHack keeps its state in global variables, so nle loads its library anew for every game, from a copy in memory. 32
+    games that take turns then run through 32 copies of the same 2.2 MB of code, and a step takes four times as long as
+    that of a single game; with shared code, half to two thirds of that (docs/performance.md). The code is position
+    independent, so the pages are the same bytes; data stays separate for each game. Only on Linux; OSError if it fails.
+    """
+    if sys.platform != "linux":
+        return
+    inode = str(os.fstat(copy).st_ino)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, permissions, offset, _, owner, *name = line.split(maxsplit=5)
+        if owner == inode and permissions == "r-xp" and "memfd:nle.so" in name[0]:
+            start, end = (int(text, 16) for text in addresses.split("-"))
+            address = _mmap()(start, end - start, _READ_EXECUTE, _PRIVATE_FIXED, _library(), int(offset, 16))
+            if address != start:
+                raise OSError(ctypes.get_errno(), f"{DLPATH}: cannot map its code")
+
+
+@cache
+def _library() -> int:
+    return os.open(DLPATH, os.O_RDONLY | os.O_CLOEXEC)
+
+
+@cache
+def _mmap() -> ctypes._NamedFuncPointer:
+    mmap = ctypes.CDLL(None, use_errno=True).mmap
+    mmap.restype = ctypes.c_void_p
+    mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    return mmap

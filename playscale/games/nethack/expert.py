@@ -12,9 +12,9 @@ import re
 
 from playscale.games.game import Observation, Player
 from playscale.games.nethack import search
-from playscale.games.nethack.actions import action_of
 from playscale.games.nethack.combat import DWARF, Monsters
 from playscale.games.nethack.level import DIRECTIONS, KEY_OF_STEP, STRAIGHT, YELLOW, Level, code
+from playscale.games.nethack.rules import action_of
 from playscale.games.nethack.screen import Screen, plane
 
 VERSION = "3"

@@ -15,18 +15,21 @@ the one the converter came to.
 
 from __future__ import annotations
 
+import bz2
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from playscale.games.game import Metadata, Recording, Rejected
-from playscale.games.nethack.actions import actions_by_key
 from playscale.games.nethack.bzip2 import last_blocks
-from playscale.games.nethack.recording import KEYPRESS, RECORD, read_xlogfile
-from playscale.games.nethack.rules import CHALLENGE, ESC, SPACE, Rules
+from playscale.games.nethack.rules import CHALLENGE, ESC, SPACE, Rules, actions_by_key
+from playscale.storage.files import atomic_file
 
 HEIGHT, WIDTH = 24, 80
+RECORD = struct.Struct("<iiiB")  # of a ttyrec3: seconds, microseconds, length of what follows, channel
+KEYPRESS = 1  # channels: 0 terminal output, 1 keypress, 2 score
 SUFFIX = ".ttyrec3.bz2"
 NO_ACTION, NO_PLAY = -1, -2
 NUMBERS = {
@@ -167,3 +170,24 @@ def _is_last(tail: bytes, time: int, key: int) -> bool:
             return False
         at += RECORD.size + length
     return at == len(tail)
+
+
+def cut_after(path: Path, keys: int) -> None:
+    """Cut a ttyrec3 file after the output that follows its first `keys` keypresses; atomic."""
+    data = bz2.decompress(path.read_bytes())
+    offset = seen = 0
+    while offset < len(data):
+        _, _, length, channel = RECORD.unpack_from(data, offset)
+        if channel == KEYPRESS:
+            if seen == keys:
+                break
+            seen += 1
+        offset += RECORD.size + length
+    with atomic_file(path) as file:
+        file.write(bz2.compress(data[:offset]))
+
+
+def read_xlogfile(path: Path) -> list[dict[str, str]]:
+    """Return the games of an xlogfile in order, each as texts by field."""
+    lines = path.read_text(encoding="latin-1").splitlines()
+    return [dict(field.split("=", 1) for field in line.split("\t") if "=" in field) for line in lines]

@@ -8,7 +8,7 @@ from resources import need_recordings
 
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.prepare import prepare
-from playscale.games.nethack.actions import key_to_action
+from playscale.games.nethack.rules import key_to_action
 from playscale.rollout.collect import collect
 from playscale_benchmarks.data import TtyrecReader, check_same, first_games
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from nle import nethack
 
-from playscale.games.nethack.actions import KEYS, action_of
 from playscale.games.nethack.env import make_env
 from playscale.games.nethack.expert import make_expert
-from playscale.games.nethack.recording import read_xlogfile
-from playscale.games.nethack.rules import NO_PROGRESS_TIMEOUT
+from playscale.games.nethack.rules import KEYS, NO_PROGRESS_TIMEOUT, action_of
+from playscale.games.nethack.ttyrec import read_xlogfile
 
 WANDERING = [action_of(key) for key in "hjklyubns.<>oi,"]
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from playscale.games.nethack.actions import KEYS
 from playscale.games.nethack.env import make_env
 from playscale.games.nethack.expert import make_expert
+from playscale.games.nethack.rules import KEYS
 
 STATUS = "Dlvl:{depth} $:0 HP:{hp}(20) Pw:2(2) AC:4 Xp:1/0 T:{turn} {condition}"
 WELCOME = "Hello Agent, welcome to NetHack!  You are a neutral female human Valkyrie."

@@ -11,7 +11,7 @@ from nle import nethack
 from nle.env.tasks import TASK_ACTIONS
 
 from playscale.games.game import get_game
-from playscale.games.nethack.task import CHARACTERS
+from playscale.games.nethack.game import CHARACTERS
 
 STEPS = 1000
 MONK = "mon-hum-neu-mal"

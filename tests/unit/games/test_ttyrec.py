@@ -14,8 +14,8 @@ from resources import RECORDINGS, need_recordings
 
 from playscale.corpus.prepare import prepare
 from playscale.games.game import Recording
-from playscale.games.nethack.actions import KEYS, action_to_key
 from playscale.games.nethack.bzip2 import last_blocks
+from playscale.games.nethack.rules import KEYS, action_to_key
 from playscale.games.nethack.ttyrec import decode, find_recordings
 
 FOLDER = RECORDINGS / "20261123-020039_aa00072"  # its game 3 has 394 transitions, its game 1 has 11,839

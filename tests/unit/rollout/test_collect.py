@@ -76,7 +76,7 @@ def test_nle_reads_it(games, tmp_path, monkeypatch):
     ours = played(out)
     assert theirs.keys() == ours.keys()
     assert len(ours) == summary.games
-    from playscale.games.nethack.actions import action_to_key
+    from playscale.games.nethack.rules import action_to_key
 
     for key, (_, actions) in ours.items():
         assert theirs[key][: len(actions)] == action_to_key[actions].tolist()

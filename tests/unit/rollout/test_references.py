@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from playscale.games.game import get_game
-from playscale.games.nethack.actions import key_to_action
+from playscale.games.nethack.rules import key_to_action
 from playscale.rollout.references import evaluate_expert, evaluate_random, expert_reference
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from nle import nethack
 
-from playscale.games.nethack.actions import KEYS, action_of, action_to_key, key_to_action
+from playscale.games.nethack.rules import KEYS, action_of, action_to_key, key_to_action
 
 
 def test_keys_are_nles_actions_in_order():
