@@ -27,7 +27,14 @@ JSON, WEIGHTS, EXTRA = "checkpoint.json", "policy.safetensors", "extra.safetenso
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint says of itself; its tensors are read (on the CPU) when they are first asked for."""
+    """An opened checkpoint; its tensors are read (to the CPU) when they are first used.
+
+    Attributes:
+        path: Its directory.
+        config: Architecture of the policy.
+        meta: What training stored about it.
+        digests: SHA-256 (hex) of its tensor files, by name.
+    """
 
     path: Path
     config: PolicyConfig
@@ -36,19 +43,19 @@ class Checkpoint:
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
-        """The policy's state dict; ValueError when the file is missing or damaged."""
+        """The policy's state dict; reading it raises ValueError when the file is missing or damaged."""
         return read_tensors(self.path, WEIGHTS, self.digests)
 
     @cached_property
     def extra(self) -> dict[str, Tensor]:
-        """What was saved beside the policy; empty when nothing was. ValueError when the file is missing or damaged."""
+        """Tensors saved beside the policy, often none; ValueError when the file is missing or damaged."""
         return read_tensors(self.path, EXTRA, self.digests) if EXTRA in self.digests else {}
 
 
 def save_checkpoint(
     path: Path, policy: Policy, meta: Mapping[str, Any], extra: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Write `path` whole or not at all, in the place of what was there."""
+    """Write a checkpoint directory completely or not at all, in place of what was at `path`."""
     with atomic_dir(path) as aside:
         digests = {WEIGHTS: write_tensors(aside / WEIGHTS, policy.state_dict())}
         if extra:
@@ -67,9 +74,9 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | Path, expect_game: str | None = None) -> Checkpoint:
-    """ValueError, one line, when `path` is no checkpoint, is damaged, of another schema, or not of `expect_game`.
+    """Open a checkpoint, here or in S3 (from where it is copied first).
 
-    It may lie in S3, and is then copied (storage.sync.local_copy).
+    ValueError, one line, when `path` is no checkpoint, is damaged, of another schema, or not of `expect_game`.
     """
     path = local_copy(path)
     if not is_checkpoint(path):
@@ -90,16 +97,29 @@ def load_checkpoint(path: str | Path, expect_game: str | None = None) -> Checkpo
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether there is one, as far as its files go: of one that was on its way to S3 or from it the JSON is missing."""
+    """Return whether `path` holds a checkpoint: one that was only partly copied to or from S3 lacks the JSON file."""
     return (path / JSON).is_file()
 
 
 def load_policy(
     path: str | Path, device: torch.device | str = "cpu", expect_game: str | None = None
 ) -> tuple[Policy, Checkpoint]:
-    """The policy on `device`, in eval mode, and its checkpoint. ValueError as load_checkpoint's, or for bad weights."""
+    """Load a policy.
+
+    Args:
+        path: Directory of a checkpoint, here or in S3 (s3://BUCKET/PREFIX).
+        device: Where its weights go.
+        expect_game: Refuse checkpoints of any other game.
+
+    Returns:
+        The policy in eval mode, and the checkpoint that it comes from.
+
+    Raises:
+        ValueError: There is no checkpoint, it is damaged, of another schema or of another game.
+        OSError: S3 cannot be reached.
+    """
     checkpoint = load_checkpoint(path, expect_game)
-    with torch.random.fork_rng(devices=[]):  # building draws weights that are then replaced: no trace of it may remain
+    with torch.random.fork_rng(devices=[]):  # drawing the weights that are replaced must not change the random state
         policy = build_policy(checkpoint.config)
     try:
         policy.load_state_dict(checkpoint.weights)
@@ -109,16 +129,17 @@ def load_policy(
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write a safetensors file; its SHA-256."""
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Write a safetensors file and return its SHA-256 (hex)."""
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        safetensors.torch.save_file(whole, path)
-    except SafetensorError as error:  # a full disk, most likely: what the caller knows as an OSError
+        safetensors.torch.save_file(on_cpu, path)
+    except SafetensorError as error:  # most likely a full disk
         raise OSError(f"{path}: {error}") from error
     return digest(path)
 
 
 def read_tensors(folder: Path, name: str, digests: Mapping[str, str]) -> dict[str, Tensor]:
+    """Read a safetensors file of a checkpoint to the CPU; ValueError when it is missing or damaged."""
     path = folder / name
     if not path.is_file():
         raise ValueError(f"{folder}: damaged checkpoint ({name} is missing)")
@@ -131,5 +152,6 @@ def read_tensors(folder: Path, name: str, digests: Mapping[str, str]) -> dict[st
 
 
 def digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """Parameters and forward FLOPs of a policy by part; each adds up to its total.
 
-A part is one of the encoder's, "fc", "core", "policy head" or, when there is one, "value head". FLOPs are of the
-forward pass of one sample (one transition); a multiply-add is 2.
+Parts are those of the encoder, "fc", "core", "policy head" and, if there is one, "value head". FLOPs count the forward
+pass of one sample (one transition); a multiply-add is 2. A PolicyConfig is counted without allocating its weights.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ BACKWARD = 2  # the backward pass costs twice the forward pass
 
 
 def params_by_part(policy: Policy | PolicyConfig) -> dict[str, int]:
+    """Return the number of parameters of each part."""
     policy = as_policy(policy)
     parts: dict[str, int] = dict(policy.encoder.params())  # type: ignore[operator]
     parts["fc"] = count_parameters(policy.fc1) + count_parameters(policy.fc2)
@@ -28,6 +29,7 @@ def params_by_part(policy: Policy | PolicyConfig) -> dict[str, int]:
 
 
 def flops_by_part(policy: Policy | PolicyConfig) -> dict[str, int]:
+    """Return the forward FLOPs per sample of each part."""
     policy = as_policy(policy)
     parts: dict[str, int] = dict(policy.encoder.flops())  # type: ignore[operator]
     parts["fc"] = linear_flops(policy.fc1) + linear_flops(policy.fc2)
@@ -51,11 +53,12 @@ def forward_flops(policy: Policy | PolicyConfig) -> int:
 
 
 def training_flops_per_sample(policy: Policy | PolicyConfig) -> int:
+    """Return the FLOPs of training on one sample: three times the forward pass."""
     return (1 + BACKWARD) * forward_flops(policy)
 
 
 def as_policy(policy: Policy | PolicyConfig) -> Policy:
-    """A config is counted on the meta device: nothing is allocated."""
+    """Return the policy, or build that of a config on the meta device, where nothing is allocated."""
     if isinstance(policy, Policy):
         return policy
     with torch.device("meta"):

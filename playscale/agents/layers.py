@@ -1,6 +1,6 @@
-"""Torch blocks that encoders and cores share, with what they cost.
+"""Torch blocks shared by encoders and cores, with their cost.
 
-Shapes: N samples, C channels, H rows, W columns. FLOPs are of one forward pass; a multiply-add is 2. Only matrix
+Shapes: N samples, C channels, H rows, W columns. FLOPs count one forward pass; a multiply-add is 2. Only matrix
 products, convolutions and attention are counted (as torch's FlopCounterMode does): lookups, norms, biases and
 activations cost 0.
 """
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 
 def lookup(table: Tensor, index: Tensor) -> Tensor:
-    """Rows of `table` [V, C] at `index` [...]: [..., C].
+    """Return the rows of `table` [V, C] at `index` [...], as [..., C].
 
     The gradient of an embedding over 430,000 map cells (T=32, B=8) takes 27 ms on a CPU core, that of index_select 5
-    (with an int64 index: 20 with an int32 one); on a GPU it is the other way round, for most cells are the same blank
-    and the atomics of index_add queue up on one row.
+    (with an int64 index: 20 with an int32 one); on a GPU it is the reverse: most cells are the same blank, and the
+    atomic additions of index_add collide on one row.
     """
     if table.device.type == "cpu":
         return table.index_select(0, index.reshape(-1)).view(*index.shape, table.shape[1])
@@ -35,12 +35,12 @@ def linear_flops(layer: nn.Linear, rows: int = 1) -> int:
 
 
 def conv_flops(layer: nn.Conv2d, positions: int) -> int:
-    """`positions` is how many output places (H x W) the convolution computes."""
+    """Return the FLOPs of a convolution with `positions` output positions (H x W)."""
     return 2 * math.prod(layer.weight.shape) * positions
 
 
 def he_init(layer: nn.Linear | nn.Conv2d, gain: float = math.sqrt(2)) -> None:
-    """Normal weights of variance gain^2 / fan-in, zero bias (He et al., arXiv 1502.01852, eq. 10)."""
+    """Draw normal weights of variance gain^2 / fan-in, and zero the bias (He et al., arXiv 1502.01852, eq. 10)."""
     fan_in = math.prod(layer.weight.shape[1:])
     nn.init.normal_(layer.weight, std=gain / math.sqrt(fan_in))
     if layer.bias is not None:
@@ -50,8 +50,8 @@ def he_init(layer: nn.Linear | nn.Conv2d, gain: float = math.sqrt(2)) -> None:
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions around a skip, without batch norm: x + conv(relu(conv(relu(x)))).
 
-    Batch norm would tie a sample to the others of its unroll, which come from one game. The last convolution starts
-    at zero, so that a deep stack starts as the identity (Zhang et al., arXiv 1901.09321).
+    Batch norm would couple a sample with the others of its unroll, which come from one game. The last convolution is
+    zero at first, so that a deep stack starts as the identity (Zhang et al., arXiv 1901.09321).
     """
 
     def __init__(self, channels: int) -> None:
@@ -63,7 +63,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to the same."""
+        """Map [N, C, H, W] to the same shape."""
         return x + self.second(F.relu(self.first(F.relu(x))))
 
     def flops(self, positions: int) -> int:
@@ -71,13 +71,13 @@ class ResidualBlock(nn.Module):
 
 
 def rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [P, head_dim / 2] of rotary embeddings (Su et al., arXiv 2104.09864, eq. 15), base 10,000."""
+    """Return cos and sin [P, head_dim / 2] of rotary positions, base 10,000 (Su et al., arXiv 2104.09864, eq. 15)."""
     frequencies = 10_000.0 ** (-torch.arange(0, head_dim, 2, device=positions.device) / head_dim)
     angles = positions.float()[:, None] * frequencies
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the two halves of each head of `x` [..., P, head_dim] by the angles of its position; the dtype stays."""
+    """Rotate the two halves of each head of `x` [..., P, head_dim] by the angles of its position; the dtype stays."""
     a, b = x.float().chunk(2, -1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), -1).to(x.dtype)

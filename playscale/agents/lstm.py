@@ -12,7 +12,7 @@ State = dict[str, Tensor]
 
 
 class LstmCore(nn.Module):
-    """An LSTM whose state starts anew with each game."""
+    """An LSTM whose state is reset at the beginning of each game."""
 
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class LstmCore(nn.Module):
         for name, parameter in self.lstm.named_parameters():
             if name.startswith("bias"):
                 nn.init.zeros_(parameter)
-                if name.startswith("bias_ih"):  # remember at first (Jozefowicz et al., ICML 2015)
+                if name.startswith("bias_ih"):  # forget little at first (Jozefowicz et al., ICML 2015)
                     nn.init.ones_(parameter.data[width : 2 * width])
             else:
                 nn.init.normal_(parameter, std=width**-0.5)
@@ -32,10 +32,10 @@ class LstmCore(nn.Module):
     def forward(
         self, x: Tensor, done: Tensor, state: State, resets: Sequence[int] | None = None
     ) -> tuple[Tensor, State]:
-        """Inputs x [T, B, h], done [T, B], state [B, layers, h] each: outputs [T, B, h], detached state.
+        """Map x [T, B, h], done [T, B] and the state, each [B, layers, h], to outputs [T, B, h] and the detached state.
 
         Games are long, so an unroll is run as the few segments between resets, each in one fused call. `resets`: the
-        steps before which a column is reset, see reset_steps; None: read off `done`, which waits for the device.
+        steps before which a column is reset (reset_steps); by default read from `done`, which waits for the device.
         """
         hidden, cell = (state[key].to(x.dtype).transpose(0, 1).contiguous() for key in ("hidden", "cell"))
         resets = reset_steps(done) if resets is None else resets
@@ -53,15 +53,15 @@ class LstmCore(nn.Module):
 
 
 def reset_steps(done: Tensor) -> list[int]:
-    """The steps t at which any column of done [T, B] begins a new game."""
+    """Return the steps t at which any column of done [T, B] begins a new game."""
     return done.any(1).nonzero().flatten().tolist()
 
 
 def lstm_params(width: int, layers: int) -> int:
-    """Two matrices and, in torch, two biases for each of the four gates."""
+    """Return the number of parameters: two matrices and, in torch, two biases for each of the four gates."""
     return layers * (8 * width * width + 8 * width)
 
 
 def lstm_flops(width: int, layers: int) -> int:
-    """Forward FLOPs of one step of one sample."""
+    """Return the forward FLOPs of one step of one sample."""
     return layers * 16 * width * width

@@ -16,19 +16,33 @@ from torch import Tensor, nn
 from playscale.agents.layers import he_init
 from playscale.agents.lstm import LstmCore, State
 from playscale.agents.transformer import TransformerCore
-from playscale.games.game import get_game
+from playscale.games.game import Game, get_game
 
 CORES = ("lstm", "transformer")
 
-# An LSTM's outputs are about 0.25 at first, a transformer's 1, so the logits start at a spread of about 0.7 and 1.
-# A weak head starves the LSTM of gradient: a 30k policy cloning AutoAscend was after 100,000 samples at a loss of 2.98
-# with a gain of 0.1 and of 1.62 with 1; from another recurrent start, 1.59 with 1 and 1.32 with 3.
+# The initial outputs of an LSTM are about 0.25, those of a transformer about 1, so the logits start at a spread of
+# about 0.7 and 1. With a small gain the LSTM gets too little gradient: after 100,000 samples of AutoAscend the loss of
+# a 30k policy was 2.98 with a gain of 0.1 and 1.62 with 1; with another recurrent initialisation, 1.59 with 1 and 1.32
+# with 3.
 HEAD_GAIN = {"lstm": 3.0, "transformer": 1.0}
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """What a policy is made of. `encoder` holds the fields of the game's own widths; `context` counts steps."""
+    """Architecture of a policy.
+
+    Attributes:
+        game: Name of the game, with its task.
+        size: The size asked for, such as "100k".
+        core: "lstm" or "transformer".
+        num_actions: Number of actions, A.
+        width: Width of the core, h.
+        layers: Layers of the core.
+        encoder: Fields of the game's own encoder widths.
+        heads: Attention heads (transformer).
+        context: Steps that the transformer attends to, the current one included.
+        value_head: Whether there is a value head.
+    """
 
     game: str
     size: str
@@ -46,7 +60,7 @@ class PolicyConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PolicyConfig:
-        """ValueError for a missing or unknown key."""
+        """Build the config from JSON values; ValueError for a missing or unknown key."""
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -58,7 +72,7 @@ class PolicyConfig:
 
 
 class PolicyOutput(NamedTuple):
-    """logits [T, B, A]; value [T, B], None without a value head; the state after the unroll, detached."""
+    """Output of an unroll: logits [T, B, A]; value [T, B], None without a value head; the state after it, detached."""
 
     logits: Tensor
     value: Tensor | None
@@ -66,7 +80,14 @@ class PolicyOutput(NamedTuple):
 
 
 class Policy(nn.Module):
-    """Maps unrolls of observations to unrolls of action logits. Weights are drawn from torch's global generator."""
+    """Map unrolls of observations to unrolls of action logits.
+
+    Weights are initialised from torch's global generator.
+
+    Attributes:
+        config: Its architecture.
+        columns: Names of the observation columns that it reads.
+    """
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
@@ -85,14 +106,21 @@ class Policy(nn.Module):
             he_init(self.value, gain=0.1)
 
     def initial_state(self, batch: int, device: torch.device | str | None = None) -> State:
-        """The state before a game, every tensor [B, ...]; on the policy's own device when none is named."""
+        """Return the state before a game, tensors [B, ...] by name, on `device` (default: that of the policy)."""
         return self.core.initial_state(batch, device or self.head.weight.device)
 
     def forward(self, batch: Mapping[str, Tensor], state: State, resets: Sequence[int] | None = None) -> PolicyOutput:
-        """`batch`: the game's columns [T, B, ...], prev_action i64 [T, B], done bool [T, B].
+        """Run the policy over an unroll.
 
-        done[t, b] resets column b before step t. Other keys are ignored. `resets`: the steps with any such reset, for a
-        caller that knows them without asking the device.
+        Args:
+            batch: The game's columns [T, B, ...], prev_action i64 [T, B] (A: none) and done bool [T, B]: done[t, b]
+                resets the state of column b before step t. Other keys are ignored.
+            state: The state before the unroll, as `initial_state` or the last output gives it.
+            resets: The steps with a reset in any column, for a caller that knows them; by default they are read from
+                `done`, which waits for the device.
+
+        Returns:
+            Logits [T, B, A], values [T, B] or None, and the detached state after the unroll.
         """
         done = batch["done"]
         observation = {name: batch[name].flatten(0, 1) for name in self.columns}
@@ -102,12 +130,12 @@ class Policy(nn.Module):
         return PolicyOutput(self.head(y), value, state)
 
     def features(self, observation: dict[str, Tensor], prev_action: Tensor) -> Tensor:
-        """What the core sees of each sample [N, h]: everything before it, which knows no time."""
+        """Return the input of the core for each sample, [N, h]: everything before it treats samples alone."""
         return F.relu(self.fc2(F.relu(self.fc1(self.encoder(observation, prev_action)))))
 
 
 def make_encoder(config: PolicyConfig) -> nn.Module:
-    """The game's encoder; ValueError when the widths are not the game's."""
+    """Build the game's encoder; ValueError when the widths are not the game's."""
     game = get_game(config.game)
     try:
         widths = replace(game.encoder_widths(1.0), **config.encoder)
@@ -126,3 +154,52 @@ def make_core(config: PolicyConfig) -> LstmCore | TransformerCore:
 
 def build_policy(config: PolicyConfig, device: torch.device | str | None = None) -> Policy:
     return Policy(config).to(device)
+
+
+def restrict(policy: Policy, game: Game, value_head: bool = False) -> Policy:
+    """Return a policy of a task that has fewer actions than the policy's game.
+
+    Its distribution is the old one's over the actions of the task, renormalised. Actions are matched by name. The
+    policy head and the previous-action table keep the rows of the task's actions and the row for "no action yet".
+
+    Args:
+        policy: The policy to restrict; nothing is shared with it.
+        game: The task to play.
+        value_head: Add a value head if there is none, initialised from torch's global generator, which is otherwise
+            not used. An existing one is kept.
+
+    Returns:
+        The new policy, on the device and in the mode (train or eval) of `policy`.
+
+    Raises:
+        ValueError: The policy lacks an action of the task, or the columns of the games differ.
+    """
+    source = get_game(policy.config.game)
+    if dict(game.columns) != dict(source.columns):
+        raise ValueError(f"an agent of {source.name} cannot play {game.name}: it does not see the same columns")
+    missing = [name for name in game.actions if name not in source.actions]
+    if missing:
+        raise ValueError(f"an agent of {source.name} cannot play {game.name}: it has no action {missing[0]!r}")
+    config = restrict_config(policy.config, game, value_head)
+    with torch.random.fork_rng(devices=[], enabled=config.value_head == policy.config.value_head):
+        restricted = Policy(config)
+    restricted.load_state_dict(restricted.state_dict() | _rows(policy, [source.actions.index(a) for a in game.actions]))
+    return restricted.to(policy.head.weight.device).train(policy.training)
+
+
+def restrict_config(config: PolicyConfig, game: Game, value_head: bool = False) -> PolicyConfig:
+    """Return the config of the policy that `restrict` makes of one with this config."""
+    return replace(config, game=game.name, num_actions=game.num_actions, value_head=config.value_head or value_head)
+
+
+def _rows(policy: Policy, actions: list[int]) -> dict[str, Tensor]:
+    """Return the weights; of what has one row per action, the rows of `actions` (and the last row of the table)."""
+    table = policy.encoder.previous_action
+    assert isinstance(table, nn.Parameter)
+    rows = {
+        id(policy.head.weight): actions,
+        id(policy.head.bias): actions,
+        id(table): [*actions, policy.config.num_actions],
+    }
+    weights = policy.state_dict(keep_vars=True)  # the parameters themselves, so that ids match
+    return {name: tensor[rows[id(tensor)]] if id(tensor) in rows else tensor for name, tensor in weights.items()}

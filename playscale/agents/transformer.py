@@ -1,8 +1,8 @@
 """The transformer core: causal, within one game, over a sliding window. T unroll, B batch, L layers, W window, h width.
 
-What a step can see is itself and the W - 1 steps before it. Their keys and values travel in the state, so that stepping
-one at a time equals a whole unroll. Keys are kept unrotated and turned by their place in the window, so that positions
-stay small however long the game.
+A step attends to itself and the W - 1 steps before it. Their keys and values are part of the state, so that stepping
+one at a time equals a whole unroll. Keys are stored unrotated and rotated by their position in the window, so that
+positions stay small however long the game.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MLP = 4  # the MLP's hidden width, in widths
 
 
 class TransformerCore(nn.Module):
-    """Pre-norm blocks (as GPT-2's, but for rotary positions) and a last norm."""
+    """Pre-norm blocks (as in GPT-2, but with rotary positions) and a final norm."""
 
     def __init__(self, width: int, layers: int, heads: int, context: int) -> None:
         super().__init__()
         assert width % heads == 0, f"{heads} heads do not divide a width of {width}"
-        assert (width // heads) % 2 == 0, "rotary embeddings turn pairs"
+        assert (width // heads) % 2 == 0, "rotary embeddings rotate pairs"
         self.heads, self.head_dim, self.past = heads, width // heads, context - 1
         self.blocks = nn.ModuleList(Block(width, heads, layers) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -41,9 +41,9 @@ class TransformerCore(nn.Module):
     def forward(
         self, x: Tensor, done: Tensor, state: State, resets: Sequence[int] | None = None
     ) -> tuple[Tensor, State]:
-        """Inputs x [T, B, h], done [T, B], state [B, ...]: outputs [T, B, h] and the detached state after them.
+        """Map x [T, B, h], done [T, B] and state [B, ...] to outputs [T, B, h] and the detached state after them.
 
-        Resets are in the mask; `resets`, which the LSTM needs, are not looked at.
+        Resets are in the mask; `resets`, which the LSTM needs, is ignored.
         """
         del resets
         game = F.pad(done.t().cumsum(1), (self.past, 0))  # [B, W - 1 + T]; the state belongs to game 0
@@ -60,16 +60,16 @@ class TransformerCore(nn.Module):
         return self.norm(y).transpose(0, 1), after
 
     def mask(self, game: Tensor, exists: Tensor) -> Tensor:
-        """What each step may attend to, [B, 1, T, W - 1 + T]: earlier or itself, within the window, of its own game."""
-        place = torch.arange(game.shape[1], device=game.device)
-        query = place[self.past :, None]
-        near = (place <= query) & (place >= query - self.past)
+        """Return which steps each step attends to, [B, 1, T, W - 1 + T]: itself or earlier, in window and game."""
+        position = torch.arange(game.shape[1], device=game.device)
+        query = position[self.past :, None]
+        near = (position <= query) & (position >= query - self.past)
         same = game[:, self.past :, None] == game[:, None]
         return (near & same & exists[:, None])[:, None]
 
 
 class Block(nn.Module):
-    """Attention and MLP, each on the normed input and added to it."""
+    """Attention and an MLP, each applied to the normalised input and added to it."""
 
     def __init__(self, width: int, heads: int, layers: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Block(nn.Module):
         self.merge = nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, MLP * width), nn.Linear(MLP * width, width)
         for layer in (self.qkv, self.merge, self.up, self.down):
-            # What is added to the stream is divided by sqrt(2 L), so that depth leaves its variance alone (GPT-2).
+            # Additions to the residual stream are divided by sqrt(2 L): its variance does not depend on depth (GPT-2).
             gain = (2 * layers) ** -0.5 if layer in (self.merge, self.down) else 1.0
             nn.init.normal_(layer.weight, std=gain * layer.in_features**-0.5)
             nn.init.zeros_(layer.bias)
@@ -87,7 +87,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, past_key: Tensor, past_value: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Steps x [B, T, h], keys and values before [B, W - 1, heads, d]: x after the block, all keys and values."""
+        """Map x [B, T, h], past keys and values [B, W - 1, heads, d] to x after the block and all keys and values."""
         q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).unbind(2)  # [B, T, heads, d]
         k, v = torch.cat((past_key.to(k.dtype), k), 1), torch.cat((past_value.to(v.dtype), v), 1)
         cos, sin = angles
@@ -103,13 +103,13 @@ class Block(nn.Module):
 
 
 def transformer_params(width: int, layers: int) -> int:
-    """Weights 12 h^2 a block, biases and two norms 13 h, and the last norm."""
+    """Return the number of parameters: per block 12 h^2 weights, 13 h of biases and norms; in the final norm 2 h."""
     return layers * ((4 + 2 * MLP) * width * width + (9 + MLP) * width) + 2 * width
 
 
 def transformer_flops(width: int, layers: int, context: int) -> int:
-    """Forward FLOPs of one step of one sample: the weights, and a query's scores and sums over a full window.
+    """Return the forward FLOPs of one step of one sample: the weights, and the attention of a query to a full window.
 
-    An unroll on a dense kernel also spends 4 h (T - 1) a layer on what is masked; that is not counted.
+    A dense kernel also spends 4 h (T - 1) per layer and step of an unroll on what is masked; that is not counted.
     """
     return layers * (2 * (4 + 2 * MLP) * width * width + 4 * context * width)

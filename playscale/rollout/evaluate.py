@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from playscale.agents.checkpoint import WEIGHTS, load_policy
-from playscale.agents.policy import Policy
-from playscale.agents.restrict import restrict
+from playscale.agents.policy import Policy, restrict
 from playscale.games.game import Game, get_game
 from playscale.points import Point, from_row, write_points
 from playscale.rollout.agent import Agent, find_device
@@ -64,7 +63,7 @@ def evaluate(
 ) -> list[Evaluation]:
     """Evaluate checkpoints of one game, each on the same episodes, seeds `seed` ... `seed` + `episodes` - 1.
 
-    `game`: what they play instead of their own game, restricted to its actions (agents/restrict.py) where they have
+    `game`: what they play instead of their own game, restricted to its actions (agents/policy.py) where they have
     more; they may then be of different games.
     An evaluation that `out` already holds, of the same weights in the same game with the same settings, is taken as it
     is. ValueError for what is not a checkpoint, for checkpoints of different games or that cannot play the game asked

@@ -9,8 +9,7 @@ from typing import Any
 
 from playscale.agents.checkpoint import load_checkpoint
 from playscale.agents.flops import training_flops_per_sample
-from playscale.agents.policy import PolicyConfig
-from playscale.agents.restrict import restrict_config
+from playscale.agents.policy import PolicyConfig, restrict_config
 from playscale.agents.sizing import config_for_size
 from playscale.config import CLONE_OF_STUDY, IMITATING_METHODS, Reinforcement, TrainConfig, budget_name, normal_size
 from playscale.corpus.corpus import Corpus

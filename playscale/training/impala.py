@@ -20,8 +20,7 @@ from torch import Tensor
 
 from playscale.agents.checkpoint import WEIGHTS, load_policy
 from playscale.agents.flops import forward_flops
-from playscale.agents.policy import Policy, PolicyConfig, build_policy
-from playscale.agents.restrict import restrict
+from playscale.agents.policy import Policy, PolicyConfig, build_policy, restrict
 from playscale.agents.sizing import config_for_size
 from playscale.config import Reinforcement, TrainConfig
 from playscale.games.game import Game, get_game

@@ -4,8 +4,7 @@ import pytest
 import torch
 from toy_game import Recall, register
 
-from playscale.agents.policy import build_policy
-from playscale.agents.restrict import restrict
+from playscale.agents.policy import build_policy, restrict
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
 

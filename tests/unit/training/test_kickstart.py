@@ -8,8 +8,7 @@ import toy_run
 
 from playscale.agents.checkpoint import load_policy, save_checkpoint
 from playscale.agents.flops import forward_flops
-from playscale.agents.policy import build_policy
-from playscale.agents.restrict import restrict
+from playscale.agents.policy import build_policy, restrict
 from playscale.agents.sizing import config_for_size
 from playscale.config import Reinforcement, TrainConfig, budget_name
 from playscale.games.game import get_game
