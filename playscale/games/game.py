@@ -1,7 +1,7 @@
-"""What a game must offer, and the registry of games.
+"""The interface of a game, and the registry of games.
 
-A game is one folder under games/ and one line in GAMES. Nothing else in the package names it. A game may know tasks:
-other ways to play it, which are games themselves. Their names are GAME/TASK, and what TASK may be the game knows.
+A game is one folder under games/ and one line in GAMES; nothing else in the package names it. A game may have tasks:
+other ways to play it, which are games themselves, named GAME/TASK.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ class Column:
 
 
 class Step(NamedTuple):
-    """What the environment answers to one action. `score` is the game's score so far, in points.
+    """The result of one action. `score` is the game's score so far, in points.
 
-    `penalty` is what the task takes off, beside the gain in score, in points and not negative: the step's reward is the
-    gain in score minus the penalty.
+    The step's reward is the gain in score minus `penalty` (points, not negative), which the task defines.
     """
 
     observation: Observation
@@ -52,7 +51,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an episode went: final score (points), actions taken, whether the game itself ended it, and what it was."""
+    """Result of an episode: final score (points), actions taken, whether the game itself ended it, and metadata."""
 
     score: float
     steps: int
@@ -63,7 +62,7 @@ class Outcome:
 class Env(Protocol):
     """One environment. Observations are arrays, one per name in Game.columns.
 
-    They are fresh (the caller may keep them), unless the environment was made to write them `into` the caller's own.
+    They are fresh, unless the environment was made to write them `into` the caller's arrays.
     """
 
     def reset(self, seed: int) -> Observation: ...
@@ -73,7 +72,7 @@ class Env(Protocol):
 
 
 class Player(Protocol):
-    """A scripted player. It sees only what the observation holds."""
+    """A scripted player. It sees nothing but the observations."""
 
     def reset(self, seed: int) -> None: ...
     def act(self, observation: Observation) -> int: ...
@@ -81,7 +80,7 @@ class Player(Protocol):
 
 @dataclass(frozen=True)
 class Recording:
-    """One recorded game: its key (unique in the source, stable over runs), its files in order, what is known of it."""
+    """One recorded game: its key (unique in the source, the same in every run), its files in order, and metadata."""
 
     key: str
     paths: tuple[Path, ...]
@@ -90,28 +89,28 @@ class Recording:
 
 @dataclass(frozen=True)
 class Rejected:
-    """Something in a source that is left out, and why."""
+    """A recording that is left out of a corpus, and the reason."""
 
     path: str
     reason: str
 
 
 class Game(Protocol):
-    """Everything the rest of the package asks of a game. Its objects travel to other processes (they are pickled)."""
+    """Everything the rest of the package needs from a game. Objects are sent to other processes by pickle."""
 
     @property
     def name(self) -> str:
-        """What get_game() knows it by, its task included; one game has one name."""
+        """The name that get_game() takes, its task included; each game has exactly one."""
         ...
 
     @property
     def actions(self) -> tuple[str, ...]:
-        """The name of each action, all different. An action of the same name in another task is the same action."""
+        """The name of each action, all different. Actions of the same name in two tasks are the same action."""
         ...
 
     @property
     def num_actions(self) -> int:
-        """How many actions there are: action i is actions[i]."""
+        """The number of actions: action i is actions[i]."""
         ...
 
     @property
@@ -121,50 +120,50 @@ class Game(Protocol):
 
     @property
     def default_task(self) -> str | None:
-        """The task (as `task` takes it) that is learned by reinforcement where only the game is named; None: itself."""
+        """The task (as `task` takes it) of reinforcement learning where only the game is named; None: the game."""
         ...
 
     def task(self, text: str) -> Game:
-        """The task that get_game("<game>/<text>") asks for; ValueError, one line, when there is none such."""
+        """Return the task named "<game>/<text>"; ValueError, one line, when there is none."""
         ...
 
     def make_env(self, max_steps: int, record_dir: Path | None = None, into: Observation | None = None) -> Env:
-        """An environment that truncates after `max_steps` actions and leaves its recordings in `record_dir`.
+        """Return an environment that truncates after `max_steps` actions and writes its recordings to `record_dir`.
 
-        With `into`, one C-contiguous array per column, every observation is written there, over the one before it.
+        With `into`, one C-contiguous array per column, every observation overwrites the one before it there.
         """
         ...
 
     def make_expert(self) -> Player:
-        """A scripted player; ValueError, one line, when it cannot play this task."""
+        """Return a scripted player; ValueError, one line, when there is none for this task."""
         ...
 
     def find_recordings(self, source: Path) -> tuple[list[Recording], list[Rejected]]:
-        """The recorded games below a directory, sorted by key; ValueError when there is none."""
+        """Return the recorded games below a directory, sorted by key; ValueError when there is none."""
         ...
 
     def decode(self, recording: Recording, block: int) -> Iterator[dict[str, np.ndarray]]:
-        """Blocks of at most `block` transitions: the observation columns, `action` i64, `score` i32, each [T, ...].
+        """Yield blocks of at most `block` transitions: the columns, `action` i64 and `score` i32, each [T, ...].
 
-        Raises ValueError, with a reason for the user, when the recording is damaged or holds what is no action.
+        ValueError, with a reason for the user, when the recording is damaged or has a key that is no action.
         """
         ...
 
     def encoder_widths(self, scale: float) -> Any:
-        """The encoder's widths (a frozen dataclass) at a continuous scale; larger is wider."""
+        """Return the encoder's widths (a frozen dataclass) at a continuous scale; larger is wider."""
         ...
 
     def make_encoder(self, widths: Any) -> nn.Module:
-        """Observation tensors {column: [N, ...]} and prev_action i64 [N] to features [N, F].
+        """Return a module that maps observations {column: [N, ...]} and prev_action i64 [N] to features [N, F].
 
-        `out_features` is F; `params()` and `flops()` count by part; `previous_action` is the nn.Parameter
+        Its `out_features` is F; `params()` and `flops()` count by part; `previous_action` is the nn.Parameter
         [num_actions + 1, width] with a row for each previous action, the last of them for "no action yet".
         """
         ...
 
 
 def get_game(name: str) -> Game:
-    """The game of that name, or a game's task: GAME/TASK. ValueError naming the nearest known game, or its tasks."""
+    """Return the game GAME or task GAME/TASK; ValueError names the nearest known game, or its tasks."""
     title, slash, task = name.partition("/")
     if title not in GAMES:
         near = difflib.get_close_matches(title, GAMES, n=1, cutoff=0.0)
@@ -175,6 +174,6 @@ def get_game(name: str) -> Game:
 
 
 def get_task(name: str) -> Game:
-    """What reinforcement learning plays: a full name as get_game takes it; a game alone means its default task."""
+    """Return what reinforcement learning plays under a name: as get_game, but a game alone means its default task."""
     game = get_game(name)
     return game if "/" in name or game.default_task is None else game.task(game.default_task)

@@ -1,8 +1,8 @@
-"""The end of a bzip2 file without decompressing what comes before it.
+"""Read the end of a bzip2 file without decompressing what comes before it.
 
-A bzip2 stream is "BZh" and a level; blocks of at most 900 kB, each at any bit: a 48-bit mark, its CRC-32, its
-data; then a 48-bit end mark, the CRCs combined (rotated left by one, then XOR), and zero bits up to a whole
-byte. Blocks do not depend on one another.
+A bzip2 stream is "BZh" and a level; then blocks of at most 900 kB, which may begin at any bit: a 48-bit mark, a CRC-32,
+the data; then a 48-bit end mark, the CRCs combined (rotated left by one, then XOR), and zero bits up to a whole byte.
+Blocks do not depend on one another.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ LONGEST = 1_000_000  # bytes a stored block of 900 kB can take (it grows by 1 % 
 
 
 def last_blocks(data: bytes, count: int) -> bytes:
-    """The decompressed last `count` blocks of a bzip2 file (all of them when it has fewer).
+    """Decompress the last `count` blocks of a bzip2 file (all of them when it has fewer).
 
-    Raises ValueError when the file is not bzip2, does not end where a stream ends, or these blocks are damaged.
+    ValueError when the file is not bzip2, does not end where a stream ends, or these blocks are damaged.
     """
     if not data:
         raise ValueError("empty file")
@@ -39,7 +39,7 @@ def last_blocks(data: bytes, count: int) -> bytes:
 
 
 def _end_mark(data: bytes) -> int:
-    """Where the end mark lies, in bits."""
+    """Return the position of the end mark in bits; ValueError when there is none."""
     tail = int.from_bytes(data[-11:], "big")
     for padding in range(8):
         if tail >> (padding + CRC_BITS) & (1 << MARK_BITS) - 1 == END_MARK:
@@ -48,11 +48,11 @@ def _end_mark(data: bytes) -> int:
 
 
 def _find_block(data: bytes, end: int) -> int | None:
-    """Where the last block mark before bit `end` lies, in bits; None when there is none."""
+    """Return the position in bits of the last block mark before bit `end`; None when there is none."""
     best = None
     low = max(0, end // 8 - LONGEST)
     for shift in range(8):
-        # A mark that starts `shift` bits into a byte covers the five bytes after that one whole.
+        # A mark that starts `shift` bits into a byte covers all of the five bytes after that one.
         inner = (BLOCK_MARK << 8 - shift).to_bytes(7, "big")[1:6]
         at = data.rfind(inner, low, -(-end // 8))
         while at > 0:
@@ -70,7 +70,7 @@ def _bits(data: bytes, start: int, count: int) -> int:
 
 
 def _stream(data: bytes, starts: list[int], end: int) -> bytes:
-    """A bzip2 file of the blocks that begin at the bits `starts`, the last of them ending at bit `end`."""
+    """Assemble a bzip2 file of the blocks that begin at the bits `starts`, the last of them ending at bit `end`."""
     crc = 0
     for start in starts:
         crc = (crc << 1 | crc >> 31) & 0xFFFFFFFF ^ _bits(data, start + MARK_BITS, CRC_BITS)

@@ -1,4 +1,4 @@
-"""Whom to fight, whom to leave alone."""
+"""Decide which monsters to fight."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from playscale.games.nethack.level import (
 )
 
 PETS = {code("d", WHITE), code("f", WHITE), code("u", BROWN)}
-"""Dogs, cats and ponies: one's own if they are near on arrival or give way."""
+"""Dogs, cats and ponies: pets if they are adjacent on arrival on a level, or swap places."""
 UNTOUCHABLE = {code("e", BLUE), code("e", GRAY), code("j", BLUE), code("c", YELLOW)} | {
     code("F", color) for color in range(16) if color not in (LIME, MAGENTA)
 }
-"""Floating eyes, gas spores, blue jellies, cockatrices and moulds hurt whoever hits them, and hardly anybody else."""
+"""Floating eyes, gas spores, blue jellies, cockatrices and moulds harm who hits them, otherwise they are harmless."""
 _WILD = re.compile(
     r"The (?:kitten|housecat|large cat|little dog|dog|large dog|pony|horse) (?:just )?(?:bites|kicks|misses)"
 )
 DWARF = code("h", RED)
-TRUCE = 20  # turns for which a peaceful monster that is out of sight is remembered
-RANGE = 7  # squares that a missile is thrown over
+MEMORY = 20  # turns for which a peaceful monster out of sight is remembered
+RANGE = 7  # squares that a missile flies
 
 
 class Monsters:
-    """The monsters of one level: which of them asked not to be attacked, and whom to fight now."""
+    """The monsters of one level: which are peaceful, tame or dangerous to touch, and which to fight now."""
 
     def __init__(self) -> None:
         self._peaceful: dict[int, tuple[int, int]] = {}  # square: (code, turn when last seen there)
@@ -42,11 +42,11 @@ class Monsters:
         self.hostile = self.barred = self.untouchable = 0
 
     def spare(self, level: Level, square: int, turn: int) -> None:
-        """The monster on that square is peaceful."""
+        """Remember that the monster on this square is peaceful."""
         self._peaceful[square] = int(level.codes[square]), turn
 
     def learn(self, message: str) -> None:
-        """Tell pets from others of their kind by what they do."""
+        """Distinguish pets from wild animals of their kind by the messages about them."""
         if self._tame is not None and message:
             if "swap places" in message or "in the way" in message:
                 self._tame = PETS
@@ -72,11 +72,11 @@ class Monsters:
                 self.hostile &= ~(1 << square)
 
     def adjacent(self, hero: int) -> list[str]:
-        """The directions in which a hostile monster stands beside the hero."""
+        """Return the keys of the directions in which a hostile monster stands beside the hero."""
         return [key for key, step in DIRECTIONS.items() if self.hostile >> (hero + step) & 1]
 
     def in_line(self, level: Level) -> str:
-        """The direction in which a missile would hit a hostile monster first; "" when there is none."""
+        """Return the key of the direction in which a missile would first hit a hostile monster; "" if there is none."""
         for key, step in DIRECTIONS.items():
             square = level.hero + step
             for distance in range(1, RANGE):
@@ -90,12 +90,13 @@ class Monsters:
         return ""
 
     def _follow(self, level: Level, turn: int) -> None:
+        """Update the squares of peaceful monsters that have moved by one step."""
         followed = {}
         for square, (kind, seen) in self._peaceful.items():
-            near = (square, *(square + step for step in DIRECTIONS.values()))
-            now = next((place for place in near if level.monsters >> place & 1 and level.codes[place] == kind), None)
+            nearby = (square, *(square + step for step in DIRECTIONS.values()))
+            now = next((near for near in nearby if level.monsters >> near & 1 and level.codes[near] == kind), None)
             if now is not None:
                 followed[now] = kind, turn
-            elif turn - seen < TRUCE:
+            elif turn - seen < MEMORY:
                 followed[square] = kind, seen
         self._peaceful = followed

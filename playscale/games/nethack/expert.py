@@ -1,8 +1,8 @@
-"""The expert: a scripted player of NetHack that sees the terminal and nothing else.
+"""The expert: a scripted player of NetHack that sees only the terminal.
 
-It explores, fights what stands beside it, rests, eats and prays when it must, and goes down, with a pick-axe straight
-through the floor. What it does follows from the screen as far as possible, so that it can be imitated: the nearest
-thing first, directions in a fixed order, one key for every --More-- and list.
+It explores, fights adjacent monsters, rests, eats and prays when necessary, and descends, with a pick-axe directly
+through the floor. Its actions follow from the screen as far as possible, so that it can be imitated: the nearest target
+first, directions in a fixed order, one key for every --More-- and list.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ VERSION = "3"
 
 ESC, PRAY, KICK, APPLY = "\x1b", "\xf0", "\x04", "a"
 FIRST_PRAYER, NEXT_PRAYER = 120, 500  # turns until the first prayer is safe, and from one to the next
-RESTED = 0.8  # the share of its hit points below which the character rests
-PATIENCE = 12  # keys without a turn passing before something else is tried
-THROWERS = {"Rambler", "Tenderfoot", "Footpad"}  # Tourists, Rangers and Rogues begin with missiles at hand
+RESTED = 0.8  # fraction of the maximal hit points below which the character rests
+PATIENCE = 12  # keys without a turn passing until a random step is tried
+THROWERS = {"Rambler", "Tenderfoot", "Footpad"}  # Tourists, Rangers and Rogues start with missiles
 _GOLD = code("$", YELLOW)
 _PICK = re.compile("pick-axe|broad pick|mattock")
 _PICKED = re.compile("([a-zA-Z]) - [^.]*(?:pick-axe|broad pick|mattock)")
@@ -31,7 +31,7 @@ _LETTER = re.compile(r"\[(?:[$-] or )?([a-zA-Z])")
 
 
 class Expert:
-    """Decides one key at a time."""
+    """A player that decides one key at a time."""
 
     version = VERSION
 
@@ -47,8 +47,8 @@ class Expert:
         self.at_home = False
         self.queue = ""
         self.last, self.last_turn = "", -1
-        self.tried, self.tried_at, self.tried_turn = "", 0, -1  # the last key decided upon, where and when
-        self.heard = ""  # what the game has said since
+        self.tried, self.tried_at, self.tried_turn = "", 0, -1  # the last key that decide() chose, where and when
+        self.messages = ""  # of the game since then
         self.still = 0
         self.direction = "."
         self.prayed = FIRST_PRAYER - NEXT_PRAYER
@@ -60,7 +60,7 @@ class Expert:
         screen = self.screen
         screen.read(observation)
         self.still = self.still + 1 if screen.turn == self.last_turn else 0
-        self.heard += screen.message
+        self.messages += screen.message
         self.last_turn = screen.turn
         self.last = self.choose()
         return action_of(self.last)
@@ -93,7 +93,7 @@ class Expert:
         return ESC
 
     def answer(self) -> str:
-        """The reply to what the game asks in the top line."""
+        """Return the reply to the question in the top line."""
         message = self.screen.message
         if message.startswith("In what direction"):
             return self.direction
@@ -129,13 +129,13 @@ class Expert:
         self.monsters.look(self.level, screen.turn)
         self.free = self.level.floor & ~self.monsters.barred
         self.safe = self.free & ~self.level.traps
-        self.heard = ""
+        self.messages = ""
         self.tried = self.survive() or self.fight() or self.recover() or self.descend() or self.explore()
         self.tried_at, self.tried_turn = screen.square, screen.turn
         return self.tried
 
     def change_level(self) -> None:
-        """Start on a new level; the one left by stairs is remembered, since the mines may be left again by them."""
+        """Switch to a new level; the old one is kept, since the mines may be left again by the same stairs."""
         screen = self.screen
         self.levels[self.depth] = self.level
         known = self.levels.get(screen.level) if self.tried == "<" else None
@@ -148,37 +148,37 @@ class Expert:
         self.tried = ""
 
     def learn(self) -> None:
-        """What the last thing tried brought to light."""
-        screen, level, heard = self.screen, self.level, self.heard
-        self.monsters.learn(heard)
+        """Update the level by what the last key has shown."""
+        screen, level, messages = self.screen, self.level, self.messages
+        self.monsters.learn(messages)
         step = DIRECTIONS.get(self.tried.lower(), 0)
         if step:
             target = self.tried_at + step
-            if level.boulders >> target & 1 and "in vain" in heard:
+            if level.boulders >> target & 1 and "in vain" in messages:
                 level.immovable |= 1 << target
-            if "You kill" in heard and level.codes[target] == DWARF:
+            if "You kill" in messages and level.codes[target] == DWARF:
                 level.loot |= 1 << target
             if screen.square == target and self.monsters.hostile >> target & 1:
-                level.statues[target] = int(level.codes[target])  # whoever can be walked through is none
+                level.statues[target] = int(level.codes[target])  # what can be walked through is no monster
             elif screen.square == self.tried_at:
-                self.refused(1 << target)
+                self.blocked(1 << target)
         if self.tried == "_" and not (level.downstairs >> screen.square & 1 or self.monsters.hostile):
-            level.travel = False  # something is in the way that the game does not see
-        picked = _PICKED.search(heard)
+            level.travel = False  # something blocks the way that the travel command ignores
+        picked = _PICKED.search(messages)
         if picked:
             self.pick = picked.group(1)
-        if "don't have anything to eat" in heard:
+        if "don't have anything to eat" in messages:
             self.food = False
-        if "too hard to" in heard or "cannot dig" in heard or "can't dig" in heard:
+        if "too hard to" in messages or "cannot dig" in messages or "can't dig" in messages:
             level.undiggable |= 1 << screen.square
 
-    def refused(self, target: int) -> None:
-        """A step to `target` (a plane of one square) did not happen."""
-        level, heard = self.level, self.heard
-        if "locked" in heard:
+    def blocked(self, target: int) -> None:
+        """Note why a step to `target` (a plane of one square) did not happen."""
+        level, messages = self.level, self.messages
+        if "locked" in messages:
             level.locked |= target
-        elif "diagonally" in heard:
-            level.cornered |= target if "into" in heard else 1 << level.hero
+        elif "diagonally" in messages:
+            level.cornered |= target if "into" in messages else 1 << level.hero
         elif level.boulders & target:
             level.immovable |= target
         elif self.screen.turn == self.tried_turn and not level.monsters & target:
@@ -224,7 +224,7 @@ class Expert:
         return ""
 
     def recover(self) -> str:
-        """Rest, where nothing hostile is in sight."""
+        """Rest when no hostile monster is in sight."""
         if self.screen.hp < RESTED * self.screen.max_hp and not self.monsters.hostile:
             return self.wait()
         return ""
@@ -259,7 +259,7 @@ class Expert:
         return self.force() or self.break_through() or self.look_for_doors()
 
     def walk(self, path: list[int]) -> str:
-        """The first key of a path: a run where the run ends by itself before the path turns, else one step."""
+        """Return the first key of a path: a run if that stops by itself before the path turns, else one step."""
         level = self.level
         step = path[0] - level.hero
         key = KEY_OF_STEP[step]
@@ -282,7 +282,7 @@ class Expert:
         return self.walk(path) if path else ""
 
     def break_through(self) -> str:
-        """Fight what had better not be touched, when it bars the only way and nothing else is near."""
+        """Fight a monster that is dangerous to touch when it blocks the only way and no hostile one is in sight."""
         level = self.level
         if self.monsters.hostile:
             return ""
@@ -291,7 +291,7 @@ class Expert:
         return self.walk(path) if path else ""
 
     def look_for_doors(self) -> str:
-        """Go where searching is worth most, and search there."""
+        """Go to the square where searching is most valuable, and search there."""
         level = self.level
         path = level.path(1 << level.spot, self.safe) if level.spot else []
         if not path and level.spot != level.hero:

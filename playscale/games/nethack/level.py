@@ -1,7 +1,7 @@
-"""The seen map of one dungeon level as bit planes, and path search over them.
+"""The map of one dungeon level, as far as it was seen, as bit planes, and path search over them.
 
 A plane is one Python integer of 24 x 80 bits; bit i is the square i = row * 80 + column of the terminal. One step of a
-flood is then a dozen shifts of 240 bytes: about a microsecond, where a queue over squares takes a hundred.
+flood fill is a dozen shifts of 240 bytes: about 1 microsecond, where a queue over squares takes 100.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SQUARES = 24 * COLUMNS
 STRAIGHT = {"k": -80, "l": 1, "j": 80, "h": -1}
 DIAGONAL = {"u": -79, "n": 81, "b": 79, "y": -81}
 DIRECTIONS = {**STRAIGHT, **DIAGONAL}
-"""The step of each direction key."""
+"""The offset (in squares) of each direction key."""
 KEY_OF_STEP = {step: key for key, step in DIRECTIONS.items()}
 MAP = (1 << 22 * COLUMNS) - (1 << COLUMNS)
 """The squares of the map: rows 1 to 21. Its column 79 is never used, so that shifted rows do not run together."""
@@ -24,19 +24,19 @@ MAP = (1 << 22 * COLUMNS) - (1 << COLUMNS)
 _ROW = (1 << COLUMNS) - 1
 
 FLOOR, DOOR, CLOSED, WALL, BLANK, MONSTER, BOULDER, TRAP = (1 << bit for bit in range(8))
-"""What a square shows, as flags of one byte. Monsters and things stand on FLOOR."""
+"""What a square shows, as flags of one byte. Monsters and objects are on FLOOR."""
 
 BLACK, RED, GREEN, BROWN, BLUE, MAGENTA, CYAN, GRAY, _, ORANGE, LIME, YELLOW, _, _, _, WHITE = range(16)
 """NetHack's colours."""
 
 
 def code(char: str, color: int) -> int:
-    """A character in a colour as one number, as in Level.codes."""
+    """Return a character in a colour as one number, as in Level.codes."""
     return ord(char) << 4 | color
 
 
 def _kinds() -> np.ndarray:
-    """u8 [128 * 16]: what a character in a colour is, by code()."""
+    """Return u8 [128 * 16]: the flags of a character in a colour, by code()."""
     kinds = np.full((128, 16), FLOOR, dtype=np.uint8)
     kinds[:33] = BLANK
     for char in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ@&';:~":
@@ -50,7 +50,7 @@ def _kinds() -> np.ndarray:
     kinds[ord("}")] = kinds[ord("]")] = WALL  # water and lava; a mimic
     kinds[ord("0")] = kinds[ord("`")] = BOULDER
     kinds[ord("^")] = TRAP
-    kinds[ord("^"), MAGENTA] = TRAP | FLOOR  # trap doors and teleporters help
+    kinds[ord("^"), MAGENTA] = TRAP | FLOOR  # trap doors and teleporters are useful
     return kinds.ravel()
 
 
@@ -58,7 +58,7 @@ KINDS = _kinds()
 
 
 def squares(bits: int) -> Iterator[int]:
-    """The squares of a plane in reading order."""
+    """Yield the squares of a plane in reading order."""
     while bits:
         low = bits & -bits
         yield low.bit_length() - 1
@@ -66,13 +66,13 @@ def squares(bits: int) -> Iterator[int]:
 
 
 def spread(bits: int) -> int:
-    """A plane and its eight neighbourhoods."""
+    """Return a plane together with the eight neighbours of each of its squares."""
     wide = bits | bits << 1 | bits >> 1
     return wide | wide << 80 | wide >> 80
 
 
 class Level:
-    """One level as seen so far. What is not on the screen any more but matters is kept here."""
+    """One level as seen so far, with what the screen no longer shows."""
 
     def __init__(self) -> None:
         self.hero = self.monsters = self.boulders = 0
@@ -80,14 +80,14 @@ class Level:
         self.downstairs = 0
         self.upstairs = 0
         self.wrong = 0  # stairs down into the mines
-        self.cornered = 0  # doors, which are entered and left straight on
+        self.cornered = 0  # doors, which cannot be entered or left diagonally
         self.tried = 0  # trap doors and teleporters that were stepped upon
         self.locked = 0  # closed doors that do not open
-        self.blocked = 0  # squares that turned out not to be enterable
-        self.immovable = 0  # boulders that do not give way
+        self.blocked = 0  # squares that could not be entered
+        self.immovable = 0  # boulders that cannot be pushed
         self.undiggable = 0
-        self.loot = 0  # where a dwarf fell, who may have had a pick-axe
-        self.travel = True  # whether the game's own travel command gets to the stairs
+        self.loot = 0  # where a dwarf was killed, who may have had a pick-axe
+        self.travel = True  # whether the game's own travel command reaches the stairs
         self.spot = 0  # the square to be searched from next, 0 when none is chosen
         self.statues: dict[int, int] = {}  # squares with something that looks like a monster, and its code
         self.searches = np.zeros(SQUARES, dtype=np.float32)  # how often each square has been searched from beside it
@@ -114,7 +114,7 @@ class Level:
         self.shafts = plane(self.codes == code("^", MAGENTA)) & MAP & ~self.tried
 
     def cave(self) -> bool:
-        """Whether the hero stands in no room: the floor in sight, doorways left out, does not fill a rectangle."""
+        """Return whether the hero is in a cave: the visible floor without doorways does not fill a rectangle."""
         walls = self.walls
         doorways = (walls << 1 & walls >> 1) | (walls << 80 & walls >> 80) | plane(self.codes >> 4 == ord("#"))
         seen = 0
@@ -128,14 +128,14 @@ class Level:
         return seen.bit_count() < 0.7 * width * (rows[-1] - rows[0] + 1)
 
     def frontier(self) -> int:
-        """Squares from which something new may be seen: not yet stood upon, beside the unknown, or closed doors."""
+        """Return the squares that may reveal something new: unvisited ones beside unknown squares, or closed doors."""
         return self.floor & ~self.visited & (spread(self.blank) | self.closed)
 
     def path(self, targets: int, passable: int) -> list[int]:
-        """The squares of a shortest path from the hero to the nearest target, without the first; [] when there is none.
+        """Return the squares of a shortest path from the hero to the nearest target, without the first; [] if none.
 
-        `passable` are the squares that may be entered. Of targets equally near, the first in reading order is taken, of
-        ways equally short, the one that ends straight.
+        `passable` are the squares that may be entered. Of several nearest targets the first in reading order is taken;
+        of several shortest paths, one whose last steps are straight.
         """
         targets &= ~(1 << self.hero)
         layers = self._flood(targets, passable | targets) if targets else []
@@ -149,11 +149,11 @@ class Level:
         return path[::-1]
 
     def layers(self, passable: int) -> list[int]:
-        """What the hero can walk to, by distance."""
+        """Return the squares that the hero can reach, one plane per distance."""
         return self._flood(0, passable)
 
     def _flood(self, targets: int, passable: int) -> list[int]:
-        """Layers of equal distance until one holds a target ([] if none does); without targets, all of them."""
+        """Return planes of equal distance up to the first with a target ([] if none has one); without targets, all."""
         front = 1 << self.hero
         rest = passable & ~front
         layers = [front]

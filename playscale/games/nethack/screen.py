@@ -1,4 +1,4 @@
-"""What a player reads off the terminal: the message, what the game waits for, and the status lines."""
+"""Read the terminal as a player does: the message, what the game waits for, and the status lines."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _ITEM = re.compile(r"(?:^|  )([a-zA-Z]) - (.*?)(?:  |$)")
 
 
 class Screen:
-    """One observation, read. Squares are flat indices into the 24x80 terminal: row * 80 + column."""
+    """The parsed last observation. Squares are flat indices into the 24x80 terminal: row * 80 + column."""
 
     def __init__(self) -> None:
         self.level = self.hp = self.max_hp = self.power = self.experience = self.turn = 0
-        self.condition = b""  # "Hungry", "Weak", "Blind", ... as they stand behind the turn counter
+        self.condition = b""  # "Hungry", "Weak", "Blind", ... as shown after the turn counter
 
     def read(self, observation: Observation) -> None:
         chars = observation["tty_chars"]
@@ -37,17 +37,17 @@ class Screen:
 
     @property
     def more(self) -> bool:
-        """The game waits until its message has been read."""
+        """Whether the game waits until its message has been read."""
         return b"--More--" in self.raw
 
     @property
     def menu(self) -> bool:
-        """A list covers (part of) the map."""
+        """Whether a list covers (part of) the map."""
         return _PAGE.search(self.raw) is not None
 
     @property
     def prompt(self) -> bool:
-        """The game asks something in the top line."""
+        """Whether the game asks a question in the top line."""
         return self.row == 0
 
     @property
@@ -56,11 +56,11 @@ class Screen:
         return self.raw[22 * COLUMNS : 22 * COLUMNS + 31].decode("latin-1").partition(" the ")[2].strip()
 
     def items(self) -> dict[str, str]:
-        """The lines "letter - description" of the list on the screen."""
+        """Return the lines "letter - description" of the list on the screen, by letter."""
         lines = (self.raw[row * COLUMNS : (row + 1) * COLUMNS].decode("latin-1") for row in range(24))
         return {letter: text for line in lines for letter, text in _ITEM.findall(line)}
 
 
 def plane(bits: np.ndarray) -> int:
-    """A boolean array over squares as one integer: bit i is square i."""
+    """Return a boolean array over squares as one integer: bit i is square i."""
     return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")

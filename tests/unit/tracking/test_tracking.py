@@ -126,7 +126,7 @@ def test_under_kubeflow_runs_go_below_the_injected_one(tmp_path, monkeypatch):
         with TrackingClient(study, uri, injected=True).open(tmp_path / "spool") as experiment:
             experiment.start("run", POINT.run).log_params({"study": study})
             experiment.log_point(point)
-        assert TrackingClient(study, uri, injected=True).ask(MlflowExperiment.points) == [point]
+        assert TrackingClient(study, uri, injected=True).query(MlflowExperiment.points) == [point]
     models = backend.runs("run")
     assert [run.data.params["study"] for run in models] == ["one", "two"]
     assert {run.data.tags["mlflow.parentRunId"] for run in models} == {task}
