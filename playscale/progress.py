@@ -1,4 +1,4 @@
-"""What the steps of a study are doing, as small files that another process can watch."""
+"""Progress of the steps of a study, in small files that another process can read."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from playscale.tracking.monitor import gauge
 
 @dataclass(frozen=True)
 class TaskProgress:
-    """One task: the last thing said, the fraction done (0..1), unix times, and how it failed if it did.
+    """State of one task: its last message, the fraction done (0 to 1), unix times, and the state that it ended in.
 
-    parts: the seconds that are accounted for, by what they were spent on; at most `seconds` together
+    user_error: whether it failed because of its input (ValueError, OSError)
+    parts: seconds by what they were spent on; at most `seconds` together
     """
 
     task: str
@@ -35,19 +36,19 @@ class TaskProgress:
 
 
 class ProgressFile:
-    """A progress callback (what, fraction) that keeps one JSON file current, written at most twice a second."""
+    """A progress callback (what, fraction) that writes a JSON file, at most twice a second."""
 
     def __init__(self, folder: Path, task: str) -> None:
         now = time.time()
         self._parts: dict[str, float] = {}
         self.path = folder / f"{task}.json"
-        self.said = "done"
+        self.last_message = "done"
         self.current = TaskProgress(task, "starting", 0.0, now, now)
         self._write(self.current)
 
     def __call__(self, what: str, fraction: float) -> None:
         now = time.time()
-        self.said = what
+        self.last_message = what
         if now - self.current.updated >= 0.5:
             self._write(replace(self.current, what=what, fraction=min(max(fraction, 0.0), 1.0), updated=now))
 
@@ -67,6 +68,7 @@ class ProgressFile:
         self._parts[other] = self._parts.get(other, 0.0) + seconds
 
     def end(self, state: str, what: str, *, user_error: bool = False) -> None:
+        """Write the final state, "done" or "failed", with a last message."""
         fraction = 1.0 if state == "done" else self.current.fraction
         self._write(
             replace(self.current, what=what, fraction=fraction, updated=time.time(), state=state, user_error=user_error)
@@ -81,7 +83,7 @@ class ProgressFile:
 
 @contextmanager
 def reporting(folder: Path, task: str) -> Iterator[ProgressFile]:
-    """Report a task from its start to its end, its failure included."""
+    """Report a task from its start to its end or failure."""
     progress = ProgressFile(folder, task)
     try:
         yield progress
@@ -89,10 +91,10 @@ def reporting(folder: Path, task: str) -> Iterator[ProgressFile]:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         progress.end("failed", first_line, user_error=isinstance(error, ValueError | OSError))
         raise
-    progress.end("done", progress.said)
+    progress.end("done", progress.last_message)
 
 
 def read_progress(folder: Path) -> list[TaskProgress]:
-    """Every task reported so far, in the order they started."""
+    """Return every task reported so far, in the order they started."""
     tasks = [TaskProgress(**json.loads(path.read_text())) for path in folder.glob("*.json")]
     return sorted(tasks, key=lambda task: task.started)

@@ -1,7 +1,7 @@
-"""NetHack's terminal to a feature vector: message, status lines, map, crop around the cursor, previous action.
+"""Encode NetHack's terminal as a feature vector: message, status lines, map, crop around the cursor, previous action.
 
 Shapes: N samples. The terminal is 24 rows x 80 columns: row 0 the message, rows 1..21 the map, rows 22, 23 the status.
-The map is cut into 7 x 20 patches of 3 x 4 cells. See docs/agents.md for what departs from the paper's released policy.
+The map is split into 7 x 20 patches of 3 x 4 cells. docs/agents.md lists what differs from the paper's released policy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from playscale.agents.layers import ResidualBlock, conv_flops, count_parameters, he_init, linear_flops, lookup
 
-CHARS = 96  # the terminal emits codes 32..126; all else is clamped into 32..127
+CHARS = 96  # the terminal shows codes 32..126; everything else is clamped into 32..127
 COLORS = 16
 BLANK = 0  # index of (space, colour 0)
 PARTS = ("message", "status", "map", "crop", "previous action")
@@ -41,9 +41,10 @@ class NetHackWidths:
 
 
 def encoder_widths(scale: float) -> NetHackWidths:
-    """The widths at a scale; 1 is what a policy of a million parameters has.
+    """Return the widths at a scale; 1 is that of a policy of a million parameters.
 
-    Channels grow more slowly than features, for a weight of a map channel costs 140 multiply-adds, one of a feature 1.
+    Channels grow more slowly than features, since a weight of a map channel costs 140 multiply-adds and one of a
+    feature 1.
     """
 
     def wide(at_one: float, power: float, least: int = 2) -> int:
@@ -65,18 +66,18 @@ def encoder_widths(scale: float) -> NetHackWidths:
 
 
 def friendly(width: float) -> int:
-    """The nearest multiple of 2 below 8, of 4 below 32, of 8 below 192, of 32 above.
+    """Round to a multiple of 2 below 8, of 4 below 32, of 8 below 192, of 32 above.
 
-    Odd widths cost more than they compute: a 3x3 convolution of 14 channels takes longer than one of 16.
+    Other widths cost more than they compute: a 3x3 convolution of 14 channels takes longer than one of 16.
     """
     step = 2 if width < 8 else 4 if width < 32 else 8 if width < 192 else 32
     return max(step, round(width / step) * step)
 
 
 class TextEncoder(nn.Module):
-    """Lines of 80 characters: windows of 8 every 4 columns, the strongest of each 4 windows, then one linear layer.
+    """Encode lines of 80 characters: windows of 8 every 4 columns, the maximum over 4 windows, then one linear layer.
 
-    A window sees a word ("[yn]", "--More--") wherever it stands; five segments of 20 columns say roughly where.
+    A window recognises a word ("[yn]", "--More--") at any position; five segments of 20 columns tell roughly where.
     """
 
     def __init__(self, rows: int, embedding: int, channels: int, out: int) -> None:
@@ -88,7 +89,7 @@ class TextEncoder(nn.Module):
         he_init(self.out)
 
     def forward(self, text: Tensor) -> Tensor:
-        """Embedded characters [N, rows, 80, C] to [N, out]."""
+        """Map embedded characters [N, rows, 80, C] to [N, out]."""
         x = self.windows(text.permute(0, 3, 1, 2))  # [N, C, rows, 20]
         return F.relu(self.out(F.max_pool2d(F.relu(x), (1, 4)).flatten(1)))
 
@@ -97,12 +98,12 @@ class TextEncoder(nn.Module):
 
 
 class MapEncoder(nn.Module):
-    """The 21 x 80 map: one linear layer on each patch of 3 x 4 cells, then convolutions down to 2 x 5."""
+    """Encode the 21 x 80 map: one linear layer on each patch of 3 x 4 cells, then convolutions down to 2 x 5."""
 
     def __init__(self, cell: int, channels: tuple[int, int, int], out: int) -> None:
         super().__init__()
         first, second, third = channels
-        self.patches = nn.Conv2d(12 * cell, first, 1)  # a 1x1 convolution: four times as fast as a matmul so thin
+        self.patches = nn.Conv2d(12 * cell, first, 1)  # a 1x1 convolution: four times as fast as so narrow a matmul
         self.stages = nn.Sequential(
             ResidualBlock(first),
             nn.ReLU(),
@@ -120,7 +121,7 @@ class MapEncoder(nn.Module):
                 he_init(layer)
 
     def forward(self, cells: Tensor) -> Tensor:
-        """Embedded cells in the order of their patches [N, 7, 20, 12 * cell] to [N, out]."""
+        """Map embedded cells in patches [N, 7, 20, 12 * cell] to [N, out]."""
         x = self.stages(self.patches(cells.permute(0, 3, 1, 2)))  # [N, third, 2, 5]
         return F.relu(self.out(x.flatten(1)))
 
@@ -137,7 +138,7 @@ class MapEncoder(nn.Module):
 
 
 class CropEncoder(nn.Module):
-    """The 9 x 9 cells around the cursor as 3 x 3 patches, the middle one being the cell and its eight neighbours."""
+    """Encode the 9 x 9 cells around the cursor as 3 x 3 patches; the middle one is the cell and its neighbours."""
 
     def __init__(self, cell: int, channels: int, out: int) -> None:
         super().__init__()
@@ -147,7 +148,7 @@ class CropEncoder(nn.Module):
         he_init(self.out)
 
     def forward(self, cells: Tensor, cursor: Tensor) -> Tensor:
-        """Embedded cells in the order of their patches [N, 3, 3, 9 * cell], cursor [N, 2] in 0..1: [N, out]."""
+        """Map embedded cells in patches [N, 3, 3, 9 * cell] and the cursor [N, 2] in 0..1 to [N, out]."""
         x = F.relu(self.patches(cells.permute(0, 3, 1, 2))).flatten(1)
         return F.relu(self.out(torch.cat((x, cursor.to(x.dtype)), 1)))
 
@@ -156,7 +157,7 @@ class CropEncoder(nn.Module):
 
 
 class NetHackEncoder(nn.Module):
-    """The five parts side by side. `out_features` is the length of the feature vector."""
+    """The concatenation of the five parts. `out_features` is the length of the feature vector."""
 
     def __init__(self, widths: NetHackWidths, num_actions: int) -> None:
         super().__init__()
@@ -174,11 +175,11 @@ class NetHackEncoder(nn.Module):
 
     @property
     def previous_action(self) -> nn.Parameter:
-        """A row [action width] for each action, and one for no action yet."""
+        """A row [action width] for each action, and a last one for "no action yet"."""
         return self.action_table
 
     def forward(self, obs: dict[str, Tensor], prev_action: Tensor) -> Tensor:
-        """The columns tty_chars, tty_colors [N, 24, 80], tty_cursor [N, 2] and prev_action [N] to [N, out_features]."""
+        """Map tty_chars, tty_colors [N, 24, 80], tty_cursor [N, 2] and prev_action [N] to [N, out_features]."""
         chars = (obs["tty_chars"].clamp(32, 127) - 32).long()
         cursor = obs["tty_cursor"].long()
         cells = chars[:, 1:22] * COLORS + (obs["tty_colors"][:, 1:22] & (COLORS - 1))  # [N, 21, 80]
@@ -198,12 +199,12 @@ class NetHackEncoder(nn.Module):
         )
 
     def cell_table(self) -> Tensor:
-        """[CHARS * COLORS, char + color]: one lookup a cell instead of two."""
+        """Return [CHARS * COLORS, char + color], so that a cell takes one lookup instead of two."""
         chars = self.char_table.repeat_interleave(COLORS, 0)
         return torch.cat((chars, self.color_table.repeat(CHARS, 1)), 1)
 
     def params(self) -> dict[str, int]:
-        """Parameters by part; the table that both texts use counts with the message, that of the cells with the map."""
+        """Count parameters by part: the table of both texts with the message, that of all cells with the map."""
         return {
             "message": self.text_table.numel() + count_parameters(self.message),
             "status": count_parameters(self.status),
@@ -213,7 +214,7 @@ class NetHackEncoder(nn.Module):
         }
 
     def flops(self) -> dict[str, int]:
-        """Forward FLOPs of one sample by part."""
+        """Count the forward FLOPs of one sample by part."""
         return {
             "message": self.message.flops(),
             "status": self.status.flops(),
@@ -224,14 +225,14 @@ class NetHackEncoder(nn.Module):
 
 
 def patches_of_map(cells: Tensor) -> Tensor:
-    """[N, 21, 80] to [N, 7, 20, 12]: the cells of each patch of 3 rows x 4 columns."""
+    """Rearrange [N, 21, 80] to [N, 7, 20, 12]: the cells of each patch of 3 rows x 4 columns."""
     return cells.view(-1, 7, 3, 20, 4).transpose(2, 3).reshape(-1, 7, 20, 12)
 
 
 def patches_around(cells: Tensor, cursor: Tensor) -> Tensor:
-    """The 9 x 9 cells of the map [N, 21, 80] around the cursor (terminal row, column) [N, 2], in patches: [N, 3, 3, 9].
+    """Return the 9 x 9 cells of the map [N, 21, 80] around the cursor (terminal row, column) [N, 2], [N, 3, 3, 9].
 
-    Beyond the map's edge is blank; a cursor outside the map (on the message) is taken to the nearest row.
+    Cells beyond the edge are blank; a cursor outside the map (on the message) is moved to the nearest row.
     """
     padded = F.pad(cells, (4, 4, 4, 4), value=BLANK).flatten(1)  # 29 x 88
     corner = (cursor[:, 0] - 1).clamp(0, 20) * 88 + cursor[:, 1].clamp(0, 79)

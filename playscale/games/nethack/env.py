@@ -1,8 +1,8 @@
-"""NetHack through nle, as its tasks play it, but seeded.
+"""NetHack through nle, as in its tasks, but seeded.
 
-NetHackChallenge-v0 refuses seeds, so the game is driven one floor below gymnasium, with the same options, actions and
-ends; what differs between the tasks is in their Rules. A seed fixes everything, the phase of the moon included (nle
-takes it from the clock otherwise). Games are those of nle without its screen_descriptions, which draw random numbers.
+NetHackChallenge-v0 refuses seeds, so the game is driven through the layer below gymnasium, with the same options,
+actions and ends; the tasks differ in their Rules. A seed fixes the game, the phase of the moon included (which nle
+takes from the clock otherwise). Games equal those of nle without its screen_descriptions, which draw random numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from playscale.games.game import Env, Metadata, Observation, Outcome, Step
 from playscale.games.nethack.rules import CHALLENGE, ESC, SPACE, Rules
 from playscale.games.nethack.ttyrec import cut_after, read_xlogfile
 
-LOADING_LIMIT = 1_000  # keys that may be needed from the start of the game to its first move, as in nle.env
+LOADING_LIMIT = 1_000  # keys from the start of the game to its first move at most, as in nle.env
 
 _QUIT, _YES = ord("q") | 0x80, ord("y")
 _QUITTING = (ESC,) * 8 + (_QUIT, _YES) + (ESC,) * 60
@@ -35,9 +35,9 @@ _ASKS, _ASKS_FOR_LINE, _WAITS_FOR_SPACE = 1, 2, 3  # in nle's internal
 
 
 class NetHackEnv:
-    """One game after the other, each in an instance of its own (7 ms), so that no game leaks into the next.
+    """A sequence of games, each in an nle instance of its own (7 ms), so that no game influences the next.
 
-    nle writes the screen straight into the arrays `into`, when they are given: nothing is copied.
+    With `into`, nle writes the screen directly into these arrays: nothing is copied.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class NetHackEnv:
         self._game: nethack.Nethack | None = None
 
     def reset(self, seed: int) -> Observation:
-        """Start the game of that seed; a game that was going on is abandoned, its recording unfinished."""
+        """Start the game of a seed; a running game is abandoned, its recording unfinished."""
         if seed < 0:
             raise ValueError(f"seed is {seed}: it must not be negative")
         self.close()
@@ -77,16 +77,16 @@ class NetHackEnv:
         raise RuntimeError(f"NetHack with seed {seed} did not reach its first move in {LOADING_LIMIT} keys")
 
     def step(self, action: int) -> Step:
-        """Press the key of one action. After the end of a game only reset() and outcome() are allowed."""
+        """Press the key of an action. After the end of a game only reset() and outcome() are allowed."""
         assert self._game is not None, "step() outside a game: reset first"
         ended = self._press(self._keys[action])
         self._steps += 1
         if self._rules.skips_menus:
             ended = ended or self._skip_menus()
-            self._read_status()  # only now, as nle.env does: what a move scores that is the last one counts for nothing
+            self._read_status()  # only now, as in nle.env: what the last move scores does not count
         else:
             self._read_status()
-            if self._program_state[_GAMEOVER]:  # the screens after death are clicked through, as in nle.env
+            if self._program_state[_GAMEOVER]:  # click through the screens after death, as in nle.env
                 while not ended and self._internal[_WAITS_FOR_SPACE]:
                     ended = self._press(SPACE)
         observation = self._observation()
@@ -99,7 +99,7 @@ class NetHackEnv:
         return Step(observation, self._score, self._terminated, self._truncated, penalty)
 
     def outcome(self) -> Outcome:
-        """The game so far; its character and how it died are known once it is over."""
+        """Return the result so far; character and cause of death are known once the game is over."""
         metadata = {**self._character, "turns": self._turns, "deepest_level": self._deepest}
         return Outcome(float(self._score), self._steps, self._terminated, metadata)
 
@@ -112,7 +112,7 @@ class NetHackEnv:
         self._ttyrec = prefix = None
         if self._record_dir is not None:
             self._record_dir.mkdir(parents=True, exist_ok=True)
-            # nle puts its process id into these names; the seed makes them the same in every run
+            # by default nle puts the process id into these names; with the seed they are the same in every run
             prefix = f"{self._record_dir}/nle.{seed}."
             names = (f"{prefix}{n}.ttyrec{nethack.TTYREC_VERSION}.bz2" for n in itertools.count())
             self._ttyrec = next(name for name in names if not Path(name).exists())
@@ -123,19 +123,19 @@ class NetHackEnv:
             scoreprefix=prefix,
             fix_moon_phase=True,
         )
-        self._look()
-        # the log of a game that is not recorded stays in the folder of its instance
+        self._set_buffers()
+        # the log of a game that is not recorded stays in its instance's folder
         self._xlogfile = Path(f"{prefix or self._game._vardir + '/'}xlogfile")  # noqa: SLF001
 
-    def _look(self) -> None:
-        """Say where nle writes what it shows, and read the numbers through views: a view's item is a plain int."""
+    def _set_buffers(self) -> None:
+        """Give nle the arrays to write to, and keep memoryviews of the numbers: their items are plain ints."""
         assert self._game is not None
         arrays = {key: np.zeros(**nethack.OBSERVATION_DESC[key]) for key in _SHOWN + _READ}
         if self._into is not None:
             arrays |= {key: self._into[key] for key in ("tty_chars", "tty_colors")}
         self._shown = tuple(arrays[key] for key in _SHOWN)
         self._blstats, self._program_state, self._internal, self._message = (arrays[key].data for key in _READ)
-        inner = self._game._pynethack  # noqa: SLF001 - nle's wrapper around it costs as much as a cheap step
+        inner = self._game._pynethack  # noqa: SLF001 - nle's wrapper costs as much as a cheap step
         inner.set_buffers(**arrays)
         self._play, self._over = inner.step, inner.done
 
@@ -145,9 +145,9 @@ class NetHackEnv:
         return bool(self._over())
 
     def _skip_menus(self) -> bool:
-        """Click through texts, refuse to write, and refuse questions but for nle's exceptions; whether the game ended.
+        """Skip texts, prompts for text, and questions except nle's exceptions; return whether the game ended.
 
-        As in nle.env, what comes after a refused question is not looked at.
+        As in nle.env, what follows a refused question is shown to the player.
         """
         while self._internal[_WAITS_FOR_SPACE] or self._internal[_ASKS_FOR_LINE]:
             if self._press(SPACE if self._internal[_WAITS_FOR_SPACE] else ESC):
@@ -173,11 +173,11 @@ class NetHackEnv:
             self._deepest = max(self._deepest, blstats[nethack.NLE_BL_DEPTH])
 
     def _finish(self) -> None:
-        """Bring the game to its end, so that NetHack logs it, and close it, so that its recording is complete.
+        """End the game, so that NetHack logs it, and close it, so that its recording is complete.
 
-        The keys that quit a truncated game are no play: they are cut from the recording.
+        The keys that quit a truncated game are not actions of the player: they are cut from the recording.
         """
-        played = self._pressed
+        keys_played = self._pressed
         if self._truncated:
             keys = iter(_QUITTING)
             while not self._press(next(keys)):
@@ -189,13 +189,13 @@ class NetHackEnv:
         self._deepest = max(self._deepest, int(game.get("maxlvl", 0)))
         self.close()
         if self._truncated and self._ttyrec is not None:
-            cut_after(Path(self._ttyrec), played)
+            cut_after(Path(self._ttyrec), keys_played)
 
 
 def make_env(
     max_steps: int, record_dir: Path | None = None, into: Observation | None = None, rules: Rules = CHALLENGE
 ) -> Env:
-    """NetHack, truncated after `max_steps` actions; with `record_dir`, nle's own recordings of the games go there."""
+    """Return NetHack, truncated after `max_steps` actions; with `record_dir`, nle records the games there."""
     return NetHackEnv(max_steps, record_dir, into, rules)
 
 

@@ -1,16 +1,14 @@
-"""NetHack recordings in NLD-AA layout (ttyrec3.bz2 files beside an xlogfile) as blocks of transitions.
+"""Read NetHack recordings in NLD-AA layout (ttyrec3.bz2 files beside an xlogfile) as blocks of transitions.
 
 Legend: T transitions of a block, H = 24 rows, W = 80 columns.
 
-The decoding is nle's own converter, so that frames and keys pair exactly as in nle.dataset.TtyrecDataset: one
-transition a keypress, the screen as it stood when the key was pressed. What the game drew after the last key
-has no key and is no transition. In a task that skips menus, the spaces and escapes that skip them are in the
-recording but no play (they are no actions there), so they are no transitions either: what is left is the screens that
-the player saw and the actions it took.
+nle's own converter decodes them, so that frames and keys pair exactly as in nle.dataset.TtyrecDataset: one transition
+per keypress, with the screen at the time when the key was pressed. What the game drew after the last key has no key and
+is no transition. In a task that skips menus, the spaces and escapes that skip them are in the recording but are no
+actions, so they are no transitions either: the rest are the screens that the player saw and the actions it took.
 
-The converter does not say when it gives up: at damaged data it stops as if the game were over, or goes on with
-garbage. So a recording is believed only when its last keypress, found independently at the end of the file, is
-the one the converter came to.
+The converter does not report damaged data: it stops as if the game were over, or continues with garbage. So a recording
+is accepted only if its last keypress, found independently at the end of the file, is the last one that was decoded.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ HEIGHT, WIDTH = 24, 80
 RECORD = struct.Struct("<iiiB")  # of a ttyrec3: seconds, microseconds, length of what follows, channel
 KEYPRESS = 1  # channels: 0 terminal output, 1 keypress, 2 score
 SUFFIX = ".ttyrec3.bz2"
-NO_ACTION, NO_PLAY = -1, -2
+NO_ACTION, SKIPS_MENU = -1, -2
 NUMBERS = {
     "points": "score",
     "turns": "turns",
@@ -51,18 +49,17 @@ TEXTS = {
 
 
 def find_recordings(source: Path) -> tuple[list[Recording], list[Rejected]]:
-    """The finished games in `source` or up to two folders below it, sorted by key (the path without its
-    suffix).
+    """Return the finished games in `source` or up to two folders below it, sorted by key (the path without suffix).
 
-    As in nle.dataset, a recording counts when an xlogfile beside it has a line for it: NetHack writes that line
-    when the game ends. Raises ValueError when there is no recording at all.
+    As in nle.dataset, a recording counts when an xlogfile beside it has a line for it: NetHack writes that line when
+    the game ends. ValueError when there is no recording at all.
     """
     if not source.is_dir():
         raise ValueError(f"{source}: no such directory")
     paths = sorted({path for depth in ("", "*/", "*/*/") for path in source.glob(f"{depth}*.ttyrec*.bz2")})
     if not paths:
         raise ValueError(f"{source}: no recordings (nle.*{SUFFIX}) in it or its folders")
-    found, rejected = [], []
+    recordings, rejected = [], []
     games: dict[str, dict[str, str]] = {}
     folder = None
     for path in paths:
@@ -80,14 +77,14 @@ def find_recordings(source: Path) -> tuple[list[Recording], list[Rejected]]:
                 raise ValueError(f"not a {SUFFIX} file: other versions lack keys or scores")
             if path.name not in games:
                 raise ValueError("no line for it in an xlogfile: the game was cut before its end")
-            found.append(Recording(name.removesuffix(SUFFIX), (path,), describe(games[path.name])))
+            recordings.append(Recording(name.removesuffix(SUFFIX), (path,), describe(games[path.name])))
         except ValueError as error:
             rejected.append(Rejected(name, str(error)))
-    return sorted(found, key=lambda recording: recording.key), rejected
+    return sorted(recordings, key=lambda recording: recording.key), rejected
 
 
 def describe(game: dict[str, str]) -> Metadata:
-    """What an xlogfile line says of a game; ValueError when a number is missing from it."""
+    """Return the metadata in an xlogfile line; ValueError when a number is missing."""
     try:
         numbers = {ours: int(game[theirs]) for theirs, ours in NUMBERS.items()}
     except (KeyError, ValueError) as error:
@@ -99,12 +96,12 @@ def describe(game: dict[str, str]) -> Metadata:
 
 
 def decode(recording: Recording, block: int, rules: Rules = CHALLENGE) -> Iterator[dict[str, np.ndarray]]:
-    """Blocks of at most `block` transitions: tty_chars u8 [T, H, W], tty_colors i8 [T, H, W], tty_cursor i16
-    [T, 2] (row, column), action i64 [T], score i32 [T] (in-game points as the screen stood).
+    """Yield blocks of at most `block` transitions.
 
-    Raises ValueError, possibly after some blocks, when a key is none of the rules' actions, or the recording is
-    damaged. The converter may then have harmed the process: one that decodes unknown files should be one that can be
-    spared.
+    Each holds tty_chars u8 [T, H, W], tty_colors i8 [T, H, W], tty_cursor i16 [T, 2] (row, column), action i64 [T] and
+    score i32 [T] (in-game points when the screen was shown). ValueError, possibly after some blocks, when a key is none
+    of the rules' actions, or the recording is damaged. The converter may then have corrupted the memory of the process:
+    decode unknown files in a process of their own.
     """
     from nle import _pyconverter
 
@@ -132,11 +129,11 @@ def decode(recording: Recording, block: int, rules: Rules = CHALLENGE) -> Iterat
                     "action": actions,
                     "score": score[:t],
                 }
-                play = actions != NO_PLAY
-                if play.all():
+                kept = actions != SKIPS_MENU
+                if kept.all():
                     yield whole
-                elif play.any():
-                    yield {name: array[play] for name, array in whole.items()}
+                elif kept.any():
+                    yield {name: array[kept] for name, array in whole.items()}
             done += t
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"damaged after transition {done} ({error})") from error
@@ -145,10 +142,10 @@ def decode(recording: Recording, block: int, rules: Rules = CHALLENGE) -> Iterat
 
 
 def _actions(keys: np.ndarray, done: int, rules: Rules) -> np.ndarray:
-    """The action that each key presses; NO_PLAY for those that only skip menus. ValueError for any other key."""
+    """Return the action of each key, SKIPS_MENU for those that only skip menus; ValueError for any other key."""
     table = actions_by_key(rules.keys)
     if rules.skips_menus:
-        table[[ESC, SPACE]] = NO_PLAY
+        table[[ESC, SPACE]] = SKIPS_MENU
     actions = table[keys]
     if (actions == NO_ACTION).any():
         t = int(np.argmax(actions == NO_ACTION))
@@ -157,9 +154,7 @@ def _actions(keys: np.ndarray, done: int, rules: Rules) -> np.ndarray:
 
 
 def _is_last(tail: bytes, time: int, key: int) -> bool:
-    """Whether the keypress at `time` (microseconds since 1970) is in `tail`, the end of a ttyrec3, and none
-    comes after it.
-    """
+    """Return whether the keypress at `time` (microseconds since 1970) is the last one in `tail`, a ttyrec3's end."""
     at = tail.rfind(RECORD.pack(*divmod(time, 1_000_000), 1, KEYPRESS) + bytes([key]))
     if at < 0:
         return False
