@@ -33,7 +33,7 @@ class PolicyConfig:
 
     Attributes:
         game: Name of the game, with its task.
-        size: The size asked for, such as "100k".
+        size: The requested size, such as "100k".
         core: "lstm" or "transformer".
         num_actions: Number of actions, A.
         width: Width of the core, h.

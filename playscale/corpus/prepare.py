@@ -14,7 +14,7 @@ from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK, Layout
 from playscale.corpus.manifest import NAME, SCHEMA, GameRecord, Manifest, Shard, write_manifest
 from playscale.corpus.pool import Failed, unordered
-from playscale.corpus.shards import SHARD, SHARD_BYTES, Section, ShardWriter, write_section
+from playscale.corpus.shards import SHARD, SHARD_BYTES, WrittenGame, ShardWriter, write_section
 from playscale.games.game import Game, Recording, Rejected, get_game
 from playscale.processes import usable_cores
 from playscale.storage.files import atomic_dir, local_path
@@ -154,11 +154,11 @@ def _fingerprint(game: str, recordings: Sequence[Recording], dev_fraction: float
 
 def _decode(
     game: Game, recordings: Sequence[Recording], aside: Path, workers: int, report: Progress
-) -> Iterator[tuple[Path, Section | Failed]]:
+) -> Iterator[tuple[Path, WrittenGame | Failed]]:
     """Yield the recordings' sections in order, each with the file in `aside` that its worker wrote."""
     tasks = [_Task(game, recording, aside / f"game-{i}") for i, recording in enumerate(recordings)]
     sizes = [sum(path.stat().st_size for path in recording.paths) for recording in recordings]
-    done: dict[int, Section | Failed] = {}
+    done: dict[int, WrittenGame | Failed] = {}
     next_one = count = size = 0
     for index, result in unordered(_write, tasks, min(workers, len(tasks))):
         done[index] = result
@@ -169,7 +169,7 @@ def _decode(
             next_one += 1
 
 
-def _write(task: _Task) -> Section:
+def _write(task: _Task) -> WrittenGame:
     """In a worker, decode one recording into a file beside the shards: frames never pass through a pipe."""
     game = task.game
     blocks = game.decode(task.recording, BLOCK)
@@ -178,7 +178,7 @@ def _write(task: _Task) -> Section:
 
 def _merge(
     recordings: Sequence[Recording],
-    sections: Iterator[tuple[Path, Section | Failed]],
+    sections: Iterator[tuple[Path, WrittenGame | Failed]],
     shards: ShardWriter,
     source: Path,
 ) -> tuple[list[GameRecord], tuple[Shard, ...], list[Rejected]]:
@@ -198,7 +198,7 @@ def _merge(
     return games, tuple(shards.shards), damaged
 
 
-def _record(recording: Recording, section: Section, shard: int, offset: int) -> GameRecord:
+def _record(recording: Recording, section: WrittenGame, shard: int, offset: int) -> GameRecord:
     """Return the record of a game. Its final score is that in the source's metadata, else that of the last frame."""
     score = recording.metadata.get("score")
     return GameRecord(

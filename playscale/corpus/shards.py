@@ -29,7 +29,7 @@ SHARD_BYTES = 128 * 2**20  # a shard is closed when it has grown to this; a game
 
 
 @dataclass(frozen=True)
-class Section:
+class WrittenGame:
     """A game as written: its transitions, last score (points), stored bytes, and checksum of its blocks (hex)."""
 
     transitions: int
@@ -38,7 +38,9 @@ class Section:
     checksum: str
 
 
-def write_section(path: Path, blocks: Iterable[Mapping[str, np.ndarray]], layout: Layout, num_actions: int) -> Section:
+def write_section(
+    path: Path, blocks: Iterable[Mapping[str, np.ndarray]], layout: Layout, num_actions: int
+) -> WrittenGame:
     """Write a game's blocks (as Game.decode yields them) as one section; ValueError when there is no transition."""
     compressor, digest = make_compressor(), hashlib.blake2b(digest_size=16)
     words: list[int] = []
@@ -56,7 +58,7 @@ def write_section(path: Path, blocks: Iterable[Mapping[str, np.ndarray]], layout
         index = np.array(words, WORD).tobytes()
         file.write(index + np.array(zlib.crc32(index), WORD).tobytes())
         size = file.tell()
-    return Section(transitions, last_score, size, digest.hexdigest())
+    return WrittenGame(transitions, last_score, size, digest.hexdigest())
 
 
 def rebatch(blocks: Iterable[Mapping[str, np.ndarray]]) -> Iterator[Mapping[str, np.ndarray]]:

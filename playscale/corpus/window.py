@@ -113,7 +113,7 @@ class Field:
 
 
 class Memory:
-    """Allocate sets of uncleared arrays of the same fields, reusing the memory of sets that nobody holds any more.
+    """Allocate sets of uncleared arrays of the same fields, reusing the memory of sets that are no longer referenced.
 
     New memory is expensive: the system clears every page of it, which takes as long as decoding the frames. What malloc
     keeps of freed arrays depends on their size and on the thread; this does not.

@@ -15,14 +15,14 @@ from mlflow.exceptions import MlflowException
 
 from playscale.tracking.delivery_queue import DeliveryQueue, one_line, retry_until_answered
 from playscale.tracking.mlflow_tracker import KubeflowRun, MlflowExperiment
-from playscale.tracking.queued_tracker import QueuedExperiment, Replay
+from playscale.tracking.queued_tracker import QueuedExperiment, MlflowDelivery
 from playscale.tracking.tracker import Experiment
 
 WAIT = "PLAYSCALE_TRACKING_WAIT"
 STEP_SECONDS = 60.0
-"""How long a step whose work is done waits for a tracking server. The next step delivers what is left."""
+"""Time for which a step whose work is done waits for a tracking server. The next step delivers what is left."""
 FIT_SECONDS = 600.0
-"""How long a step waits that cannot do without the server, since it reads the points from there."""
+"""Time for which a step waits that needs the server, since it reads the points from there."""
 ABORT_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class TrackingClient:
 
     @property
     def served(self) -> bool:
-        """Whether the store is a server, which may be unreachable for a while."""
+        """True when the store is a server, which may be unreachable for a while."""
         return self.uri.startswith(("http://", "https://"))
 
     def connect(self, *, create: bool = True) -> MlflowExperiment:
@@ -76,7 +76,7 @@ class TrackingClient:
         queue.close(patience(STEP_SECONDS))
 
     def _queue(self, queue_file: Path) -> DeliveryQueue:
-        return DeliveryQueue(queue_file, Replay(self.connect, queue_file.parent), self.uri)
+        return DeliveryQueue(queue_file, MlflowDelivery(self.connect, queue_file.parent), self.uri)
 
     def deliver(self, queue_files: Sequence[Path]) -> None:
         """Deliver what earlier steps left; ValueError when the server does not accept it in time."""

@@ -1,6 +1,6 @@
 """Entries for a tracking server, written to disk at once and delivered in order by a thread.
 
-So nobody waits for the server, and nothing is lost while it is down, even for longer than this process lives: what it
+So no step waits for the server, and nothing is lost while it is down, even for longer than this process lives: what it
 has not accepted stays in the queue's file for the next process that opens it.
 """
 

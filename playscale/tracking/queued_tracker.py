@@ -62,7 +62,7 @@ class QueuedRun:
         self.put("finish")
 
 
-class Replay:
+class MlflowDelivery:
     """Carry out entries on MLflow. `connect` returns the experiment; `folder` holds the queue's file."""
 
     def __init__(self, connect: Callable[[], MlflowExperiment], folder: Path) -> None:

@@ -24,7 +24,7 @@ MAP = (1 << 22 * COLUMNS) - (1 << COLUMNS)
 _ROW = (1 << COLUMNS) - 1
 
 FLOOR, DOOR, CLOSED, WALL, BLANK, MONSTER, BOULDER, TRAP = (1 << bit for bit in range(8))
-"""What a square shows, as flags of one byte. Monsters and objects are on FLOOR."""
+"""Contents of a square, as flags of one byte. Monsters and objects are on FLOOR."""
 
 BLACK, RED, GREEN, BROWN, BLUE, MAGENTA, CYAN, GRAY, _, ORANGE, LIME, YELLOW, _, _, _, WHITE = range(16)
 """NetHack's colours."""

@@ -37,17 +37,17 @@ class Screen:
 
     @property
     def more(self) -> bool:
-        """Whether the game waits until its message has been read."""
+        """True when the game waits until its message has been read."""
         return b"--More--" in self.raw
 
     @property
     def menu(self) -> bool:
-        """Whether a list covers (part of) the map."""
+        """True when a list covers (part of) the map."""
         return _PAGE.search(self.raw) is not None
 
     @property
     def prompt(self) -> bool:
-        """Whether the game asks a question in the top line."""
+        """True when the game asks a question in the top line."""
         return self.row == 0
 
     @property
