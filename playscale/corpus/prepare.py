@@ -14,7 +14,7 @@ from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK, Layout
 from playscale.corpus.manifest import NAME, SCHEMA, GameRecord, Manifest, Shard, write_manifest
 from playscale.corpus.pool import Failed, unordered
-from playscale.corpus.shards import SHARD, SHARD_BYTES, WrittenGame, ShardWriter, write_section
+from playscale.corpus.shards import SHARD, SHARD_BYTES, ShardWriter, WrittenGame, write_section
 from playscale.games.game import Game, Recording, Rejected, get_game
 from playscale.processes import usable_cores
 from playscale.storage.files import atomic_dir, local_path

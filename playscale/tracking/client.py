@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from playscale.tracking.delivery_queue import DeliveryQueue, one_line, retry_until_answered
 from playscale.tracking.mlflow_tracker import KubeflowRun, MlflowExperiment
-from playscale.tracking.queued_tracker import QueuedExperiment, MlflowDelivery
+from playscale.tracking.queued_tracker import MlflowDelivery, QueuedExperiment
 from playscale.tracking.tracker import Experiment
 
 WAIT = "PLAYSCALE_TRACKING_WAIT"
