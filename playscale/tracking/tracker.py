@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from playscale.points import Point
 
 Spent = Callable[[str], AbstractContextManager[None]]
-"""Returns a context whose seconds are counted as spent on the named part, as ProgressFile.spent does."""
+"""Returns a context whose seconds are counted as spent on the named part, as ProgressFile.timed does."""
 
 
 class Tracker(Protocol):

@@ -268,7 +268,7 @@ class Trainer:
         try:
             yield
         except NonFiniteError as error:
-            monitor.count("errors", own="non_finite")
+            monitor.count("errors", label="non_finite")
             if self.group.first:
                 write_json(self.run.out / "nonfinite.json", error.record)
             raise
