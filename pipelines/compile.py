@@ -1,4 +1,4 @@
-"""The pipelines as YAML."""
+"""Compile the pipelines to YAML."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from .study_pipeline import study_pipeline
 
 
 def read_pods(path: Path | None) -> Pods:
-    """Settings of pods from a YAML file, the defaults for None; ValueError when it is missing or wrong."""
+    """Read pod settings from a YAML file, for None the defaults; ValueError when it is missing or wrong."""
     if path is None:
         return Pods()
     if not path.is_file():
@@ -20,7 +20,7 @@ def read_pods(path: Path | None) -> Pods:
 
 
 def compile_study(out: Path, pods: Pods) -> Path:
-    """Write OUT/study.yaml; returns its path."""
+    """Write OUT/study.yaml and return its path."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "study.yaml"
     compiler.Compiler().compile(study_pipeline(pods), str(path))

@@ -1,7 +1,7 @@
-"""A study's tasks in containers of this machine: what a container may do, and the end of each told truly.
+"""Tasks of a study in containers of this machine, with limited rights and a reliable exit code.
 
-kfp.local 2.17 lets the daemon remove a container as soon as it ends, and takes one that was gone before its exit code
-could be read for a success (kubeflow/pipelines issue 13332). Here a container is removed after its exit code was read.
+kfp.local 2.17 lets the daemon remove a container as soon as it ends, and takes one that is gone before its exit code is
+read for a success (kubeflow/pipelines issue 13332). Here a container is removed after its exit code was read.
 """
 
 import os
@@ -21,7 +21,7 @@ from kfp.local import docker_task_handler
 from playscale.study.spec import parse_spec
 from playscale_components.image import IMAGE
 
-OUT_LABEL = "playscale.out"  # of a container: the directory of its study
+OUT_LABEL = "playscale.out"  # label of a container: the directory of its study
 PASSED_ON = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
     "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME",
@@ -30,7 +30,7 @@ PASSED_ON = (
 
 
 def connect(image: str) -> docker.DockerClient:
-    """The Docker daemon, or podman's socket; ValueError when there is none or when it lacks the image."""
+    """Connect to the Docker daemon, or podman's socket; ValueError when there is none or it lacks the image."""
     where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     try:
         client = docker.from_env(timeout=600)
@@ -50,13 +50,13 @@ def connect(image: str) -> docker.DockerClient:
 
 
 def check(spec: str) -> None:
-    """ValueError when a study cannot be run in containers here: no daemon, no image, or an input that is not there."""
+    """Raise ValueError when a study cannot run in containers here: no daemon, no image, or a missing input."""
     absolute_inputs(spec)
     connect(IMAGE)
 
 
 def absolute_inputs(spec: str) -> tuple[str, list[Path]]:
-    """The spec with its local inputs as absolute paths, and these. ValueError for one that is not there."""
+    """Return the spec with absolute paths of its local inputs, and these paths. ValueError for a missing one."""
     data, paths = yaml.safe_load(spec), []
     for name, given in parse_spec(spec).inputs().items():
         if "://" in given:
@@ -72,18 +72,18 @@ def absolute_inputs(spec: str) -> tuple[str, list[Path]]:
 
 @contextmanager
 def containers(out: Path, inputs: list[Path]) -> Iterator[local.DockerRunner]:
-    """A runner for kfp.local, while inside. No container is left when this process is gone, killed or not."""
+    """Yield a runner for kfp.local. No container is left when this process has ended, even if it is killed."""
     client = connect(IMAGE)
-    remove_containers(client, out)  # of a study whose machine went down
+    remove_containers(client, out)  # left when the machine went down
     docker_task_handler.run_docker_container = _run
     command = [sys.executable, "-P", "-m", "playscale_pipelines.containers", str(out)]
-    keeper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-    with keeper:  # leaving closes its stdin, and so does the end of this process, however it ends
+    cleaner = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    with cleaner:  # its stdin closes on leaving, and when this process ends in any way
         yield _runner(client, out, inputs)
 
 
 def _runner(client: docker.DockerClient, out: Path, inputs: list[Path]) -> local.DockerRunner:
-    """Read-only but for OUT and /tmp, without capabilities, as the calling user, in the network of this machine."""
+    """Return a runner: read-only except OUT and /tmp, no capabilities, the calling user, this machine's network."""
     info = client.info()
     rootless = any("rootless" in option for option in info.get("SecurityOptions") or ())
     user = "0:0" if rootless else f"{os.getuid()}:{os.getgid()}"  # rootless, the container's 0 is the calling user
@@ -108,7 +108,7 @@ def _runner(client: docker.DockerClient, out: Path, inputs: list[Path]) -> local
 
 
 def _run(client: docker.DockerClient, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any) -> int:
-    """The exit code of a command in a container, which shows its output and is then removed."""
+    """Run a command in a container, print its output, remove the container and return the exit code."""
     container = client.containers.create(
         image, entrypoint=command[:1], command=command[1:], volumes=volumes, **arguments
     )
@@ -122,7 +122,7 @@ def _run(client: docker.DockerClient, image: str, command: list[str], volumes: d
 
 
 def remove_containers(client: docker.DockerClient, out: Path) -> None:
-    """Remove every container of the study in a directory, running or not."""
+    """Remove every container, running or not, of the study in a directory."""
     for container in client.containers.list(all=True, ignore_removed=True, filters={"label": f"{OUT_LABEL}={out}"}):
         try:
             container.remove(force=True)
@@ -130,6 +130,6 @@ def remove_containers(client: docker.DockerClient, out: Path) -> None:
             continue
 
 
-if __name__ == "__main__":  # the keeper: waits for the end of the study's process
+if __name__ == "__main__":  # waits for the end of the study's process
     sys.stdin.read()
     remove_containers(docker.from_env(), Path(sys.argv[1]))

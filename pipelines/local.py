@@ -19,7 +19,7 @@ from .warm import warm
 
 
 def main(spec_path: str, out: str, tracking_uri: str, runner: str) -> None:
-    """Run every task as a subprocess of this interpreter, or in a container; artifacts of Kubeflow go below OUT/kfp."""
+    """Run every task as a subprocess of this interpreter, or in a container. Kubeflow's artifacts go to OUT/kfp."""
     if supervisor := os.environ.get(SUPERVISOR):
         follow(int(supervisor))
     folder = Path(progress).parent if (progress := os.environ.get(PROGRESS)) else Path(out)
@@ -32,7 +32,7 @@ def main(spec_path: str, out: str, tracking_uri: str, runner: str) -> None:
 
 @contextmanager
 def _runner(name: str, spec: str, folder: Path) -> Iterator[tuple[local.SubprocessRunner | local.DockerRunner, str]]:
-    """kfp.local's runner, and the spec as the tasks can read it. `folder` is what they may write to on this machine."""
+    """Yield kfp.local's runner, and the spec as the tasks can read it. The tasks may write to `folder`."""
     if name == "subprocess":
         with warm():
             yield local.SubprocessRunner(use_venv=False), spec

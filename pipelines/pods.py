@@ -1,7 +1,7 @@
-"""What the pods of a compiled study ask of a cluster; `playscale compile --pods FILE` reads it from YAML.
+"""Settings of the pods of a compiled study, which `playscale compile --pods FILE` reads from YAML.
 
-Two things of Kubernetes that are no setting here: the service account belongs to a run (`study submit
---service-account`), and capabilities, privilege escalation and seccomp are set by Kubeflow's own compiler.
+Two settings are elsewhere: the service account belongs to a run (`study submit --service-account`), and Kubeflow's own
+compiler sets capabilities, privilege escalation and seccomp.
 """
 
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ COMPONENTS = ("collect", "prepare", "plan", "train", "evaluate", "fit")
 
 
 class Toleration(FrozenModel):
-    """A taint that a pod may be scheduled in spite of."""
+    """A taint that the pod tolerates."""
 
     key: str
     operator: Literal["Exists", "Equal"] = "Exists"
@@ -29,10 +29,19 @@ class Toleration(FrozenModel):
 
 
 class Pod(FrozenModel):
-    """The pods of one component. CPU and memory are request and limit: a step starts a worker for each core it has.
+    """Settings of one component's pods.
 
-    shared_memory: of /dev/shm, counted into `memory`; retries: after a failure or an eviction, the first after
-    `backoff` seconds, each later one after twice as long; hours: after which a pod is ended
+    Attributes:
+        cpu: CPU request and limit. A step starts a worker for each core.
+        memory: Memory request and limit.
+        gpus: Number of GPUs.
+        gpu_type: Resource name of the GPUs.
+        shared_memory: Size of /dev/shm, which is part of `memory`.
+        node_selector: Labels of the nodes that the pods may run on.
+        tolerations: Taints that the pods tolerate.
+        retries: Retries after a failure or an eviction.
+        backoff: Seconds before the first retry; each later one waits twice as long.
+        hours: Hours after which a pod is ended.
     """
 
     cpu: Cpu = "2"
@@ -48,9 +57,15 @@ class Pod(FrozenModel):
 
 
 class Pods(FrozenModel):
-    """All pods of a study: by component, and what they share. `every` goes over the defaults of each of them.
+    """Settings of all pods of a study, by component and shared. In YAML, `every` holds defaults of all components.
 
-    settings, credentials: names of the ConfigMap and the Secret whose keys become environment variables, where they are
+    Attributes:
+        settings: Name of the ConfigMap whose keys become environment variables, if it exists.
+        credentials: Name of the Secret whose keys become environment variables, if it exists.
+        labels: Labels of all pods.
+        image_pull_policy: When the image is pulled.
+        image_pull_secrets: Names of the Secrets with which the image is pulled.
+        run_as_user: User id of the containers.
     """
 
     collect: Pod = Pod(cpu="4")
@@ -69,7 +84,7 @@ class Pods(FrozenModel):
     @model_validator(mode="before")
     @classmethod
     def _over_the_defaults(cls, given: Any) -> Any:
-        """A component's keys go over those of `every`, and these over the component's defaults."""
+        """Merge: a component's keys override those of `every`, which override the component's defaults."""
         if not isinstance(given, dict):
             return given
         every = given.get("every", {})
@@ -81,7 +96,7 @@ class Pods(FrozenModel):
         return rest
 
     def apply(self, task: dsl.PipelineTask, component: str, gpus: PipelineChannel | None = None) -> None:
-        """Ask for it all in a task of the pipeline; `gpus`, a parameter of that, goes over the pod's own number."""
+        """Apply the settings to a task. `gpus`, a parameter of the pipeline, overrides the pod's own number."""
         pod: Pod = getattr(self, component)
         _resources(task, pod, gpus)
         _placement(task, pod)
@@ -110,7 +125,7 @@ def _resources(task: dsl.PipelineTask, pod: Pod, gpus: PipelineChannel | None) -
 
 
 def _placement(task: dsl.PipelineTask, pod: Pod) -> None:
-    """Where a pod may run, for how long, and how often."""
+    """Set the nodes, the time limit and the retries."""
     for key, value in pod.node_selector.items():
         kubernetes.add_node_selector(task, key, value)
     for toleration in pod.tolerations:

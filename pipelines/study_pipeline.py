@@ -1,7 +1,7 @@
 """The study pipeline: collect, prepare, plan, then train and evaluate every run side by side, then fit.
 
-Runs that are taught by clones of the same study come second: the same components again, over what the plan then says.
-With them come the references, which are played and not trained: kfp.local cannot collect from a loop over nothing.
+Runs that are taught by clones of the same study come second, in a second loop over the runs that the plan then returns.
+The references, which are evaluated and not trained, are in that loop: kfp.local cannot collect from an empty loop.
 """
 
 from typing import TYPE_CHECKING
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
-    """The pipeline, whose tasks ask a cluster for `pods` (None: for nothing, as on one machine)."""
+    """Return the pipeline, with pod settings for a cluster (None: without, for one machine)."""
 
     def ready(task: dsl.PipelineTask, component: str, gpus: PipelineChannel | None = None) -> dsl.PipelineTask:
-        task.set_caching_options(False)  # each finds out by itself what is done, and logging to MLflow must happen
+        task.set_caching_options(False)  # each step keeps finished work by itself, and must log to MLflow
         if pods:
             pods.apply(task, component, gpus)
         return task
@@ -43,7 +43,7 @@ def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
         grid = ready(plan(spec=spec, corpus=corpus.output, out=out, tracking_uri=tracking_uri), "plan")
 
         def fan_out(runs: PipelineChannel) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
-            # Nothing but the loop's own item may come from another task: kfp.local puts the item in its place.
+            # Only the loop's item may come from another task: kfp.local replaces every such input by the item.
             with dsl.ParallelFor(runs) as run:
                 trained = ready(train(spec=spec, run=run, out=out, tracking_uri=tracking_uri), "train", gpus)
                 saved = trained.output

@@ -20,15 +20,15 @@ import urllib3
 from .compile import compile_study
 from .pods import Pods
 
-TOKEN = "PLAYSCALE_KFP_TOKEN"  # noqa: S105 - the name of a variable: a bearer token, for a server that asks for one
+TOKEN = "PLAYSCALE_KFP_TOKEN"  # noqa: S105 - the name of a variable, which holds a bearer token for a server that needs one
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
-PATIENCE = 300.0  # seconds without an answer before a running study is no longer watched
-INTERVAL = 2.0  # seconds between two looks
+PATIENCE = 300.0  # seconds without a response after which a running study is no longer watched
+INTERVAL = 2.0  # seconds between two requests
 
 
 @dataclass(frozen=True)
 class Server:
-    """A Kubeflow Pipelines server that answered. namespace: of a multi-user installation, else None."""
+    """A Kubeflow Pipelines server that responded. `namespace`: that of a multi-user installation, else None."""
 
     client: kfp.Client
     endpoint: str
@@ -39,7 +39,7 @@ class Server:
 
 
 def reach(endpoint: str, namespace: str | None = None) -> Server:
-    """Connect; ValueError of one line when the server cannot be reached, wants a login, or is something else."""
+    """Connect to a server; ValueError of one line when it cannot be reached, needs a login, or is another service."""
     endpoint = (endpoint if "://" in endpoint else f"https://{endpoint}").rstrip("/")
     token = os.environ.get(TOKEN)
     health = f"{endpoint}/apis/v2beta1/healthz"
@@ -66,7 +66,7 @@ def reach(endpoint: str, namespace: str | None = None) -> Server:
 
 
 def submit(server: Server, arguments: dict[str, str], pods: Pods, experiment: str, service_account: str) -> str:
-    """Start a run of the study pipeline with `arguments`; returns its id. ValueError when the server refuses it."""
+    """Start a run of the study pipeline with `arguments` and return its id; ValueError when the server refuses it."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # kfp prints links
         package = str(compile_study(Path(folder), pods))
         try:
@@ -86,7 +86,7 @@ def submit(server: Server, arguments: dict[str, str], pods: Pods, experiment: st
 
 
 def wait(server: Server, run_id: str, progress: Callable[[str, float], None]) -> None:
-    """Watch a run until it ends. RuntimeError when it did not succeed, or when the server is gone for minutes."""
+    """Watch a run until it ends. RuntimeError when it fails, or when the server does not respond for minutes."""
     answered = time.monotonic()
     while True:
         try:
@@ -100,7 +100,7 @@ def wait(server: Server, run_id: str, progress: Callable[[str, float], None]) ->
             time.sleep(INTERVAL)
             continue
         tasks = _tasks(run)
-        progress(_said(tasks), _fraction(tasks))
+        progress(_status(tasks), _fraction(tasks))
         if run.state in ENDED:
             break
         time.sleep(INTERVAL)
@@ -112,7 +112,7 @@ def wait(server: Server, run_id: str, progress: Callable[[str, float], None]) ->
 
 
 def _tasks(run: Any) -> list[Any]:
-    """The tasks that are components: not the loops around them, nor the drivers that Kubeflow adds."""
+    """Return the tasks that are components, without the loops around them and the drivers that Kubeflow adds."""
     details = run.run_details.task_details if run.run_details else None
     parents = {task.parent_task_id for task in details or ()}
     return [
@@ -122,12 +122,12 @@ def _tasks(run: Any) -> list[Any]:
     ]
 
 
-def _said(tasks: list[Any]) -> str:
+def _status(tasks: list[Any]) -> str:
     running = Counter(task.display_name for task in tasks if task.state == "RUNNING")
     now = ", ".join(f"{name} x{count}" if count > 1 else name for name, count in sorted(running.items()))
     return f"{sum(task.state in ENDED for task in tasks)} of {len(tasks)} tasks done" + (f"; {now}" if now else "")
 
 
 def _fraction(tasks: list[Any]) -> float:
-    """Of the tasks known so far: later ones appear when their turn comes."""
+    """Return the fraction done of the tasks known so far; later ones appear when they start."""
     return sum(task.state in ENDED for task in tasks) / max(1, len(tasks))

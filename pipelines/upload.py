@@ -1,6 +1,6 @@
-"""Uploads a compiled pipeline to Kubeflow Pipelines: `python -m playscale_pipelines.upload study.yaml --endpoint URL`.
+"""Upload a compiled pipeline to Kubeflow Pipelines: `python -m playscale_pipelines.upload study.yaml --endpoint URL`.
 
-A version is called by the digest of its YAML, so that uploading the same again changes nothing.
+A version is named by the digest of its YAML, so that uploading the same again changes nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def upload(pipeline: Path, client: Client, name: str) -> str:
-    """Make the pipeline's page if there is none, and add this version if it is new; returns the version's name."""
+    """Create the pipeline if there is none, add this version if it is new, and return the version's name."""
     version = hashlib.sha256(pipeline.read_bytes()).hexdigest()[:12]
     page = client.get_pipeline_id(name) or client.upload_pipeline(str(pipeline), name).pipeline_id
     listed = client.list_pipeline_versions(page, page_size=100, sort_by="created_at desc").pipeline_versions or []
@@ -29,10 +29,12 @@ def upload(pipeline: Path, client: Client, name: str) -> str:
 
 
 def main(
-    pipeline: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What `playscale compile` wrote.")],
-    endpoint: Annotated[str, typer.Option(help="The API of Kubeflow Pipelines.")],
-    name: Annotated[str, typer.Option(help="The pipeline's name there.")] = "playscale-study",
-    token: Annotated[Path | None, typer.Option(help="File with a ServiceAccount's token.")] = None,
+    pipeline: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Compiled pipeline, from `playscale compile`.")
+    ],
+    endpoint: Annotated[str, typer.Option(help="URL of the Kubeflow Pipelines API.")],
+    name: Annotated[str, typer.Option(help="Name of the pipeline on the server.")] = "playscale-study",
+    token: Annotated[Path | None, typer.Option(help="File with the token of a service account.")] = None,
 ) -> None:
     """Upload a compiled pipeline."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")

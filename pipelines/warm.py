@@ -1,10 +1,10 @@
-"""Tasks that start at once: forked from a process that has imported torch, MLflow and the rest already.
+"""Fast starts of tasks: each is forked from a process that has already imported torch, MLflow and the other packages.
 
 kfp.local starts an interpreter for every task, which spends 3 to 5 seconds of processor time on imports before its
 first line of work; a study has a dozen tasks. Here the "interpreter" that it starts is this file, run without any
-package: it hands its arguments, environment and output to the warm process, which forks. If that one is gone, it
-becomes a plain interpreter. The warm process does nothing but import: there is no Python thread, CUDA context or open
-file in it that could get into a task.
+package: it passes its arguments, environment and output to the warm process, which forks. Without a warm process it
+becomes a plain interpreter. The warm process only imports: it has no Python thread, CUDA context or open file that
+could get into a task.
 """
 
 import json
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-ADDRESS = "PLAYSCALE_WARM"  # of the warm process, in the environment of tasks
+ADDRESS = "PLAYSCALE_WARM"  # the warm process's address, in the environment of tasks
 PRELOADED = (
     "kfp.dsl.executor_main",
     "playscale.study.steps",
@@ -25,22 +25,22 @@ PRELOADED = (
     "playscale.tracking.mlflow_tracker",
     "mlflow.store.tracking.sqlalchemy_store",
 )
-LONGEST = 1 << 22  # bytes of a request: a task's command line and environment
+LONGEST = 1 << 22  # bytes of a request, which holds a task's command line and environment
 
 
 @contextmanager
 def warm() -> Iterator[None]:
-    """While inside, kfp.local's tasks are forked. The warm process ends with this one, however that ends."""
+    """Fork kfp.local's tasks inside. The warm process ends with this one, in whatever way that ends."""
     import shlex
     import subprocess
 
-    if sys.platform != "linux":  # elsewhere to fork after these imports is not safe
+    if sys.platform != "linux":  # on other systems, forking after these imports is not safe
         yield
         return
     plain = sys.executable
     with socket.socket(socket.AF_UNIX) as listener:
         name = f"playscale-{os.urandom(8).hex()}"
-        listener.bind(f"\0{name}")  # a name that is no file: nothing is left behind
+        listener.bind(f"\0{name}")  # an abstract name: no file is left behind
         listener.listen()
         code = f"from playscale_pipelines.warm import serve; serve({listener.fileno()})"
         process = subprocess.Popen(
@@ -59,7 +59,7 @@ def warm() -> Iterator[None]:
 
 
 def serve(listener_fd: int) -> None:
-    """The warm process: fork for every request until stdin closes. Returns in no process but that of a task's end."""
+    """Serve as the warm process: fork for every request until stdin closes."""
     import gc
     import importlib
     import select
@@ -68,7 +68,7 @@ def serve(listener_fd: int) -> None:
     for module in PRELOADED:
         importlib.import_module(module)
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the tasks here; their clients do
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the tasks' clients wait for them, this process does not
     listener = socket.socket(fileno=listener_fd)
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
@@ -84,20 +84,20 @@ def serve(listener_fd: int) -> None:
 
 
 def _task(connection: socket.socket) -> None:
-    """Run the module that the client was asked to run, in its place, and tell it the exit code."""
+    """Run the module of a client's request, and send the exit code."""
     import runpy
 
     request, fds, _, _ = socket.recv_fds(connection, LONGEST, 3)
     while not request.endswith(b"\n"):
         request += connection.recv(LONGEST)
-    asked = json.loads(request)
+    task = json.loads(request)
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
         os.close(fd)
     os.environ.clear()
-    os.environ.update(asked["environment"])
-    os.chdir(asked["directory"])
-    _, module, *arguments = asked["arguments"]
+    os.environ.update(task["environment"])
+    os.chdir(task["directory"])
+    _, module, *arguments = task["arguments"]
     sys.argv = [module, *arguments]
     code = 1
     try:
@@ -112,18 +112,18 @@ def _task(connection: socket.socket) -> None:
 
 
 def client(arguments: list[str]) -> int:
-    """What kfp.local starts, with `-m MODULE ARGUMENT...`: the exit code of the task."""
+    """Run a task in the warm process, as kfp.local starts it with `-m MODULE ARGUMENT...`; return its exit code."""
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(f"\0{os.environ[ADDRESS]}")
     except (OSError, KeyError):
         os.execv(sys.executable, [sys.executable, "-P", *arguments])  # noqa: S606 - in this one's place
-    asked = {"arguments": arguments, "environment": dict(os.environ), "directory": os.getcwd()}  # noqa: PTH109 - pathlib takes longer to import than all of this
-    request = json.dumps(asked).encode() + b"\n"
+    task = {"arguments": arguments, "environment": dict(os.environ), "directory": os.getcwd()}  # noqa: PTH109 - pathlib takes longer to import than all of this
+    request = json.dumps(task).encode() + b"\n"
     sent = socket.send_fds(connection, [request], [0, 1, 2])
     connection.sendall(request[sent:])
     code = connection.recv(1)
-    return code[0] if code else 137  # it said nothing: it was killed
+    return code[0] if code else 137  # no exit code: the task was killed
 
 
 if __name__ == "__main__":
