@@ -1,7 +1,7 @@
-"""Writes charts/playscale/README.md: every value with its default, described by the comment above it in values.yaml.
+"""Write charts/playscale/README.md: every value with its default, described by the comment above it in values.yaml.
 
-python charts/readme.py            writes it
-python charts/readme.py --check    exits 1 when it is not what it would write
+python charts/readme.py            write the file
+python charts/readme.py --check    exit with 1 when the file is out of date
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import yaml
 
 CHART = Path(__file__).parent / "playscale"
 MARK = "<!-- below: python charts/readme.py -->\n"
-TABLE = "\n| key | default | what it is |\n|---|---|---|\n"
+TABLE = "\n| key | default | meaning |\n|---|---|---|\n"
 
 
 def rows(node: yaml.MappingNode, lines: list[str], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """(key, default as JSON, description) of every value that has a comment of its own.
+    """Yield (key, default as JSON, description) of every value that has a comment of its own.
 
-    Raises ValueError for one that has neither a comment nor keys below it.
+    Raises ValueError for a value with neither a comment nor keys below it.
     """
     for key, value in node.value:
         name = prefix + key.value
         comment = _comment(lines, key.start_mark.line)
         if prefix == "" and isinstance(value, yaml.MappingNode):
-            comment = ""  # at the top it belongs to the group, if to anything
+            comment = ""  # at the top level a comment describes the group
         if comment:
             yield name, json.dumps(yaml.safe_load(yaml.serialize(value))), comment
         elif isinstance(value, yaml.MappingNode) and value.value:
@@ -37,13 +37,13 @@ def rows(node: yaml.MappingNode, lines: list[str], prefix: str = "") -> Iterator
 
 
 def _comment(lines: list[str], line: int) -> str:
-    """The comment in the line above, without the hash."""
+    """Return the comment in the line above, without the hash."""
     above = lines[line - 1].strip() if line else ""
     return above.removeprefix("#").strip() if above.startswith("#") else ""
 
 
 def readme(path: Path) -> str:
-    """The README as it should be: what stands above the mark is kept."""
+    """Return the current README text; the part above the mark is kept."""
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     head = path.read_text(encoding="utf-8").partition(MARK)[0]
     table = rows(yaml.compose(text, yaml.SafeLoader), text.splitlines())
