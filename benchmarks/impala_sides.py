@@ -22,7 +22,7 @@ import numpy as np
 
 from playscale.games.game import get_game
 from playscale.rollout.env_pool import EnvPool
-from playscale.rollout.episode import Task
+from playscale.rollout.episode import EpisodeSpec
 
 from .tree import end, go_on, hold
 
@@ -236,7 +236,7 @@ class Environments:
 
     def _begin(self, slots: Sequence[int]) -> None:
         if slots:
-            self._workers.begin({slot: Task(0, self._seed + i) for i, slot in enumerate(slots)})
+            self._workers.begin({slot: EpisodeSpec(0, self._seed + i) for i, slot in enumerate(slots)})
             self._seed += len(slots)
 
 

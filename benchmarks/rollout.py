@@ -33,12 +33,12 @@ from typing import Any
 import numpy as np
 
 from playscale.games.game import Column, Env, Observation, Player, get_game
-from playscale.processes import Handler, WorkerProcess, serve
+from playscale.processes import Handler, WorkerProcess
 from playscale.rollout.agent import Agent, play
 from playscale.rollout.env_pool import EnvPool
-from playscale.rollout.episode import Task
-from playscale.rollout.evaluation import Settings
-from playscale.rollout.evaluation_pool import ROWS, EvalJob, EvalProgress, play_entrants
+from playscale.rollout.episode import EpisodeSpec
+from playscale.rollout.evaluation import EvalSettings
+from playscale.rollout.evaluation_pool import ROWS, EvalJob, EvalProgress, play_jobs
 from playscale.rollout.evaluation_worker import Load
 from playscale.rollout.references import evaluate_random
 
@@ -69,9 +69,7 @@ def _measure(size: str, workers: int, options: Options) -> Row:
     with TemporaryDirectory() as folder, ExitStack() as stack:
         played = _record(size, Path(folder))
         setup = ForwardSetup(played.load, played.screens)
-        answering = [
-            stack.enter_context(WorkerProcess("playscale_benchmarks.rollout:answer", setup)) for _ in range(used)
-        ]
+        answering = [stack.enter_context(WorkerProcess(f"{__name__}:forward_worker", setup)) for _ in range(used)]
         _forward(answering, 0.2)  # to warm up
         rates = alternate(
             {
@@ -127,9 +125,9 @@ class RecordedPlay:
     screens: list[dict[str, np.ndarray]]
     folder: Path
 
-    def tasks(self, copies: int) -> list[Task]:
+    def tasks(self, copies: int) -> list[EpisodeSpec]:
         """Return the episodes, repeated `copies` times: all workers play the same ones."""
-        return [Task(i, seed, self.folder / f"e{i}") for i, seed in enumerate(list(self.actions) * copies)]
+        return [EpisodeSpec(i, seed, self.folder / f"e{i}") for i, seed in enumerate(list(self.actions) * copies)]
 
 
 def load_policy(size: str, device: str) -> Agent:
@@ -152,10 +150,10 @@ def _record(size: str, folder: Path) -> RecordedPlay:
 
     torch.set_num_threads(1)
     game, load, rows = get_game(GAME), partial(load_policy, size), ROWS["cpu"]
-    tasks = [Task(i, i) for i in range(rows)]
+    tasks = [EpisodeSpec(i, i) for i in range(rows)]
     actions, screens = [], []
     with EnvPool(game, 1, rows, STEPS) as workers:
-        for _ in play(load("cpu"), workers, tasks, game.num_actions, Settings(rows, STEPS, 0, 1.0), "cpu"):
+        for _ in play(load("cpu"), workers, tasks, game.num_actions, EvalSettings(rows, STEPS, 0, 1.0), "cpu"):
             actions.append(workers.arrays["action"].copy())
             if len(actions) % EVERY == 0:
                 screens.append({name: workers.arrays[name].copy() for name in game.columns})
@@ -221,13 +219,9 @@ def _forward(answering: Sequence[WorkerProcess], seconds: float) -> float:
     return float(sum(process.receive() for process in answering))
 
 
-def answer(fd: int) -> None:
-    """Run in such a process: a message is a number of seconds, the reply the rate in samples/s."""
-    serve(fd, _answering)
-
-
 @contextmanager
-def _answering(setup: ForwardSetup) -> Iterator[Handler]:
+def forward_worker(setup: ForwardSetup) -> Iterator[Handler]:
+    """Run in such a process: a message is a number of seconds, the reply the rate in samples/s."""
     import torch
 
     torch.set_num_threads(1)
@@ -273,19 +267,19 @@ def _rollout(played: RecordedPlay, workers: int, copies: int, seconds: float) ->
     counters: dict[str, StepCounter] = {}
     before = 0
 
-    def note(entrant: EvalJob, tally: EvalProgress) -> None:
+    def note(job: EvalJob, progress: EvalProgress) -> None:
         nonlocal before
-        fresh, before = tally.steps - before, tally.steps
-        counter = counters.setdefault(entrant.name, StepCounter())
+        fresh, before = progress.steps - before, progress.steps
+        counter = counters.setdefault(job.name, StepCounter())
         counter.times.append(time.monotonic())
         counter.steps += fresh if len(counter.times) > 1 else 0
         if all(each.times[-1] - each.times[0] > seconds for each in counters.values()):
             raise TimeUpError
 
-    entrants = [EvalJob(f"copy {i}", played.load, played.folder / f"copy{i}") for i in range(copies)]
-    settings = Settings(len(played.actions), STEPS, 0, 1.0)
+    jobs = [EvalJob(f"copy {i}", played.load, played.folder / f"copy{i}") for i in range(copies)]
+    settings = EvalSettings(len(played.actions), STEPS, 0, 1.0)
     try:
-        for _ in play_entrants(get_game(GAME), entrants, settings, workers=workers, device="cpu", on_report=note):
+        for _ in play_jobs(get_game(GAME), jobs, settings, workers=workers, device="cpu", on_report=note):
             pass
     except TimeUpError:
         pass

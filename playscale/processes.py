@@ -1,12 +1,8 @@
-"""Helper processes: a fresh interpreter at the other end of a socket.
+"""Worker processes that end with their parent, and the number of cores they may use.
 
-A new interpreter is started for each, not a fork: no thread, lock or CUDA context of the parent gets into it, and
-nothing of the parent's main module (a notebook, a pipeline's executor) runs again. It ends when its socket closes, so
-it never outlives its parent, however that ends.
-
-How many cores this process may use: in a container that is seldom how many the machine has.
-
-Processes that do not outlive the one they work for.
+A worker is a fresh interpreter at the other end of a socket, not a fork: no thread, lock or CUDA context of the parent
+gets into it, and the parent's main module (a notebook, a pipeline's executor) does not run again. It ends when its
+socket closes, so it never outlives its parent, however that ends.
 """
 
 from __future__ import annotations
@@ -20,22 +16,26 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from importlib import import_module
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-_LEAVE_SECONDS = 5.0  # a process whose socket has closed leaves within a step or a second; after this it is killed
+_LEAVE_SECONDS = 5.0  # a worker whose socket has closed leaves within a step or a second; after this it is killed
 
 Handler = Callable[[Any], Iterable[Any]]
+"""Answers one message with any number of replies."""
 
 
 class WorkerError(RuntimeError):
-    """A helper process failed, for no fault of the user's. `trace`: its traceback, if it had time for one."""
+    """A worker process failed, for no fault of the user's. `trace`: its traceback, if it had time for one."""
 
     def __init__(self, text: str, trace: str = "") -> None:
         super().__init__(text)
@@ -44,16 +44,24 @@ class WorkerError(RuntimeError):
             self.add_note(trace)
 
 
+class WorkerDiedError(WorkerError):
+    """A worker process ended without an exception. `exit_code`: minus the signal where one killed it."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
 @dataclass(frozen=True)
-class Failure:
-    """The last thing a process says: what kind of error it is to the parent, one line, and the traceback."""
+class _Failure:
+    """The last reply of a worker that raised: the kind of exception for the parent, its text, the traceback."""
 
     kind: type[Exception]
     text: str
     trace: str
 
     @classmethod
-    def of(cls, error: Exception) -> Failure:
+    def of(cls, error: Exception) -> _Failure:
         kind = next((kind for kind in (ValueError, OSError) if isinstance(error, kind)), WorkerError)
         known = isinstance(error, ValueError | OSError | WorkerError)
         notes = [] if isinstance(error, WorkerError) else getattr(error, "__notes__", [])
@@ -65,24 +73,37 @@ class Failure:
 
 
 class WorkerProcess:
-    """The parent's end: `with Child(...) as child`, then send() and receive().
+    """The parent's end of a worker: `with WorkerProcess(...) as worker`, then send() and receive().
 
-    `entry` is "module:function" of what runs there: it is called with a file descriptor and passes it to serve().
-    `setup` is the first message; the descriptors `fds` are inherited under the same numbers.
+    Args:
+        entry: "module:function" of what runs there: a context manager that makes a Handler from the setup.
+        setup: What the function is called with; pickled.
+        fds: File descriptors that the worker inherits under the same numbers.
+        graceful: When the parent dies, the worker finishes the message at hand and cleans up. By default it ends at
+            once, which suits work that takes long and is done again by a rerun.
+        quiet: Throw away what it writes to stderr.
     """
 
-    def __init__(self, entry: str, setup: Any, fds: Sequence[int] = ()) -> None:
-        module, _, function = entry.partition(":")
+    def __init__(
+        self, entry: str, setup: Any, fds: Sequence[int] = (), *, graceful: bool = False, quiet: bool = False
+    ) -> None:
         self._socket, theirs = socket.socketpair()
         self.connection = Connection(os.dup(self._socket.fileno()))
-        code = f"import sys; sys.path[:] = {sys.path!r}; from {module} import {function}; {function}({theirs.fileno()})"
+        followed = None if graceful else os.getpid()
+        code = f"""
+import sys
+sys.path[:] = {_import_path()!r}
+from playscale.processes import _serve
+_serve({theirs.fileno()}, {entry!r}, {followed})
+"""
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
+                [sys.executable, "-P", "-c", code],  # -P: see _import_path
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL if quiet else None,
                 pass_fds=(theirs.fileno(), *fds),
-                process_group=0,  # Ctrl-C is for the parent, which then ends its children
+                process_group=0,  # Ctrl-C is for the parent, which then ends its workers
             )
         try:
             self.connection.send_bytes(pickle.dumps(setup))
@@ -103,69 +124,173 @@ class WorkerProcess:
         return self._process.pid
 
     def send(self, message: Any) -> None:
+        """Send a message. Raises WorkerDiedError when the worker is no longer there."""
         try:
             self.connection.send(message)
         except ConnectionError:
-            raise self._lost() from None
+            raise self._died() from None
 
     def receive(self) -> Any:
-        """Its next reply. Raises the ValueError or OSError that it raised, or WorkerError for anything else."""
+        """Return its next reply. Raises the ValueError or OSError that it raised, or WorkerError for anything else."""
         try:
             reply = self.connection.recv()
         except (EOFError, ConnectionError):
-            raise self._lost() from None
-        if isinstance(reply, Failure):
+            raise self._died() from None
+        if isinstance(reply, _Failure):
             raise reply.exception()
         return reply
 
     def stop(self) -> None:
-        """Tell it to leave, without waiting."""
+        """Close the socket, after which the worker leaves, without waiting for it."""
         with suppress(OSError):  # it has left already
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
+    def kill(self) -> None:
+        """End it at once, whatever it is doing, without waiting for it."""
+        self._process.kill()
+
+    def close(self, seconds: float = _LEAVE_SECONDS) -> None:
+        """Stop it and wait until it has left; kill it after so many seconds."""
         self.stop()
         try:
-            self._process.wait(_LEAVE_SECONDS)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self.connection.close()
         self._socket.close()
 
-    def _lost(self) -> WorkerError:
+    def _died(self) -> WorkerError:
         try:
             code = self._process.wait(_LEAVE_SECONDS)
         except subprocess.TimeoutExpired:
             return WorkerError(f"process {self.pid} no longer answers")
         if code >= 0:
-            return WorkerError(f"process {self.pid} ended with exit code {code}")
+            return WorkerDiedError(f"process {self.pid} ended with exit code {code}", code)
         hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-        return WorkerError(f"process {self.pid} was killed by {signal.Signals(-code).name}{hint}")
+        return WorkerDiedError(f"process {self.pid} was killed by {signal.Signals(-code).name}{hint}", code)
 
 
-def serve(fd: int, build: Callable[[Any], AbstractContextManager[Handler]]) -> None:
-    """The child's end: build a handler from the setup, then answer every message with what it yields."""
-    connection = Connection(fd)
-    with suppress(EOFError, ConnectionError):  # the parent has closed the socket, or is gone
-        setup = connection.recv_bytes()
-        with _told(connection), build(pickle.loads(setup)) as handle:  # noqa: S301 - the parent's own message
-            while True:
+def close_all(workers: Iterable[WorkerProcess]) -> None:
+    """Stop these workers together, and wait until all have left."""
+    workers = list(workers)
+    for worker in workers:
+        worker.stop()
+    deadline = time.monotonic() + _LEAVE_SECONDS
+    for worker in workers:
+        worker.close(max(0.0, deadline - time.monotonic()))
+
+
+def run_tasks(
+    function: Callable[[Any], Any], tasks: Sequence[Any], workers: int, *, quiet: bool = False
+) -> Generator[tuple[int, Any]]:
+    """Compute function(task) for every task, in up to `workers` worker processes.
+
+    A worker whose task failed is replaced: what a decoder written in C does with damaged data may have harmed its
+    memory. All workers end with the iterator.
+
+    Args:
+        function: A function of a module, called in the workers.
+        tasks: Its arguments, begun in this order.
+        workers: Processes at most.
+        quiet: Throw away what the workers write to stderr.
+
+    Yields:
+        (i, function(tasks[i])) as tasks end. In place of a result stands the exception that the task raised
+        (ValueError, OSError, or WorkerError for any other), or a WorkerDiedError when its process died at it.
+
+    Raises:
+        OSError: A worker process could not start.
+    """
+    waiting = deque(enumerate(tasks))
+    running: dict[Any, tuple[WorkerProcess, int]] = {}  # by connection, each with the index of its task
+    begun: set[int] = set()
+    leaving: list[WorkerProcess] = []
+
+    def give_task(worker: WorkerProcess) -> None:
+        index, task = waiting.popleft()
+        running[worker.connection] = worker, index
+        worker.send(task)
+
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                give_task(WorkerProcess("playscale.processes:_task_worker", function, quiet=quiet))
+            for connection in wait(list(running)):
+                worker, index = running[connection]
                 try:
-                    message = connection.recv()
-                except (EOFError, ConnectionError):
-                    return
-                for reply in handle(message):
-                    connection.send(reply)
+                    reply = worker.receive()
+                except (ValueError, OSError, WorkerError) as error:
+                    if index not in begun:
+                        raise OSError(f"a worker process could not start: {error}") from error
+                    del running[connection]
+                    worker.kill()
+                    worker.close()
+                    yield index, error
+                    continue
+                if index not in begun:
+                    begun.add(index)
+                    continue
+                if waiting:
+                    give_task(worker)
+                else:
+                    del running[connection]
+                    worker.stop()
+                    leaving.append(worker)
+                yield index, reply
+    finally:
+        for worker, _ in running.values():
+            worker.kill()
+        close_all([*leaving, *(worker for worker, _ in running.values())])
 
 
 @contextmanager
-def _told(connection: Connection) -> Iterator[None]:
-    """An error is told to the parent, whose business it is to say so; this process just ends."""
+def _task_worker(function: Callable[[Any], Any]) -> Iterator[Handler]:
+    def answer(task: Any) -> Iterator[Any]:
+        yield None  # begun: if the process dies from here on, the task is to blame
+        yield function(task)
+
+    yield answer
+
+
+def _import_path() -> list[str]:
+    """Return sys.path for a worker, with the working directory at its end.
+
+    So that a user's own folder there called `playscale` does not hide the package of that name. The folder of this
+    package comes before it: an editable installation may not be on sys.path at all.
+    """
+    here = [path for path in sys.path if Path(path).resolve() == Path.cwd()]
+    elsewhere = [path for path in sys.path if path not in here]
+    return list(dict.fromkeys([*elsewhere, str(Path(__file__).resolve().parents[1]), *here]))
+
+
+def _serve(fd: int, entry: str, followed: int | None) -> None:
+    """Run a worker: make its handler from the setup, then answer every message with what the handler yields."""
+    if followed is not None:
+        follow(followed)
+    connection = Connection(fd)
+    with suppress(EOFError, ConnectionError):  # the parent has closed the socket, or is gone
+        setup = connection.recv_bytes()
+        with _reported(connection):
+            module, _, function = entry.partition(":")
+            build: Callable[[Any], AbstractContextManager[Handler]] = getattr(import_module(module), function)
+            with build(pickle.loads(setup)) as handle:  # noqa: S301 - the parent's own message
+                while True:
+                    try:
+                        message = connection.recv()
+                    except (EOFError, ConnectionError):
+                        return
+                    for reply in handle(message):
+                        connection.send(reply)
+
+
+@contextmanager
+def _reported(connection: Connection) -> Iterator[None]:
+    """Send an exception to the parent, which raises it, and end this process."""
     try:
         yield
     except Exception as error:
-        connection.send(Failure.of(error))
+        connection.send(_Failure.of(error))
         raise SystemExit(1) from error
 
 
@@ -173,7 +298,7 @@ CGROUP = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in microseconds, or "m
 
 
 def usable_cores(limit: Path = CGROUP) -> int:
-    """The cores this process is bound to, or its container's CPU limit where that is less; at least one.
+    """Return the number of cores this process is bound to, or its container's CPU limit where that is less.
 
     os.cpu_count() counts the node's: a pod limited to 4 of 96 cores would start 96 workers.
     """
@@ -198,4 +323,4 @@ def follow(pid: int) -> None:
         poll.poll()
         os._exit(1)
 
-    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+    threading.Thread(target=wait, name="follow", daemon=True).start()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,16 +14,16 @@ from pathlib import Path
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK, Layout
 from playscale.corpus.manifest import NAME, SCHEMA, GameRecord, Manifest, Shard, write_manifest
-from playscale.corpus.pool import Failed, unordered
 from playscale.corpus.shards import SHARD, SHARD_BYTES, ShardWriter, WrittenGame, write_section
 from playscale.games.game import Game, Recording, Rejected, get_game
-from playscale.processes import usable_cores
+from playscale.processes import WorkerDiedError, run_tasks, usable_cores
 from playscale.storage.files import atomic_dir, local_path
 from playscale.storage.storage import Storage, is_s3, open_storage
 from playscale.storage.sync import local_copy
 from playscale.tracking.monitor import count
 
 Progress = Callable[[str, float], None]
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def prepare(
         return _existing(out, fingerprint)
     report = progress or _no_progress
     with _destination(out) as (aside, upload):
-        sections = _decode(recorded_game, recordings, aside, workers or usable_cores(), report)
-        games, shards, damaged = _merge(recordings, sections, ShardWriter(aside, upload), folder)
+        with closing(_decode(recorded_game, recordings, aside, workers or usable_cores(), report)) as sections:
+            games, shards, damaged = _merge(recordings, sections, ShardWriter(aside, upload), folder)
         rejected = sorted(rejected + damaged, key=lambda r: r.path)
         _require(games, rejected, source)
         manifest = Manifest(
@@ -154,19 +155,37 @@ def _fingerprint(game: str, recordings: Sequence[Recording], dev_fraction: float
 
 def _decode(
     game: Game, recordings: Sequence[Recording], aside: Path, workers: int, report: Progress
-) -> Iterator[tuple[Path, WrittenGame | Failed]]:
-    """Yield the recordings' sections in order, each with the file in `aside` that its worker wrote."""
+) -> Generator[tuple[Path, WrittenGame | str]]:
+    """Yield the recordings' sections in order, each with the file in `aside` that its worker wrote.
+
+    In place of the section of a damaged recording stands the reason why it cannot be used.
+    """
     tasks = [_Task(game, recording, aside / f"game-{i}") for i, recording in enumerate(recordings)]
     sizes = [sum(path.stat().st_size for path in recording.paths) for recording in recordings]
-    done: dict[int, WrittenGame | Failed] = {}
+    done: dict[int, WrittenGame | str] = {}
     next_one = count = size = 0
-    for index, result in unordered(_write, tasks, min(workers, len(tasks))):
-        done[index] = result
-        count, size = count + 1, size + sizes[index]
-        report(f"{count} of {len(tasks)} games decoded", size / max(1, sum(sizes)))
-        while next_one in done:
-            yield tasks[next_one].path, done.pop(next_one)
-            next_one += 1
+    with closing(run_tasks(_write, tasks, workers, quiet=True)) as results:  # decoders in C print what they raise
+        for index, result in results:
+            done[index] = _section_or_reason(result)
+            count, size = count + 1, size + sizes[index]
+            report(f"{count} of {len(tasks)} games decoded", size / max(1, sum(sizes)))
+            while next_one in done:
+                yield tasks[next_one].path, done.pop(next_one)
+                next_one += 1
+
+
+def _section_or_reason(result: WrittenGame | Exception) -> WrittenGame | str:
+    """Return the section, or why the recording is damaged; raise what is no fault of the recording (a full disk)."""
+    if isinstance(result, WorkerDiedError):
+        if -result.exit_code in CRASHES:
+            return f"the decoder crashed on it ({signal.Signals(-result.exit_code).name})"
+        text = f"a worker process was stopped (exit status {result.exit_code}); is there enough memory?"
+        raise OSError(text) from result
+    if isinstance(result, ValueError):
+        return str(result)
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _write(task: _Task) -> WrittenGame:
@@ -178,7 +197,7 @@ def _write(task: _Task) -> WrittenGame:
 
 def _merge(
     recordings: Sequence[Recording],
-    sections: Iterator[tuple[Path, WrittenGame | Failed]],
+    sections: Iterator[tuple[Path, WrittenGame | str]],
     shards: ShardWriter,
     source: Path,
 ) -> tuple[list[GameRecord], tuple[Shard, ...], list[Rejected]]:
@@ -187,8 +206,8 @@ def _merge(
     damaged: list[Rejected] = []
     with closing(shards):
         for recording, (file, section) in zip(recordings, sections, strict=True):
-            if isinstance(section, Failed):
-                damaged.append(Rejected(recording.paths[0].relative_to(source).as_posix(), section.reason))
+            if isinstance(section, str):
+                damaged.append(Rejected(recording.paths[0].relative_to(source).as_posix(), section))
                 file.unlink(missing_ok=True)
                 count("corpus_games", label="rejected")
             else:

@@ -8,19 +8,25 @@ however short the unroll.
 
 from __future__ import annotations
 
-import math
-import mmap
-import weakref
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from playscale.arrays import ReusedArrays
 from playscale.corpus.layout import Arrays
 from playscale.games.game import Column
 
 MIN_ROWS = 128  # of a span; more when the unroll is longer
+ADDED = {
+    "action": Column((), "int64"),
+    "prev_action": Column((), "int64"),
+    "score": Column((), "int32"),
+    "game_id": Column((), "int64"),
+    "done": Column((), "bool"),
+    "valid": Column((), "bool"),
+}
+"""Columns of a batch beside those of the game."""
 
 Batch = dict[str, np.ndarray]
 
@@ -32,12 +38,7 @@ class Window:
         self._T, self._num_actions = unroll, num_actions
         self._copied = (*columns, "score")
         rows = max(1, MIN_ROWS // unroll) * unroll
-        dtypes = {"action": "i8", "prev_action": "i8", "score": "i4", "game_id": "i8", "done": "?", "valid": "?"}
-        shapes = {name: column.shape for name, column in columns.items()}
-        dtypes |= {name: column.dtype for name, column in columns.items()}
-        self._memory = Memory(
-            {name: Field((rows, batch, *shapes.get(name, ())), np.dtype(dtype)) for name, dtype in dtypes.items()}
-        )
+        self._memory = ReusedArrays({**ADDED, **columns}, (rows, batch))
         self._rows = rows
         self._spans: deque[Batch] = deque()
         self._begin = begin  # time of the first row of the first span
@@ -94,49 +95,3 @@ class Window:
             fill = {"prev_action": self._num_actions, "game_id": -1}
             for name, array in out.items():
                 array[empty] = fill.get(name, 0)
-
-
-MAX_IDLE = 4  # idle buffers kept
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
-
-
-@dataclass(frozen=True)
-class Field:
-    """Shape and dtype of an array to allocate."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    @property
-    def size(self) -> int:
-        return -(-math.prod(self.shape) * self.dtype.itemsize // ALIGNMENT) * ALIGNMENT
-
-
-class Memory:
-    """Allocate sets of uncleared arrays of the same fields, reusing the memory of sets that are no longer referenced.
-
-    New memory is expensive: the system clears every page of it, which takes as long as decoding the frames. What malloc
-    keeps of freed arrays depends on their size and on the thread; this does not.
-    """
-
-    def __init__(self, fields: Mapping[str, Field]) -> None:
-        self._fields = dict(fields)
-        self._size = sum(field.size for field in fields.values())
-        self._idle: list[mmap.mmap] = []
-
-    def allocate(self) -> dict[str, np.ndarray]:
-        """Return the arrays by name, in memory that is not reused before the last view of the last of them is gone."""
-        buffer = self._idle.pop() if self._idle else mmap.mmap(-1, self._size)
-        # Every view, and every tensor made of one, refers to `root`: when root is collected, none of them is left.
-        root = np.ndarray(self._size, np.uint8, buffer)
-        weakref.finalize(root, self._release, buffer).atexit = False
-        arrays, at = {}, 0
-        for name, field in self._fields.items():
-            raw = root[at : at + math.prod(field.shape) * field.dtype.itemsize]
-            arrays[name] = raw.view(field.dtype).reshape(field.shape)
-            at += field.size
-        return arrays
-
-    def _release(self, buffer: mmap.mmap) -> None:
-        if len(self._idle) < MAX_IDLE:
-            self._idle.append(buffer)

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from playscale.agents.policy import PolicyConfig, build_policy
 from playscale.games.game import GAMES, get_game
-from playscale.processes import Handler, follow, serve
+from playscale.processes import Handler
 from playscale.rollout.env_pool import EnvPool
-from playscale.rollout.episode import Episode, Task
-from playscale.rollout.shared_arrays import SharedWeights
+from playscale.rollout.episode import Episode, EpisodeSpec
+from playscale.rollout.shared_weights import SharedWeights
 from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, UnrollBuffer
 
-ENTRY = "playscale.rollout.actor:main"
+ENTRY = "playscale.rollout.actor:actor_worker"
 GO = "go"
 FIRST_SEED = 2**30
 """Training episodes have seeds from here on, evaluation episodes smaller ones."""
@@ -36,7 +36,6 @@ class ActorSetup:
     Attributes:
         games: The registry of games of the parent process, which may know more than are built in.
         seed: The actor's own seed; the seeds of its episodes and its actions follow from it.
-        parent: Process id of the learner; the actor ends with it.
     """
 
     policy: PolicyConfig
@@ -49,7 +48,6 @@ class ActorSetup:
     seed: tuple[int, ...]
     buffer_fds: tuple[int, int]
     weights_fd: int
-    parent: int
 
 
 class UnrollStats(NamedTuple):
@@ -79,7 +77,7 @@ class Actor:
         self._no_action = setup.policy.num_actions
         self._seeds = np.random.default_rng(setup.seed)
         self._generator = torch.Generator(setup.device).manual_seed(int(self._seeds.integers(2**62)))
-        self._tasks: dict[int, Task] = {}
+        self._tasks: dict[int, EpisodeSpec] = {}
         self._state = state
         self._first = np.ones(setup.environments, bool)  # the frame is the first of an episode
         self._over = np.zeros(setup.environments, bool)  # the frame is the last of an episode
@@ -154,7 +152,7 @@ class Actor:
 
     def _begin(self, slots: range | list[int]) -> None:
         if slots:
-            tasks = {slot: Task(0, FIRST_SEED + int(self._seeds.integers(FIRST_SEED))) for slot in slots}
+            tasks = {slot: EpisodeSpec(0, FIRST_SEED + int(self._seeds.integers(FIRST_SEED))) for slot in slots}
             self._tasks |= tasks
             self._environments.begin(tasks)
 
@@ -163,14 +161,10 @@ class Actor:
 
 
 @contextmanager
-def _actor(setup: ActorSetup) -> Iterator[Handler]:
-    follow(setup.parent)
+def actor_worker(setup: ActorSetup) -> Iterator[Handler]:
+    """Make the handler of an actor; see WorkerProcess."""
     GAMES.update(setup.games)
     torch.set_num_threads(1)  # parallelism comes from the number of actors
     game = get_game(setup.policy.game)
     with EnvPool(game, setup.workers, setup.environments, setup.max_steps) as environments:
         yield Actor(setup, environments).handle
-
-
-def main(fd: int) -> None:
-    serve(fd, _actor)

@@ -7,7 +7,6 @@ learner. An actor that dies is replaced; the episodes that it was playing are lo
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from playscale.agents.policy import PolicyConfig, build_policy
 from playscale.games.game import GAMES, get_game
 from playscale.processes import WorkerError, WorkerProcess
 from playscale.rollout.actor import ENTRY, GO, ActorSetup, UnrollStats
-from playscale.rollout.shared_arrays import SharedWeights
+from playscale.rollout.shared_weights import SharedWeights
 from playscale.rollout.unroll import Unroll, UnrollBuffer
 from playscale.tracking.monitor import count
 
@@ -71,7 +70,7 @@ class ActorPool:
             self._setups = [
                 ActorSetup(
                     policy, dict(GAMES), workers, environments, unroll, max_steps, device, (*seed, number),
-                    buffer.fds, self._weights.fd, os.getpid(),
+                    buffer.fds, self._weights.fd,
                 )
                 for number, buffer in enumerate(self._buffers)
             ]  # fmt: skip

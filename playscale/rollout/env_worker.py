@@ -1,8 +1,8 @@
-"""The inside of an environment worker: a process that steps its share of the slots, and imports no torch.
+"""An environment worker: a process that steps its share of an EnvPool's slots, and imports no torch.
 
-It answers one for one:
-    list[(slot, Task)]  start these episodes, first observations into the slab
-    int k               up to k steps in every running slot
+It answers each message with one StepResult:
+    list[(slot, EpisodeSpec)]  start these episodes, their first observations into the shared arrays
+    int k                      up to k steps in every running slot
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from playscale.arrays import SharedArrays
 from playscale.games.game import Column, Game, Outcome
-from playscale.processes import Handler, serve
-from playscale.rollout.episode import Task
-from playscale.rollout.shared_arrays import SharedArrays
+from playscale.processes import Handler
+from playscale.rollout.episode import EpisodeSpec
 
-ENTRY = "playscale.rollout.env_worker:main"
+ENTRY = "playscale.rollout.env_worker:env_worker"
 
-_ANSWER_SECONDS = 0.25  # with k > 1 steps to do it answers after so long, so that its parent is never deaf for long
+_ANSWER_SECONDS = 0.25  # with more than one step to make it answers after so long, so that progress can be reported
 
 
 class StepResult(NamedTuple):
-    """How many steps were made in all slots together, and how the episodes went that ended with them, by slot."""
+    """The number of steps made in all slots together; slots and outcomes of the episodes that ended with them."""
 
     steps: int
     ended: list[tuple[int, Outcome]]
@@ -32,12 +32,17 @@ class StepResult(NamedTuple):
 
 @dataclass(frozen=True)
 class EnvWorkerSetup:
-    """What a worker needs to know. `scripted`: the game's own expert acts, here in the worker, instead of the slab."""
+    """Setup of an environment worker.
+
+    columns: of the shared arrays behind `arrays_fd`, each [slots, ...]; see EnvPool.arrays
+    max_steps: an episode is truncated after so many steps
+    scripted: the game's own expert acts, in the worker; the array `action` is not read
+    """
 
     game: Game
     columns: dict[str, Column]
     slots: int
-    slab_fd: int
+    arrays_fd: int
     max_steps: int
     scripted: bool
 
@@ -45,24 +50,24 @@ class EnvWorkerSetup:
 class EnvSlot:
     """The episode that is running in one slot. Items of a memoryview, unlike those of an array, are plain numbers."""
 
-    def __init__(self, setup: EnvWorkerSetup, slab: SharedArrays, slot: int, task: Task) -> None:
-        self.task = task
-        self.steps = 0
+    def __init__(self, setup: EnvWorkerSetup, shared: SharedArrays, slot: int, spec: EpisodeSpec) -> None:
+        self._spec = spec
+        self._steps = 0
         self._score = 0
-        self._action, self._reward = (slab.arrays[name][slot : slot + 1].data for name in ("action", "reward"))
-        self._player = setup.game.make_expert() if setup.scripted else None
-        self._screen = {name: slab.arrays[name][slot] for name in setup.game.columns}
-        self._env = setup.game.make_env(setup.max_steps, task.record_dir, self._screen)
+        self._action, self._reward = (shared.arrays[name][slot : slot + 1].data for name in ("action", "reward"))
+        self._expert = setup.game.make_expert() if setup.scripted else None
+        self._observation = {name: shared.arrays[name][slot] for name in setup.game.columns}
+        self._env = setup.game.make_env(setup.max_steps, spec.record_dir, self._observation)
 
     def start(self) -> None:
-        if self._player is not None:
-            self._player.reset(self.task.seed)
-        self._env.reset(self.task.seed)
+        if self._expert is not None:
+            self._expert.reset(self._spec.seed)
+        self._env.reset(self._spec.seed)
 
     def step(self) -> Outcome | None:
-        """One step; the outcome when the episode ended with it."""
-        step = self._env.step(self._action[0] if self._player is None else self._player.act(self._screen))
-        self.steps += 1
+        """Make one step; return the outcome if the episode ended with it."""
+        step = self._env.step(self._action[0] if self._expert is None else self._expert.act(self._observation))
+        self._steps += 1
         self._reward[0] = step.score - self._score - step.penalty  # type: ignore[call-overload] # floats
         self._score = step.score
         if not (step.terminated or step.truncated):
@@ -72,27 +77,28 @@ class EnvSlot:
         return outcome
 
     def locate(self, error: Exception) -> None:
-        error.add_note(f"in episode {self.task.index} (seed {self.task.seed}) after {self.steps} steps")
+        """Add to an error in which episode and after how many steps it came."""
+        error.add_note(f"in episode {self._spec.index} (seed {self._spec.seed}) after {self._steps} steps")
 
 
 class EnvWorker:
-    """The slots of this worker, and how its messages are answered."""
+    """The running episodes of this worker; answers its messages."""
 
     def __init__(self, setup: EnvWorkerSetup) -> None:
         self._setup = setup
-        self._slab = SharedArrays(setup.columns, setup.slots, setup.slab_fd)
-        self._seats: dict[int, EnvSlot] = {}
+        self._shared = SharedArrays(setup.columns, (setup.slots,), setup.arrays_fd)
+        self._slots: dict[int, EnvSlot] = {}
 
-    def handle(self, message: int | list[tuple[int, Task]]) -> Iterator[StepResult]:
+    def handle(self, message: int | list[tuple[int, EpisodeSpec]]) -> Iterator[StepResult]:
         if isinstance(message, int):
             yield self._run(message)
             return
-        for slot, task in message:
-            seat = self._seats[slot] = EnvSlot(self._setup, self._slab, slot, task)
+        for number, spec in message:
+            slot = self._slots[number] = EnvSlot(self._setup, self._shared, number, spec)
             try:
-                seat.start()
+                slot.start()
             except Exception as error:
-                seat.locate(error)
+                slot.locate(error)
                 raise
         yield StepResult(0, [])
 
@@ -100,25 +106,22 @@ class EnvWorker:
         answer_by = time.monotonic() + _ANSWER_SECONDS
         steps, ended = 0, []
         for _ in range(rounds):
-            for slot, seat in list(self._seats.items()):
+            for number, slot in list(self._slots.items()):
                 try:
-                    outcome = seat.step()
+                    outcome = slot.step()
                 except Exception as error:
-                    seat.locate(error)
+                    slot.locate(error)
                     raise
                 steps += 1
                 if outcome is not None:
-                    ended.append((slot, outcome))
-                    del self._seats[slot]
+                    ended.append((number, outcome))
+                    del self._slots[number]
             if time.monotonic() > answer_by:
                 break
         return StepResult(steps, ended)
 
 
 @contextmanager
-def _room(setup: EnvWorkerSetup) -> Iterator[Handler]:
+def env_worker(setup: EnvWorkerSetup) -> Iterator[Handler]:
+    """Make the handler of an environment worker; see WorkerProcess."""
     yield EnvWorker(setup).handle
-
-
-def main(fd: int) -> None:
-    serve(fd, _room)

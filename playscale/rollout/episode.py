@@ -1,4 +1,4 @@
-"""One episode: what is to be played, and what came of it."""
+"""An episode to be played, and an episode that was played."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from playscale.games.game import Metadata, Outcome
 
 
 @dataclass(frozen=True)
-class Task:
-    """An episode to be played: its number among the episodes of one evaluation, its seed, where its recording goes."""
+class EpisodeSpec:
+    """An episode to be played: its number among those of one evaluation, its seed, where its recording goes."""
 
     index: int
     seed: int
@@ -33,8 +33,8 @@ class Episode:
     metadata: Metadata
 
     @classmethod
-    def of(cls, task: Task, outcome: Outcome) -> Episode:
-        return cls(task.index, task.seed, outcome.score, outcome.steps, outcome.terminated, dict(outcome.metadata))
+    def of(cls, spec: EpisodeSpec, outcome: Outcome) -> Episode:
+        return cls(spec.index, spec.seed, outcome.score, outcome.steps, outcome.terminated, dict(outcome.metadata))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -53,7 +53,7 @@ class Episode:
 
 
 class Advance(NamedTuple):
-    """Some steps in every running episode, all together `steps`, and the episodes that ended with them."""
+    """Progress of a batch: steps made in all its running episodes together, and the episodes that ended with them."""
 
     steps: int
     ended: list[Episode]

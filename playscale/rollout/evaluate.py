@@ -1,4 +1,4 @@
-"""Evaluation: an agent plays seeded episodes, every started one to its end.
+"""Evaluate agents: each plays seeded episodes, every started one to its end.
 
 OUT/<name>/evaluation.json              everything about the agent's episodes
 OUT/<name>/recordings/episode-NNNNN/    the best, the median and the worst game, as the game records them
@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from playscale.agents.checkpoint import WEIGHTS, load_policy
+from playscale.agents.device import resolve_device
 from playscale.agents.policy import Policy, restrict
 from playscale.games.game import Game, get_game
 from playscale.points import Point, from_row, write_points
-from playscale.rollout.agent import Agent, find_device
+from playscale.rollout.agent import Agent
 from playscale.rollout.episode import Episode
-from playscale.rollout.evaluation import Evaluation, Settings, read_evaluation
-from playscale.rollout.evaluation_pool import EvalJob, EvalProgress, play_entrants, recording_name
+from playscale.rollout.evaluation import EvalSettings, Evaluation, read_evaluation
+from playscale.rollout.evaluation_pool import EvalJob, EvalProgress, play_jobs, recording_name
 from playscale.rollout.evaluation_worker import Load
 from playscale.storage.files import write_json
 from playscale.tracking.tracker import Spent, not_timed
@@ -34,9 +35,13 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class EvalCandidate:
-    """Somebody to be evaluated.
+    """An agent to evaluate, or the game's expert.
 
+    name: of its directory
     load: makes the agent from a device's name, in another process (it is pickled); None is the game's expert
+    game: what it plays
+    checkpoint, digest: path of its checkpoint and hash of its contents; empty when it is no checkpoint
+    point: the checkpoint's row of the points table
     """
 
     name: str
@@ -61,18 +66,36 @@ def evaluate(
     progress: Progress | None = None,
     spent: Spent = not_timed,
 ) -> list[Evaluation]:
-    """Evaluate checkpoints of one game, each on the same episodes, seeds `seed` ... `seed` + `episodes` - 1.
+    """Evaluate checkpoints of one game, each on the same episodes.
 
-    `game`: what they play instead of their own game, restricted to its actions (agents/policy.py) where they have
-    more; they may then be of different games.
-    An evaluation that `out` already holds, of the same weights in the same game with the same settings, is taken as it
-    is. ValueError for what is not a checkpoint, for checkpoints of different games or that cannot play the game asked
-    for, and for an agent whose logits are not finite.
-    `spent` counts the seconds until the first steps are reported as `starting`, those after it as `play`.
+    An evaluation that `out` already holds, of the same weights in the same game with the same settings, is kept.
+
+    Args:
+        checkpoints: Checkpoint directories.
+        episodes: Number of episodes of each.
+        out: Directory of the results; see the module.
+        max_steps: An episode is truncated after so many steps.
+        workers: Number of processes that step environments.
+        seed: Seed of the first episode; episode i has seed `seed` + i.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        temperature: Of the softmax that actions are sampled from; 0 takes the most likely action.
+        game: What the agents play instead of their own game, restricted to its actions (agents/policy.py) where they
+            have more; they may then be of different games.
+        progress: Called with a text and the fraction done (0 to 1).
+        spent: Times the seconds until the first steps are reported as `starting`, those after it as `play`.
+
+    Returns:
+        The evaluations, in the order of the checkpoints.
+
+    Raises:
+        ValueError: No checkpoint at a path, checkpoints of different games, one that cannot play the game, an agent
+            whose logits are not finite, or a setting out of range.
+        OSError: `out` cannot be written.
+        WorkerError: A worker process failed.
     """
     if not checkpoints:
         raise ValueError("no checkpoint to evaluate: give at least one checkpoint directory")
-    settings = Settings(episodes, max_steps, seed, temperature)
+    settings = EvalSettings(episodes, max_steps, seed, temperature)
     candidates = checkpoint_candidates([Path(path) for path in checkpoints], game)
     played = get_game(candidates[0].game)
     evaluations = evaluate_candidates(
@@ -85,7 +108,7 @@ def evaluate(
 
 
 def point_of(evaluation: Evaluation) -> Point | None:
-    """The row of the points table with its returns; None for an agent that belongs to none."""
+    """Return the row of the points table with its returns; None for an agent without a row."""
     if evaluation.point is None:
         return None
     return replace(
@@ -99,7 +122,7 @@ def point_of(evaluation: Evaluation) -> Point | None:
 def evaluate_candidates(
     game: Game,
     candidates: Sequence[EvalCandidate],
-    settings: Settings,
+    settings: EvalSettings,
     out: Path,
     *,
     workers: int,
@@ -107,35 +130,35 @@ def evaluate_candidates(
     progress: Progress | None = None,
     spent: Spent = not_timed,
 ) -> list[Evaluation]:
-    """Evaluate agents, or the expert; what `out` holds already is not played again."""
+    """Evaluate agents, or the expert; evaluations that `out` already holds are kept. See evaluate."""
     if workers < 1:
         raise ValueError(f"workers is {workers}: it must be at least 1")
     _check(settings)
-    device = find_device(device)
-    done = {c.name: found for c in candidates if (found := _finished(out / c.name, game, c, settings)) is not None}
+    device = str(resolve_device(device))
+    done = {c.name: kept for c in candidates if (kept := _finished(out / c.name, game, c, settings)) is not None}
     waiting = {c.name: c for c in candidates if c.name not in done}
     out.mkdir(parents=True, exist_ok=True)
-    entrants = [EvalJob(name, c.load, _scratch(out, name) / "recordings") for name, c in waiting.items()]
+    jobs = [EvalJob(name, c.load, _scratch(out, name) / "recordings") for name, c in waiting.items()]
 
-    def say(entrant: EvalJob, tally: EvalProgress) -> None:
+    def report(job: EvalJob, jobs_progress: EvalProgress) -> None:
         if progress is not None:
-            fraction = 1 - (1 - tally.fraction) * len(waiting) / len(candidates)
-            progress(_describe(entrant, settings.episodes, tally), fraction)
+            fraction = 1 - (1 - jobs_progress.fraction) * len(waiting) / len(candidates)
+            progress(_describe(job, settings.episodes, jobs_progress), fraction)
 
     try:
         for name in waiting:
-            shutil.rmtree(_scratch(out, name), ignore_errors=True)  # of a run that was killed
-        played = play_entrants(game, entrants, settings, workers=workers, device=device, on_report=say, spent=spent)
-        with closing(played):
-            for entrant in played:
-                done[entrant.name] = _keep(game, waiting[entrant.name], entrant, settings, out)
+            shutil.rmtree(_scratch(out, name), ignore_errors=True)  # left by a run that was killed
+        finished = play_jobs(game, jobs, settings, workers=workers, device=device, on_report=report, spent=spent)
+        with closing(finished):
+            for job in finished:
+                done[job.name] = _write(game, waiting[job.name], job, settings, out)
     finally:
         for name in waiting:
             shutil.rmtree(_scratch(out, name), ignore_errors=True)
     return [done[candidate.name] for candidate in candidates]
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: EvalSettings) -> None:
     for name, low in (("episodes", 1), ("max_steps", 1), ("seed", 0), ("temperature", 0)):
         value = getattr(settings, name)
         if not low <= value < float("inf"):
@@ -143,29 +166,29 @@ def _check(settings: Settings) -> None:
 
 
 def checkpoint_candidates(paths: Sequence[Path], game: str | None = None) -> list[EvalCandidate]:
-    """Candidates with distinct names: run-budget, or the directory's name; where two share it, with the digest.
+    """Make candidates with distinct names: run-budget, or the directory's name; where two share it, with the digest.
 
-    They play `game`, or the one that all of them are of. Every checkpoint is read whole, so that a damaged one, or one
-    that cannot play the game, is found before anything is played: ValueError.
+    They play `game`, or the game that all of them are of. Every checkpoint is read whole, so that a damaged one, or one
+    that cannot play the game, raises ValueError before anything is played.
     """
     task = None if game is None else get_game(game).name
-    found: list[EvalCandidate] = []
+    candidates: list[EvalCandidate] = []
     for path in paths:
-        policy, checkpoint = load_policy(path, "cpu", found[0].game if found and task is None else None)
+        policy, checkpoint = load_policy(path, "cpu", candidates[0].game if candidates and task is None else None)
         if task is not None:
             _restrict(policy, task, path)
-        played = task or checkpoint.config.game
         point = checkpoint.meta.get("point")
         owner = (point or {}).get("run") or (point or {}).get("size")
         name = f"{owner}-{path.resolve().name}" if owner else path.resolve().name
-        plays = json.dumps([checkpoint.config.to_dict(), checkpoint.digests[WEIGHTS]], sort_keys=True)
-        digest = hashlib.sha256(plays.encode()).hexdigest()
+        contents = json.dumps([checkpoint.config.to_dict(), checkpoint.digests[WEIGHTS]], sort_keys=True)
+        digest = hashlib.sha256(contents.encode()).hexdigest()
         if point and task is not None:
             point = {**point, "game": task}
-        found.append(EvalCandidate(name, partial(_load, path, task), played, str(path), digest, point))
-    names = [candidate.name for candidate in found]
+        plays = task or checkpoint.config.game
+        candidates.append(EvalCandidate(name, partial(_load, path, task), plays, str(path), digest, point))
+    names = [candidate.name for candidate in candidates]
     distinct: dict[str, EvalCandidate] = {}
-    for candidate in found:
+    for candidate in candidates:
         name = candidate.name if names.count(candidate.name) == 1 else f"{candidate.name}-{candidate.digest[:8]}"
         if name in distinct:
             raise ValueError(
@@ -187,38 +210,38 @@ def _restrict(policy: Policy, task: str, path: Path) -> Policy:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _finished(folder: Path, game: Game, candidate: EvalCandidate, settings: Settings) -> Evaluation | None:
-    """The evaluation in `folder`, if it is this candidate's with these settings."""
+def _finished(folder: Path, game: Game, candidate: EvalCandidate, settings: EvalSettings) -> Evaluation | None:
+    """Return the evaluation in `folder` if it is this candidate's with these settings."""
     path = folder / "evaluation.json"
     if not path.is_file():
         return None
     try:
-        found = read_evaluation(path)
+        evaluation = read_evaluation(path)
     except ValueError:
         return None
-    same = (found.game, found.digest, found.settings) == (game.name, candidate.digest, settings)
-    return replace(found, point=candidate.point) if same else None
+    is_same = (evaluation.game, evaluation.digest, evaluation.settings) == (game.name, candidate.digest, settings)
+    return replace(evaluation, point=candidate.point) if is_same else None
 
 
-def _keep(game: Game, candidate: EvalCandidate, entrant: EvalJob, settings: Settings, out: Path) -> Evaluation:
-    """Write the entrant's evaluation into its place, whole or not at all."""
-    scratch, folder = _scratch(out, entrant.name), out / entrant.name
+def _write(game: Game, candidate: EvalCandidate, job: EvalJob, settings: EvalSettings, out: Path) -> Evaluation:
+    """Write the evaluation of a finished job to its directory, whole or not at all."""
+    scratch, folder = _scratch(out, job.name), out / job.name
     scratch.mkdir(parents=True, exist_ok=True)
-    kept = {role: recording_name(episode.index) for role, episode in _notable(entrant.episodes)}
+    kept = {role: recording_name(episode.index) for role, episode in _notable(job.episodes)}
     for recording in _folders(scratch / "recordings"):
         if recording.name not in kept.values():
             shutil.rmtree(recording)
-    there = {recording.name for recording in _folders(scratch / "recordings")}
+    recorded = {recording.name for recording in _folders(scratch / "recordings")}
     evaluation = Evaluation(
-        name=entrant.name,
+        name=job.name,
         game=game.name,
         settings=settings,
-        episodes=tuple(entrant.episodes),
-        seconds=entrant.seconds,
+        episodes=tuple(job.episodes),
+        seconds=job.seconds,
         digest=candidate.digest,
         checkpoint=candidate.checkpoint,
         point=candidate.point,
-        recordings={role: f"recordings/{name}" for role, name in kept.items() if name in there},
+        recordings={role: f"recordings/{name}" for role, name in kept.items() if name in recorded},
     )
     write_json(scratch / "evaluation.json", evaluation.to_dict())
     if folder.exists():
@@ -242,7 +265,7 @@ def _scratch(out: Path, name: str) -> Path:
     return out / f".{name}.playing"
 
 
-def _describe(entrant: EvalJob, episodes: int, tally: EvalProgress) -> str:
-    scores = [episode.score for episode in entrant.episodes]
+def _describe(job: EvalJob, episodes: int, progress: EvalProgress) -> str:
+    scores = [episode.score for episode in job.episodes]
     mean = f", mean return {sum(scores) / len(scores):.1f}" if scores else ""
-    return f"evaluate {entrant.name}: {len(scores)}/{episodes} episodes{mean}, {tally.steps_per_second:,.0f} steps/s"
+    return f"evaluate {job.name}: {len(scores)}/{episodes} episodes{mean}, {progress.steps_per_second:,.0f} steps/s"

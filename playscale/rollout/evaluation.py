@@ -1,4 +1,4 @@
-"""What came of an agent's episodes: every one of them, their mean, and where the recordings lie."""
+"""The result of an evaluation: every episode, their mean return, where the recordings lie; evaluation.json."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from playscale.storage.files import read_json
 SCHEMA = 1
 
 
-class Settings(NamedTuple):
-    """What, beside the agent, fixes an evaluation. Episode i has seed `seed` + i."""
+class EvalSettings(NamedTuple):
+    """Settings that, beside the agent, determine an evaluation. Episode i has seed `seed` + i."""
 
     episodes: int
     max_steps: int
@@ -26,17 +26,17 @@ class Settings(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An agent's episodes, every started one counted to its end.
+    """The episodes of one agent, every started one counted to its end.
 
-    checkpoint, digest: where its agent came from, and of what it is made; empty when it is no checkpoint
+    checkpoint, digest: path of the agent's checkpoint and hash of its contents; empty when it is no checkpoint
     point: the row of the points table that belongs to the checkpoint, returns not yet filled in
     recordings: best, median, worst -> the recording's directory, relative to the evaluation's own
-    seconds: wall time that its batches of episodes took, summed over the batches (several may run at once)
+    seconds: wall time of its batches of episodes, summed over the batches (several may run at once)
     """
 
     name: str
     game: str
-    settings: Settings
+    settings: EvalSettings
     episodes: tuple[Episode, ...]
     seconds: float
     checkpoint: str = ""
@@ -92,12 +92,12 @@ class Evaluation:
 
 
 def standard_error(values: list[float]) -> float | None:
-    """Standard error of the mean of independent values; None with fewer than two."""
+    """Return the standard error of the mean of independent values; None with fewer than two."""
     return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """An evaluation.json; ValueError when it is none."""
+    """Read an evaluation.json; raises ValueError when it is none."""
     data = read_json(path)
     try:
         if data["schema"] != SCHEMA:
@@ -105,7 +105,7 @@ def read_evaluation(path: Path) -> Evaluation:
         return Evaluation(
             name=data["name"],
             game=data["game"],
-            settings=Settings(**data["settings"]),
+            settings=EvalSettings(**data["settings"]),
             episodes=tuple(Episode.from_dict(row) for row in data["episodes"]),
             seconds=data["seconds"],
             digest=data["digest"],

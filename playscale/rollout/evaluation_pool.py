@@ -1,18 +1,18 @@
-"""Many batches of episodes at once, each in a lane (lane.py).
+"""Play many batches of episodes at once, each in an evaluation worker (evaluation_worker.py).
 
-While one lane's environments step, another lane's agent thinks: that is the double buffering. On a CPU every core gets
-a lane, whose forwards run on one torch thread; threads of one process did not scale (the forward of a small policy is a
-hundred short operations, each of which wants the interpreter lock). On a GPU two lanes share the device.
+While the environments of one worker step, the agent of another computes: that is the double buffering. On a CPU every
+core gets an evaluation worker, whose forwards run on one torch thread; threads of one process did not scale (the
+forward of a small policy is a hundred short operations, each of which needs the interpreter lock). On a GPU two of them
+share the device.
 
 Which episodes form a batch depends on nothing but their number, so neither do the results (see agent.py).
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from playscale.games.game import GAMES, Game
-from playscale.processes import WorkerProcess, usable_cores
-from playscale.rollout.episode import Episode, Task
-from playscale.rollout.evaluation import Settings
+from playscale.processes import WorkerProcess, close_all, usable_cores
+from playscale.rollout.episode import Episode, EpisodeSpec
+from playscale.rollout.evaluation import EvalSettings
 from playscale.rollout.evaluation_worker import ENTRY, EpisodeBatch, EpisodeReport, EvalWorkerSetup, Load
 from playscale.tracking.monitor import count
 from playscale.tracking.tracker import Spent, not_timed
@@ -32,7 +32,14 @@ ROWS = {"cpu": 32, "cuda": 128}  # episodes in a batch
 
 @dataclass
 class EvalJob:
-    """Whose episodes are played; `load` None is the game's expert. `seconds`: of all its batches together."""
+    """The episodes of one agent.
+
+    name: identifies the job; in progress texts and messages of errors
+    load: makes the agent from a device's name; None is the game's expert
+    recordings: directory that gets the recordings of all episodes
+    episodes: those that have ended
+    seconds: wall time of its batches, summed
+    """
 
     name: str
     load: Load | None
@@ -40,33 +47,37 @@ class EvalJob:
     episodes: list[Episode] = field(default_factory=list)
     seconds: float = 0.0
 
-    def tasks(self, settings: Settings) -> list[Task]:
+    def specs(self, settings: EvalSettings) -> list[EpisodeSpec]:
         return [
-            Task(index, settings.seed + index, self.recordings / recording_name(index))
+            EpisodeSpec(index, settings.seed + index, self.recordings / recording_name(index))
             for index in range(settings.episodes)
         ]
 
 
 @dataclass
 class EvalProgress:
-    """How far everything is."""
+    """Progress of all jobs together.
+
+    total, played: episodes
+    running: the part of their episodes that running batches have played, in episodes, by the worker's process id
+    """
 
     total: int
     played: int = 0
     steps: int = 0
-    shares: dict[int, float] = field(default_factory=dict)
+    running: dict[int, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
-    def add(self, lane: int, report: EpisodeReport) -> None:
+    def add(self, pid: int, report: EpisodeReport) -> None:
         self.played += len(report.ended)
         self.steps += report.steps
-        self.shares[lane] = report.share
+        self.running[pid] = report.running
         count("environment_steps", report.steps)
         count("episodes", len(report.ended))
 
     @property
     def fraction(self) -> float:
-        return min(1.0, (self.played + sum(self.shares.values())) / self.total)
+        return min(1.0, (self.played + sum(self.running.values())) / self.total)
 
     @property
     def steps_per_second(self) -> float:
@@ -77,71 +88,86 @@ def recording_name(index: int) -> str:
     return f"episode-{index:05d}"
 
 
-def split_batches(tasks: Sequence[Task], rows: int) -> list[list[Task]]:
-    """As few batches of at most `rows` episodes as it takes, of nearly equal sizes."""
-    count = -(-len(tasks) // rows)
-    return [list(tasks[len(tasks) * k // count : len(tasks) * (k + 1) // count]) for k in range(count)]
+def split_batches(specs: Sequence[EpisodeSpec], rows: int) -> list[list[EpisodeSpec]]:
+    """Split episodes into as few batches of at most `rows` as possible, of nearly equal sizes."""
+    count = -(-len(specs) // rows)
+    return [list(specs[len(specs) * k // count : len(specs) * (k + 1) // count]) for k in range(count)]
 
 
-def play_entrants(
+def play_jobs(
     game: Game,
-    entrants: Sequence[EvalJob],
-    settings: Settings,
+    jobs: Sequence[EvalJob],
+    settings: EvalSettings,
     *,
     workers: int,
     device: str,
     on_report: Callable[[EvalJob, EvalProgress], None],
     spent: Spent = not_timed,
 ) -> Generator[EvalJob]:
-    """Play every entrant's episodes; yields each entrant when its last one has ended, episodes in order.
+    """Play the episodes of every job; either the expert plays all of them or agents do.
 
-    Either the expert plays or agents do. Raises what a lane raised (see child.py); no process outlives the generator.
+    No process outlives the generator.
+
+    Args:
+        game: The game to play.
+        jobs: What is to be played, in this order.
+        settings: Number of episodes, their seeds, step limit and temperature.
+        workers: Number of environment workers, shared out among the evaluation workers.
+        device: As torch names it.
+        on_report: Called with every report of a batch.
+        spent: Times the seconds until the first report as `starting`, those after it as `play`.
+
+    Yields:
+        Each job when its last episode has ended, its episodes in order.
+
+    Raises:
+        ValueError: An agent or an environment raised it.
+        OSError: An agent or an environment raised it.
+        WorkerError: A worker failed in any other way.
     """
-    if not entrants:
+    if not jobs:
         return
-    scripted = entrants[0].load is None
-    assert all((entrant.load is None) == scripted for entrant in entrants)
-    by_name = {entrant.name: entrant for entrant in entrants}
+    scripted = jobs[0].load is None
+    assert all((job.load is None) == scripted for job in jobs)
+    by_name = {job.name: job for job in jobs}
     kind = device.partition(":")[0]
     waiting = deque(
-        EpisodeBatch(e.name, e.load, tasks) for e in entrants for tasks in split_batches(e.tasks(settings), ROWS[kind])
+        EpisodeBatch(job.name, job.load, specs)
+        for job in jobs
+        for specs in split_batches(job.specs(settings), ROWS[kind])
     )
-    slots = max(len(batch.tasks) for batch in waiting)
-    tally = EvalProgress(len(entrants) * settings.episodes)
+    slots = max(len(batch.specs) for batch in waiting)
+    progress = EvalProgress(len(jobs) * settings.episodes)
+    eval_workers: dict[Any, WorkerProcess] = {}  # by connection
     with ExitStack() as stack:
-        lanes: dict[Any, WorkerProcess] = {}
+        stack.callback(lambda: close_all(eval_workers.values()))
         with spent("starting"):
-            for share in _shares(workers, len(waiting), 2 if kind == "cuda" else usable_cores()):
-                setup = EvalWorkerSetup(game, GAMES, share, slots, settings, device, scripted, os.getpid())
-                lane = stack.enter_context(WorkerProcess(ENTRY, setup))
-                lane.send(waiting.popleft())
-                lanes[lane.connection] = lane
-            stack.callback(_stop_all, lanes.values())  # before each is waited for
-            wait(lanes)
+            most = min(len(waiting), 2 if kind == "cuda" else usable_cores())
+            for env_workers in _env_workers_of_each(workers, most):
+                setup = EvalWorkerSetup(game, GAMES, env_workers, slots, settings, device, scripted)
+                worker = WorkerProcess(ENTRY, setup)
+                eval_workers[worker.connection] = worker
+                worker.send(waiting.popleft())
+            wait(eval_workers)
         stack.enter_context(spent("play"))
-        while tally.played < tally.total:
-            for ready in wait(lanes):
-                lane = lanes[ready]
-                report = lane.receive()
-                entrant = by_name[report.entrant]
-                entrant.episodes += report.ended
-                tally.add(lane.pid, report)
+        while progress.played < progress.total:
+            for connection in wait(eval_workers):
+                worker = eval_workers[connection]
+                report = worker.receive()
+                job = by_name[report.job]
+                job.episodes += report.ended
+                progress.add(worker.pid, report)
                 if report.over:
-                    entrant.seconds += report.seconds
+                    job.seconds += report.seconds
                     if waiting:
-                        lane.send(waiting.popleft())
-                on_report(entrant, tally)
-                if report.over and len(entrant.episodes) == settings.episodes:
-                    entrant.episodes.sort(key=lambda episode: episode.index)
-                    yield entrant
+                        worker.send(waiting.popleft())
+                on_report(job, progress)
+                if report.over and len(job.episodes) == settings.episodes:
+                    job.episodes.sort(key=lambda episode: episode.index)
+                    yield job
 
 
-def _stop_all(lanes: Iterable[WorkerProcess]) -> None:
-    for lane in lanes:
-        lane.stop()
-
-
-def _shares(workers: int, batches: int, most: int) -> list[int]:
-    """How many workers each lane gets."""
-    lanes = min(workers, batches, most)
-    return [workers * (lane + 1) // lanes - workers * lane // lanes for lane in range(lanes)]
+def _env_workers_of_each(env_workers: int, most: int) -> list[int]:
+    """Return how many environment workers each of at most `most` evaluation workers gets."""
+    n = min(env_workers, most)
+    return [env_workers * (k + 1) // n - env_workers * k // n for k in range(n)]

@@ -1,6 +1,6 @@
-"""The inside of a lane: a process with an agent and environment workers of its own, that plays batch after batch.
+"""An evaluation worker: a process with an agent and environment workers of its own, which plays batch after batch.
 
-It answers a Batch with Reports, the last of them `over`.
+It answers an EpisodeBatch with EpisodeReports, the last of them `over`.
 """
 
 from __future__ import annotations
@@ -12,117 +12,123 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from playscale.games.game import GAMES, Game
-from playscale.processes import Handler, follow, serve
+from playscale.processes import Handler
 from playscale.rollout.env_pool import EnvPool
-from playscale.rollout.episode import Advance, Episode, Task
-from playscale.rollout.evaluation import Settings
+from playscale.rollout.episode import Advance, Episode, EpisodeSpec
+from playscale.rollout.evaluation import EvalSettings
 
 if TYPE_CHECKING:
     from playscale.rollout.agent import Agent
 
-ENTRY = "playscale.rollout.evaluation_worker:main"
+ENTRY = "playscale.rollout.evaluation_worker:evaluation_worker"
 
 _REPORT_SECONDS = 0.5
-_EXPERT_STEPS = 64  # the expert, who needs no agent's process, is asked for so many steps at most
+_EXPERT_STEPS = 64  # made at most before the environment workers answer: the expert acts there, without this process
 
 Load = Callable[[str], "Agent"]
 
 
 @dataclass(frozen=True)
 class EvalWorkerSetup:
-    """`device` as torch names it; `scripted`: the game's expert plays, in the workers. `parent` is a process id.
+    """Setup of an evaluation worker.
 
-    `games` is the registry of the parent, which may know more games than are built in.
+    games: registry of the parent, which may know more games than are built in
+    workers: number of its environment workers
+    slots: largest number of episodes in a batch
+    device: as torch names it
+    scripted: the game's expert plays, in the environment workers
     """
 
     game: Game
     games: dict[str, str]
     workers: int
     slots: int
-    settings: Settings
+    settings: EvalSettings
     device: str
     scripted: bool
-    parent: int
 
 
 class EpisodeBatch(NamedTuple):
-    """Episodes that are played together. `load` makes the agent from a device's name; it is pickled."""
+    """Episodes of one job that are played together. `load` makes the agent from a device's name; it is pickled."""
 
-    entrant: str
+    job: str
     load: Load | None
-    tasks: list[Task]
+    specs: list[EpisodeSpec]
 
 
 class EpisodeReport(NamedTuple):
-    """What happened since the last report. `share`: how far the running episodes are, in episodes, at least."""
+    """The steps made and the episodes that ended since the last report.
 
-    entrant: str
+    running: the part of the running episodes that is played, in episodes, at least
+    over: the batch has ended
+    seconds: wall time of the whole batch so far
+    """
+
+    job: str
     steps: int
-    share: float
+    running: float
     ended: list[Episode]
     over: bool
-    seconds: float  # of the whole batch so far
+    seconds: float
 
 
 class EvalWorker:
-    def __init__(self, setup: EvalWorkerSetup, workers: EnvPool) -> None:
+    """Plays batches; keeps the agent of the last one."""
+
+    def __init__(self, setup: EvalWorkerSetup, env_pool: EnvPool) -> None:
         self._setup = setup
-        self._workers = workers
+        self._env_pool = env_pool
         self._loaded: tuple[str, Agent] | None = None
 
     def handle(self, batch: EpisodeBatch) -> Iterator[EpisodeReport]:
         try:
             yield from self._reports(batch)
         except ValueError as error:
-            raise ValueError(f"{batch.entrant}: {error}") from error
+            raise ValueError(f"{batch.job}: {error}") from error
 
     def _reports(self, batch: EpisodeBatch) -> Iterator[EpisodeReport]:
-        began = said = time.monotonic()
+        began = reported = time.monotonic()
         steps = length = 0
-        left = len(batch.tasks)
+        left = len(batch.specs)
         for advance in self._play(batch):
             steps += advance.steps
             length += advance.steps // left
             left -= len(advance.ended)
             now = time.monotonic()
-            if advance.ended or now - said > _REPORT_SECONDS:
-                share = left * min(1.0, length / self._setup.settings.max_steps)
-                yield EpisodeReport(batch.entrant, steps, share, advance.ended, not left, now - began)
-                said, steps = now, 0
+            if advance.ended or now - reported > _REPORT_SECONDS:
+                running = left * min(1.0, length / self._setup.settings.max_steps)
+                yield EpisodeReport(batch.job, steps, running, advance.ended, not left, now - began)
+                reported, steps = now, 0
 
     def _play(self, batch: EpisodeBatch) -> Iterator[Advance]:
         if batch.load is None:
-            return _play_scripted(self._workers, batch.tasks)
+            return _play_scripted(self._env_pool, batch.specs)
         from playscale.rollout.agent import play
 
-        if self._loaded is None or self._loaded[0] != batch.entrant:
-            self._loaded = (batch.entrant, batch.load(self._setup.device))
+        if self._loaded is None or self._loaded[0] != batch.job:
+            self._loaded = (batch.job, batch.load(self._setup.device))
         agent, setup = self._loaded[1], self._setup
-        return play(agent, self._workers, batch.tasks, setup.game.num_actions, setup.settings, setup.device)
+        return play(agent, self._env_pool, batch.specs, setup.game.num_actions, setup.settings, setup.device)
 
 
-def _play_scripted(workers: EnvPool, tasks: list[Task]) -> Iterator[Advance]:
-    """As agent.play, with the game's expert, who acts in the workers."""
-    workers.begin(dict(enumerate(tasks)))
-    running = len(tasks)
+def _play_scripted(env_pool: EnvPool, specs: list[EpisodeSpec]) -> Iterator[Advance]:
+    """Play as agent.play does, with the game's expert, which acts in the environment workers."""
+    env_pool.begin(dict(enumerate(specs)))
+    running = len(specs)
     while running:
-        answer = workers.step(_EXPERT_STEPS)
-        ended = [Episode.of(tasks[slot], outcome) for slot, outcome in answer.ended]
-        yield Advance(answer.steps, ended)
+        result = env_pool.step(_EXPERT_STEPS)
+        ended = [Episode.of(specs[slot], outcome) for slot, outcome in result.ended]
+        yield Advance(result.steps, ended)
         running -= len(ended)
 
 
 @contextmanager
-def _lane(setup: EvalWorkerSetup) -> Iterator[Handler]:
-    follow(setup.parent)
+def evaluation_worker(setup: EvalWorkerSetup) -> Iterator[Handler]:
+    """Make the handler of an evaluation worker; see WorkerProcess."""
     GAMES.update(setup.games)
-    with EnvPool(setup.game, setup.workers, setup.slots, setup.settings.max_steps, scripted=setup.scripted) as workers:
+    with EnvPool(setup.game, setup.workers, setup.slots, setup.settings.max_steps, scripted=setup.scripted) as env_pool:
         if not setup.scripted:
             import torch
 
-            torch.set_num_threads(1)  # lanes are the parallelism
-        yield EvalWorker(setup, workers).handle
-
-
-def main(fd: int) -> None:
-    serve(fd, _lane)
+            torch.set_num_threads(1)  # several evaluation workers use the cores
+        yield EvalWorker(setup, env_pool).handle

@@ -1,4 +1,4 @@
-"""Whom agents are compared with: a uniformly random policy, and the expert, in the corpus or on the same seeds."""
+"""References for the returns of agents: a uniformly random policy, and the expert on the same seeds or in a corpus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from playscale.corpus.corpus import Corpus
 from playscale.games.game import Game
 from playscale.points import Reference
 from playscale.rollout.evaluate import EvalCandidate, Progress, evaluate_candidates
-from playscale.rollout.evaluation import Evaluation, Settings, standard_error
+from playscale.rollout.evaluation import EvalSettings, Evaluation, standard_error
 from playscale.tracking.tracker import Spent, not_timed
 
 
@@ -24,7 +24,7 @@ class UniformOutput(NamedTuple):
 
 
 class UniformAgent:
-    """Every action is as likely as any other."""
+    """An agent that takes every action with the same probability."""
 
     def __init__(self, num_actions: int) -> None:
         self._num_actions = num_actions
@@ -54,9 +54,9 @@ def evaluate_random(
     progress: Progress | None = None,
     spent: Spent = not_timed,
 ) -> Evaluation:
-    """A uniformly random policy on the episodes that agents play; kept in OUT/random."""
+    """Evaluate a uniformly random policy on the episodes that agents play; the result goes to OUT/random."""
     random = EvalCandidate("random", partial(_uniform, game.num_actions), game.name)
-    return _evaluate(game, random, Settings(episodes, max_steps, seed, 1.0), out, workers, progress, spent)
+    return _evaluate(game, random, EvalSettings(episodes, max_steps, seed, 1.0), out, workers, progress, spent)
 
 
 def evaluate_expert(
@@ -70,11 +70,11 @@ def evaluate_expert(
     progress: Progress | None = None,
     spent: Spent = not_timed,
 ) -> Evaluation:
-    """The game's scripted expert on the episodes that agents play; kept in OUT/expert."""
+    """Evaluate the game's scripted expert on the episodes that agents play; the result goes to OUT/expert."""
     return _evaluate(
         game,
         EvalCandidate("expert", None, game.name),
-        Settings(episodes, max_steps, seed, 0.0),
+        EvalSettings(episodes, max_steps, seed, 0.0),
         out,
         workers,
         progress,
@@ -83,9 +83,12 @@ def evaluate_expert(
 
 
 def expert_reference(corpus: Corpus, played: str | None = None) -> Reference:
-    """The mean final score of the corpus's games, all of them. ValueError when it has none.
+    """Return the mean final score of all games of a corpus.
 
-    `played`: what the agents beside it play; where that is not the corpus's game, the name says whose expert it is.
+    Args:
+        corpus: Its games; ValueError when it has none.
+        played: Game of the agents compared with it; where that is not the game of the corpus, the name of the reference
+            says in which game the expert played.
     """
     scores = [float(game.score) for game in corpus.games]
     if not scores:
@@ -97,7 +100,7 @@ def expert_reference(corpus: Corpus, played: str | None = None) -> Reference:
 def _evaluate(
     game: Game,
     candidate: EvalCandidate,
-    settings: Settings,
+    settings: EvalSettings,
     out: Path,
     workers: int,
     progress: Progress | None,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from playscale.arrays import SharedArrays
 from playscale.games.game import Column
 from playscale.rollout.episode import Episode
-from playscale.rollout.shared_arrays import SharedArrays
 
 RUNNING, TERMINATED, TRUNCATED = range(3)
 """Values of the column `ended`: the state of the episode after the action of a frame."""
@@ -85,14 +85,13 @@ class UnrollBuffer:
         fds: tuple[int, int] | None = None,
     ) -> None:
         frames_fd, recurrent_fd = fds or (None, None)
-        self._frames = SharedArrays({**columns, **FRAME}, (unroll + 1) * environments, frames_fd)
+        self._frames = SharedArrays({**columns, **FRAME}, (unroll + 1, environments), frames_fd)
         state_columns = {
             name: Column(tuple(value.shape[1:]), str(value.dtype).removeprefix("torch."))
             for name, value in recurrent.items()
         }
-        self._recurrent = SharedArrays(state_columns, environments, recurrent_fd)
-        shape = (unroll + 1, environments)
-        self.frames = {name: a.reshape(*shape, *a.shape[1:]) for name, a in self._frames.arrays.items()}
+        self._recurrent = SharedArrays(state_columns, (environments,), recurrent_fd)
+        self.frames = self._frames.arrays
         self.recurrent = self._recurrent.arrays
 
     @property

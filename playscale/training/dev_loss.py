@@ -14,10 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from playscale.agents.device import autocast
 from playscale.agents.policy import Policy
 from playscale.corpus.corpus import Corpus
 from playscale.training.batches import batches
-from playscale.training.optimization import autocast
 
 COLUMNS = 16
 UNROLL = 32  # on a CPU, rows beyond a few hundred fall out of its caches: 64 took half as long again

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from playscale.agents.checkpoint import WEIGHTS, load_policy
+from playscale.agents.device import autocast
 from playscale.agents.flops import forward_flops
 from playscale.agents.policy import Policy, PolicyConfig, build_policy, restrict
 from playscale.agents.sizing import config_for_size
@@ -31,7 +32,7 @@ from playscale.training.distributed import Group
 from playscale.training.losses import Costs, Losses, Trajectory, actor_critic_losses
 from playscale.training.method import CellUsage, Method
 from playscale.training.metrics import DiscountedReturns
-from playscale.training.optimization import OptimizerStep, autocast
+from playscale.training.optimization import OptimizerStep
 from playscale.training.run_state import RunState
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
+from playscale.agents.device import resolve_device, resolve_precision
 from playscale.agents.policy import Policy, PolicyConfig
 from playscale.config import TrainConfig
 from playscale.training.batches import Batch
@@ -18,8 +19,6 @@ from playscale.training.optimization import (
     OptimizerStep,
     PolicyOptimizer,
     compile_features,
-    resolve_device,
-    resolve_precision,
 )
 from playscale.training.run_state import RunState
 

@@ -1,17 +1,17 @@
-"""Optimizer steps on a policy: devices and precision, optimizers and their state as named tensors, compilation."""
+"""Optimizer steps on a policy: optimizers and their state as named tensors, compilation."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
 import shutil
-from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from playscale.agents.device import autocast
 from playscale.agents.policy import Policy, PolicyOutput
 from playscale.training.distributed import Group
 from playscale.training.schedule import ADAM_BETAS, ADAM_EPS, RMSPROP_ALPHA, RMSPROP_EPS
@@ -30,31 +30,6 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(MMAP_THRESHOLD, 2**30) and mallopt(TRIM_THRESHOLD, LARGEST))
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is CUDA where there is one, else the CPU. ValueError: it is not here."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device {name!r} is not one torch knows; use auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} is not here ({torch.cuda.device_count()} CUDA devices); use auto or cpu")
-    return device
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """Return the precision; `auto` is bf16 on a CUDA device that computes in it, else fp32."""
-    if precision != "auto":
-        return precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Run the forward pass in `precision` (fp32 or bf16). Weights, gradients and optimizer state stay fp32."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 PREFIX = "optimizer."

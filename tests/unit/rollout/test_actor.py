@@ -1,6 +1,5 @@
 """What an actor writes into its unrolls, against the games replayed by hand. T unroll, E environments."""
 
-import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +12,7 @@ from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.rollout.actor import FIRST_SEED, GO, Actor, ActorSetup
 from playscale.rollout.env_pool import EnvPool
-from playscale.rollout.shared_arrays import SharedWeights
+from playscale.rollout.shared_weights import SharedWeights
 from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, UnrollBuffer
 
 T, E = 13, 4
@@ -53,7 +52,7 @@ def play(core, unrolls, processes=2):
     unroll = UnrollBuffer(Recall.columns, policy.initial_state(1), T, E)
     weights = SharedWeights(sum(p.numel() for p in policy.parameters()))
     weights.publish(list(policy.parameters()))
-    setup = ActorSetup(config, {}, processes, E, T, MAX_STEPS, "cpu", (3, 0, 1), unroll.fds, weights.fd, os.getpid())
+    setup = ActorSetup(config, {}, processes, E, T, MAX_STEPS, "cpu", (3, 0, 1), unroll.fds, weights.fd)
     frames, states, filled = [], [], []
     with Noted(Recall(), processes, E, MAX_STEPS) as workers:
         actor = Actor(setup, workers)

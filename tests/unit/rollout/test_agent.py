@@ -8,19 +8,19 @@ import torch
 from counting_agents import Always, Diverged, Network
 from counting_game import ACTIONS, Counting, length_of
 
-from playscale.rollout.agent import Dice, find_device, play, sample_actions
+from playscale.rollout.agent import EpisodeUniforms, play, sample_actions
 from playscale.rollout.env_pool import EnvPool
-from playscale.rollout.episode import Task
-from playscale.rollout.evaluation import Settings
+from playscale.rollout.episode import EpisodeSpec
+from playscale.rollout.evaluation import EvalSettings
 
 EPISODES = 12
 
 
 def played(agent, processes=2, record=None, temperature=1.0):
     """The episodes in order, and the number of steps that were reported."""
-    tasks = [Task(index, 100 + index, record and record / str(index)) for index in range(EPISODES)]
+    tasks = [EpisodeSpec(index, 100 + index, record and record / str(index)) for index in range(EPISODES)]
     with EnvPool(Counting(), processes, EPISODES, max_steps=20) as workers:
-        settings = Settings(EPISODES, 20, 100, temperature)
+        settings = EvalSettings(EPISODES, 20, 100, temperature)
         advances = list(play(agent, workers, tasks, ACTIONS, settings, "cpu"))
     episodes = sorted((e for advance in advances for e in advance.ended), key=lambda episode: episode.index)
     return episodes, sum(advance.steps for advance in advances)
@@ -66,18 +66,12 @@ def test_an_impossible_action_is_never_drawn():
     assert sample_actions(logits, uniforms, 1.0).tolist() == [1, 3, 3]
 
 
-def test_dice_belong_to_the_episode():
-    tasks = [Task(index, index) for index in range(3)]
-    alone, together = Dice(tasks[2:], seed=5), Dice(tasks, seed=5)
+def test_uniforms_belong_to_the_episode():
+    specs = [EpisodeSpec(index, index) for index in range(3)]
+    alone, together = EpisodeUniforms(specs[2:], seed=5), EpisodeUniforms(specs, seed=5)
     for step in range(2500):
-        rolled = together.roll(step, np.arange(3))
-        assert rolled[2] == alone.roll(step, np.arange(1))[0]
-        assert len(set(rolled)) == 3
-    assert Dice(tasks, seed=6).roll(0, np.arange(3)).tolist() != Dice(tasks, seed=5).roll(0, np.arange(3)).tolist()
-
-
-def test_devices():
-    assert find_device("cpu") == "cpu"
-    assert find_device("auto") in {"cpu", "cuda"}
-    with pytest.raises(ValueError, match="device 'gpu': not available"):
-        find_device("gpu")
+        drawn = together.draw(step, np.arange(3))
+        assert drawn[2] == alone.draw(step, np.arange(1))[0]
+        assert len(set(drawn)) == 3
+    first = [EpisodeUniforms(specs, seed).draw(0, np.arange(3)).tolist() for seed in (5, 6)]
+    assert first[0] != first[1]

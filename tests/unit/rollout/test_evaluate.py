@@ -22,14 +22,14 @@ from playscale.agents.sizing import config_for_size
 from playscale.points import read_points
 from playscale.processes import WorkerError
 from playscale.rollout.evaluate import EvalCandidate, evaluate, evaluate_candidates
-from playscale.rollout.evaluation import Settings, read_evaluation
+from playscale.rollout.evaluation import EvalSettings, read_evaluation
 
 EPISODES = 40
 EXPERT = EvalCandidate("expert", None, "counting", digest="d")  # it scores BEST points a step
 
 
 def run(out, workers=2, faults=None, episodes=EPISODES, max_steps=20, temperature=1.0, candidate=EXPERT, **more):
-    settings = Settings(episodes, max_steps, 0, temperature)
+    settings = EvalSettings(episodes, max_steps, 0, temperature)
     [evaluation] = evaluate_candidates(Counting(faults or {}), [candidate], settings, out, workers=workers, **more)
     return evaluation
 
@@ -122,12 +122,13 @@ import sys
 from pathlib import Path
 from counting_game import Counting
 from playscale.rollout.evaluate import EvalCandidate, evaluate_candidates
-from playscale.rollout.evaluation import Settings
+from playscale.rollout.evaluation import EvalSettings
 quick, slow = (EvalCandidate(name, None, "counting", digest="d") for name in ("expert", "slow"))
 out = Path({str(tmp_path)!r})
-evaluate_candidates(Counting(), [quick], Settings(40, 20, 0, 1.0), out, workers=2)
+settings = EvalSettings(40, 20, 0, 1.0)
+evaluate_candidates(Counting(), [quick], settings, out, workers=2)
 print("played", flush=True)
-evaluate_candidates(Counting({{seed: "slow" for seed in range(40)}}), [slow], Settings(40, 20, 0, 1.0), out, workers=2)
+evaluate_candidates(Counting({{seed: "slow" for seed in range(40)}}), [slow], settings, out, workers=2)
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     parent = subprocess.Popen(

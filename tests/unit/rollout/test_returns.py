@@ -13,7 +13,7 @@ from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
 from playscale.rollout.evaluate import EvalCandidate, evaluate, evaluate_candidates
-from playscale.rollout.evaluation import Settings
+from playscale.rollout.evaluation import EvalSettings
 
 
 @pytest.fixture(params=["lstm", pytest.param("transformer", marks=pytest.mark.slow)])
@@ -39,7 +39,7 @@ def test_nethack_with_one_and_with_eight_workers(tmp_path, policy, monkeypatch):
 def test_slow_workers_play_the_same(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules["playscale.rollout.evaluation_pool"].ROWS, "cpu", 4)
     agent = EvalCandidate("network", network, "counting")
-    play = partial(evaluate_candidates, candidates=[agent], settings=Settings(16, 12, 0, 1.0))
+    play = partial(evaluate_candidates, candidates=[agent], settings=EvalSettings(16, 12, 0, 1.0))
     [steady] = play(Counting(), out=tmp_path / "steady", workers=1)
     [uneven] = play(Counting({2: "slow", 7: "slow", 13: "slow"}), out=tmp_path / "uneven", workers=8)
     assert steady.episodes == uneven.episodes

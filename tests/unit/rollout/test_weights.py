@@ -7,14 +7,14 @@ import sys
 import torch
 from torch import nn
 
-from playscale.rollout.shared_arrays import SharedWeights
+from playscale.rollout.shared_weights import SharedWeights
 
 COUNT = 300_000
 WRITER = """
 import itertools
 import sys
 import torch
-from playscale.rollout.shared_arrays import SharedWeights
+from playscale.rollout.shared_weights import SharedWeights
 torch.set_num_threads(1)
 count, fd = map(int, sys.argv[1:])
 weights = SharedWeights(count, fd)

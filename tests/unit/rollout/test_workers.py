@@ -5,34 +5,18 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from counting_game import Counting, length_of
 from process_state import gone
 
-from playscale.games.game import Column
 from playscale.processes import WorkerError
 from playscale.rollout.env_pool import EnvPool
-from playscale.rollout.episode import Task
-from playscale.rollout.shared_arrays import SharedArrays
-
-
-def test_slab_is_seen_through_its_descriptor():
-    columns = {"a": Column((2, 3), "uint8"), "b": Column((), "int64")}
-    ours = SharedArrays(columns, 5)
-    theirs = SharedArrays(columns, 5, os.dup(ours.fd))
-    ours.arrays["a"][4] = 7
-    theirs.arrays["b"][:] = np.arange(5)
-    assert (theirs.arrays["a"][4] == 7).all()
-    assert (theirs.arrays["a"][:4] == 0).all()
-    assert ours.arrays["b"].tolist() == [0, 1, 2, 3, 4]
-    ours.close()
-    theirs.close()
+from playscale.rollout.episode import EpisodeSpec
 
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_every_episode_is_played_to_its_own_end(processes):
-    tasks = [Task(i, seed=i) for i in range(7)]
+    tasks = [EpisodeSpec(i, seed=i) for i in range(7)]
     ends = {}
     with EnvPool(Counting(), processes, slots=8, max_steps=20) as workers:
         for _ in range(2):  # the same slots can be used again
@@ -66,7 +50,7 @@ def test_every_episode_is_played_to_its_own_end(processes):
 )
 def test_a_failing_worker_says_why(kind, error, text):
     with EnvPool(Counting({41: kind}), 2, slots=2, max_steps=20) as workers:
-        workers.begin({0: Task(0, 40), 1: Task(1, 41)})
+        workers.begin({0: EpisodeSpec(0, 40), 1: EpisodeSpec(1, 41)})
         with pytest.raises(error, match=text):
             workers.step()
         pids = workers.pids
@@ -79,9 +63,9 @@ import sys, time
 from counting_game import Counting
 from playscale.rollout.env_pool import EnvPool
 from playscale.processes import WorkerError
-from playscale.rollout.episode import Task
+from playscale.rollout.episode import EpisodeSpec
 workers = EnvPool(Counting(), 2, slots=2, max_steps=20)
-workers.begin({0: Task(0, 0), 1: Task(1, 1)})
+workers.begin({0: EpisodeSpec(0, 0), 1: EpisodeSpec(1, 1)})
 print(*workers.pids, flush=True)
 time.sleep(60)
 """

@@ -13,11 +13,11 @@ import s3_server
 import torch
 from toy_run import config
 
+from playscale.agents.device import resolve_device
 from playscale.tracking import monitor, prometheus
 from playscale.tracking.monitor import CATALOGUE, count, describe, gauge, watched
 from playscale.tracking.prometheus import PORT, served
 from playscale.training.metrics import PEAK, peak_flops
-from playscale.training.optimization import resolve_device
 from playscale.training.trainer import train
 
 DOCS = Path(__file__).parents[3] / "docs" / "monitoring.md"
