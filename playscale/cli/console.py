@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from playscale.report.reproduction import Reproduction
 
 LINE_SECONDS = 10.0
+CELL_HEAD = ("FLOPs", "params", "samples", "target")
 
 
 @contextmanager
@@ -149,12 +150,9 @@ def _law(quantity: str) -> str:
     return f"{what} ~ {of or 'FLOPs'}^a"
 
 
-COLUMNS = ("FLOPs", "params", "samples", "target")
-
-
 def _forecasts(fit: Mapping[str, Any]) -> Table:
     cost = _cost_columns(fit)
-    table = _table("Forecasts", *COLUMNS, "value (95 %)", *cost)
+    table = _table("Forecasts", *CELL_HEAD, "value (95 %)", *cost)
     for row in fit["forecasts"]:
         table.add_row(*_cell(row), _value(row), *_cost(row, cost))
     return table
@@ -185,7 +183,7 @@ def _size(row: Mapping[str, Any], name: str) -> str:
 
 
 def _held_out(fit: Mapping[str, Any]) -> Table:
-    table = _table("Held-out: forecast against measured", *COLUMNS, "measured", "forecast (95 %)", "inside")
+    table = _table("Held-out: forecast against measured", *CELL_HEAD, "measured", "forecast (95 %)", "inside")
     for row in fit["held_out"]:
         inside = {None: "", True: "yes", False: "NO"}[row["inside"]]
         table.add_row(*_cell(row), _number(row["measured"], ".4g"), _value(row), inside)
