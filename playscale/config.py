@@ -161,7 +161,7 @@ Budget = Annotated[float, BeforeValidator(parse_budget)]
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What distinguishes a training method, for everything that depends on it: training, study, analysis, report.
+    """The properties of a training method that training, study, analysis and report depend on.
 
     Attributes:
         label: Name in running text.

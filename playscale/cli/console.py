@@ -1,4 +1,4 @@
-"""What a terminal shows: progress bars, or plain lines where there is no terminal, and the tables of a study."""
+"""Terminal output: progress bars, or plain lines where there is no terminal, and the tables of a study."""
 
 from __future__ import annotations
 

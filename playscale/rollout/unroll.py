@@ -61,7 +61,7 @@ class Unroll:
 
     @property
     def episode_ended(self) -> np.ndarray:
-        """Whether the episode ended with the action, [T, E]."""
+        """True where the episode ended with the action, [T, E]."""
         return self.frames["ended"][:-1] != RUNNING
 
     def discounts(self, discount: float) -> np.ndarray:

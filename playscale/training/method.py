@@ -31,7 +31,7 @@ class CellUsage(NamedTuple):
 
 
 class Method(ABC):
-    """How one run learns, on one process of its group.
+    """The learning of one run, on one process of its group.
 
     The loop calls begin() with the state that is trained from now on (of the run, of a cooldown branch, of the run
     again), then takes batches() and calls update() with each.

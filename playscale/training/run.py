@@ -20,7 +20,7 @@ from typing import Any
 from playscale.agents.checkpoint import is_checkpoint, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.flops import params, training_flops_per_sample
 from playscale.agents.policy import PolicyConfig
-from playscale.config import TrainConfig, budget_name
+from playscale.config import TrainConfig, budget_name, normal_size
 from playscale.points import Point, from_row, to_row, write_points
 from playscale.storage.files import read_json, write_json
 from playscale.training.run_state import latest, saved_step
@@ -127,6 +127,7 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     if old.get("schema") != SCHEMA:
         return [f"schema {old.get('schema')}, not {SCHEMA}"]
     before, now = _flat(old["config"]), _flat(new["config"])
+    before["size"] = normal_size(before["size"])  # version 0.1 kept it as it was given
     different = [
         f"{name} {before.get(name)}, not {now.get(name)}"
         for name in {**now, **before}
