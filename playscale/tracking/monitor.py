@@ -55,7 +55,9 @@ CATALOGUE = {  # by name without the prefix "playscale_" and the "_total" of a c
     ),
     "read_ahead_batches": Metric("gauge", "Batches that are ready for the learner (0: it waits for data)."),
     "model_flops_utilization_ratio": Metric("gauge", "MFU since the last report: FLOP/s by the device's peak."),
-    "device_peak_flops_per_second": Metric("gauge", "Dense 16-bit peak of the devices, by the data sheet or as configured."),
+    "device_peak_flops_per_second": Metric(
+        "gauge", "Dense 16-bit peak of the devices, by the data sheet or as configured."
+    ),
     "device_memory_bytes": Metric(
         "gauge", "Memory of the CUDA device that torch holds.", "state", ("allocated", "reserved", "peak")
     ),
