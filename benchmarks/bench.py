@@ -7,7 +7,6 @@ in one process tree, in alternating rounds (rounds.py).
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from . import machine
 
 log = logging.getLogger(__name__)
 
-PARTS = ("data", "train", "rollout", "fit", "impala")
+PARTS = {"data": "data", "train": "train", "rollout": "rollout", "fit": "fitting", "impala": "impala_speed"}  # modules
 PLAYS = {"data", "train"}  # parts that read recorded games
 PEERS = {"train"}  # parts whose peer is not a package that is installed, but is given with --peer
 GAMES, STEPS = 64, 1000  # what is collected where no games are given: about 60,000 frames in a minute on 2 cores
@@ -69,12 +68,9 @@ def bench(parts: Sequence[str], options: Options, json_path: Path | None, show: 
     show(machine.sentence(place))
     with _games(parts, options) as given:
         for part in parts:
-            if importlib.util.find_spec(f"playscale_benchmarks.{part}") is None:
-                show(f"{part}: not measured, there is no benchmarks/{part}.py in this installation")
-                continue
             if part in PEERS and given.peer is None:
                 show(f"{part}: measured without its peer; --peer DIR says where the peer's code lies")
-            rows: list[Row] = importlib.import_module(f"playscale_benchmarks.{part}").run(given)
+            rows: list[Row] = importlib.import_module(f"playscale_benchmarks.{PARTS[part]}").run(given)
             show(table(part, rows))
             measured[part] = [asdict(row) for row in rows]
             if json_path:

@@ -28,4 +28,4 @@ def bench(
     from playscale_benchmarks.bench import PARTS, Options
     from playscale_benchmarks.bench import bench as run
 
-    run(PARTS if part == "all" else (part,), Options(games, peer, rounds, seconds), json, show)
+    run(tuple(PARTS) if part == "all" else (part,), Options(games, peer, rounds, seconds), json, show)

@@ -115,7 +115,7 @@ def read_manifest(storage: Storage) -> Manifest:
         raise ValueError(f"{storage.where('')}: no such corpus")
     if NAME not in sizes:
         raise ValueError(f"{storage.where('')}: not a corpus (it has no {NAME})")
-    value = parse_json(storage.read(NAME, 0, sizes[NAME]), path)
+    value = parse_json(storage.read_whole(NAME), path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise ValueError(f"{path}: not the manifest of a corpus")
     if value.get("schema") != SCHEMA:

@@ -75,18 +75,27 @@ class S3Storage:
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         with self._errors(name):
-            data = self._get(name, f"bytes={offset}-{offset + size - 1}")
+            data, _ = self._get(name, Range=f"bytes={offset}-{offset + size - 1}")
         if len(data) != size:
             raise ValueError(f"{self.where(name)}: ends too early ({len(data)} of {size} bytes at {offset})")
         return data
 
-    def _get(self, name: str, byte_range: str) -> bytes:
-        """Read part of an object. boto3 retries a request that fails; a body that breaks off is retried here."""
+    def read_whole(self, name: str) -> bytes:
+        """Read a file that fits in memory; OSError: what comes differs from what was stored."""
+        for _ in range(ATTEMPTS):
+            with self._errors(name):
+                data, head = self._get(name)
+            if Checksums.of(io.BytesIO(data)).agree(head):
+                return data
+        raise OSError(f"{self.where(name)}: {ATTEMPTS} times, what came was not what was stored")
+
+    def _get(self, name: str, **options: str) -> tuple[bytes, Mapping[str, Any]]:
+        """Read an object or part of it. boto3 retries a request that fails; a body that breaks off is retried here."""
         from botocore.exceptions import BotoCoreError
 
-        def get() -> bytes:
-            response = self._client.get_object(Bucket=self.bucket, Key=self._prefix + name, Range=byte_range)
-            return bytes(response["Body"].read())
+        def get() -> tuple[bytes, Mapping[str, Any]]:
+            response = self._client.get_object(Bucket=self.bucket, Key=self._prefix + name, **options)
+            return bytes(response["Body"].read()), response
 
         broken = retry_if_exception_type(BotoCoreError)
         attempts = stop_after_attempt(ATTEMPTS)

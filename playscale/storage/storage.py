@@ -22,6 +22,10 @@ class Storage(Protocol):
         """Read exactly `size` bytes at `offset` of a file; ValueError when it is missing or too short."""
         ...
 
+    def read_whole(self, name: str) -> bytes:
+        """Read a whole file that fits in memory; ValueError when it is missing."""
+        ...
+
     def put(self, file: Path, name: str) -> None:
         """Move a local file into it; until that is complete, what had this name before stays."""
         ...
@@ -53,6 +57,12 @@ class LocalStorage:
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         return read_range(self.path / name, offset, size)
+
+    def read_whole(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError as error:
+            raise ValueError(f"{self.where(name)}: missing") from error
 
     def put(self, file: Path, name: str) -> None:
         shutil.move(file, self.path / name)

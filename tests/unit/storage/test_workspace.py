@@ -193,7 +193,9 @@ def test_what_is_damaged_every_time_is_refused(s3, s3_root, tmp_path, monkeypatc
             storage.download("file", tmp_path / "back")
         with pytest.raises(OSError, match="s3://bucket/damaged/file: 5 times, what arrived was not what was sent"):
             storage.upload(tmp_path / "file", "file")
-    assert proxy.injected["corrupted"] == 10
+        with pytest.raises(OSError, match="s3://bucket/damaged/file: 5 times, what came was not what was stored"):
+            storage.read_whole("file")
+    assert proxy.injected["corrupted"] == 15
     assert not (tmp_path / "back").exists()
 
 
