@@ -111,15 +111,11 @@ toy_game.GAMES["recall"] = "toy_game:Recall"
 from playscale.training.trainer import train
 from playscale.config import TrainConfig
 config = TrainConfig.model_validate_json(sys.argv[3])
-<<<<<<< HEAD
 def report(what, fraction):
     if fraction > 0.4:
         print("ready", flush=True)
         time.sleep(600)
-train_impala(Path(sys.argv[2]), config, progress=report)
-=======
-train(config, Path(sys.argv[2]), progress=lambda what, fraction: print(fraction, flush=True))
->>>>>>> 4c43651 (Training: one loop in trainer.py, a method is one class, one typed Unroll from actor to learner)
+train(config, Path(sys.argv[2]), progress=report)
 """
 
 
