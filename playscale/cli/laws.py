@@ -43,8 +43,7 @@ def fit(
 
     \b
     Example:
-      playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 \
-        --target-return human=127356 --gpu h100 --utilisation 0.3
+      playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 --target-return human=127356 --gpu h100
     """
     from playscale.cli.console import fit_tables, show
     from playscale.points import read_points

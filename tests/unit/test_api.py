@@ -28,7 +28,8 @@ def test_example_of_the_page_prints_forecasts_and_draws_figures(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     exec(compile(EXAMPLE, "docs/api.md", "exec"), {})  # noqa: S102
     printed = capsys.readouterr().out
-    assert "best dev_loss: params follows C^" in printed
+    assert "best dev_loss (vertex): params follows C^" in printed
+    assert "return_mean follows dev_loss^-" in printed
     assert "return_mean at 1e+13 FLOPs: " in printed
     figures = list(tmp_path.glob("figures/*.png"))
     assert len(figures) > 5
