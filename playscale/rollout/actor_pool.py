@@ -20,7 +20,7 @@ from torch import nn
 
 from playscale.agents.policy import PolicyConfig, build_policy
 from playscale.games.game import GAMES, get_game
-from playscale.processes import WorkerError, WorkerProcess
+from playscale.processes import WorkerError, WorkerProcess, close_all
 from playscale.rollout.actor import ENTRY, GO, ActorSetup, UnrollStats
 from playscale.rollout.shared_weights import SharedWeights
 from playscale.rollout.unroll import Unroll, UnrollBuffer
@@ -85,10 +85,8 @@ class ActorPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-        for process in self._processes:
-            if process is not None:
-                process.close()
+        self._stopped = True
+        close_all(process for process in self._processes if process is not None)
         self._stack.close()
 
     def stop(self) -> None:
