@@ -26,7 +26,9 @@ class Corpus:
         columns: Shape (without time and batch) and dtype of each array of an observation, by name.
         games: One record per game: key, split, transitions, final score (points), metadata.
         rejected: The recordings that were left out, each with the reason.
-        digest: Identifies the content, wherever it lies and however it is sharded.
+        digest: Hexadecimal hash of all that decides what is read: the games in order with their checksums, splits and
+            scores, columns and actions. It is the same wherever the corpus lies, however it is sharded, and whenever
+            and on whatever machine it was made. Part of the identity of a run.
         fingerprint: Identifies the recordings and settings that it was made from.
     """
 

@@ -56,6 +56,17 @@ def test_corpus_is_the_same_for_any_number_of_workers(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_digest_follows_neither_places_nor_times(tmp_path):
+    source = record(tmp_path / "source", LENGTHS)
+    one = make(source, tmp_path / "c")
+    copy = Path(shutil.copytree(source, tmp_path / "elsewhere" / "games", copy_function=shutil.copyfile))
+    for number, path in enumerate(sorted(copy.iterdir())):
+        os.utime(path, (number, number))
+    assert make(copy, tmp_path / "elsewhere" / "c", workers=1).digest == one.digest
+    shutil.move(tmp_path / "c", tmp_path / "moved")
+    assert Corpus.open(tmp_path / "moved").digest == one.digest
+
+
 def test_split_depends_on_the_key_alone(tmp_path):
     lengths = [2] * 40
     corpus = make(record(tmp_path / "s", lengths), tmp_path / "c", dev_fraction=0.25, workers=1)
