@@ -174,7 +174,7 @@ class Impala(Method):
     def update(self, batch: ActorBatch, rate: float) -> OptimizerStep:  # type: ignore[override] # of its own batches
         assert self._actors is not None
         unroll = batch.unroll
-        self._returns.add(unroll.actor, unroll.rewards, unroll.episode_ended)
+        self._returns.add(unroll.actor, unroll.rewards, unroll.episode_ended, unroll.frames["done"][0])
         output = self.optimizer.forward(batch.tensors, batch.recurrent, batch.resets)
         teacher = None if self._teacher is None else self._teacher.logits(batch)
         assert output.value is not None

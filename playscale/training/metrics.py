@@ -150,9 +150,16 @@ class DiscountedReturns:
         self._discount, self._moments = discount, moments
         self._sums: dict[int, np.ndarray] = {}
 
-    def add(self, actor: int, reward: np.ndarray, ended: np.ndarray) -> None:
-        """Add the rewards [T, E] of one actor's next unroll; ended [T, E]: the episode ended with this action."""
-        sums = self._sums.get(actor, np.zeros(reward.shape[1]))
+    def add(self, actor: int, reward: np.ndarray, ended: np.ndarray, begins: np.ndarray) -> None:
+        """Add the rewards of one actor's next unroll.
+
+        Args:
+            actor: Its number, which the one that takes the place of a dead actor keeps.
+            reward: [T, E].
+            ended: [T, E]; the episode ended with this action.
+            begins: [E]; the unroll begins with the first frame of an episode.
+        """
+        sums = self._sums.get(actor, np.zeros(reward.shape[1])) * ~begins
         values = np.empty(reward.shape)
         for t in range(len(reward)):
             values[t] = sums = sums * self._discount + reward[t]

@@ -69,7 +69,7 @@ def test_steps_are_as_put_together_by_hand(monkeypatch):
                 assert (over & valid & ~terminated).sum() == sum(not e.terminated for e in unroll.episodes)
                 np.testing.assert_allclose(batch.tensors["discount"], np.float32(GAMMA) * (valid & ~terminated))
                 interactions, episodes = interactions + valid.sum(), episodes + unroll.episodes
-                returns.add(0, unroll.rewards, over)
+                returns.add(0, unroll.rewards, over, unroll.frames["done"][0])
                 expected = expected_loss(state, unroll, rl, moments.spread)
                 step = method.update(batch, 3e-3)
                 assert step.loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-6)

@@ -41,7 +41,8 @@ def test_discounted_sums_are_those_of_each_game_of_each_environment():
     for i in range(10):
         for actor in rng.permutation(actors):
             part = slice(i * T, (i + 1) * T)
-            sums.add(actor, rewards[actor, part], over[actor, part])
+            begins = over[actor, i * T - 1] if i else np.ones(E, bool)
+            sums.add(actor, rewards[actor, part], over[actor, part], begins)
     expected = []
     for actor in range(actors):
         for e in range(E):
@@ -53,6 +54,15 @@ def test_discounted_sums_are_those_of_each_game_of_each_environment():
     assert moments.count == len(expected)
     assert moments.mean == pytest.approx(np.mean(expected))
     assert moments.spread == pytest.approx(np.std(expected))
+
+
+def test_discounted_sums_begin_anew_when_another_actor_takes_the_place_of_a_dead_one():
+    moments = Moments()
+    sums = DiscountedReturns(0.5, moments)
+    running = np.zeros((1, 2), bool)
+    sums.add(0, np.full((1, 2), 8.0), running, np.ones(2, bool))
+    sums.add(0, np.zeros((1, 2)), running, np.ones(2, bool))
+    assert moments.mean == 4, "8 and 0: nothing of the 8 is carried into the other's episodes"
 
 
 def episode(score):
