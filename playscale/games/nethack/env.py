@@ -1,8 +1,12 @@
 """NetHack through nle, as in its tasks, but seeded.
 
 NetHackChallenge-v0 refuses seeds, so the game is driven through the layer below gymnasium, with the same options,
-actions and ends; the tasks differ in their Rules. A seed fixes the game, the phase of the moon included (which nle
-takes from the clock otherwise). Games equal those of nle without its screen_descriptions, which draw random numbers.
+actions and ends; the tasks differ in their Rules. A seed fixes the game, also what NetHack takes from the clock: nle's
+fix_moon_phase draws the moon, the day and night from the seed, and set_birthday the rest (shopkeepers' names, kinds of
+ants). Games equal those of nle without its screen_descriptions, which draw random numbers.
+
+NetHack keeps the levels of a running game in files, in a folder that nle makes in the temporary directory. Without them
+it goes on as if nothing were wrong, on the level it is on: so an OSError ends a game whose files are not whole.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -32,6 +37,10 @@ _READ = ("blstats", "program_state", "internal", "message")
 _GAMEOVER, _IN_MOVELOOP = 0, 3  # in nle's program_state
 _READ_EXECUTE, _PRIVATE_FIXED = 0x1 | 0x4, 0x02 | 0x10  # flags of mmap
 _ASKS, _ASKS_FOR_LINE, _WAITS_FOR_SPACE = 1, 2, 3  # in nle's internal
+_FILE_LOST = re.compile(rb"Cannot (create|open) file [^\0]*")  # NetHack's message that a level's file is not there
+_C = ord("C")
+_BIRTHDAYS = 2**22  # different ones, over 34 years
+SHOPKEEPERS_CHANGE = 257  # their names do, when a game begins so many seconds later
 
 
 class NetHackEnv:
@@ -65,6 +74,7 @@ class NetHackEnv:
         assert self._game is not None
         self._game.set_initial_seeds(seed, seed, False)
         self._game.reset(self._ttyrec)
+        set_birthday(self._game, seed)
         share_code(self._game._dl.fileno())  # noqa: SLF001 - loaded only by this reset
         self._steps = self._score = self._turns = self._deepest = self._still = self._pressed = 0
         self._terminated = self._truncated = False
@@ -77,7 +87,10 @@ class NetHackEnv:
         raise RuntimeError(f"NetHack with seed {seed} did not reach its first move in {LOADING_LIMIT} keys")
 
     def step(self, action: int) -> Step:
-        """Press the key of an action. After the end of a game only reset() and outcome() are allowed."""
+        """Press the key of an action. After the end of a game only reset() and outcome() are allowed.
+
+        OSError: NetHack's files are not whole.
+        """
         assert self._game is not None, "step() outside a game: reset first"
         ended = self._press(self._keys[action])
         self._steps += 1
@@ -109,23 +122,22 @@ class NetHackEnv:
             self._game = None
 
     def _start(self, seed: int) -> None:
-        self._ttyrec = prefix = None
+        self._seed = seed
+        self._ttyrec = None
         if self._record_dir is not None:
             self._record_dir.mkdir(parents=True, exist_ok=True)
             # by default nle puts the process id into these names; with the seed they are the same in every run
-            prefix = f"{self._record_dir}/nle.{seed}."
-            names = (f"{prefix}{n}.ttyrec{nethack.TTYREC_VERSION}.bz2" for n in itertools.count())
-            self._ttyrec = next(name for name in names if not Path(name).exists())
+            names = (f"nle.{seed}.{n}.ttyrec{nethack.TTYREC_VERSION}.bz2" for n in itertools.count())
+            self._ttyrec = next(str(path) for name in names if not (path := self._record_dir / name).exists())
         self._game = nethack.Nethack(
             observation_keys=_SHOWN + _READ,
             playername=f"Agent-{self._rules.character}",
             ttyrec=self._ttyrec,
-            scoreprefix=prefix,
             fix_moon_phase=True,
         )
         self._set_buffers()
-        # the log of a game that is not recorded stays in its instance's folder
-        self._xlogfile = Path(f"{prefix or self._game._vardir + '/'}xlogfile")  # noqa: SLF001
+        self._folder = Path(self._game._vardir)  # noqa: SLF001
+        self._files = {path.name for path in self._folder.iterdir()}
 
     def _set_buffers(self) -> None:
         """Give nle the arrays to write to, and keep memoryviews of the numbers: their items are plain ints."""
@@ -142,7 +154,12 @@ class NetHackEnv:
     def _press(self, key: int) -> bool:
         self._play(key)
         self._pressed += 1
+        if self._message[0] == _C and (lost := _FILE_LOST.match(self._message.tobytes())):
+            raise self._file_error(lost[0].decode("latin-1"))
         return bool(self._over())
+
+    def _file_error(self, reason: str) -> OSError:
+        return OSError(f"{self._folder}: NetHack's files of a running game are not whole: {reason}")
 
     def _skip_menus(self) -> bool:
         """Skip texts, prompts for text, and questions except nle's exceptions; return whether the game ended.
@@ -182,8 +199,7 @@ class NetHackEnv:
             keys = iter(_QUITTING)
             while not self._press(next(keys)):
                 pass
-        games = read_xlogfile(self._xlogfile)
-        game = games[-1] if games else {}
+        game = self._read_log()
         names = {"role": "role", "race": "race", "gender": "gender", "alignment": "align", "death": "death"}
         self._character = {name: game.get(field) for name, field in names.items()}
         self._deepest = max(self._deepest, int(game.get("maxlvl", 0)))
@@ -191,12 +207,42 @@ class NetHackEnv:
         if self._truncated and self._ttyrec is not None:
             cut_after(Path(self._ttyrec), keys_played)
 
+    def _read_log(self) -> dict[str, str]:
+        """Return NetHack's line about the game that has just ended, and add it to the log beside the recording.
+
+        The line there also says the seed.
+        """
+        try:
+            lost = self._files - {path.name for path in self._folder.iterdir()}
+            lines = [] if lost else read_xlogfile(self._folder / "xlogfile")
+        except OSError as error:
+            raise self._file_error(str(error.strerror)) from error
+        if lost:
+            raise self._file_error(f"no {', '.join(sorted(lost))}")
+        game = lines[-1] if lines else {}
+        if game and self._record_dir is not None:
+            seeded = {"seed": str(self._seed), **game}  # nle.dataset takes the last field for the recording's name
+            with (self._record_dir / f"nle.{self._seed}.xlogfile").open("a", encoding="latin-1") as log:
+                log.write("\t".join(f"{name}={value}" for name, value in seeded.items()) + "\n")
+        return game
+
 
 def make_env(
     max_steps: int, record_dir: Path | None = None, into: Observation | None = None, rules: Rules = CHALLENGE
 ) -> Env:
     """Return NetHack, truncated after `max_steps` actions; with `record_dir`, nle records the games there."""
     return NetHackEnv(max_steps, record_dir, into, rules)
+
+
+def set_birthday(game: nethack.Nethack, seed: int) -> None:
+    """Set the time at which a game began, which NetHack has taken from the clock, to one that follows from its seed.
+
+    Call it when nle has just started the game: before its first level with a shop.
+    """
+    libc = _libc()
+    library = libc.dlopen(game.dlpath.encode(), os.RTLD_LAZY | os.RTLD_NOLOAD)
+    ctypes.c_long.from_address(libc.dlsym(library, b"ubirthday")).value = SHOPKEEPERS_CHANGE * (seed % _BIRTHDAYS)
+    libc.dlclose(library)
 
 
 def share_code(copy: int) -> None:
@@ -214,7 +260,7 @@ def share_code(copy: int) -> None:
         addresses, permissions, offset, _, owner, *name = line.split(maxsplit=5)
         if owner == inode and permissions == "r-xp" and "memfd:nle.so" in name[0]:
             start, end = (int(text, 16) for text in addresses.split("-"))
-            address = _mmap()(start, end - start, _READ_EXECUTE, _PRIVATE_FIXED, _library(), int(offset, 16))
+            address = _libc().mmap(start, end - start, _READ_EXECUTE, _PRIVATE_FIXED, _library(), int(offset, 16))
             if address != start:
                 raise OSError(ctypes.get_errno(), f"{DLPATH}: cannot map its code")
 
@@ -225,8 +271,11 @@ def _library() -> int:
 
 
 @cache
-def _mmap() -> ctypes._NamedFuncPointer:
-    mmap = ctypes.CDLL(None, use_errno=True).mmap
-    mmap.restype = ctypes.c_void_p
-    mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-    return mmap
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = libc.dlopen.restype = libc.dlsym.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    libc.dlopen.argtypes = [ctypes.c_char_p, ctypes.c_int]
+    libc.dlsym.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    libc.dlclose.argtypes = [ctypes.c_void_p]
+    return libc

@@ -89,6 +89,8 @@ def describe(game: dict[str, str]) -> Metadata:
         numbers = {ours: int(game[theirs]) for theirs, ours in NUMBERS.items()}
     except (KeyError, ValueError) as error:
         raise ValueError(f"its line in the xlogfile is damaged ({error})") from error
+    if game.get("seed", "").isdecimal():  # playscale's own recordings have it
+        numbers["seed"] = int(game["seed"])
     texts = {ours: game.get(theirs) for theirs, ours in TEXTS.items()}
     if texts["death"] and "while" in game:
         texts["death"] += f" while {game['while']}"

@@ -1,15 +1,19 @@
 """NetHack's environment against nle's own, and what it leaves behind."""
 
+import bz2
+import shutil
+import tempfile
+
 import gymnasium as gym
 import nle  # noqa: F401 - registers the environments
 import numpy as np
 import pytest
 from nle import nethack
 
-from playscale.games.nethack.env import make_env
+from playscale.games.nethack.env import SHOPKEEPERS_CHANGE, make_env, set_birthday
 from playscale.games.nethack.expert import make_expert
 from playscale.games.nethack.rules import KEYS, NO_PROGRESS_TIMEOUT, action_of
-from playscale.games.nethack.ttyrec import read_xlogfile
+from playscale.games.nethack.ttyrec import RECORD, read_xlogfile
 
 WANDERING = [action_of(key) for key in "hjklyubns.<>oi,"]
 
@@ -30,6 +34,7 @@ def test_it_is_the_seeded_equivalent_of_nethack_challenge():
     for seed in range(4):
         peer.seed(seed, seed, reseed=False)
         theirs, _ = peer.reset()
+        set_birthday(peer.nethack, seed)
         ours = env.reset(seed)
         actions = np.random.default_rng(seed).integers(len(KEYS), size=400)
         actions[::2] = np.random.default_rng(seed).choice(WANDERING, size=200)
@@ -133,3 +138,77 @@ def test_nonsense_limits(max_steps):
         make_env(max_steps)
     with pytest.raises(ValueError, match="seed"):
         make_env(1).reset(-1)
+
+
+def let_expert_play(env, seed, begun=lambda: None):
+    """Return the number of steps; `begun` is called before the first."""
+    player, observation, steps, done = make_expert(), env.reset(seed), 0, False
+    player.reset(seed)
+    begun()
+    while not done:
+        step = env.step(player.act(observation))
+        observation, steps, done = step.observation, steps + 1, step.done
+    return steps
+
+
+def without_times(recording):
+    """Return a ttyrec as (channel, what it holds), record after record."""
+    data, records, offset = bz2.decompress(recording.read_bytes()), [], 0
+    while offset < len(data):
+        _, _, length, channel = RECORD.unpack_from(data, offset)
+        offset += RECORD.size + length
+        records.append((channel, data[offset - length : offset]))
+    return records
+
+
+def test_a_recording_is_the_same_wherever_it_lies(tmp_path):
+    """Seed 27: the expert dies after 22 steps; NetHack then named its files that it could not open."""
+    recordings = []
+    for folder in (tmp_path / "a", tmp_path / "a much longer name"):
+        env = make_env(100, folder)
+        assert let_expert_play(env, 27) == 22
+        (recording,) = folder.glob("*.bz2")
+        recordings.append(without_times(recording))
+    assert recordings[0] == recordings[1]
+    assert str(tmp_path).encode() not in b"".join(held for _, held in recordings[0])
+
+
+def test_a_seed_fixes_what_nethack_takes_from_the_clock(tmp_path):
+    env = make_env(5, tmp_path)
+    for seed in (3, 2**22 + 3):
+        play_out(env, seed)
+        (game,) = read_xlogfile(tmp_path / f"nle.{seed}.xlogfile")
+        assert game["starttime"] == str(SHOPKEEPERS_CHANGE * 3)
+        assert game["seed"] == str(seed)
+
+
+@pytest.fixture
+def play_folder(tmp_path, monkeypatch):
+    """Where NetHack keeps the files of its games."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_game_whose_folder_disappears_ends_with_an_error(play_folder):
+    """NetHack would go on at the level it is on: with this seed to a score of 33 instead of 600."""
+    env = make_env(3_000)
+    with pytest.raises(OSError, match=r'not whole: Cannot create file "1lock.1" for level 1 \(errno 2\)'):
+        let_expert_play(env, 1, begun=lambda: [shutil.rmtree(folder) for folder in play_folder.iterdir()])
+    env.close()
+
+
+@pytest.mark.parametrize("lost", ["", "record"])
+def test_a_game_whose_files_are_lost_has_no_result(play_folder, lost):
+    env = make_env(20, play_folder / "games")
+    env.reset(3)
+    (folder,) = play_folder.glob("nle*")
+    if lost:
+        (folder / lost).unlink()
+    else:
+        shutil.rmtree(folder)
+    for _ in range(19):
+        env.step(0)
+    with pytest.raises(OSError, match=lost or "No such file or directory"):
+        env.step(0)
+    env.close()
+    assert not list(play_folder.glob("games/*xlogfile"))

@@ -11,6 +11,7 @@ from nle import nethack
 from nle.env.tasks import TASK_ACTIONS
 
 from playscale.games.game import get_game
+from playscale.games.nethack.env import set_birthday
 from playscale.games.nethack.game import CHARACTERS
 
 STEPS = 1000
@@ -47,6 +48,7 @@ def test_score_is_nethack_score(character):
         keys = listen(peer)
         peer.seed(seed, seed, reseed=False)
         theirs, _ = peer.reset()
+        set_birthday(peer.nethack, seed)
         ours, score, ended = env.reset(seed), 0, False
         for action in random_actions(seed, game):
             for name, array in ours.items():
@@ -90,6 +92,7 @@ def test_challenge_has_no_penalty_and_any_character():
     env = game.make_env(STEPS)
     peer.seed(5, 5, reseed=False)
     theirs, _ = peer.reset()
+    set_birthday(peer.nethack, 5)
     ours, score = env.reset(5), 0
     for action in random_actions(5, game)[:300]:
         for name, array in ours.items():
