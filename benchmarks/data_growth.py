@@ -67,7 +67,7 @@ def repeat(corpus: Corpus, frames: int, place: Path) -> int:
     writer.close()
     shards = tuple(writer.shards)
     write_manifest(
-        place, Manifest(corpus.game, corpus.num_actions, corpus.columns, shards, tuple(games), (), "repetition", "")
+        place, Manifest(corpus.game, corpus.num_actions, corpus.columns, shards, tuple(games), (), "repetition", "", "")
     )
     return count
 

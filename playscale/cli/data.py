@@ -11,6 +11,8 @@ from playscale.processes import usable_cores
 from playscale.storage.sync import workspace
 from playscale.tracking.prometheus import served
 
+REASONS = 20  # recordings left out that prepare prints
+
 
 def collect(
     out: Out,
@@ -52,3 +54,7 @@ def prepare(
     with served(task="prepare"), progress("prepare") as report:
         corpus = run(source, out, game=game, workers=workers or usable_cores(), progress=report)
     typer.echo(corpus.summary())
+    for rejected in corpus.rejected[:REASONS]:
+        typer.echo(f"left out: {rejected.path}: {rejected.reason}")
+    if len(corpus.rejected) > REASONS:
+        typer.echo(f"{len(corpus.rejected) - REASONS} more are listed in {out}/corpus.json")

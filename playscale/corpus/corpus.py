@@ -29,7 +29,8 @@ class Corpus:
         digest: Hexadecimal hash of all that decides what is read: the games in order with their checksums, splits and
             scores, columns and actions. It is the same wherever the corpus lies, however it is sharded, and whenever
             and on whatever machine it was made. Part of the identity of a run.
-        fingerprint: Identifies the recordings and settings that it was made from.
+        fingerprint: Identifies the recordings and settings that it was made from, by the recordings' bytes.
+        stats: Identifies them by the recordings' names, sizes and times of change.
     """
 
     def __init__(self, uri: str, storage: Storage, manifest: Manifest) -> None:
@@ -41,6 +42,7 @@ class Corpus:
         self.rejected: tuple[Rejected, ...] = manifest.rejected
         self.digest: str = manifest.digest
         self.fingerprint: str = manifest.fingerprint
+        self.stats: str = manifest.stats
         self.sections = open_sections(uri, storage, manifest.shards, manifest.digest)
         self._layout = Layout(manifest.columns)
 

@@ -13,7 +13,7 @@ where the CRC-32 of the stored bytes (shards.py), a hundred times fewer, finds t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import zstandard
@@ -50,6 +50,14 @@ class Layout:
             parts.append(np.ascontiguousarray(arrays[name], dtype).data.cast("B"))
         parts += [actions.data.cast("B"), np.ascontiguousarray(arrays["score"], SCORE).data.cast("B")]
         return compressor.compress(b"".join(parts))
+
+    def played(self, arrays: Mapping[str, np.ndarray], first: bool) -> Iterator[bytes]:
+        """Yield the bytes of `action` and `score` [t] and, of a game's first block, before them its first frame."""
+        if first:
+            for name, (_, dtype) in self.columns.items():
+                yield arrays[name][0].astype(dtype).tobytes()
+        yield arrays["action"].astype(ACTION).tobytes()
+        yield arrays["score"].astype(SCORE).tobytes()
 
 
 class Decoder:

@@ -51,7 +51,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The contents of corpus.json. `fingerprint` identifies the recordings and settings it was made from."""
+    """The contents of corpus.json.
+
+    `fingerprint` identifies the recordings and settings it was made from by the recordings' bytes, `stats` by their
+    names, sizes and times of change, which is faster. Versions before 0.2 wrote the latter only, as `fingerprint`.
+    """
 
     game: str
     num_actions: int
@@ -61,6 +65,7 @@ class Manifest:
     rejected: tuple[Rejected, ...]
     source: str
     fingerprint: str
+    stats: str
 
     @cached_property
     def digest(self) -> str:
@@ -100,6 +105,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "digest": manifest.digest,
         "source": manifest.source,
         "fingerprint": manifest.fingerprint,
+        "stats": manifest.stats,
         "counts": manifest.counts(),
         "shards": [asdict(shard) for shard in manifest.shards],
         "rejected": [asdict(rejected) for rejected in manifest.rejected],
@@ -148,6 +154,7 @@ def _parse(value: Mapping[str, Any]) -> Manifest:
         rejected=tuple(Rejected(**rejected) for rejected in value["rejected"]),
         source=value["source"],
         fingerprint=value["fingerprint"],
+        stats=value.get("stats", value["fingerprint"]),
     )
 
 

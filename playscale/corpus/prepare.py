@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK, Layout
-from playscale.corpus.manifest import NAME, SCHEMA, GameRecord, Manifest, Shard, write_manifest
-from playscale.corpus.shards import SHARD, SHARD_BYTES, ShardWriter, WrittenGame, write_section
+from playscale.corpus.manifest import NAME, GameRecord, Manifest, Shard, write_manifest
+from playscale.corpus.recordings import fingerprint_of, readable_recordings, relative_name, stats_of
+from playscale.corpus.shards import SHARD, ShardWriter, WrittenGame, write_section
 from playscale.games.game import Game, Recording, Rejected, get_game
 from playscale.processes import WorkerDiedError, run_tasks, usable_cores
 from playscale.storage.files import atomic_dir, local_path
@@ -44,9 +44,9 @@ def prepare(
 ) -> Corpus:
     """Turn recordings into a corpus.
 
-    The corpus does not depend on the number of workers. Damaged recordings are left out and listed with their
-    reasons (`Corpus.rejected`). `out` appears whole or not at all; when it already is the corpus of these
-    recordings and settings, it is returned unchanged.
+    The corpus does not depend on the number of workers. Recordings that cannot be read, are damaged or hold the same
+    game as another one are left out and listed with their reasons (`Corpus.rejected`). `out` appears whole or not at
+    all; when it already is the corpus of these recordings and settings, it is returned unchanged.
 
     Args:
         source: Directory of recordings, here or in S3 (copied before it is decoded).
@@ -68,26 +68,29 @@ def prepare(
         raise ValueError(f"workers must be at least 1, not {workers}")
     recorded_game, storage = get_game(game), open_storage(out)
     folder = local_copy(source)
-    recordings, rejected = recorded_game.find_recordings(folder)
+    recordings, rejected = readable_recordings(recorded_game, folder)
     _require(recordings, rejected, source)
-    fingerprint = _fingerprint(recorded_game.name, recordings, dev_fraction)
+    identity = recordings, recorded_game.name, dev_fraction
+    stats = stats_of(*identity)
     if _occupied(out, storage):
-        return _existing(out, fingerprint)
+        return _existing(out, stats, partial(fingerprint_of, *identity))
+    fingerprint = fingerprint_of(*identity)
     report = progress or _no_progress
     with _destination(out) as (aside, upload):
         with closing(_decode(recorded_game, recordings, aside, workers or usable_cores(), report)) as sections:
-            games, shards, damaged = _merge(recordings, sections, ShardWriter(aside, upload), folder)
-        rejected = sorted(rejected + damaged, key=lambda r: r.path)
+            games, shards, left_out = _merge(recordings, sections, ShardWriter(aside, upload), folder, dev_fraction)
+        rejected = sorted(rejected + left_out, key=lambda r: r.path)
         _require(games, rejected, source)
         manifest = Manifest(
             game=recorded_game.name,
             num_actions=recorded_game.num_actions,
             columns=recorded_game.columns,
             shards=shards,
-            games=_split(games, dev_fraction),
+            games=games,
             rejected=tuple(rejected),
             source=str(source if is_s3(source) else folder.resolve()),
             fingerprint=fingerprint,
+            stats=stats,
         )
         write_manifest(aside, manifest)
         if upload is not None:
@@ -132,25 +135,17 @@ def _require(games: Sequence[object], rejected: Sequence[Rejected], source: str 
         raise ValueError(f"{source}: none of its {len(rejected)} recordings can be used; {first.path}: {first.reason}")
 
 
-def _existing(out: str | Path, fingerprint: str) -> Corpus:
+def _existing(out: str | Path, stats: str, fingerprint: Callable[[], str]) -> Corpus:
+    """Return the corpus that is there; ValueError unless it is that of these recordings and settings."""
     try:
         corpus = Corpus.open(out)
     except ValueError as error:
         raise ValueError(
             f"{out}: there already and not a whole corpus: remove it or choose another place ({error})"
         ) from error
-    if corpus.fingerprint != fingerprint:
+    if stats != corpus.stats and fingerprint() != corpus.fingerprint:  # a copy has other times of change
         raise ValueError(f"{out}: a corpus of other recordings or settings: remove it or choose another place")
     return corpus
-
-
-def _fingerprint(game: str, recordings: Sequence[Recording], dev_fraction: float) -> str:
-    """Hash the recordings (name, size, time of change) and settings: equal ones give the same corpus."""
-    stats = [
-        (r.key, [(s.st_size, s.st_mtime_ns) for s in (p.stat() for p in r.paths)], dict(r.metadata)) for r in recordings
-    ]
-    text = json.dumps([SCHEMA, game, BLOCK, SHARD_BYTES, dev_fraction, stats], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _decode(
@@ -200,21 +195,28 @@ def _merge(
     sections: Iterator[tuple[Path, WrittenGame | str]],
     shards: ShardWriter,
     source: Path,
-) -> tuple[list[GameRecord], tuple[Shard, ...], list[Rejected]]:
-    """Append the sections to shards as they come; `_split` sets the splits of the games afterwards."""
+    dev_fraction: float,
+) -> tuple[tuple[GameRecord, ...], tuple[Shard, ...], list[Rejected]]:
+    """Append the sections to shards as they come, each game once."""
     games: list[GameRecord] = []
-    damaged: list[Rejected] = []
+    identities: list[float] = []
+    left_out: list[Rejected] = []
+    keys: dict[str, str] = {}  # of the games, by checksum
     with closing(shards):
         for recording, (file, section) in zip(recordings, sections, strict=True):
+            if isinstance(section, WrittenGame) and section.checksum in keys:
+                section = f"the same game as {keys[section.checksum]}"  # noqa: PLW2901
             if isinstance(section, str):
-                damaged.append(Rejected(recording.paths[0].relative_to(source).as_posix(), section))
+                left_out.append(Rejected(relative_name(recording.paths[0], source), section))
                 file.unlink(missing_ok=True)
                 count("corpus_games", label="rejected")
             else:
                 count("corpus_games", label="kept")
                 count("corpus_transitions", section.transitions)
+                keys[section.checksum] = recording.key
+                identities.append(section.identity)
                 games.append(_record(recording, section, *shards.append(file)))
-    return games, tuple(shards.shards), damaged
+    return _split(games, identities, dev_fraction), tuple(shards.shards), left_out
 
 
 def _record(recording: Recording, section: WrittenGame, shard: int, offset: int) -> GameRecord:
@@ -233,18 +235,11 @@ def _record(recording: Recording, section: WrittenGame, shard: int, offset: int)
     )
 
 
-def _split(games: Sequence[GameRecord], dev_fraction: float) -> tuple[GameRecord, ...]:
-    """Assign each game a split by a hash of its key, so that it keeps it when games are added to the source.
+def _split(games: Sequence[GameRecord], identities: Sequence[float], dev_fraction: float) -> tuple[GameRecord, ...]:
+    """Assign each game a split by what was played, so that it keeps it under any name and in any company.
 
-    Of two or more games at least one is dev and one train; a single one is train.
+    Of two or more different games at least one is dev and one train; a single one is train.
     """
-    fractions = [_key_fraction(game.key) for game in games]
-    lowest, highest = fractions.index(min(fractions)), fractions.index(max(fractions))
-    dev = {i for i, fraction in enumerate(fractions) if fraction < dev_fraction} | {lowest}
-    dev.discard(highest)
-    return tuple(replace(game, split="dev" if i in dev else "train") for i, game in enumerate(games))
-
-
-def _key_fraction(key: str) -> float:
-    """Hash a key to a number in [0, 1)."""
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
+    lowest, highest = min(identities, default=0.0), max(identities, default=0.0)
+    dev = [value != highest and (value < dev_fraction or value == lowest) for value in identities]
+    return tuple(replace(game, split="dev" if is_dev else "train") for game, is_dev in zip(games, dev, strict=True))

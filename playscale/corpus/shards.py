@@ -30,12 +30,21 @@ SHARD_BYTES = 128 * 2**20  # a shard is closed when it has grown to this; a game
 
 @dataclass(frozen=True)
 class WrittenGame:
-    """A game as written: its transitions, last score (points), stored bytes, and checksum of its blocks (hex)."""
+    """A game as written.
+
+    Attributes:
+        transitions: How many it has.
+        last_score: Score at its last transition, in points.
+        size: Bytes of its section.
+        checksum: Hash of its stored blocks (hex), of which the same version of zstd makes the same from equal games.
+        identity: Hash of its first frame, actions and scores: a number in [0, 1) that depends on nothing else.
+    """
 
     transitions: int
     last_score: int
     size: int
     checksum: str
+    identity: float
 
 
 def write_section(
@@ -43,6 +52,7 @@ def write_section(
 ) -> WrittenGame:
     """Write a game's blocks (as Game.decode yields them) as one section; ValueError when there is no transition."""
     compressor, digest = make_compressor(), hashlib.blake2b(digest_size=16)
+    identity = hashlib.blake2b(digest_size=8)
     words: list[int] = []
     transitions, previous_action, last_score = 0, num_actions, 0
     with path.open("wb") as file:
@@ -51,6 +61,8 @@ def write_section(
             file.write(stored)
             words += [len(stored), zlib.crc32(stored)]
             digest.update(stored)
+            for part in layout.played(arrays, first=not transitions):
+                identity.update(part)
             transitions += len(arrays["action"])
             previous_action, last_score = int(arrays["action"][-1]), int(arrays["score"][-1])
         if not transitions:
@@ -58,7 +70,8 @@ def write_section(
         index = np.array(words, WORD).tobytes()
         file.write(index + np.array(zlib.crc32(index), WORD).tobytes())
         size = file.tell()
-    return WrittenGame(transitions, last_score, size, digest.hexdigest())
+    fraction = int.from_bytes(identity.digest(), "big") / 2**64
+    return WrittenGame(transitions, last_score, size, digest.hexdigest(), fraction)
 
 
 def rebatch(blocks: Iterable[Mapping[str, np.ndarray]]) -> Iterator[Mapping[str, np.ndarray]]:

@@ -142,15 +142,20 @@ class Counting:
         paths = sorted(source.glob("*.count"))
         if not paths:
             raise ValueError(f"{source}: no recordings")
-        return [Recording(path.stem, (path,), {"number": int(path.stem)}) for path in paths], []
+        return [Recording(path.stem, (path,), {"number": number_of(path.stem)}) for path in paths], []
 
     def decode(self, recording, block):
         length, *fault = recording.paths[0].read_text().split()
-        whole = transitions(int(recording.key), int(length))
+        whole = transitions(number_of(recording.key), int(length))
         for start in range(0, int(length), block):
             yield {name: array[start : start + block] for name, array in whole.items()}
             if fault:
                 inject(fault[0])
+
+
+def number_of(key: str) -> int:
+    """Return the number of a recording: 7 for 0007 and for a copy of it, 0007_copy."""
+    return int(key.partition("_")[0])
 
 
 def register(monkeypatch) -> None:
@@ -180,6 +185,7 @@ def plant(folder: Path, lengths: list[int], dev: set[int] = frozenset(), shard_b
             GameRecord(key=str(number), split=split, transitions=length, score=section.last_score, metadata={}, **place)
         )
     writer.close()
-    manifest = Manifest("counting", ACTIONS, COLUMNS, tuple(writer.shards), tuple(games), (), "planted", "planted")
+    of = ("planted",) * 3
+    manifest = Manifest("counting", ACTIONS, COLUMNS, tuple(writer.shards), tuple(games), (), *of)
     write_manifest(folder, manifest)
     return folder

@@ -1,17 +1,52 @@
-"""Read the end of a bzip2 file without decompressing what comes before it.
+"""Read the end of a bzip2 file without decompressing what comes before it; join several streams to one.
 
 A bzip2 stream is "BZh" and a level; then blocks of at most 900 kB, which may begin at any bit: a 48-bit mark, a CRC-32,
 the data; then a 48-bit end mark, the CRCs combined (rotated left by one, then XOR), and zero bits up to a whole byte.
-Blocks do not depend on one another.
+Blocks do not depend on one another. A file may have several streams, one after the other, as pbzip2 writes it.
 """
 
 from __future__ import annotations
 
 import bz2
+import re
+from collections.abc import Iterator
 
 BLOCK_MARK, END_MARK = 0x314159265359, 0x177245385090
 MARK_BITS, CRC_BITS = 48, 32
+STREAM = re.compile(
+    rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"
+)  # the beginning of a stream: a block mark or an end mark follows
+CHUNK = 2**20  # bytes decompressed at a time
 LONGEST = 1_000_000  # bytes a stored block of 900 kB can take (it grows by 1 % at worst)
+
+
+def has_several_streams(data: bytes) -> bool:
+    """Return whether a bzip2 file has more than one stream."""
+    return STREAM.search(data, 1) is not None
+
+
+def join_streams(data: bytes) -> bytes:
+    """Return a bzip2 file of one stream with the content of all streams; ValueError when they are damaged."""
+    compressor = bz2.BZ2Compressor()
+    try:
+        parts = [compressor.compress(piece) for piece in _decompressed(data)]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"damaged ({error})") from error
+    return b"".join([*parts, compressor.flush()])
+
+
+def _decompressed(data: bytes) -> Iterator[bytes]:
+    """Yield the content of all streams in pieces, however much it is; OSError or ValueError when they are damaged."""
+    while data:
+        decompressor = bz2.BZ2Decompressor()
+        piece = decompressor.decompress(data, CHUNK)
+        while not decompressor.eof:
+            if decompressor.needs_input:
+                raise ValueError("the file ends before its last bzip2 stream does")
+            yield piece
+            piece = decompressor.decompress(b"", CHUNK)
+        yield piece
+        data = decompressor.unused_data
 
 
 def last_blocks(data: bytes, count: int) -> bytes:

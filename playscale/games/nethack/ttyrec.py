@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import bz2
 import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from playscale.games.game import Metadata, Recording, Rejected
-from playscale.games.nethack.bzip2 import last_blocks
+from playscale.games.nethack.bzip2 import has_several_streams, join_streams, last_blocks
 from playscale.games.nethack.rules import CHALLENGE, ESC, SPACE, Rules, actions_by_key
 from playscale.storage.files import atomic_file
 
@@ -65,12 +66,8 @@ def find_recordings(source: Path) -> tuple[list[Recording], list[Rejected]]:
     for path in paths:
         if path.parent != folder:
             folder = path.parent
-            games = {
-                game["ttyrecname"]: game
-                for xlogfile in sorted(folder.glob("*xlogfile*"))
-                for game in read_xlogfile(xlogfile)
-                if "ttyrecname" in game
-            }
+            games, unreadable = _games_of(folder)
+            rejected += [Rejected(log.relative_to(source).as_posix(), reason) for log, reason in unreadable]
         name = path.relative_to(source).as_posix()
         try:
             if not name.endswith(SUFFIX):
@@ -81,6 +78,20 @@ def find_recordings(source: Path) -> tuple[list[Recording], list[Rejected]]:
         except ValueError as error:
             rejected.append(Rejected(name, str(error)))
     return sorted(recordings, key=lambda recording: recording.key), rejected
+
+
+def _games_of(folder: Path) -> tuple[dict[str, dict[str, str]], list[tuple[Path, str]]]:
+    """Return the games in a folder's xlogfiles by their recordings' names, and the xlogfiles that cannot be read."""
+    games, unreadable = {}, []
+    for path in sorted(folder.glob("*xlogfile*")):
+        if path.is_fifo():  # opening it would wait
+            unreadable.append((path, "not an xlogfile: a pipe"))
+            continue
+        try:
+            games.update({game["ttyrecname"]: game for game in read_xlogfile(path) if "ttyrecname" in game})
+        except OSError as error:
+            unreadable.append((path, f"the xlogfile cannot be read: {error.strerror}"))
+    return games, unreadable
 
 
 def describe(game: dict[str, str]) -> Metadata:
@@ -105,16 +116,28 @@ def decode(recording: Recording, block: int, rules: Rules = CHALLENGE) -> Iterat
     of the rules' actions, or the recording is damaged. The converter may then have corrupted the memory of the process:
     decode unknown files in a process of their own.
     """
-    from nle import _pyconverter
-
     (path,) = recording.paths
     data = path.read_bytes()
+    if not has_several_streams(data):
+        yield from _decode(str(path), data, block, rules)
+        return
+    with tempfile.TemporaryFile() as file:  # the converter takes the end of the first stream for that of the game
+        data = join_streams(data)
+        file.write(data)
+        file.flush()
+        yield from _decode(f"/dev/fd/{file.fileno()}", data, block, rules)
+
+
+def _decode(path: str, data: bytes, block: int, rules: Rules) -> Iterator[dict[str, np.ndarray]]:
+    """Implement decode() for the file `path`, one bzip2 stream with the bytes `data`."""
+    from nle import _pyconverter
+
     tail = last_blocks(data, 1)
     converter = _pyconverter.Converter(HEIGHT, WIDTH, 3)
     last = (0, 0)
     remaining, done = 0, 0
     try:
-        converter.load_ttyrec(str(path), 1, 0)
+        converter.load_ttyrec(path, 1, 0)
         while not remaining:
             chars, colors = np.empty((block, HEIGHT, WIDTH), np.uint8), np.empty((block, HEIGHT, WIDTH), np.int8)
             cursor, score = np.empty((block, 2), np.int16), np.empty(block, np.int32)
@@ -186,5 +209,5 @@ def cut_after(path: Path, keys: int) -> None:
 
 def read_xlogfile(path: Path) -> list[dict[str, str]]:
     """Return the games of an xlogfile in order, each as texts by field."""
-    lines = path.read_text(encoding="latin-1").splitlines()
-    return [dict(field.split("=", 1) for field in line.split("\t") if "=" in field) for line in lines]
+    lines = path.read_text(encoding="latin-1").split("\n")  # splitlines() also ends lines at bytes such as 0x85
+    return [dict(field.split("=", 1) for field in line.split("\t") if "=" in field) for line in lines if line]

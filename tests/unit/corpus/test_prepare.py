@@ -14,7 +14,8 @@ import pytest
 from counting_game import record, register, transitions
 
 from playscale.corpus.corpus import Corpus
-from playscale.corpus.prepare import prepare
+from playscale.corpus.manifest import GameRecord
+from playscale.corpus.prepare import _split, prepare
 from playscale.games.game import Rejected
 
 TESTS = Path(__file__).parents[2] / "support"
@@ -67,16 +68,71 @@ def test_digest_follows_neither_places_nor_times(tmp_path):
     assert Corpus.open(tmp_path / "moved").digest == one.digest
 
 
-def test_split_depends_on_the_key_alone(tmp_path):
+def test_split_depends_on_what_was_played_alone(tmp_path):
     lengths = [2] * 40
     corpus = make(record(tmp_path / "s", lengths), tmp_path / "c", dev_fraction=0.25, workers=1)
-    split = {game.key: game.split for game in corpus.games}
+    split = {game.metadata["number"]: game.split for game in corpus.games}
     assert 4 <= list(split.values()).count("dev") <= 16
     fewer = record(tmp_path / "f", lengths)
     for path in sorted(fewer.iterdir())[::2]:
         path.unlink()
+    for path in sorted(fewer.iterdir()):
+        path.rename(path.with_stem(f"{path.stem}_renamed"))
     again = make(fewer, tmp_path / "c2", dev_fraction=0.25, workers=1)
-    assert {game.key: game.split for game in again.games}.items() <= split.items()
+    assert {game.metadata["number"]: game.split for game in again.games}.items() <= split.items()
+
+
+def test_prepare_keeps_each_game_once(tmp_path):
+    source = record(tmp_path / "s", [30] * 20)
+    for path in sorted(source.iterdir()):
+        shutil.copyfile(path, path.with_stem(f"{path.stem}_copy"))
+    corpus = make(source, tmp_path / "c")
+    assert [game.key for game in corpus.games] == [f"{n:04d}" for n in range(20)]
+    assert {left.path: left.reason for left in corpus.rejected} == {
+        f"{n:04d}_copy.count": f"the same game as {n:04d}" for n in range(20)
+    }
+    assert [game.split for game in corpus.games].count("dev") > 0
+
+
+def test_games_of_equal_play_share_a_split():
+    games = [GameRecord(str(n), "train", 0, 0, 1, 1, 0.0, "", {}) for n in range(4)]
+
+    def split(*identities):
+        return [game.split for game in _split(games[: len(identities)], identities, 0.1)]
+
+    assert split(0.5, 0.6, 0.5, 0.7) == ["dev", "train", "dev", "train"]
+    assert split(0.05, 0.01, 0.05) == ["train", "dev", "train"]
+    assert split(0.5, 0.5) == ["train", "train"]
+
+
+def test_unreadable_paths_cost_themselves_only(tmp_path):
+    source = record(tmp_path / "s", [5, 6])
+    (source / "0002.count").symlink_to("nowhere")
+    (source / "0003.count").mkdir()
+    os.mkfifo(source / "0004.count")
+    (source / "0005.count").symlink_to("0005.count")
+    Path(os.fsdecode(os.fsencode(source) + b"/0006_\xff.count")).write_text("5")
+    corpus = make(source, tmp_path / "c")
+    assert [game.key for game in corpus.games] == ["0000", "0001"]
+    assert {left.path: left.reason for left in corpus.rejected} == {
+        "0002.count": "cannot be read: No such file or directory",
+        "0003.count": "not a file",
+        "0004.count": "not a file",
+        "0005.count": "cannot be read: Too many levels of symbolic links",
+        "0006_\\xff.count": "its path is not UTF-8 text",
+    }
+
+
+def test_a_copied_corpus_and_its_copied_recordings_are_recognised(tmp_path):
+    source = record(tmp_path / "a" / "s", LENGTHS)
+    corpus = make(source, tmp_path / "a" / "c")
+    shutil.copytree(tmp_path / "a", tmp_path / "b", copy_function=shutil.copyfile)
+    for path in (tmp_path / "b" / "s").iterdir():
+        os.utime(path, (1, 1))
+    assert make(tmp_path / "b" / "s", tmp_path / "b" / "c").digest == corpus.digest
+    (tmp_path / "b" / "s" / "0001.count").write_text("4")
+    with pytest.raises(ValueError, match="a corpus of other recordings or settings"):
+        make(tmp_path / "b" / "s", tmp_path / "b" / "c")
 
 
 @pytest.mark.parametrize(("games", "fraction", "dev"), [(1, 0.9, 0), (2, 0.01, 1), (2, 0.99, 1), (3, 0.99, 2)])

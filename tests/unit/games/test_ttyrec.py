@@ -1,6 +1,7 @@
 """Recordings are decoded frame by frame as nle.dataset does it, and damaged ones are always found out."""
 
 import bz2
+import os
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from playscale.corpus.prepare import prepare
 from playscale.games.game import Recording
 from playscale.games.nethack.bzip2 import last_blocks
 from playscale.games.nethack.rules import KEYS, action_to_key
-from playscale.games.nethack.ttyrec import decode, find_recordings
+from playscale.games.nethack.ttyrec import decode, find_recordings, read_xlogfile
 
 FOLDER = RECORDINGS / "20261123-020039_aa00072"  # its game 3 has 394 transitions, its game 1 has 11,839
 COLUMNS = {"tty_chars": "tty_chars", "tty_colors": "tty_colors", "tty_cursor": "tty_cursor", "score": "scores"}
@@ -166,6 +167,43 @@ def test_what_has_no_finished_game_is_rejected(real, tmp_path):
     assert "not a .ttyrec3.bz2" in reasons[f"{FOLDER.name}/nle.6113.8.ttyrec2.bz2"]
     assert "xlogfile is damaged" in reasons["deep/er/nle.2.0.ttyrec3.bz2"]
     assert len(rejected) == 3
+
+
+def test_unreadable_xlogfiles_are_rejected_and_the_others_are_read(fresh, tmp_path):
+    folder = tmp_path / "sub"
+    shutil.copytree(fresh[0] / "sub", folder)
+    (folder / "old-xlogfiles").mkdir()
+    (folder / "lost.xlogfile").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe.xlogfile")
+    found, rejected = find_recordings(tmp_path)
+    assert len(found) == 1
+    assert {left.path: left.reason for left in rejected} == {
+        "sub/lost.xlogfile": "the xlogfile cannot be read: No such file or directory",
+        "sub/old-xlogfiles": "the xlogfile cannot be read: Is a directory",
+        "sub/pipe.xlogfile": "not an xlogfile: a pipe",
+    }
+
+
+def test_an_xlogfile_line_ends_at_a_newline_only(tmp_path):
+    path = tmp_path / "xlogfile"
+    path.write_bytes(b"name=Agent\x85\x0c\x1c\tdeath=a\r\nname=B\tpoints=3\n")
+    assert read_xlogfile(path) == [{"name": "Agent\x85\x0c\x1c", "death": "a"}, {"name": "B", "points": "3"}]
+
+
+def test_a_recording_of_several_bzip2_streams_is_decoded(fresh, tmp_path):
+    (recording,), _ = find_recordings(fresh[0])
+    raw = bz2.decompress(recording.paths[0].read_bytes())
+    parts = [raw[i : i + 20_000] for i in range(0, len(raw), 20_000)]
+    streams = [bz2.compress(part) for part in [*parts[:1], b"", *parts[1:]]]
+    several = Recording("it", (tmp_path / "nle.1.0.ttyrec3.bz2",), {})
+    several.paths[0].write_bytes(b"".join(streams))
+    expected = whole(recording)
+    assert len(streams) > 3
+    assert all(np.array_equal(array, expected[name]) for name, array in whole(several).items())
+    for bad in ([*streams[:-1], streams[-1][:-1]], [*streams, b"garbage"], [streams[0], b"garbage", *streams[1:]]):
+        several.paths[0].write_bytes(b"".join(bad))
+        with pytest.raises(ValueError, match="^damaged"):
+            whole(several)
 
 
 def test_no_recordings_are_refused(tmp_path):
