@@ -5,7 +5,7 @@ OUT := out/quickstart
 PYTEST = $(VENV)/bin/pytest -n auto --dist loadfile --no-loadscope-reorder --ignore=tests/deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all test-cluster coverage image lint format ui compile clean
+.PHONY: help demo test test-slow test-all campaign test-cluster coverage image lint format ui compile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test-slow: $(VENV)/.dev ## The rest: learning runs, long kills, storms of faults
 	$(PYTEST) -m slow
 
 test-all: test test-slow ## All tests of the library and the command line
+
+campaign: $(VENV)/.dev ## Faults drawn from a seed: kills, damaged inputs, full disks (at most 60 minutes on two cores)
+	$(VENV)/bin/python -m tests.campaign $(CAMPAIGN)
 
 test-cluster: $(VENV)/.dev ## The image, the chart and its services: .ci/containers first
 	$(VENV)/bin/pytest -s tests/deploy
