@@ -58,7 +58,7 @@ class StudyContext:
         from playscale.tracking.client import TrackingClient
 
         uri = self.tracking_uri or default_tracking_uri(self.uri)
-        artifacts = (self.folder / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite:") else None
+        artifacts = (self.folder / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite") else None
         return TrackingClient(self.spec.name, uri, artifacts, injected=True)
 
     def queue_file(self, run: str) -> Path:
@@ -76,7 +76,9 @@ def default_tracking_uri(out: str | Path) -> str:
         return given
     if is_s3(out):
         raise ValueError(f"{out}: a study in S3 needs an MLflow server: set MLFLOW_TRACKING_URI or give --tracking-uri")
-    return f"sqlite:///{(Path(out) / 'mlflow.db').resolve()}"
+    from playscale.tracking.uris import sqlite_uri
+
+    return sqlite_uri(Path(out) / "mlflow.db")
 
 
 @contextmanager

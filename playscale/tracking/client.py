@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,10 +13,12 @@ from typing import TypeVar
 import requests
 from mlflow.exceptions import MlflowException
 
-from playscale.tracking.delivery_queue import DeliveryQueue, one_line, retry_until_answered
+from playscale.tracking.delivery_queue import DeliveryQueue, retry_until_answered
 from playscale.tracking.mlflow_tracker import KubeflowRun, MlflowExperiment
 from playscale.tracking.queued_tracker import MlflowDelivery, QueuedExperiment
+from playscale.tracking.store import store_errors
 from playscale.tracking.tracker import Experiment
+from playscale.tracking.uris import is_server, one_line, shown
 
 WAIT = "PLAYSCALE_TRACKING_WAIT"
 STEP_SECONDS = 60.0
@@ -35,6 +37,8 @@ class TrackingClient:
 
     artifacts: where artifacts go, see MlflowExperiment
     injected: log under the MLflow run that Kubeflow Pipelines has set for this task, if it has (see KubeflowRun)
+
+    What MLflow or its database raises becomes ValueError (an invalid request) or RuntimeError (a failure).
     """
 
     name: str
@@ -45,10 +49,13 @@ class TrackingClient:
     @property
     def served(self) -> bool:
         """True when the store is a server, which may be unreachable for a while."""
-        return self.uri.startswith(("http://", "https://"))
+        return is_server(self.uri)
 
     def connect(self, *, create: bool = True) -> MlflowExperiment:
-        """Return the experiment, created when it is missing. Raises MlflowException; ValueError without `create`."""
+        """Return the experiment, created when it is missing; ValueError without `create`, or when it was deleted.
+
+        Raises what MLflow and its database raise.
+        """
         if self.served:  # the queue and query() retry themselves: a client that retries too would hide an outage
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -65,7 +72,8 @@ class TrackingClient:
         ValueError: another process has the file open.
         """
         if not self.served:
-            yield self.connect()
+            with store_errors(self.uri):
+                yield self.connect()
             return
         queue = self._queue(queue_file)
         try:
@@ -79,30 +87,33 @@ class TrackingClient:
         return DeliveryQueue(queue_file, MlflowDelivery(self.connect, queue_file.parent), self.uri)
 
     def deliver(self, queue_files: Sequence[Path]) -> None:
-        """Deliver what earlier steps left; ValueError when the server does not accept it in time."""
+        """Deliver what earlier steps left; RuntimeError when the server does not accept it in time."""
         for path in queue_files:
-            if left := self._queue(path).close(patience(FIT_SECONDS)):
-                raise ValueError(
-                    f"{self.uri} does not answer: {left} entries wait in {path}, and more may; "
-                    "run the same command again when it does"
+            queue = self._queue(path)
+            if left := queue.close(patience(FIT_SECONDS)):
+                raise RuntimeError(
+                    f"{shown(self.uri)} does not take the {left} entries that wait in {path}, and more may wait "
+                    f"({queue.reason}); run the same command again when it does"
                 )
 
     def query(self, question: Callable[[MlflowExperiment], T], *, create: bool = True) -> T:
-        """Return question(experiment); ValueError when the server stays away, or there is no such experiment."""
-        if not self.served:
-            return question(self.connect(create=create))
-        return retry_until_answered(lambda: question(self.connect(create=create)), patience(FIT_SECONDS), self.uri)
+        """Return question(experiment); ValueError: no such experiment; RuntimeError: the server stays away."""
+        with store_errors(self.uri):
+            if not self.served:
+                return question(self.connect(create=create))
+            server = shown(self.uri)
+            return retry_until_answered(lambda: question(self.connect(create=create)), patience(FIT_SECONDS), server)
 
     def prepare(self) -> None:
-        """Create the experiment. A server that is down is only logged; ValueError when it denies access."""
+        """Create the experiment. A server that is down is only logged; ValueError when it was deleted or is refused."""
+        server = shown(self.uri)
         try:
-            self.connect()
+            with nullcontext() if self.served else store_errors(self.uri):
+                self.connect()
         except MlflowException as error:
-            if not self.served:
-                raise
             if requests.codes.bad_request <= error.get_http_status_code() < requests.codes.server_error:
-                raise ValueError(f"{self.uri} denies access: {one_line(error)}") from error
-            log.warning("tracking: %s does not answer (%s): what is logged waits on disk", self.uri, one_line(error))
+                raise ValueError(f"{server} refuses the experiment {self.name!r}: {one_line(error)}") from error
+            log.warning("tracking: %s does not answer (%s): what is logged waits on disk", server, one_line(error))
 
 
 def patience(seconds: float) -> float:

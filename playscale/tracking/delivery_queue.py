@@ -21,10 +21,10 @@ import requests
 from mlflow.exceptions import MlflowException
 
 from playscale.tracking import monitor
+from playscale.tracking.uris import one_line
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two attempts
 REPEAT = 300.0  # seconds between two log lines about the same outage
-MAX_REASON = 240  # characters of an error in a log line
 DIGITS = 20  # of the number in PATH.done
 
 Entry = dict[str, Any]
@@ -47,6 +47,7 @@ class DeliveryQueue:
         self._down_since: float | None = None
         self._logged_at, self._pause = -math.inf, FIRST_PAUSE
         self._delivered = 0  # entries delivered since the outage began
+        self.reason = ""  # why the last attempt failed
         if len(self._file):
             log.warning("tracking: %d entries wait in %s from before", len(self._file), path)
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
@@ -108,6 +109,7 @@ class DeliveryQueue:
         """Pause after the server did not answer, and log it now and then."""
         monitor.count("errors", label="tracking")
         monitor.gauge("tracking_up", 0)
+        self.reason = one_line(error)
         now = time.monotonic()
         if self._down_since is None:
             self._down_since, self._delivered = now, 0
@@ -228,7 +230,7 @@ def transient(error: Exception) -> bool:
 
 
 def retry_until_answered(call: Callable[[], T], seconds: float, server: str) -> T:
-    """Return what `call` returns, retrying for `seconds` while the server does not answer; then ValueError."""
+    """Return what `call` returns, retrying for `seconds` while the server does not answer; then RuntimeError."""
     deadline, pause = time.monotonic() + seconds, FIRST_PAUSE
     while True:
         try:
@@ -237,16 +239,10 @@ def retry_until_answered(call: Callable[[], T], seconds: float, server: str) -> 
             if not transient(error):
                 raise
             if time.monotonic() > deadline:
-                raise ValueError(
+                raise RuntimeError(
                     f"{server} does not answer ({one_line(error)}): run the same command again when it does"
                 ) from error
             if pause == FIRST_PAUSE:
                 log.warning("tracking: %s does not answer (%s): waiting for it", server, one_line(error))
         time.sleep(min(pause, max(0.01, deadline - time.monotonic())))  # the last attempt is at the deadline
         pause = min(2 * pause, LONGEST_PAUSE)
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's message on one line; of a long one, the beginning and the end, which holds the reason."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) < MAX_REASON else f"{text[: MAX_REASON // 2]} ... {text[-MAX_REASON // 2 :]}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
@@ -25,6 +25,8 @@ from sqlalchemy.engine import Engine
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from playscale.points import Point, from_row, to_row
+from playscale.tracking.store import move_artifacts, usable_uri
+from playscale.tracking.uris import shown
 
 KIND = "playscale.kind"  # run | point | reference | fit
 NAME = "playscale.name"
@@ -82,19 +84,29 @@ class MlflowExperiment:
         create: bool = True,
         kubeflow: KubeflowRun | None = None,
     ) -> None:
-        self.client = MlflowClient(tracking_uri)
+        where = shown(tracking_uri)
+        absent = ValueError(f"no MLflow experiment {name!r} at {where}; set MLFLOW_TRACKING_URI or --tracking-uri")
+        uri = usable_uri(tracking_uri, create=create)
+        if uri is None:
+            raise absent
+        self.client = MlflowClient(uri)
         self.name, self._kubeflow = name, kubeflow
         existing = None if kubeflow else self.client.get_experiment_by_name(name)
         if kubeflow:
             self.id = kubeflow.experiment
         elif existing is not None:
             self.id = existing.experiment_id
+            if existing.lifecycle_stage == LifecycleStage.DELETED:
+                restore = f"MLFLOW_TRACKING_URI={where} mlflow experiments restore -x {self.id}"
+                raise ValueError(
+                    f"MLflow experiment {name!r} at {where} was deleted; restore it ({restore}) or take another name"
+                )
+            if artifacts:
+                move_artifacts(tracking_uri, self.id, existing.artifact_location, artifacts)
         elif create:
             self.id = self._create(name, artifacts)
         else:
-            raise ValueError(
-                f"no MLflow experiment {name!r} at {tracking_uri}; set MLFLOW_TRACKING_URI or --tracking-uri"
-            )
+            raise absent
 
     def _create(self, name: str, artifacts: str | None) -> str:
         try:

@@ -185,9 +185,9 @@ def test_what_needs_the_server_says_so_in_one_line(server, tmp_path, monkeypatch
     logbook.prepare()
     with logbook.open(tmp_path / "spool") as experiment:
         experiment.start("run", "model").log_params({"a": 1})
-    with pytest.raises(ValueError, match=r"does not answer: 2 entries wait in .*spool.*run the same command again"):
+    with pytest.raises(RuntimeError, match=r"does not take the 2 entries that wait in .*spool.*run the same command"):
         logbook.deliver([tmp_path / "spool"])
-    with pytest.raises(ValueError, match="does not answer .*: run the same command again when it does") as error:
+    with pytest.raises(RuntimeError, match="does not answer .*: run the same command again when it does") as error:
         logbook.query(lambda experiment: experiment.points())
     assert "\n" not in str(error.value)
     server.start()
