@@ -106,7 +106,6 @@ BAD_URIS = {
     "./mlruns": "./mlruns: not a tracking server or store",
     "ftp://x": "ftp://x: not a tracking server or store",
     "foo://bar": "foo://bar: not a tracking server or store",
-    "databricks": "databricks: not a tracking server or store",
     "mysql://": "needs the Python package MySQLdb",
     "mysql+nothing://u:secret@h/x": "not the address of a database",
     "postgresql://u:secret@localhost/x": "postgresql://u:",
@@ -127,6 +126,12 @@ def test_a_tracking_uri_that_cannot_be_used_is_one_line(tmp_path, monkeypatch, u
     assert "\n" not in text
     assert "secret" not in text
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_databricks_without_credentials_is_one_line():
+    with pytest.raises(RuntimeError, match=r"^databricks: .*credential.*$"):
+        TrackingClient("study", "databricks").prepare()
 
 
 def test_a_file_that_is_no_database_is_one_line_at_once(tmp_path):
