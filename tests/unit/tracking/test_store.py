@@ -194,7 +194,7 @@ def test_a_deleted_experiment_is_refused_with_the_remedy(tmp_path):
     uri = sqlite_uri(tmp_path / "m.db")
     experiment = MlflowExperiment("study", uri)
     experiment.client.delete_experiment(experiment.id)
-    with pytest.raises(ValueError, match="'study' at .* was deleted: .*mlflow experiments restore -x 1"):
+    with pytest.raises(ValueError, match="'study' at .* was deleted; .*mlflow experiments restore -x 1"):
         TrackingClient("study", uri).prepare()
 
 
