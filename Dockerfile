@@ -25,6 +25,8 @@ COPY . .
 RUN $PIP install --no-deps --prefix /opt/package .
 
 FROM base
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends tini \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* /var/cache/debconf/* /var/log/*.log /var/log/apt
 ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="playscale" \
@@ -45,5 +47,5 @@ ENV PATH=/opt/playscale/bin:$PATH \
     GIT_PYTHON_REFRESH=quiet
 WORKDIR /tmp
 USER 10001:0
-ENTRYPOINT ["playscale"]
+ENTRYPOINT ["tini", "--", "playscale"]
 CMD ["--help"]

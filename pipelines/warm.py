@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 ADDRESS = "PLAYSCALE_WARM"  # the warm process's address, in the environment of tasks
 PRELOADED = (
@@ -107,7 +107,8 @@ def _task(connection: socket.socket) -> None:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
         sys.stdout.flush()
-        connection.sendall(bytes([code & 0xFF]))
+        with suppress(BrokenPipeError):  # the client was stopped
+            connection.sendall(bytes([code & 0xFF]))
     sys.exit(code)
 
 

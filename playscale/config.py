@@ -259,6 +259,11 @@ class Training(FrozenModel):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on CUDA, else fp32.")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="Threads of torch in each process. Default: by cores and size, 1 if small.",
+    )
     compile: bool = Field(default=False, description="Compile the layers before the core (worthwhile on a GPU).")
     dev_samples: int = Field(default=8192, ge=1, description="Transitions that the dev loss is measured on.")
     save_seconds: float = Field(default=60.0, gt=0, description="Seconds between two saves of the resume state.")

@@ -1,4 +1,4 @@
-"""Worker processes that end with their parent, and the number of cores they may use.
+"""Worker processes that end with their parent, the signals that end a command, and the cores that it may use.
 
 A worker is a fresh interpreter at the other end of a socket, not a fork: no thread, lock or CUDA context of the parent
 gets into it, and the parent's main module (a notebook, a pipeline's executor) does not run again. It ends when its
@@ -106,7 +106,7 @@ _serve({theirs.fileno()}, {entry!r}, {followed})
                 process_group=0,  # Ctrl-C is for the parent, which then ends its workers
             )
         try:
-            self.connection.send_bytes(pickle.dumps(setup))
+            self._send(pickle.dumps(setup))
         except BaseException:
             self.close()
             raise
@@ -125,8 +125,11 @@ _serve({theirs.fileno()}, {entry!r}, {followed})
 
     def send(self, message: Any) -> None:
         """Send a message. Raises WorkerDiedError when the worker is no longer there."""
+        self._send(pickle.dumps(message))
+
+    def _send(self, message: bytes) -> None:
         try:
-            self.connection.send(message)
+            self.connection.send_bytes(message)
         except ConnectionError:
             raise self._died() from None
 
@@ -167,8 +170,13 @@ _serve({theirs.fileno()}, {entry!r}, {followed})
             return WorkerError(f"process {self.pid} no longer answers")
         if code >= 0:
             return WorkerDiedError(f"process {self.pid} ended with exit code {code}", code)
-        hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-        return WorkerDiedError(f"process {self.pid} was killed by {signal.Signals(-code).name}{hint}", code)
+        number = signal.Signals(-code)
+        hint = f" ({HINTS[number]})" if number in HINTS else ""
+        return WorkerDiedError(f"process {self.pid} was killed by {number.name}{hint}", code)
+
+
+HINTS = {signal.SIGKILL: "out of memory?", signal.SIGBUS: "is a disk, TMPDIR or /dev/shm full?"}
+"""Likely causes of signals that end a worker."""
 
 
 def close_all(workers: Iterable[WorkerProcess]) -> None:
@@ -215,14 +223,16 @@ def run_tasks(
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                give_task(WorkerProcess("playscale.processes:_task_worker", function, quiet=quiet))
+                with _starting():
+                    give_task(WorkerProcess("playscale.processes:_task_worker", function, quiet=quiet))
             for connection in wait(list(running)):
                 worker, index = running[connection]
                 try:
                     reply = worker.receive()
                 except (ValueError, OSError, WorkerError) as error:
                     if index not in begun:
-                        raise OSError(f"a worker process could not start: {error}") from error
+                        with _starting():
+                            raise
                     del running[connection]
                     worker.kill()
                     worker.close()
@@ -242,6 +252,15 @@ def run_tasks(
         for worker, _ in running.values():
             worker.kill()
         close_all([*leaving, *(worker for worker, _ in running.values())])
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Raise an error of a worker that has not begun its first task as an OSError that says so."""
+    try:
+        yield
+    except (ValueError, OSError, WorkerError) as error:
+        raise OSError(f"a worker process could not start: {error}") from error
 
 
 @contextmanager
@@ -266,6 +285,8 @@ def _import_path() -> list[str]:
 
 def _serve(fd: int, entry: str, followed: int | None) -> None:
     """Run a worker: make its handler from the setup, then answer every message with what the handler yields."""
+    for number in STOP_SIGNALS:  # sent to all processes of a job: they are for the parent, which then ends its workers
+        signal.signal(number, signal.SIG_IGN)
     if followed is not None:
         follow(followed)
     connection = Connection(fd)
@@ -294,20 +315,46 @@ def _reported(connection: Connection) -> Iterator[None]:
         raise SystemExit(1) from error
 
 
-CGROUP = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in microseconds, or "max PERIOD"; cgroup v2
-
-
-def usable_cores(limit: Path = CGROUP) -> int:
-    """Return the number of cores this process is bound to, or its container's CPU limit where that is less.
+def usable_cores(root: Path = Path("/")) -> int:
+    """Return the number of cores this process is bound to, or the CPU limit of its control groups where that is less.
 
     os.cpu_count() counts the node's: a pod limited to 4 of 96 cores would start 96 workers.
+
+    Args:
+        root: Root of the file system that holds /proc and /sys.
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = limit.read_text().split()
-    except (OSError, ValueError):
-        return bound
-    return bound if quota == "max" else max(1, min(bound, math.ceil(int(quota) / int(period))))
+    return max(1, math.ceil(min([bound, *_cpu_limits(root)])))
+
+
+def _cpu_limits(root: Path) -> Iterator[float]:
+    """Yield the limits, in cores, of the control groups (version 1 and 2) around this process."""
+    unified = cpu = "/"
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                unified = path
+            elif "cpu" in controllers.split(","):
+                cpu = path
+    for folder in _groups(root / "sys/fs/cgroup", unified):
+        with suppress(OSError, ValueError):  # no such file, or "max PERIOD"
+            quota, period = (folder / "cpu.max").read_text().split()
+            yield int(quota) / int(period)
+    for folder in _groups(root / "sys/fs/cgroup/cpu", cpu):
+        with suppress(OSError, ValueError):
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            if int(quota) > 0:  # -1: no limit
+                yield int(quota) / int(period)
+
+
+def _groups(mount: Path, path: str) -> list[Path]:
+    """Return the folders of a control group and of those around it.
+
+    In a container the process's own group may be at the mount, and its path one of the host, which is not there.
+    """
+    parts = [part for part in path.split("/") if part]
+    return [mount.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
 
 
 def follow(pid: int) -> None:
@@ -324,3 +371,96 @@ def follow(pid: int) -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="follow", daemon=True).start()
+
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SAME_SECONDS = 1.0  # `timeout` and batch systems signal a process and then its group: that is one signal
+
+
+class Stopped(SystemExit):
+    """SIGTERM or SIGINT asked this process to end. The exit code is 143 or 130."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.number).name}; run the same command again to go on"
+
+
+@dataclass
+class _StopRequest:
+    """The signal that asked this process to end, and when; `held`: it waits for the end of a stop_held()."""
+
+    number: int | None = None
+    at: float = 0.0
+    held: bool = False
+
+
+_request = _StopRequest()
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise Stopped in the main thread when SIGTERM or SIGINT arrives inside; a second one ends the process at once.
+
+    A signal that the parent has made this process ignore (nohup, a shell's background job) stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _on_stop_signal)
+    try:
+        yield
+    finally:
+        if _request.number is None:  # else the handlers stay, for a second signal
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def stop_signal() -> int | None:
+    """Return the signal that has asked this process to end."""
+    return _request.number
+
+
+@contextmanager
+def stop_held() -> Iterator[None]:
+    """Hold Stopped back until the end of the block, or until the block has saved its state and raises it itself."""
+    _request.held = True
+    try:
+        yield
+    finally:
+        _request.held = False
+    if _request.number is not None:
+        raise Stopped(_request.number)
+
+
+def _on_stop_signal(number: int, frame: object) -> None:
+    del frame
+    now = time.monotonic()
+    if _request.number is not None:
+        if now - _request.at > _SAME_SECONDS:
+            os._exit(128 + number)
+        return
+    _request.number, _request.at = number, now
+    if not _request.held:
+        raise Stopped(number)
+    text = f"playscale: {signal.Signals(number).name}: saving, then ending; a second signal ends at once\n"
+    with suppress(OSError):
+        os.write(2, text.encode())  # sys.stderr may be in the middle of another line
+
+
+def fill_standard_descriptors() -> None:
+    """Open /dev/null where a standard stream is closed: else the next file or socket would become that stream."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            fd = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            assert fd == number
+            os.set_inheritable(fd, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False, encoding="utf-8"))

@@ -1,11 +1,14 @@
-"""The device a policy runs on, and the precision of its forward pass."""
+"""The device a policy runs on, its threads, and the precision of its forward pass."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+
+from playscale.processes import usable_cores
 
 
 def resolve_device(name: str) -> torch.device:
@@ -41,3 +44,29 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Run the forward pass in `precision` (fp32 or bf16). Weights, gradients and optimizer state stay fp32."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+SMALL = 1_000_000
+"""Parameters below which a policy trains on one thread. A step of 100k parameters is some hundred operations of about a
+megaflop each: what threads gain there, meeting after each operation costs. Where another process has the core, each
+meeting waits for it: two runs of 10k parameters side by side on two cores took 15 to 99 s each with two threads, and
+3.2 s each with one."""
+
+
+def default_threads(params: int, processes: int = 1) -> int:
+    """Return torch's threads in each of `processes` that train a policy on this machine.
+
+    One for a small policy, else the process's share of the usable cores, at most OMP_NUM_THREADS.
+    """
+    return 1 if params < SMALL else max(1, min(torch.get_num_threads(), usable_cores() // processes))
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Compute with so many threads of torch inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -19,6 +19,7 @@ from playscale.cli.laws import fit, reproduce
 from playscale.cli.study import compile_pipelines, study_run, study_submit
 from playscale.cli.train import train_bc, train_impala
 from playscale.config import explain
+from playscale.processes import Stopped, fill_standard_descriptors, stoppable
 
 EXTRAS = {
     "train": ("torch", "nle", "gymnasium", "safetensors", "zstandard"),
@@ -74,9 +75,16 @@ def playscale(
 
 
 def main() -> None:
-    """Run the command line. Bad input is one line on stderr and exit code 2, a failure one line and exit code 1."""
+    """Run the command line. Bad input is one line on stderr and exit code 2, a failure one line and exit code 1.
+
+    SIGTERM and SIGINT end it with exit code 143 and 130.
+    """
+    fill_standard_descriptors()
     try:
-        app()
+        with stoppable():
+            app()
+    except Stopped as stop:
+        _fail(stop, 128 + stop.number)
     except ModuleNotFoundError as error:
         _fail(_missing_extra(error), 2)
     except (ValueError, OSError) as error:
@@ -94,7 +102,7 @@ def _missing_extra(error: ModuleNotFoundError) -> ValueError:
     raise error
 
 
-def _fail(error: Exception, code: int) -> None:
+def _fail(error: Exception | Stopped, code: int) -> None:
     if os.environ.get("PLAYSCALE_TRACEBACK"):
         traceback.print_exc()
     text = explain(error) if isinstance(error, ValidationError) else str(error)

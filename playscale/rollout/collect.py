@@ -13,7 +13,7 @@ import re
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,18 +86,22 @@ def collect(
         rows = _resume(out, settings)
         save_at = 0.0
         missing = [number for number in range(seed, seed + games) if number not in rows]
-        for done, row in enumerate(_play_all(game, missing, out, max_steps, workers), games - len(missing) + 1):
-            rows[row["seed"]] = row
-            count("environment_steps", row["steps"])
-            count("episodes")
-            if time.monotonic() > save_at:
-                started = time.monotonic()
-                _save(out, settings, rows)
-                save_at = time.monotonic() + SAVING_SHARE * (time.monotonic() - started)
-            if progress:
-                progress(f"game {done} of {games}: score {row['score']:.0f} in {row['steps']} steps", done / games)
-        _save(out, settings, rows)
-        shutil.rmtree(out / PLAYING, ignore_errors=True)
+        try:
+            with closing(_play_all(game, missing, out, max_steps, workers)) as played:
+                for done, row in enumerate(played, games - len(missing) + 1):
+                    rows[row["seed"]] = row
+                    count("environment_steps", row["steps"])
+                    count("episodes")
+                    if time.monotonic() > save_at:
+                        started = time.monotonic()
+                        _save(out, settings, rows)
+                        save_at = time.monotonic() + SAVING_SHARE * (time.monotonic() - started)
+                    if progress:
+                        text = f"game {done} of {games}: score {row['score']:.0f} in {row['steps']} steps"
+                        progress(text, done / games)
+        finally:
+            _save(out, settings, rows)
+            shutil.rmtree(out / PLAYING, ignore_errors=True)
     selected = [rows[number] for number in range(seed, seed + games)]
     scores = [row["score"] for row in selected]
     transitions = sum(row["steps"] for row in selected)
@@ -165,13 +169,14 @@ def _folder(out: Path, number: int) -> Path:
     return out / f"game-{number:06d}"
 
 
-def _play_all(game: str, numbers: list[int], out: Path, max_steps: int, workers: int) -> Iterator[Row]:
+def _play_all(game: str, numbers: list[int], out: Path, max_steps: int, workers: int) -> Generator[Row]:
     """Play in worker processes; yield the rows as games end."""
     tasks = [_GameTask(game, number, out, max_steps) for number in numbers]
     with closing(run_tasks(_play, tasks, workers)) as results:
         for _, result in results:
             if isinstance(result, WorkerDiedError):
-                raise RuntimeError(f"a worker playing {game} died; run the same command again to go on") from result
+                text = f"a worker playing {game}: {result}; run the same command again to go on"
+                raise RuntimeError(text) from result
             if isinstance(result, Exception):
                 raise result
             yield result

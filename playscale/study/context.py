@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playscale.processes import follow
+from playscale.processes import follow, stoppable
 from playscale.progress import ProgressFile, reporting
 from playscale.storage.files import read_json
 from playscale.storage.storage import is_s3
@@ -97,7 +97,7 @@ def study_step(
     if supervisor := os.environ.get(SUPERVISOR):
         follow(int(supervisor))
     kind, _, run = task.partition("-")
-    with served(task=kind, run=run if kind in PER_RUN else ""), workspace(out, *needs) as folder:
+    with stoppable(), served(task=kind, run=run if kind in PER_RUN else ""), workspace(out, *needs) as folder:
         progress_folder = Path(os.environ.get(PROGRESS) or folder / "progress")
         with reporting(progress_folder, task) as progress:
             context = StudyContext(parse_spec(spec), out, folder, tracking_uri)

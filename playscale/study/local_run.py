@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 
 from playscale.points import Point, read_points
-from playscale.processes import usable_cores
+from playscale.processes import Stopped, usable_cores
 from playscale.progress import TaskProgress, read_progress
 from playscale.storage.files import local_path, read_json, write_json
 from playscale.storage.storage import is_s3
@@ -27,6 +29,7 @@ from playscale.study.spec import StudySpec, read_spec
 from playscale.study.steps import REFERENCES
 
 POLL_SECONDS = 0.2
+STOP_SECONDS = 120.0  # after a signal, within which the tasks save their state
 AT_ONCE = 2  # tasks that kfp.local runs side by side
 MEASURABLE = 0.05  # fraction of a task that must be done before its speed says anything
 
@@ -191,10 +194,18 @@ class LocalStudy:
         ]
         with (self.folder / "pipeline.log").open("a") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                process_group=0,  # Ctrl-C is for this process, which then stops the tasks
             )
             try:
                 yield process
+            except Stopped:
+                _stop(process.pid)
+                raise
             finally:
                 process.kill()
                 process.wait()
@@ -208,6 +219,29 @@ class LocalStudy:
             raise ValueError(text) if failed[0].user_error else RuntimeError(f"{text} (log: {log})")
         if returncode:
             raise RuntimeError(f"the pipeline ended with code {returncode}; its log is {log}")
+
+
+def _stop(pipeline: int) -> None:
+    """End the pipeline's processes by SIGTERM, at which its tasks save their state, and wait until all have left."""
+    try:
+        processes = psutil.Process(pipeline).children(recursive=True)
+        os.killpg(pipeline, signal.SIGTERM)
+    except (psutil.NoSuchProcess, ProcessLookupError):  # it has just ended
+        return
+    deadline = time.monotonic() + STOP_SECONDS
+    while (left := [process for process in processes if _runs(process)]) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Return whether a process has not ended; one that nobody has waited for yet has."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _check_extras(runner: str) -> None:

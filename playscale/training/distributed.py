@@ -28,6 +28,11 @@ class Group:
     def first(self) -> bool:
         return self.rank == 0
 
+    @property
+    def local_size(self) -> int:
+        """Processes of the group on this machine."""
+        return 1 if self.size == 1 else int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+
     def columns(self, batch: int) -> slice:
         """Return this process's columns of a global batch; ValueError when they cannot be divided evenly."""
         if batch % self.size:

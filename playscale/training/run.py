@@ -1,6 +1,6 @@
 """One training run and its output directory.
 
-run.json               the settings and sources of the run; it is resumed only with the same
+run.json               the settings and sources of the run, with which alone it is resumed, and its number of threads
 checkpoints/<budget>/  one per cell; meta["point"] is its row of the points table
 points.csv             the rows of the cells reached so far
 curve.csv              the learning curve (LearningCurve in playscale/points.py)
@@ -75,11 +75,15 @@ class Run:
         peak = self.config.learning_rate or recipe_learning_rate(self.params, self.config.method)
         return constant_rate(step, peak, self.config.warmup_steps)
 
-    def claim(self) -> None:
-        """Write run.json. ValueError: a budget is too small, or `out` holds a run of other settings or sources."""
+    def claim(self, threads: int) -> None:
+        """Write run.json. ValueError: a budget is too small, or `out` holds a run of other settings or sources.
+
+        `threads`: torch's threads in each process from now on, on which the last digits of the results depend.
+        """
         assert self.cells
         path = self.out / "run.json"
         record = {"schema": SCHEMA, "config": self.config.model_dump(mode="json"), "source": self.source}
+        record["threads"] = threads
         existing = read_json(path) if path.is_file() else None
         if existing is not None and (differences := _differences(existing, record)):
             raise ValueError(f"{self.out} holds another run ({'; '.join(differences)}): use another output directory")
@@ -119,7 +123,9 @@ class Run:
 
 
 SCHEMA = 2
-MAY_DIFFER = ("budgets", "held_out", "device", "save_seconds", "compile", "rl.actors", "rl.workers", "rl.teacher")
+MAY_DIFFER = (
+    "budgets", "held_out", "device", "threads", "save_seconds", "compile", "rl.actors", "rl.workers", "rl.teacher",
+)  # fmt: skip
 """Settings that may differ when a run is resumed: cells are added and relabelled, the machine is another."""
 
 

@@ -21,8 +21,10 @@ from pathlib import Path
 import torch
 
 from playscale.agents.checkpoint import save_checkpoint
+from playscale.agents.device import default_threads, torch_threads
 from playscale.config import IMITATING_METHODS, TrainConfig, budget_name
 from playscale.points import LearningCurve, Point, to_row
+from playscale.processes import Stopped, stop_held, stop_signal
 from playscale.storage.files import write_json
 from playscale.tracking import monitor
 from playscale.tracking.tracker import NullTracker, Tracker
@@ -53,7 +55,8 @@ def train(
 
     Run again with the same `out`, it resumes: behavioural cloning to the same losses as if never stopped (on a CPU, bit
     by bit), IMPALA with new episodes. A finished run returns at once. Budgets may be added as long as the run has not
-    passed them. Under torchrun the processes share each batch, and the first one writes the outputs.
+    passed them. Under torchrun the processes share each batch, and the first one writes the outputs. In a command, at
+    SIGTERM or SIGINT, the state is saved after the step at hand.
 
     Args:
         config: The settings of the run.
@@ -66,6 +69,7 @@ def train(
         The points of all cells, by budget, as also written to OUT/points.csv.
 
     Raises:
+        Stopped: At SIGTERM or SIGINT.
         ValueError: A budget is too small or already passed, `out` holds another run, there is no such corpus, game,
             teacher or device, or a save is damaged.
         NonFiniteError: The loss or its gradient is not finite. The last good save stays, and OUT/nonfinite.json
@@ -76,15 +80,22 @@ def train(
         group.columns(config.batch)  # a ValueError comes before anything is written
         method = make_method(config, corpus, group)
         run = Run(Path(out), config, method.policy_config, method.source)
+        threads = config.threads or default_threads(run.params, group.local_size)
         with group.in_turn():
-            run.claim()
+            run.claim(threads)
             points = run.reached()
         monitor.describe(run=run.name, method=config.method)
         monitor.gauge("parameters", run.params)
         if cells := [cell for cell in run.cells if cell.budget not in points]:
             run.check_ahead(cells)
             trainer = Trainer(run, method, tracker, progress)
-            with closing(method), _own_random_state(method.device), trainer.nonfinite_recorded():
+            with (
+                torch_threads(threads),
+                closing(method),
+                _own_random_state(method.device),
+                trainer.nonfinite_recorded(),
+                stop_held(),
+            ):
                 state = trainer.start()
                 for cell in cells:
                     trainer.advance(state, trainer.segment_before(cell))
@@ -192,10 +203,10 @@ class Trainer:
                     clock, samples, reported = timer.training, 0, now
                 if state.step in self._dev_steps and not segment.is_branch:
                     self._measure_dev_loss(state)
-                if state.step % settle_every == 0 and group.share(now - saved > config.save_seconds):
-                    self._save(state, segment.folder)
+                may_save = state.step % settle_every == 0 or (group.size == 1 and stop_signal())
+                if may_save and self._save_or_stop(state, segment.folder, due=now - saved > config.save_seconds):
                     saved = now
-        self._save(state, segment.folder)
+        self._save_or_stop(state, segment.folder, due=True)
         if group.first:
             monitored.add(samples)
 
@@ -243,6 +254,7 @@ class Trainer:
             "step": state.step,
             "cooldown_steps": cell.step - cell.branch_step,
             "precision": self.method.precision,
+            "threads": torch.get_num_threads(),
             "seconds": state.timer.seconds,
             "source": self.run.source,
             **({"dev_samples": dev.samples, "dev_games": dev.games} if dev else {}),
@@ -321,6 +333,20 @@ class Trainer:
         self._tracker.log_metrics({name: dev.loss}, samples)
         monitor.gauge("dev_loss", dev.loss)
         return dev
+
+    def _save_or_stop(self, state: RunState, folder: Path, *, due: bool) -> bool:
+        """Save the state if it is due for the first process, and return whether it was.
+
+        Raises:
+            Stopped: A signal has reached a process of the group; the state is saved. All raise it at the same step.
+        """
+        asked = self.group.all((due, stop_signal()))
+        number = next((number for _, number in asked if number), None)
+        if asked[0][0] or number:
+            self._save(state, folder)
+        if number:
+            raise Stopped(number)
+        return asked[0][0]
 
     def _save(self, state: RunState, folder: Path) -> None:
         """Save the state, after a look at its losses: a save is always a good one.

@@ -11,6 +11,7 @@ import pytest
 import torch
 import toy_game
 
+from playscale import processes
 from playscale.agents.checkpoint import load_checkpoint
 from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.sizing import config_for_size
@@ -102,6 +103,52 @@ def test_stopped_in_the_last_steps_of_a_stretch(recall, tmp_path, name):
     train(config(cooldown=0.4), out, recall.uri, Curves(losses))
     assert losses == expected
     assert_same(out, tmp_path / "alone")
+
+
+@pytest.fixture
+def in_a_command(monkeypatch):
+    """Signals reach this process as they reach a command; its handlers are restored."""
+    handlers = {number: signal.getsignal(number) for number in processes.STOP_SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(processes, "_request", processes._StopRequest())
+    with processes.stoppable():
+        yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("phase", ["run", "cooldown"])
+@pytest.mark.usefixtures("in_a_command")
+def test_signal_saves_the_step_at_hand_and_ends(recall, tmp_path, phase, number, code):
+    asked, out = config(cooldown=0.4, save_seconds=1e9), tmp_path / "stopped"
+    train(asked, tmp_path / "alone", recall.uri)
+
+    def report(what, fraction):
+        if ("cooldown" in what) == (phase == "cooldown") and processes.stop_signal() is None:
+            signal.raise_signal(number)
+
+    with pytest.raises(processes.Stopped) as stopped:
+        train(asked, out, recall.uri, progress=report)
+    assert stopped.value.code == code
+    first = asked.budgets[0]
+    folder = "resume" if phase == "run" else f"resume-{budget_name(first)}"
+    saves = [int(path.name) for path in (out / folder).iterdir()]
+    assert saves == [1 if phase == "run" else 13]
+    processes._request.number = None
+    train(asked, out, recall.uri)
+    assert_same(out, tmp_path / "alone")
+
+
+def test_run_records_its_threads_and_restores_the_callers(recall, tmp_path):
+    before = torch.get_num_threads()
+    train(config((20,), threads=3), tmp_path, recall.uri)
+    assert torch.get_num_threads() == before
+    assert json.loads((tmp_path / "run.json").read_text())["threads"] == 3
+    train(config((20, 40)), tmp_path, recall.uri)  # another number is the same run, going on
+    assert json.loads((tmp_path / "run.json").read_text())["threads"] == 1
+    meta = [load_checkpoint(path).meta["threads"] for path in sorted((tmp_path / "checkpoints").iterdir())]
+    assert sorted(meta) == [1, 3]
 
 
 CHILD = """
