@@ -178,7 +178,7 @@ def peak_memory(device: torch.device) -> int:
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(line for line in status.read_text(encoding="utf-8").split("\n") if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 

@@ -132,7 +132,7 @@ def peak_mb() -> float:
 
     Not ru_maxrss: that counts what the parent held when it started this process.
     """
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 

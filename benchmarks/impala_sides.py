@@ -110,13 +110,13 @@ class TrainingSide:
         self._process.wait()
 
     def _log_tail(self) -> str:
-        return self._log.read_text(errors="replace")[-1000:]
+        return self._log.read_text(encoding="utf-8", errors="replace")[-1000:]
 
     def _new(self) -> list[Mark]:
         """Return the steps noted since the last call, whole lines only."""
         if not self.notes.is_file():
             return []
-        with self.notes.open() as file:
+        with self.notes.open(encoding="utf-8") as file:
             file.seek(self._read)
             text = file.read()
         whole = text[: text.rfind("\n") + 1]
@@ -205,7 +205,7 @@ def train(entry: OurRun) -> None:
         save_seconds=1e9,
         rl=Reinforcement(game=GAME, max_steps=MAX_STEPS, actors=entry.actors, workers=entry.actors),
     )
-    with (out / "notes").open("w", buffering=1) as file:
+    with (out / "notes").open("w", buffering=1, encoding="utf-8") as file:
         run(config, out / "run", tracker=StepRecorder(file))
 
 

@@ -220,7 +220,7 @@ def main() -> None:
                     rows.append({"law": name, "noise": noise, "forms": forms})
                     print(f"{name:15s} noise {100 * noise:3.1f} %  forms {dict(forms.most_common())}", flush=True)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+        options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

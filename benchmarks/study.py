@@ -38,12 +38,12 @@ def run(options: Options) -> list[Row]:
 
 def study(spec: Path, games: Path | None, out: Path) -> Row:
     """Run a study; return the share of its tasks' seconds that is overhead, in percent, with every part's seconds."""
-    settings = yaml.safe_load(spec.read_text())
+    settings = yaml.safe_load(spec.read_text(encoding="utf-8"))
     if games is not None:
         settings["source"] = {"games": str(games.resolve())}
     out.mkdir(parents=True, exist_ok=True)
     written = out / "spec.yaml"
-    written.write_text(yaml.safe_dump(settings))
+    written.write_text(yaml.safe_dump(settings), encoding="utf-8")
     began = time.monotonic()
     subprocess.run(
         [sys.executable, "-P", "-m", "playscale.cli", "study", "run", str(written), "--out", str(out)], check=True

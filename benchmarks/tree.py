@@ -13,7 +13,7 @@ def below(pid: int) -> list[int]:
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            state, parent = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:2]
         except (FileNotFoundError, ProcessLookupError):  # it has just ended
             continue
         if state != "Z":

@@ -5,6 +5,7 @@ from pathlib import Path
 from kfp import compiler
 
 from playscale.config import from_yaml
+from playscale.storage.files import read_text
 
 from .pods import Pods
 from .study_pipeline import study_pipeline
@@ -16,7 +17,7 @@ def read_pods(path: Path | None) -> Pods:
         return Pods()
     if not path.is_file():
         raise ValueError(f"{path}: no such file of pod settings; see studies/pods/ for examples")
-    return from_yaml(Pods, path.read_text(), str(path))
+    return from_yaml(Pods, read_text(path), str(path))
 
 
 def compile_study(out: Path, pods: Pods) -> Path:

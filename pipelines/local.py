@@ -12,6 +12,7 @@ from pathlib import Path
 from kfp import local
 
 from playscale.processes import follow
+from playscale.storage.files import read_text
 from playscale.study.context import PROGRESS, SUPERVISOR
 
 from .study_pipeline import study_pipeline
@@ -23,7 +24,7 @@ def main(spec_path: str, out: str, tracking_uri: str, runner: str) -> None:
     if supervisor := os.environ.get(SUPERVISOR):
         follow(int(supervisor))
     folder = Path(progress).parent if (progress := os.environ.get(PROGRESS)) else Path(out)
-    with _runner(runner, Path(spec_path).read_text(), folder) as (chosen, spec):
+    with _runner(runner, read_text(Path(spec_path)), folder) as (chosen, spec):
         root = folder / "kfp"
         root.mkdir(exist_ok=True)
         local.init(chosen, pipeline_root=str(root))

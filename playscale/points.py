@@ -276,7 +276,7 @@ class LearningCurve:
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line."""
         values: dict[str, float] = {**metrics, "step": step}
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(",".join(_curve_text(values.get(name)) for name in CURVE_COLUMNS) + "\n")
 
 
@@ -284,7 +284,7 @@ def read_curve(path: Path) -> list[dict[str, float]]:
     """Return the lines, each with what was measured; [] without a curve. A line cut off by a kill is left out."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if None not in row.values() and row.get("step")]
     return [{name: float(value) for name, value in row.items() if value} for row in rows]
 

@@ -331,7 +331,7 @@ def _cpu_limits(root: Path) -> Iterator[float]:
     """Yield the limits, in cores, of the control groups (version 1 and 2) around this process."""
     unified = cpu = "/"
     with suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
+        for line in filter(None, (root / "proc/self/cgroup").read_text(encoding="utf-8").split("\n")):
             _, controllers, path = line.split(":", 2)
             if not controllers:
                 unified = path
@@ -339,11 +339,13 @@ def _cpu_limits(root: Path) -> Iterator[float]:
                 cpu = path
     for folder in _groups(root / "sys/fs/cgroup", unified):
         with suppress(OSError, ValueError):  # no such file, or "max PERIOD"
-            quota, period = (folder / "cpu.max").read_text().split()
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
             yield int(quota) / int(period)
     for folder in _groups(root / "sys/fs/cgroup/cpu", cpu):
         with suppress(OSError, ValueError):
-            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            quota, period = (
+                (folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period")
+            )
             if int(quota) > 0:  # -1: no limit
                 yield int(quota) / int(period)
 

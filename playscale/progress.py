@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from playscale.storage.files import atomic_file
+from playscale.storage.files import atomic_file, read_json
 from playscale.tracking.monitor import gauge
 
 
@@ -88,7 +88,7 @@ def reporting(folder: Path, task: str) -> Iterator[ProgressFile]:
     try:
         yield progress
     except BaseException as error:
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        first_line = (str(error) or type(error).__name__).split("\n")[0]
         progress.end("failed", first_line, user_error=isinstance(error, ValueError | OSError))
         raise
     progress.end("done", progress.last_message)
@@ -96,5 +96,5 @@ def reporting(folder: Path, task: str) -> Iterator[ProgressFile]:
 
 def read_progress(folder: Path) -> list[TaskProgress]:
     """Return every task reported so far, in the order they started."""
-    tasks = [TaskProgress(**json.loads(path.read_text())) for path in folder.glob("*.json")]
+    tasks = [TaskProgress(**read_json(path)) for path in folder.glob("*.json")]
     return sorted(tasks, key=lambda task: task.started)

@@ -30,7 +30,8 @@ def resolve_device(name: str) -> torch.device:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, NotImplementedError, AssertionError) as error:
-        raise ValueError(f"device {name!r} is not here ({str(error).splitlines()[0]}); use auto or cpu") from error
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device {name!r} is not here ({reason}); use auto or cpu") from error
     return device
 
 

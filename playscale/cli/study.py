@@ -38,6 +38,7 @@ def study_run(
     """
     from playscale.cli.console import show
     from playscale.cli.study_console import show_result, study_progress
+    from playscale.storage.files import read_text
     from playscale.study.local_run import LocalStudy
     from playscale.study.spec import read_spec
 
@@ -46,7 +47,7 @@ def study_run(
         from playscale_pipelines.containers import check
 
         read_spec(spec)
-        check(spec.read_text())
+        check(read_text(spec))
     study = LocalStudy.open(spec, out, tracking_uri, runner)
     runs, budgets = len(study.spec.runs()), len(study.spec.budgets + study.spec.held_out)
     show(f"study {study.spec.name}: {runs} training runs, {budgets} budgets, in {study.uri}")
@@ -82,13 +83,14 @@ def study_submit(
             raise ValueError(f"{name}: {uri} is a path of this machine, which no pod can see; give s3://BUCKET/PREFIX")
     _use(image)
     from playscale.cli.console import progress
+    from playscale.storage.files import read_text
     from playscale_pipelines.compile import read_pods
     from playscale_pipelines.submit import reach, submit
     from playscale_pipelines.submit import wait as watch
 
     settings = read_pods(pods)
     server = reach(endpoint, namespace)
-    arguments = {"spec": spec.read_text(), "out": place, "tracking_uri": tracking_uri}
+    arguments = {"spec": read_text(spec), "out": place, "tracking_uri": tracking_uri}
     run = submit(server, arguments, settings, experiment or study.name, service_account)
     typer.echo(f"submitted: {server.url(run)}\nwrites to: {place}")
     if wait:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,7 +170,7 @@ def read_published(path: Path) -> list[Published]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as a CSV of reference values ({error})") from error
-    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
     missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
     if missing:
         raise ValueError(f"{path}, line 1: no column {', '.join(missing)}; the header is {','.join(COLUMNS)}")

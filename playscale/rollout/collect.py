@@ -132,7 +132,7 @@ def _locked(out: Path) -> Iterator[None]:
     if out.is_dir() and any(out.iterdir()) and not (out / "collect.json").exists() and not (out / ".lock").exists():
         raise ValueError(f"{out} is not empty and is no collection: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
+    with (out / ".lock").open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -28,12 +28,13 @@ def local_path(uri: str | Path) -> Path:
 def atomic_file(path: Path, mode: str = "wb", *, sync: bool = True) -> Iterator[IO[Any]]:
     """Open a file beside `path`; on success it is renamed to `path`, on any exception it is removed.
 
-    With `sync` its content is on the disk before it is renamed, so that a power failure leaves no empty file.
+    With `sync` its content is on the disk before it is renamed, so that a power failure leaves no empty file. Text is
+    written in UTF-8.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with aside.open(mode) as file:
+        with aside.open(mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             if sync:
                 file.flush()
@@ -80,6 +81,14 @@ def read_range(path: Path, offset: int, size: int) -> bytes:
     if len(data) != size:
         raise ValueError(f"{path}: ends too early ({len(data)} of {size} bytes at {offset})")
     return data
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8 text, whatever the locale; ValueError, with the path, when it is something else."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start})") from error
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:

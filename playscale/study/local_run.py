@@ -192,7 +192,7 @@ class LocalStudy:
             self.tracking_uri,
             self.runner,
         ]
-        with (self.folder / "pipeline.log").open("a") as log:
+        with (self.folder / "pipeline.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
                 stdout=log,

@@ -25,6 +25,7 @@ from playscale.config import (
 )
 from playscale.games.game import get_game, get_task
 from playscale.scaling.gpu import hardware
+from playscale.storage.files import read_text
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -209,4 +210,4 @@ def read_spec(path: Path) -> StudySpec:
     """Read a spec from a YAML file; ValueError when it is missing or wrong."""
     if not path.is_file():
         raise ValueError(f"{path}: no such study spec; see studies/ for examples")
-    return parse_spec(path.read_text(), str(path))
+    return parse_spec(read_text(path), str(path))

@@ -145,7 +145,7 @@ class DeliveryQueue:
     def _refuse(self, entry: Entry, error: Exception) -> None:
         monitor.count("errors", label="tracking")
         path = self._file.path.with_name(self._file.path.name + ".refused")
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"reason": one_line(error), "entry": entry}) + "\n")
         log.error("tracking: %s cannot take an entry (%s): it is kept in %s", self._server, one_line(error), path)
 

@@ -1,5 +1,6 @@
 """Who may know whom, and what an import costs."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -37,3 +38,20 @@ def test_importing_does_not_import(module, never):
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
     assert not loaded & never
+
+
+def test_text_has_an_encoding_and_lines_end_at_newlines_alone():
+    """Both would depend on the locale, or on bytes such as 0x85 in the text."""
+    careless = []
+    for path in (path for folder in ("playscale", "components", "pipelines") for path in (ROOT / folder).rglob("*.py")):
+        calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+        careless += [f"{path}:{call.lineno}" for call in calls if _is_careless(call)]
+    assert not careless
+
+
+def _is_careless(call):
+    if not isinstance(call.func, ast.Attribute):
+        return False
+    mode = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else ""
+    is_text = call.func.attr in ("read_text", "write_text") or (call.func.attr == "open" and mode in ("r", "w", "a"))
+    return call.func.attr == "splitlines" or (is_text and "encoding" not in {keyword.arg for keyword in call.keywords})

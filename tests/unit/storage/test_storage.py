@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -60,6 +61,18 @@ def test_read_range(tmp_path):
         read_range(path, 8, 4)
     with pytest.raises(ValueError, match="nofile: missing"):
         read_range(tmp_path / "nofile", 0, 1)
+
+
+def test_text_is_utf_8_whatever_the_locale(tmp_path):
+    path = tmp_path / "spec.yaml"
+    code = "import sys, pathlib; from playscale.storage.files import read_text; read_text(pathlib.Path(sys.argv[1]))"
+    ascii_only = os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    for text, says in ((b"name: caf\xc3\xa9", ""), (b"name: caf\xe9", "spec.yaml: not UTF-8 text (byte 9)")):
+        path.write_bytes(text)
+        command = [sys.executable, "-c", code, str(path)]
+        result = subprocess.run(command, env=ascii_only, capture_output=True, text=True, check=False)
+        assert says in result.stderr
+        assert (result.returncode == 0) == (not says)
 
 
 def test_json(tmp_path):
