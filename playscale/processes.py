@@ -331,7 +331,9 @@ def _cpu_limits(root: Path) -> Iterator[float]:
     """Yield the limits, in cores, of the control groups (version 1 and 2) around this process."""
     unified = cpu = "/"
     with suppress(OSError):
-        for line in filter(None, (root / "proc/self/cgroup").read_text(encoding="utf-8").split("\n")):
+        for line in filter(
+            None, (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+        ):
             _, controllers, path = line.split(":", 2)
             if not controllers:
                 unified = path
