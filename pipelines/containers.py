@@ -7,12 +7,14 @@ read for a success (kubeflow/pipelines issue 13332). Here a container is removed
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import docker
+import requests
 import yaml
 from docker.types import DeviceRequest, Mount
 from kfp import local
@@ -21,6 +23,7 @@ from kfp.local import docker_task_handler
 from playscale.study.spec import parse_spec
 from playscale_components.image import IMAGE
 
+STOP_SECONDS = 100.0  # within which tasks save their state: less than `study run` waits
 OUT_LABEL = "playscale.out"  # label of a container: the directory of its study
 PASSED_ON = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
@@ -122,12 +125,22 @@ def _run(client: docker.DockerClient, image: str, command: list[str], volumes: d
 
 
 def remove_containers(client: docker.DockerClient, out: Path) -> None:
-    """Remove every container, running or not, of the study in a directory."""
-    for container in client.containers.list(all=True, ignore_removed=True, filters={"label": f"{OUT_LABEL}={out}"}):
-        try:
+    """Remove every container, running or not, of the study in a directory. Running tasks first save their state.
+
+    Their signal goes to all processes of the container but the first: that is a shell, which ignores it.
+    """
+    found = client.containers.list(all=True, ignore_removed=True, filters={"label": f"{OUT_LABEL}={out}"})
+    running = [container for container in found if container.status == "running"]
+    for container in running:
+        with suppress(docker.errors.APIError):  # it was just ending
+            container.exec_run(["sh", "-c", "kill -TERM -1"])
+    deadline = time.monotonic() + STOP_SECONDS
+    for container in running:
+        with suppress(docker.errors.APIError, requests.RequestException):
+            container.wait(timeout=max(1.0, deadline - time.monotonic()))
+    for container in found:
+        with suppress(docker.errors.NotFound):  # it was just being removed
             container.remove(force=True)
-        except docker.errors.NotFound:  # it was just being removed
-            continue
 
 
 if __name__ == "__main__":  # waits for the end of the study's process

@@ -167,12 +167,12 @@ _serve({theirs.fileno()}, {entry!r}, {followed})
         try:
             code = self._process.wait(_LEAVE_SECONDS)
         except subprocess.TimeoutExpired:
-            return WorkerError(f"process {self.pid} no longer answers")
+            return WorkerError(f"worker process {self.pid} no longer answers")
         if code >= 0:
-            return WorkerDiedError(f"process {self.pid} ended with exit code {code}", code)
+            return WorkerDiedError(f"worker process {self.pid} ended with exit code {code}", code)
         number = signal.Signals(-code)
         hint = f" ({HINTS[number]})" if number in HINTS else ""
-        return WorkerDiedError(f"process {self.pid} was killed by {number.name}{hint}", code)
+        return WorkerDiedError(f"worker process {self.pid} was killed by {number.name}{hint}", code)
 
 
 HINTS = {signal.SIGKILL: "out of memory?", signal.SIGBUS: "is a disk, TMPDIR or /dev/shm full?"}

@@ -174,7 +174,7 @@ def _section_or_reason(result: WrittenGame | Exception) -> WrittenGame | str:
     if isinstance(result, WorkerDiedError):
         if -result.exit_code in CRASHES:
             return f"the decoder crashed on it ({signal.Signals(-result.exit_code).name})"
-        raise OSError(f"a worker: {result}") from result
+        raise OSError(str(result)) from result
     if isinstance(result, ValueError):
         return str(result)
     if isinstance(result, Exception):

@@ -175,7 +175,7 @@ def _play_all(game: str, numbers: list[int], out: Path, max_steps: int, workers:
     with closing(run_tasks(_play, tasks, workers)) as results:
         for _, result in results:
             if isinstance(result, WorkerDiedError):
-                text = f"a worker playing {game}: {result}; run the same command again to go on"
+                text = f"playing {game}: {result}; run the same command again to go on"
                 raise RuntimeError(text) from result
             if isinstance(result, Exception):
                 raise result

@@ -10,9 +10,10 @@ from pathlib import Path
 import docker
 import pytest
 import yaml
+from docker.types import Mount
 
 from playscale.points import read_points
-from playscale_pipelines.containers import OUT_LABEL, _run, absolute_inputs, containers
+from playscale_pipelines.containers import OUT_LABEL, _run, absolute_inputs, containers, remove_containers
 
 ROOT = Path(__file__).parents[3]
 SPEC = yaml.safe_load((ROOT / "studies" / "smoke.yaml").read_text())
@@ -115,6 +116,29 @@ def test_no_container_outlives_a_killed_study(client, docker_host, tmp_path):
     while of_study(client, out):
         assert time.time() < deadline, "a container is left"
         time.sleep(0.2)
+
+
+SAVES = """sh -c 'trap "touch $OUT/saved; exit 143" TERM; touch $OUT/ready; while :; do sleep 0.1; done'; exit $?"""
+
+
+def test_running_task_saves_its_state_before_its_container_is_removed(client, tmp_path):
+    client.containers.run(
+        BASE,
+        ["-c", SAVES],
+        entrypoint=["sh"],
+        detach=True,
+        labels={OUT_LABEL: str(tmp_path)},
+        environment={"OUT": str(tmp_path)},
+        mounts=[Mount(str(tmp_path), str(tmp_path), type="bind")],
+        network_mode="none",
+    )
+    deadline = time.time() + 60
+    while not (tmp_path / "ready").exists():
+        assert time.time() < deadline
+        time.sleep(0.1)
+    remove_containers(client, tmp_path)
+    assert (tmp_path / "saved").exists()
+    assert of_study(client, tmp_path) == []
 
 
 def wait_for(what, process):

@@ -163,5 +163,5 @@ def test_a_dead_worker_is_an_error(tmp_path, monkeypatch):
     import playscale.rollout.collect as module
 
     monkeypatch.setattr(module, "_play", die)
-    with pytest.raises(RuntimeError, match=r"a worker playing nethack: process \d+ ended with exit code 3"):
+    with pytest.raises(RuntimeError, match=r"playing nethack: worker process \d+ ended with exit code 3"):
         list(module._play_all("nethack", [3], tmp_path, 100, 1))
