@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -18,8 +17,9 @@ from playscale.corpus.shards import SHARD, ShardWriter, WrittenGame, write_secti
 from playscale.games.game import Game, Recording, Rejected, get_game
 from playscale.processes import WorkerDiedError, run_tasks, usable_cores
 from playscale.storage.files import atomic_dir, local_path
+from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import Storage, is_s3, open_storage
-from playscale.storage.sync import local_copy
+from playscale.storage.sync import local_copy, patiently, scratch_folder
 from playscale.tracking.monitor import count
 
 Progress = Callable[[str, float], None]
@@ -117,9 +117,10 @@ def _destination(out: str | Path) -> Iterator[tuple[Path, Callable[[Path], None]
     The manifest must come last: without it nothing is a corpus.
     """
     if is_s3(out):
-        storage = open_storage(out)
-        with tempfile.TemporaryDirectory(prefix="playscale-prepare-") as folder:
-            yield Path(folder), lambda path: storage.put(path, path.name)
+        storage = S3Storage(str(out))
+        storage.check_writable()
+        with scratch_folder() as folder:
+            yield folder, lambda path: patiently(lambda: storage.put(path, path.name))
     else:
         with atomic_dir(local_path(out)) as aside:
             yield aside, None

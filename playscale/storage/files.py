@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
-
-import psutil
 
 
 def local_path(uri: str | Path) -> Path:
-    """Return the local path of a path or file:// URI; ValueError for any other scheme."""
+    """Return the local path of a path or file:// URI, ~ expanded; ValueError for any other scheme."""
     text = str(uri)
-    if text.startswith("file://"):
-        return Path(text.removeprefix("file://"))
-    if "://" in text:
-        raise ValueError(f"{text}: only local paths and file:// URIs can be used")
-    return Path(text)
+    if "://" in text.removeprefix("file://"):
+        raise ValueError(f"{text}: neither a local path nor a URI of the form file:///PATH or s3://BUCKET/PREFIX")
+    try:
+        return Path(text.removeprefix("file://")).expanduser()
+    except RuntimeError as error:  # ~ without a home directory, ~NAME without such a user
+        raise ValueError(f"{text}: {error}") from error
+
+
+def path_below(folder: Path, name: str) -> Path:
+    """Return `folder / name` for a name that another machine or a file gave.
+
+    Raises:
+        ValueError: `name` is absolute, holds `..` or is not in its one spelling (`a/b`), or a link on the way leads
+            out of `folder`.
+    """
+    pure = PurePosixPath(name)
+    path = folder / name
+    if pure.is_absolute() or ".." in pure.parts or str(pure) != name or name == "." or "\0" in name:
+        raise ValueError(f"{name!r} is no name of a file below a folder")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{name!r} leads out of {folder} by a link")
+    return path
 
 
 @contextmanager
@@ -29,17 +46,17 @@ def atomic_file(path: Path, mode: str = "wb", *, sync: bool = True) -> Iterator[
     """Open a file beside `path`; on success it is renamed to `path`, on any exception it is removed.
 
     With `sync` its content is on the disk before it is renamed, so that a power failure leaves no empty file. Text is
-    written in UTF-8.
+    written in UTF-8. What killed processes left beside `path` is removed first.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    aside = _aside(path)
+    descriptor = _hold(lambda: os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))  # the umask applies
     try:
-        with aside.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+        with open(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:  # noqa: PTH123
             yield file
+            file.flush()
             if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        aside.replace(path)
+                os.fsync(descriptor)
+            aside.replace(path)  # before it is closed: until then no other process takes it for a leftover
     finally:
         aside.unlink(missing_ok=True)
 
@@ -48,26 +65,73 @@ def atomic_file(path: Path, mode: str = "wb", *, sync: bool = True) -> Iterator[
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield an empty directory beside `path`; on success it replaces `path`, on any exception it is removed.
 
-    Directories that killed processes of this machine left beside `path` are removed first.
+    What killed processes left beside `path` is removed first.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        if not _alive(leftover.name.split(".")[-2]):
-            shutil.rmtree(leftover, ignore_errors=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    aside.mkdir()
-    try:
+    aside = _aside(path)
+
+    def make() -> Path:
+        aside.mkdir()
+        return aside
+
+    with temporary_dir(make):
         yield aside
         if path.is_dir():
             shutil.rmtree(path)
         aside.rename(path)
+
+
+@contextmanager
+def temporary_dir(make: Callable[[], Path]) -> Iterator[Path]:
+    """Yield the directory that `make` makes, and remove it; meanwhile `remove_leftovers` leaves it alone."""
+    folder = Path()
+
+    def opened() -> int:
+        nonlocal folder
+        folder = make()
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    descriptor = _hold(opened)
+    try:
+        yield folder
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
-def _alive(pid: str) -> bool:
-    """Return whether another process has this number."""
-    return pid.isdecimal() and int(pid) != os.getpid() and psutil.pid_exists(int(pid))
+def remove_leftovers(folder: Path, pattern: str) -> None:
+    """Remove the files and directories in `folder` that match `pattern` and belong to no living process."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):  # a living one holds it, or it is another user's
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _aside(path: Path) -> Path:
+    """Return a new name beside `path`, whose folder is made, and remove what killed processes left there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent, f".{glob.escape(path.name)}.*.partial")
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+def _hold(make: Callable[[], int]) -> int:
+    """Return the descriptor of something new that is locked until it is closed, by all processes that inherit it.
+
+    A lock and not the number of the process: processes in containers that share a directory have equal numbers.
+    """
+    while True:
+        descriptor = make()
+        with suppress(OSError):  # a file system without locks: there nothing is taken for a leftover
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # taken for a leftover before it was locked
 
 
 def read_range(path: Path, offset: int, size: int) -> bytes:

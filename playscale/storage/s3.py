@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from playscale.storage.files import atomic_file
 ATTEMPTS = 5  # at a request to S3 that fails for a temporary reason, with growing pauses
 TIMEOUT = 30.0  # seconds without a byte
 PART = 8 << 20  # bytes of a large object that are transferred in one request
+UNSUPPORTED = frozenset({501})  # answers of 500 and above that stay the same when a request is repeated
+CHECKSUMS = "AWS_REQUEST_CHECKSUM_CALCULATION"
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,21 @@ class S3Storage:
         self.upload(file, name)
         file.unlink()
 
+    def check_writable(self) -> None:
+        """Store a small object and remove it, so that a refusal is known before hours of work.
+
+        ValueError: S3 refuses one of both. OSError: it cannot be reached.
+        """
+        key = {"Bucket": self.bucket, "Key": f"{self._prefix}.playscale-{secrets.token_hex(8)}"}
+        with self._errors("", writes=True):
+            self._client.put_object(**key, Body=b"written to see if it can be")
+            self._client.delete_object(**key)
+
     def walk(self, prefix: str = "") -> dict[str, int]:
-        """Return name and size (bytes) of every file whose name begins with `prefix`, those in folders included."""
+        """Return name and size (bytes) of every file whose name begins with `prefix`, those in folders included.
+
+        Names are keys without the storage's prefix: they may be anything, see `path_below`.
+        """
         return self._list(prefix)
 
     def _list(self, prefix: str = "", **options: str) -> dict[str, int]:
@@ -115,7 +132,8 @@ class S3Storage:
                 Bucket=self.bucket, Prefix=self._prefix + prefix, **options
             )
             objects = [entry for page in pages for entry in page.get("Contents", [])]
-        return {entry["Key"].removeprefix(self._prefix): entry["Size"] for entry in objects}
+        files = (entry for entry in objects if not entry["Key"].endswith("/"))  # "a/" is how consoles mark a folder
+        return {entry["Key"].removeprefix(self._prefix): entry["Size"] for entry in files}
 
     def upload(self, file: Path, name: str) -> None:
         """Upload a file, a large one in parallel parts.
@@ -129,7 +147,7 @@ class S3Storage:
         key = {"Bucket": self.bucket, "Key": self._prefix + name}
         extra = {"Metadata": {"sha256": sums.sha256}}
         for _ in range(ATTEMPTS):
-            with self._errors(name):
+            with self._errors(name, writes=True):
                 if data is None:
                     self._client.upload_file(str(file), *key.values(), ExtraArgs=extra, Config=self._transfer)
                     head = self._client.head_object(**key)
@@ -182,21 +200,35 @@ class S3Storage:
             # checksums inside.
             response_checksum_validation="when_required",
         )
-        return boto3.session.Session().client("s3", config=config)
+        logging.getLogger("botocore").setLevel(logging.WARNING)  # says at each client where it found credentials
+        try:
+            return boto3.session.Session().client("s3", config=config)
+        except ValueError as error:  # Invalid endpoint
+            raise ValueError(f"{self.where('')}: {error}; it must begin with http:// or https://") from error
 
     @contextmanager
-    def _errors(self, name: str) -> Iterator[None]:
+    def _errors(self, name: str, *, writes: bool = False) -> Iterator[None]:
         """Raise ValueError for what S3 refuses, which the user can mend, and OSError when it cannot be reached."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             yield
-        except ClientError as error:
-            code, text = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
-                raise OSError(f"{self.where(name)}: {code}: {text}") from error
-            missing = code in {"NoSuchKey", "NoSuchBucket", "404"}
-            raise ValueError(f"{self.where(name)}: {'missing' if missing else 'refused'} ({code}: {text})") from error
-        except (BotoCoreError, Boto3Error) as error:
-            raise OSError(f"{self.where(name)}: {error}") from error
+        except (ClientError, BotoCoreError, Boto3Error) as error:
+            # boto3 wraps the refusal of a part of a large file in an error of its own
+            refusal = error.__context__ if isinstance(error, Boto3Error) else error
+            if not isinstance(refusal, ClientError):
+                raise OSError(f"{self.where(name)}: {error}") from error
+            raise self._refused(name, refusal.response, writes) from error
+
+    def _refused(self, name: str, response: Mapping[str, Any], writes: bool) -> ValueError | OSError:
+        """Return the error that an answer of S3 stands for."""
+        code, text = response["Error"]["Code"], response["Error"].get("Message", "")
+        status = response["ResponseMetadata"]["HTTPStatusCode"]
+        if status >= 500 and status not in UNSUPPORTED:
+            return OSError(f"{self.where(name)}: {code}: {text}")
+        missing = code in {"NoSuchKey", "NoSuchBucket", "404"}
+        sums = self._client.meta.config.request_checksum_calculation != "when_required"
+        maybe_sums = sums and writes and status in {400, 411, *UNSUPPORTED} and "Token" not in code
+        hint = f"; a server that cannot take boto3's checksums needs {CHECKSUMS}=when_required" if maybe_sums else ""
+        return ValueError(f"{self.where(name)}: {'missing' if missing else 'refused'} ({code}: {text}){hint}")

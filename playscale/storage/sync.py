@@ -6,24 +6,28 @@ that reads such directories (checkpoints, evaluations, saves) ignores one withou
 
 from __future__ import annotations
 
+import atexit
 import functools
+import glob
 import logging
 import os
+import re
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from playscale.storage.files import local_path
+from playscale.storage.files import local_path, path_below, remove_leftovers, temporary_dir
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 
 SCRATCH = "PLAYSCALE_SCRATCH"  # environment variable: where scratch folders go; default: the temporary directory
+PREFIX, KEPT = "playscale-scratch-", "playscale-unsaved-"  # of the names of scratch folders, and of those kept
 INTERVAL = 15.0  # seconds between two uploads of what has changed, and between two attempts
 PATIENCE = 600.0  # seconds for which a step at its end retries an S3 that cannot be reached
 PARALLEL = 8  # files transferred at the same time
@@ -37,14 +41,18 @@ def workspace(uri: str | Path, *wanted: str, store: bool = True) -> Iterator[Pat
 
     wanted: patterns of names below the prefix, in which * also matches slashes; none: everything
     With `store`, new and changed files are uploaded while the block runs and at its end, also after an exception, and
-    files removed in the scratch folder are removed in S3. Names that begin with a dot are ignored. OSError: S3 could
-    not be reached for PATIENCE.
+    files removed in the scratch folder are removed in S3. Names that begin with a dot are ignored. A scratch folder
+    whose files could not all be uploaded is kept, and named.
+
+    ValueError: S3 refuses to write, which is tried first. OSError: S3 could not be reached for PATIENCE.
     """
     if not is_s3(uri):
         yield local_path(uri)
         return
-    with _scratch() as scratch:
-        sync = S3Sync(S3Storage(str(uri)), Path(scratch))
+    with scratch_folder() as scratch:
+        sync = S3Sync(S3Storage(str(uri)), scratch)
+        if store:
+            sync.storage.check_writable()
         sync.download(wanted)
         with sync.running() if store else nullcontext():
             yield sync.folder
@@ -62,47 +70,64 @@ def local_copy(uri: str | Path) -> Path:
 def _download(uri: str) -> Path:
     parent, _, name = uri.rstrip("/").rpartition("/")
     if is_s3(parent + "/"):
-        sync = S3Sync(S3Storage(parent), Path(_process_scratch().name))
-        if sync.download([name, f"{name}/*"]):
+        sync = S3Sync(S3Storage(parent), _process_scratch())
+        if sync.download([glob.escape(name), f"{glob.escape(name)}/*"]):
             return sync.folder / name
     raise ValueError(f"{uri}: there is nothing there")
 
 
 @functools.cache
-def _process_scratch() -> tempfile.TemporaryDirectory[str]:
-    return _scratch()
+def _process_scratch() -> Path:
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(scratch_folder())
 
 
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="playscale-", dir=os.environ.get(SCRATCH))
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a scratch folder that is removed afterwards; those of killed processes are removed first."""
+    parent = Path(os.environ.get(SCRATCH) or tempfile.gettempdir())
+    remove_leftovers(parent, f"{PREFIX}*")
+    with temporary_dir(lambda: Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))) as folder:
+        yield folder
 
 
 class S3Sync:
     """A local folder and the prefix in S3 that it stands for."""
 
     def __init__(self, storage: S3Storage, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.storage, self.folder = storage, folder
         self._synced: dict[str, tuple[int, int]] = {}  # time of change (ns) and size of what S3 has, by name
+        self._made = _identity(folder)
         self._lock = threading.Lock()
 
     def download(self, wanted: Iterable[str]) -> int:
         """Download the files that match one of the patterns, all without a pattern; return their number."""
         patterns = list(wanted) or ["*"]
-        listed = {name for pattern in patterns for name in self.storage.walk(pattern.partition("*")[0])}
-        names = [n for n in listed if any(fnmatchcase(n, pattern) for pattern in patterns) and not _hidden(n)]
+        listed = {name for pattern in patterns for name in self.storage.walk(re.split(r"[*?[]", pattern)[0])}
+        matching = [name for name in listed if any(fnmatchcase(name, pattern) for pattern in patterns)]
+        files = {name: self._file(name) for name in matching}  # all are checked before one is written
+        shown = {name: file for name, file in files.items() if not _hidden(name)}
         with ThreadPoolExecutor(PARALLEL) as pool:
-            list(pool.map(self._download, names))
-        return len(names)
+            list(pool.map(self._download, shown, shown.values()))
+        return len(shown)
 
-    def _download(self, name: str) -> None:
-        file = self.folder / name
+    def _file(self, name: str) -> Path:
+        """Return the file in the folder that stands for an object; ValueError: its key is no such name."""
+        try:
+            return path_below(self.folder, name)
+        except ValueError as error:
+            raise ValueError(f"{self.storage.where(name)}: {error}; rename or remove the object") from error
+
+    def _download(self, name: str, file: Path) -> None:
         self.storage.download(name, file)
         self._synced[name] = _stamp(file)
 
     def upload(self) -> None:
         """Bring S3 to the state of the folder. OSError: it cannot be reached; another call resumes from there."""
         with self._lock:
-            files = _files(self.folder)
+            files = self._files()
             changed = sorted((n for n, stamp in files.items() if self._synced.get(n) != stamp), key=_upload_order)
             data = [name for name in changed if not name.endswith(".json")]
             with ThreadPoolExecutor(PARALLEL) as pool:
@@ -115,7 +140,7 @@ class S3Sync:
 
     def _upload(self, name: str, stamp: tuple[int, int]) -> None:
         try:
-            self.storage.upload(self.folder / name, name)
+            self.storage.upload(path_below(self.folder, name), name)
         except FileNotFoundError:
             return  # removed meanwhile, as an old save is
         self._synced[name] = stamp
@@ -129,23 +154,66 @@ class S3Sync:
             while not stopped.wait(INTERVAL):
                 try:
                     self.upload()
-                except (OSError, ValueError) as error:
+                except (OSError, ValueError, RuntimeError) as error:
                     log.warning("%s; trying again in %.0f s", error, INTERVAL)
 
         thread = threading.Thread(target=upload_changes, name="upload", daemon=True)
         thread.start()
+        failed = True
         try:
             yield
+            failed = False
         finally:
             stopped.set()
+            self._finish(thread, failed)
+
+    def _finish(self, thread: threading.Thread, failed: bool) -> None:
+        """Upload what is left; what cannot be is kept. When the work itself `failed`, that error is the one to see."""
+        try:
             thread.join()
-            Retrying(
-                retry=retry_if_exception_type(OSError),
-                stop=stop_after_delay(PATIENCE),
-                wait=wait_fixed(INTERVAL),
-                before_sleep=before_sleep_log(log, logging.WARNING),
-                reraise=True,
-            )(self.upload)
+            patiently(self.upload)
+        except RuntimeError:  # there is nothing to keep
+            raise
+        except BaseException as error:
+            text = f"what S3 lacks of {self.storage.where('')} is kept in {self._keep()}"
+            if not isinstance(error, OSError | ValueError):  # interrupted
+                log.error("%s", text)  # noqa: TRY400
+                raise
+            text = f"{error}; {text}"
+            if not failed:
+                raise (OSError if isinstance(error, OSError) else ValueError)(text) from error
+            log.error("%s", text)  # noqa: TRY400
+
+    def _keep(self) -> Path:
+        """Rename the folder so that it outlives this process, and return its new path."""
+        kept = self.folder.with_name(self.folder.name.replace(PREFIX, KEPT))
+        return self.folder.rename(kept)
+
+    def _files(self) -> dict[str, tuple[int, int]]:
+        """Return the stamps of the files in the folder by name.
+
+        RuntimeError: something else removed the folder. What it held must not be removed in S3 then.
+        """
+        files = {}
+        for root, folders, names in os.walk(self.folder, onerror=_unless_missing):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for path in (Path(root, name) for name in names if not name.startswith(".")):
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    files[path.relative_to(self.folder).as_posix()] = _stamp(path)
+        if _identity(self.folder) != self._made:
+            raise RuntimeError(f"{self.folder}: another program removed it; set ${SCRATCH} to a place where none does")
+        return files
+
+
+def patiently(call: Callable[[], object]) -> None:
+    """Call until there is no OSError, every INTERVAL seconds and for PATIENCE."""
+    Retrying(
+        retry=retry_if_exception_type(OSError),
+        stop=stop_after_delay(PATIENCE),
+        wait=wait_fixed(INTERVAL),
+        before_sleep=before_sleep_log(log, logging.WARNING),
+        reraise=True,
+    )(call)
 
 
 def _upload_order(name: str) -> tuple[bool, int, str]:
@@ -157,14 +225,17 @@ def _hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
 
-def _files(folder: Path) -> dict[str, tuple[int, int]]:
-    files = {}
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(root, name) for name in names if not name.startswith(".")):
-            with suppress(FileNotFoundError):  # removed meanwhile
-                files[path.relative_to(folder).as_posix()] = _stamp(path)
-    return files
+def _unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return what tells a directory from a later one of the same name, as long as a process holds it open."""
+    with suppress(FileNotFoundError):
+        stat = folder.stat()
+        return stat.st_dev, stat.st_ino
+    return None
 
 
 def _stamp(file: Path) -> tuple[int, int]:

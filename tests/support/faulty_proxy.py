@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 FAULTS = ("refused", "busy", "slow", "cut", "unanswered", "corrupted")
 """refused: closed before anything is read; busy: 503; slow: answered after two seconds; cut: half an answer;
 unanswered: forwarded, but closed without an answer; corrupted: one bit of the stored or fetched bytes is flipped.
-Not among these, late: forwarded after two seconds and not answered, for a client with a shorter timeout.
+Not among these, late: forwarded after two seconds and not answered, for a client with a shorter timeout; and the
+ANSWERS to what is stored.
 """
-BUSY = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>planted</Message></Error>'
+ANSWERS = {"denied": (403, "AccessDenied"), "unsupported": (501, "NotImplemented"), "expired": (400, "ExpiredToken")}
+ERROR = '<?xml version="1.0"?><Error><Code>{}</Code><Message>planted</Message></Error>'
 SLOW_SECONDS = 2.0
 
 
@@ -42,6 +44,7 @@ class FaultyProxy:
                 self.met[key] = 0
                 return None
             kinds = [kind for kind in self.kinds if kind != "corrupted" or has_object]
+            kinds = [kind for kind in kinds if kind not in ANSWERS or method == "PUT"]
             if not kinds:
                 return None
             kind = min(kinds, key=self.injected.__getitem__)  # in turn
@@ -66,8 +69,9 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = kind in {"refused", "cut", "unanswered", "late"}
         if kind == "refused":
             return
-        if kind == "busy":
-            self.reply(503, {"content-type": "application/xml"}, BUSY)
+        if kind == "busy" or kind in ANSWERS:
+            status, code = ANSWERS.get(kind, (503, "SlowDown"))
+            self.reply(status, {"content-type": "application/xml"}, ERROR.format(code).encode())
             return
         if kind in {"slow", "late"}:
             time.sleep(SLOW_SECONDS)

@@ -48,6 +48,7 @@ def test_a_torn_upload_is_no_corpus_and_is_done_again(s3, tmp_path, monkeypatch)
     put = S3Storage.put
     with monkeypatch.context() as patch:
         patch.setattr(S3Storage, "put", breaks)
+        patch.setattr("playscale.storage.sync.PATIENCE", 0.0)
         with pytest.raises(OSError, match="planted"):
             prepare(source, "s3://bucket/torn", game="counting", workers=1)
     assert [path.name for path in (s3 / "torn").iterdir()] == ["shard-00000"]

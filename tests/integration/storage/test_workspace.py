@@ -1,8 +1,13 @@
 """Work on a directory in S3: a real server, with faults between; what is torn is never taken for whole."""
 
+import contextlib
 import json
 import os
+import shutil
+import subprocess
+import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -167,19 +172,173 @@ def test_an_outage_is_waited_out_while_work_goes_on(s3, s3_root, monkeypatch, ca
     assert any("trying again" in line for line in caplog.messages)
 
 
-def test_an_s3_that_stays_away_is_one_clear_line(s3, s3_root, monkeypatch):
+@pytest.mark.usefixtures("s3")
+@pytest.mark.parametrize("key", ["/etc/x", "../x", "a/../../x", "a//x", "./x"])
+def test_keys_that_leave_the_folder_are_rejected_and_left_alone(tmp_path, monkeypatch, key):
+    monkeypatch.setattr(S3Storage, "_list", lambda *_, **__: {"good": 1, key: 1})
+    for act in ("download", "upload", "remove"):
+        monkeypatch.setattr(S3Storage, act, lambda _, name, *__, act=act: pytest.fail(f"{act} {name}"))
+    monkeypatch.setattr(S3Storage, "check_writable", lambda _: None)
+    for place in (workspace("s3://bucket/p"), workspace("s3://bucket/p", store=False)):
+        with pytest.raises(ValueError, match=r"s3://bucket/p/.*: .* is no name of a file below a folder"), place:
+            pass
+    monkeypatch.setattr(S3Storage, "_list", lambda *_, **__: {f"q/{key}": 1})
+    with pytest.raises(ValueError, match="s3://bucket/q/.*: .* is no name of a file below a folder"):
+        local_copy("s3://bucket/q")
+
+
+def test_marks_of_folders_are_no_files():
+    pages = [{"Contents": [{"Key": key, "Size": 0} for key in ("p/", "p/a/", "p/a/file")]}]
+    storage = S3Storage("s3://bucket/p")
+    storage._client = SimpleNamespace(get_paginator=lambda _: SimpleNamespace(paginate=lambda **_: pages))
+    assert storage.walk() == {"a/file": 0}
+
+
+def test_a_link_out_of_the_folder_is_not_stored(s3, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    says = "'link' leads out of .* by a link"
+    with pytest.raises(ValueError, match=says), workspace("s3://bucket/link") as folder:
+        (folder / "link").symlink_to(tmp_path / "secret")
+    assert contents(s3 / "link") == {}
+
+
+def test_a_scratch_folder_that_another_program_removed_removes_nothing_in_s3(s3, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "INTERVAL", 60.0)
+    store(tmp_path, {"swept/file": b"1"})
+
+    def work():
+        with workspace("s3://bucket/swept") as folder:
+            shutil.rmtree(folder)
+            put(folder, "other", b"2")
+
+    with pytest.raises(RuntimeError, match=r"another program removed it; set \$PLAYSCALE_SCRATCH"):
+        work()
+    assert contents(s3 / "swept") == {"file": b"1"}
+
+
+def refusing(s3_root, monkeypatch, kind):
     monkeypatch.setattr("playscale.storage.s3.ATTEMPTS", 1)
     monkeypatch.setattr(module, "PATIENCE", 0.5)
 
-    def work(proxy):
-        with workspace("s3://bucket/away") as folder:
-            proxy.share, proxy.tolerated, proxy.kinds = 1.0, 10**9, ("refused",)
-            put(folder, "file", b"data")
+    @contextlib.contextmanager
+    def proxied():
+        with faulty(s3_root[1], share=0.0, kinds=(kind,), tolerated=10**9) as (endpoint, proxy):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+            yield proxy
 
-    with faulty(s3_root[1], share=0.0) as (endpoint, proxy):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        with pytest.raises(OSError, match="s3://bucket/away/file: "):
-            work(proxy)
+    return proxied()
+
+
+def test_an_s3_that_refuses_to_write_is_noticed_before_the_work(s3, s3_root, tmp_path, monkeypatch):
+    with refusing(s3_root, monkeypatch, "denied") as proxy:
+        proxy.share = 1.0
+        says = r"s3://bucket/no/: refused \(AccessDenied: planted\)$"
+        with pytest.raises(ValueError, match=says), workspace("s3://bucket/no"):
+            pytest.fail("begins to work")
+        with workspace("s3://bucket/no", store=False):
+            pass
+        assert not list((tmp_path / "scratch").iterdir())
+        proxy.share = 0.0
+        with workspace("s3://bucket/no"):
+            assert contents(s3 / "no") == {}, "what was written to see if it can be is removed"
+
+
+@pytest.mark.parametrize(("kind", "error"), [("denied", ValueError), ("expired", ValueError), ("refused", OSError)])
+def test_what_s3_does_not_take_at_the_end_is_kept(s3, s3_root, tmp_path, monkeypatch, kind, error):
+    with refusing(s3_root, monkeypatch, kind) as proxy:
+        says = "s3://bucket/kept/a/new: .*; what S3 lacks of s3://bucket/kept/ is kept in .*"
+
+        def work():
+            with workspace("s3://bucket/kept") as folder:
+                proxy.share = 1.0
+                put(folder, "a/new", b"data")
+
+        with pytest.raises(error, match=says) as raised:
+            work()
+        assert "when_required" not in str(raised.value)
+        proxy.share = 0.0
+        with workspace("s3://bucket/kept"):
+            pass
+    (kept,) = (tmp_path / "scratch").iterdir()
+    assert str(raised.value).endswith(str(kept))
+    assert contents(kept) == {"a/new": b"data"}
+
+
+@pytest.mark.parametrize("planted", [RuntimeError, KeyboardInterrupt])
+def test_the_error_of_the_work_comes_before_that_of_s3(s3, s3_root, tmp_path, monkeypatch, caplog, planted):
+    def work(proxy):
+        with workspace("s3://bucket/both") as folder:
+            proxy.share = 1.0
+            put(folder, "new", b"data")
+            raise planted("planted")
+
+    with refusing(s3_root, monkeypatch, "denied") as proxy, pytest.raises(planted, match="planted"):
+        work(proxy)
+    (kept,) = (tmp_path / "scratch").iterdir()
+    assert any(line.endswith(f"is kept in {kept}") for line in caplog.messages)
+
+
+def test_an_interrupt_while_s3_is_waited_for_keeps_the_folder(s3, tmp_path, monkeypatch, caplog):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    def work():
+        with workspace("s3://bucket/stop") as folder:
+            monkeypatch.setattr(S3Sync, "upload", interrupted)
+            put(folder, "new", b"data")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    (kept,) = (tmp_path / "scratch").iterdir()
+    assert contents(kept) == {"new": b"data"}
+    assert any(line.endswith(f"is kept in {kept}") for line in caplog.messages)
+
+
+def test_a_server_that_knows_no_checksums_is_told_of_the_setting(s3, s3_root, tmp_path, monkeypatch):
+    put(tmp_path, "large", bytes(PART + 1))
+    with refusing(s3_root, monkeypatch, "unsupported") as proxy:
+        proxy.share = 1.0
+        says = r"refused \(NotImplemented: planted\); .* needs AWS_REQUEST_CHECKSUM_CALCULATION=when_required$"
+        with pytest.raises(ValueError, match=says):
+            S3Storage("s3://bucket/sums").check_writable()
+        monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+        with pytest.raises(ValueError, match=r"refused \(NotImplemented: planted\)$"):
+            S3Storage("s3://bucket/sums").check_writable()
+        proxy.kinds = ("denied",)
+        with pytest.raises(ValueError, match=r"bucket/sums/large: refused \(AccessDenied"):  # of a part
+            S3Storage("s3://bucket/sums").upload(tmp_path / "large", "large")
+
+
+HELD = """
+import sys
+from playscale.storage.sync import local_copy, workspace
+local_copy("s3://bucket/killed")
+with workspace("s3://bucket/other"):
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_scratch_folders_of_killed_processes_are_removed(s3, tmp_path):
+    store(tmp_path, {"killed/file": b"1"})
+    scratch = tmp_path / "scratch"
+    command = [sys.executable, "-c", HELD]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with workspace("s3://bucket/other"):
+            assert len(list(scratch.iterdir())) == 3, "a living process keeps its own"
+        process.kill()
+    with workspace("s3://bucket/other") as folder:
+        assert list(scratch.iterdir()) == [folder]
+
+
+def test_an_endpoint_without_a_scheme_is_named(s3, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    S3Storage("s3://bucket/x").walk()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "minio:9000")
+    with pytest.raises(ValueError, match="Invalid endpoint: minio:9000; it must begin with http:// or https://"):
+        S3Storage("s3://bucket/x").walk()
+    assert not caplog.messages
 
 
 def test_what_is_damaged_every_time_is_refused(s3, s3_root, tmp_path, monkeypatch):

@@ -1,19 +1,28 @@
 """Files and folders are whole or absent."""
 
 import os
+import stat
 import subprocess
 import sys
 
 import pytest
 
-from playscale.storage.files import atomic_dir, atomic_file, local_path, read_json, read_range, write_json
+from playscale.storage.files import atomic_dir, atomic_file, local_path, path_below, read_json, read_range, write_json
 
 
 def test_local_path():
     assert str(local_path("a/b")) == "a/b"
     assert str(local_path("file:///a/b")) == "/a/b"
-    with pytest.raises(ValueError, match="s3://bucket/key: only local paths"):
-        local_path("s3://bucket/key")
+    with pytest.raises(ValueError, match="gs://bucket/key: neither a local path nor .* s3://BUCKET/PREFIX"):
+        local_path("gs://bucket/key")
+
+
+def test_local_path_expands_the_home_directory(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert str(local_path("~/a")) == "/home/me/a"
+    assert str(local_path("a/~")) == "a/~"
+    with pytest.raises(ValueError, match="~nobody-here/a: "):
+        local_path("~nobody-here/a")
 
 
 def test_atomic_file_appears_whole_or_not_at_all(tmp_path):
@@ -42,15 +51,59 @@ def test_atomic_dir_appears_whole_or_not_at_all(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["folder"]
 
 
-def test_atomic_dir_removes_what_the_dead_left_and_nothing_else(tmp_path):
-    with subprocess.Popen(["true"]) as dead:
+HOLD = """
+import sys
+from pathlib import Path
+from playscale.storage.files import atomic_dir, atomic_file
+with (atomic_dir if sys.argv[1] == "dir" else atomic_file)(Path(sys.argv[2])) as aside:
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("kind", ["dir", "file"])
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path, kind):
+    path, leftover = tmp_path / "out[1]", tmp_path / ".out[1].1.partial"
+    leftover.mkdir() if kind == "dir" else leftover.touch()
+    command = [sys.executable, "-c", HOLD, kind, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        writer.stdout.readline()
+        (partial,) = tmp_path.iterdir()
+        (tmp_path / ".other.1.partial").touch()
+        for _ in range(2):
+            with atomic_file(path, "w") as file:
+                file.write("mine")
+        assert partial.exists()
+        writer.kill()
+    with atomic_file(path, "w"):
         pass
-    kept = [f".folder.{os.getppid()}.partial", f".other.{dead.pid}.partial", ".folder.partial"]
-    for name in (f".folder.{dead.pid}.partial", f".folder.{os.getpid()}.partial", *kept):
-        (tmp_path / name / "inside").mkdir(parents=True)
-    with atomic_dir(tmp_path / "folder"):
-        pass
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*kept, "folder"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".other.1.partial", "out[1]"]
+
+
+def test_modes_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with atomic_file(tmp_path / "file"), atomic_dir(tmp_path / "dir"):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "dir").stat().st_mode) == 0o750
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/x", "../x", "a/../../x", "..", "", ".", "a//x", "./a", "a/", "a\0b", "out/x", "up"]
+)
+def test_path_below_rejects_names_that_leave_the_folder(tmp_path, name):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "out").symlink_to(tmp_path)
+    (folder / "up").symlink_to("../x")
+    (folder / "in").symlink_to("a")
+    with pytest.raises(ValueError, match="is no name of a file below|leads out of .*folder by a link"):
+        path_below(folder, name)
+    for good in ("a/b", "..a", "in/b", "a b\u00e9"):
+        assert path_below(folder, good) == folder / good
 
 
 def test_read_range(tmp_path):
