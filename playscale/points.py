@@ -83,6 +83,11 @@ class Point:
             raise ValueError(f'column split: "{self.split}" is neither "fit" nor "held-out"; leave it empty for "fit"')
 
     @property
+    def digest(self) -> str:
+        """Digest of everything that decides the run's result beside its name; "" in tables of others and of old."""
+        return self.extra.get("digest", "")
+
+    @property
     def held_out(self) -> bool:
         return self.split == "held-out"
 
@@ -206,6 +211,11 @@ def write_points(points: Sequence[Point], path: str | Path) -> None:
     writer.writerows(rows)
     with atomic_file(Path(path)) as file:
         file.write(out.getvalue().encode())
+
+
+def in_order(points: Iterable[Point]) -> list[Point]:
+    """Return points in the order of a table: by method, parameters, run, compute and game."""
+    return sorted(points, key=lambda p: (p.method, p.params, p.run, p.digest, p.flops, p.game))
 
 
 def _extra_columns(points: Iterable[Point]) -> list[str]:

@@ -8,6 +8,7 @@ import typer
 
 from playscale.cli.options import SPOOL, Device, Experiment, Out, Tracking, Workers, tracking_client
 from playscale.processes import usable_cores
+from playscale.storage.files import locked
 from playscale.storage.sync import local_copy, workspace
 from playscale.tracking.prometheus import served
 
@@ -53,7 +54,12 @@ def evaluate(
     game = get_game(game).name if game else None
     expert = [expert_reference(Corpus.open(corpus), game)] if corpus else []
     workers = workers or usable_cores()
-    with served(task="evaluate"), progress("evaluate") as report, workspace(out) as folder:
+    with (
+        served(task="evaluate"),
+        progress("evaluate") as report,
+        workspace(out) as folder,
+        locked(folder, "evaluation"),
+    ):
         evaluations = run(
             [local_copy(checkpoint) for checkpoint in checkpoints],
             episodes,

@@ -7,21 +7,20 @@ OUT/.game-000007.PID/   a game being played; left behind only by a kill, removed
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from playscale.games.game import get_game
 from playscale.processes import WorkerDiedError, run_tasks
-from playscale.storage.files import read_json, write_json
+from playscale.storage.files import locked, read_json, write_json
 from playscale.tracking.monitor import count
 
 SCHEMA = 1
@@ -82,7 +81,8 @@ def collect(
         "expert": str(getattr(get_game(game).make_expert(), "version", "")),
         "max_steps": max_steps,
     }
-    with _locked(out):
+    _check_place(out)
+    with locked(out, "collect"):
         rows = _resume(out, settings)
         save_at = 0.0
         missing = [number for number in range(seed, seed + games) if number not in rows]
@@ -126,18 +126,12 @@ class _GameTask(NamedTuple):
     max_steps: int
 
 
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Lock `out` against a second collection into it; the lock ends with the process, however that ends."""
-    if out.is_dir() and any(out.iterdir()) and not (out / "collect.json").exists() and not (out / ".lock").exists():
+def _check_place(out: Path) -> None:
+    """Raise ValueError when a directory holds something that no collection writes."""
+    if (out / "collect.json").exists() or not out.is_dir():
+        return
+    if not all(path.name.startswith(".") or _FOLDER.fullmatch(path.name) for path in out.iterdir()):
         raise ValueError(f"{out} is not empty and is no collection: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{out}: another collect is writing there; wait for it or choose another --out") from None
-        yield
 
 
 def _resume(out: Path, settings: Row) -> dict[int, Row]:

@@ -21,13 +21,13 @@ from playscale.agents.checkpoint import WEIGHTS, load_policy
 from playscale.agents.device import resolve_device
 from playscale.agents.policy import Policy, restrict
 from playscale.games.game import Game, get_game
-from playscale.points import Point, from_row, write_points
+from playscale.points import Point, from_row, in_order, write_points
 from playscale.rollout.agent import Agent
 from playscale.rollout.episode import Episode
 from playscale.rollout.evaluation import EvalSettings, Evaluation, read_evaluation
 from playscale.rollout.evaluation_pool import EvalJob, EvalProgress, play_jobs, recording_name
 from playscale.rollout.evaluation_worker import Load
-from playscale.storage.files import write_json
+from playscale.storage.files import locked, write_json
 from playscale.tracking.tracker import Spent, not_timed
 
 Progress = Callable[[str, float], None]
@@ -69,6 +69,7 @@ def evaluate(
     """Evaluate checkpoints of one game, each on the same episodes.
 
     An evaluation that `out` already holds, of the same weights in the same game with the same settings, is kept.
+    OUT/points.csv has a row for each evaluation of a checkpoint that `out` holds in the end.
 
     Args:
         checkpoints: Checkpoint directories.
@@ -89,7 +90,7 @@ def evaluate(
 
     Raises:
         ValueError: No checkpoint at a path, checkpoints of different games, one that cannot play the game, an agent
-            whose logits are not finite, or a setting out of range.
+            whose logits are not finite, a setting out of range, or another evaluation that is writing to `out`.
         OSError: `out` cannot be written.
         WorkerError: A worker process failed.
     """
@@ -98,13 +99,21 @@ def evaluate(
     settings = EvalSettings(episodes, max_steps, seed, temperature)
     candidates = checkpoint_candidates([Path(path) for path in checkpoints], game)
     played = get_game(candidates[0].game)
-    evaluations = evaluate_candidates(
-        played, candidates, settings, out, workers=workers, device=device, progress=progress, spent=spent
-    )
-    points = [point for evaluation in evaluations if (point := point_of(evaluation)) is not None]
-    if points:
-        write_points(points, out / "points.csv")
+    with locked(out, "evaluation"):
+        earlier = evaluations_in(out)
+        evaluations = evaluate_candidates(
+            played, candidates, settings, out, workers=workers, device=device, progress=progress, spent=spent
+        )
+        by_name = {one.name: one for one in [*earlier, *evaluations]}
+        points = [point for evaluation in by_name.values() if (point := point_of(evaluation)) is not None]
+        if points:
+            write_points(in_order(points), out / "points.csv")
     return evaluations
+
+
+def evaluations_in(out: Path) -> list[Evaluation]:
+    """Return the evaluations in a directory. ValueError: one of them is damaged."""
+    return [read_evaluation(path) for path in sorted(out.glob("[!.]*/evaluation.json"))]
 
 
 def point_of(evaluation: Evaluation) -> Point | None:

@@ -13,6 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
+LOCK_SECONDS = 3.0
+"""Time for which a lock is waited for: processes that a killed one leaves behind hold it until they end, too."""
+
 
 def local_path(uri: str | Path) -> Path:
     """Return the local path of a path or file:// URI, ~ expanded; ValueError for any other scheme."""
@@ -132,6 +137,24 @@ def _hold(make: Callable[[], int]) -> int:
         if os.fstat(descriptor).st_nlink:
             return descriptor
         os.close(descriptor)  # taken for a leftover before it was locked
+
+
+@contextmanager
+def locked(folder: Path, work: str) -> Iterator[None]:
+    """Make a directory, and lock it while the block runs; the lock ends with the process, however that ends.
+
+    A thread that has it locked may lock it again. ValueError: another process has it locked; `work` says for what.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock((folder / ".lock").resolve(), is_singleton=True)
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout as error:
+        raise ValueError(f"{folder}: another {work} is writing there; wait for it or choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_range(path: Path, offset: int, size: int) -> bytes:

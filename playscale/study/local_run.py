@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import FileLock, Timeout
 
 from playscale.points import Point, read_points
 from playscale.processes import Stopped, usable_cores
 from playscale.progress import TaskProgress, read_progress
-from playscale.storage.files import local_path, read_json, write_json
+from playscale.storage.files import local_path, locked, read_json, write_json
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import workspace
 from playscale.study.context import PROGRESS, SUPERVISOR, default_tracking_uri
@@ -138,7 +137,7 @@ class LocalStudy:
             RuntimeError: A step failed.
         """
         started, runs = time.time(), len(self.spec.runs())
-        with self._locked():
+        with locked(self.folder, "study"):
             for stale in (self.folder / "progress").glob("*.json"):
                 stale.unlink()
             with self._pipeline() as process:
@@ -155,20 +154,6 @@ class LocalStudy:
         study_time = StudyTime.of(tasks, started)
         write_json(self.folder / "seconds.json", study_time.to_dict())
         return StudyResult(points, fit, tasks, time.time() - started, study_time)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout as error:
-            raise ValueError(
-                f"{self.folder}: another study is running in this directory; wait for it or give another --out"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     @contextmanager
     def _pipeline(self) -> Iterator[subprocess.Popen[bytes]]:

@@ -159,6 +159,7 @@ def choose_teachers(runs: Mapping[str, dict[str, Any]], trained: Path, uri: str)
         for name, run in runs.items()
         if run["method"] in IMITATING_METHODS
         for point in read_points(trained / name / "points.csv")
+        if point.flops in (*run["budgets"], *run["held_out"])
     ]
     kickstarted = [name for name, run in runs.items() if run["rl"] and run["rl"]["teacher"] == CLONE_OF_STUDY]
     for name in kickstarted:

@@ -213,7 +213,7 @@ def _needs_of_fit(out: str) -> list[str]:
 
 def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
     """Fit the laws to all points that the study's experiment holds; write points.csv, fit.json and the report."""
-    from playscale.points import Reference, read_curve, write_points
+    from playscale.points import Reference, in_order, read_curve, write_points
     from playscale.report.figures import write_figures
     from playscale.report.report import write_report
     from playscale.scaling.methods import fits_of
@@ -226,7 +226,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
             points = study.tracking.query(MlflowExperiment.points)
         if study.spec.played:  # returns in another task are not comparable
             points = [point for point in points if point.game == study.spec.played]
-        write_points(points, study.folder / "points.csv")
+        write_points(in_order(points), study.folder / "points.csv")
         progress(f"fitting {len(points)} points", 0.1)
         references = [Reference(**row) for row in read_json(study.folder / "evaluate" / REFERENCES / "references.json")]
         with progress.timed("fit"):

@@ -2,7 +2,7 @@
 
 run.json               the settings and sources of the run, with which alone it is resumed, and its number of threads
 checkpoints/<budget>/  one per cell; meta["point"] is its row of the points table
-points.csv             the rows of the cells reached so far
+points.csv             a row for each of them
 curve.csv              the learning curve (LearningCurve in playscale/points.py)
 resume/<step>/         the state to resume from
 resume-<budget>/<step>/  the same of an unfinished cooldown branch
@@ -102,23 +102,22 @@ class Run:
                 )
 
     def reached(self) -> dict[float, Point]:
-        """Return the points of the cells with a checkpoint, by budget; relabelled where their split has changed."""
+        """Return the points of the checkpoints in `out`, by budget; relabelled where their split has changed."""
         points = {}
-        for cell in self.cells:
-            path = self.checkpoint(cell.budget)
-            if not is_checkpoint(path):
-                continue
+        for path in sorted((self.out / "checkpoints").glob("*")):
+            if path.name.startswith(".") or not is_checkpoint(path):
+                continue  # being written, or left so by a kill
             point = from_row(load_checkpoint(path).meta["point"])
-            split = self.config.split(cell.budget)
+            split = self.config.split(point.flops) if point.flops in self.config.cells else point.split
             if point.split != split:
                 point = replace(point, split=split)
                 policy, checkpoint = load_policy(path)
                 save_checkpoint(path, policy, checkpoint.meta | {"point": to_row(point)})
-            points[cell.budget] = point
+            points[point.flops] = point
         return points
 
     def publish(self, points: Mapping[float, Point]) -> None:
-        """Write points.csv: the cells reached so far, by budget."""
+        """Write points.csv: the checkpoints in `out`, by budget."""
         write_points([points[budget] for budget in sorted(points)], self.out / "points.csv")
 
 

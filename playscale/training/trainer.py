@@ -14,7 +14,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from playscale.agents.device import default_threads, torch_threads
 from playscale.config import IMITATING_METHODS, TrainConfig, budget_name
 from playscale.points import LearningCurve, Point, to_row
 from playscale.processes import Stopped, stop_held, stop_signal
-from playscale.storage.files import write_json
+from playscale.storage.files import locked, write_json
 from playscale.tracking import monitor
 from playscale.tracking.tracker import NullTracker, Tracker
 from playscale.training.dev_loss import DevLoss
@@ -66,27 +66,30 @@ def train(
         progress: Called with a text and the fraction done.
 
     Returns:
-        The points of all cells, by budget, as also written to OUT/points.csv.
+        The points of all checkpoints in `out`, by budget, as also written to OUT/points.csv.
 
     Raises:
         Stopped: At SIGTERM or SIGINT.
-        ValueError: A budget is too small or already passed, `out` holds another run, there is no such corpus, game,
-            teacher or device, or a save is damaged.
+        ValueError: A budget is too small or already passed, `out` holds another run or another process trains there,
+            there is no such corpus, game, teacher or device, or a save is damaged.
         NonFiniteError: The loss or its gradient is not finite. The last good save stays, and OUT/nonfinite.json
             describes the step and its data.
         WorkerError: Actors fail again and again.
     """
-    with process_group() as group:
+    with process_group() as group, ExitStack() as lock:
         group.columns(config.batch)  # a ValueError comes before anything is written
         method = make_method(config, corpus, group)
         run = Run(Path(out), config, method.policy_config, method.source)
         threads = config.threads or default_threads(run.params, group.local_size)
+        planned = run.cells
+        if group.first:
+            lock.enter_context(locked(run.out, "training"))
         with group.in_turn():
             run.claim(threads)
             points = run.reached()
         monitor.describe(run=run.name, method=config.method)
         monitor.gauge("parameters", run.params)
-        if cells := [cell for cell in run.cells if cell.budget not in points]:
+        if cells := [cell for cell in planned if cell.budget not in points]:
             run.check_ahead(cells)
             trainer = Trainer(run, method, tracker, progress)
             with (

@@ -135,7 +135,7 @@ def test_study_refuses_a_directory_that_another_study_has_locked(study, cli):
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = cli("study", "run", SPEC, "--out", out, cwd=out.parent)
     assert result.returncode == 2
-    assert "another study is running" in result.stderr
+    assert "another study is writing there" in result.stderr
 
 
 def test_points_csv_begins_with_the_fixed_header(study):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from resources import PUBLISHED
 
-from playscale.points import COLUMNS, Point, from_row, read_points, to_row, write_points
+from playscale.points import COLUMNS, Point, from_row, in_order, read_points, to_row, write_points
 
 positive = st.floats(1e-300, 1e300)
 count = st.integers(1, 10**18)
@@ -111,3 +111,11 @@ def test_the_published_tables_are_read_whole() -> None:
     zone = read_points(PUBLISHED / "atari_BattleZone.csv")
     assert len(zone) == 167
     assert sum(point.samples is None for point in zone) == 32
+
+
+def test_table_is_sorted_whoever_measured_first():
+    points = [
+        Point(method=method, run=f"{method}-{params}", params=params, flops=flops, samples=1e3, dev_loss=1.0)
+        for method in ("bc", "impala") for params in (9_000, 10_000) for flops in (1e9, 2e10)
+    ]  # fmt: skip
+    assert in_order(points[::-1]) == in_order([*points[3:], *points[:3]]) == points

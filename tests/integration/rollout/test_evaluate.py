@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from playscale.points import read_points
 from playscale.processes import WorkerError
 from playscale.rollout.evaluate import EvalCandidate, evaluate, evaluate_candidates
 from playscale.rollout.evaluation import EvalSettings, read_evaluation
+from playscale.storage import files
 
 EPISODES = 40
 EXPERT = EvalCandidate("expert", None, "counting", digest="d")  # it scores BEST points a step
@@ -193,6 +195,22 @@ def test_checkpoints(tmp_path, checkpoints, monkeypatch):
         (run, 1.5, e.return_mean, pytest.approx(e.return_se), 10)
         for run, e in zip(("r0", "r1"), evaluations, strict=True)
     ]
+
+
+def test_points_has_a_row_for_every_evaluation_of_its_directory(tmp_path, checkpoints):
+    for path in checkpoints[::-1]:
+        [evaluation] = evaluate([path], 2, tmp_path / "out", max_steps=5, workers=1, device="cpu")
+        assert evaluation.name == f"{path.parent.name}-3e+11"
+    assert [(p.run, p.episodes) for p in read_points(tmp_path / "out" / "points.csv")] == [("r0", 2), ("r1", 2)]
+
+
+def test_evaluation_refuses_a_directory_that_another_one_writes_to(tmp_path, checkpoints, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
+    lock = files.locked(tmp_path / "out", "evaluation")
+    with ThreadPoolExecutor(1) as other:
+        other.submit(lock.__enter__).result()
+        with pytest.raises(ValueError, match="out: another evaluation is writing there; wait for it or choose another"):
+            evaluate(checkpoints, 2, tmp_path / "out", max_steps=5, workers=1, device="cpu")
 
 
 def test_checkpoints_that_cannot_be_played(tmp_path, checkpoints):

@@ -38,7 +38,7 @@ def test_agents_play_the_task(checkpoints, tmp_path):
     assert play(checkpoints[1:], tmp_path / "own", None)[0].episodes == restricted.episodes
     assert {episode.metadata["role"] for episode in whole.episodes} == {"Mon"}
     assert [(p.game, p.run, p.dev_loss, p.return_mean) for p in read_points(tmp_path / "points.csv")] == [
-        (TASK, run, 2.5, whole.return_mean) for run in ("whole", "restricted")
+        (TASK, run, 2.5, whole.return_mean) for run in ("restricted", "whole")
     ]
     game = get_game(TASK)
     for path in set(whole.recordings.values()):

@@ -92,7 +92,7 @@ def test_the_teacher_is_the_clone_of_the_size_with_the_lowest_dev_loss_at_the_la
     for (name, size), of in losses.items():
         points = [Point(run=name, size=size, flops=c, params=1e4, samples=1e5, dev_loss=y) for c, y in of.items()]
         write_points(points, tmp_path / name / "points.csv")
-        planned[name] = {"method": "bc", "size": size, "rl": None}
+        planned[name] = {"method": "bc", "size": size, "rl": None, "budgets": [1e9], "held_out": [1e10]}
     planned["taught"] = {"method": "kickstart", "size": "10k", "rl": {"teacher": "bc"}}
     planned["by another"] = {"method": "kickstart", "size": "10k", "rl": {"teacher": "elsewhere"}}
     assert choose_teachers(planned, tmp_path, str(tmp_path)) == ["taught"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.config import TrainConfig, budget_name
 from playscale.points import read_points, to_row
+from playscale.storage import files
 from playscale.training.losses import bc_loss
 from playscale.training.metrics import NonFiniteError
 from playscale.training.trainer import train
@@ -98,7 +100,7 @@ def test_a_cooldown_branch_leaves_the_run_alone(recall, tmp_path):
         assert_same_weights(path, twin(recall, [warm(step) for step in range(leaves)] + branch))
     assert_same_weights(tmp_path / "resume" / "000000012", twin(recall, [warm(step) for step in range(12)]))
     left = {"checkpoints", "curve.csv", "points.csv", "resume", "run.json"}
-    assert {path.name for path in tmp_path.iterdir()} == left
+    assert {path.name for path in tmp_path.iterdir() if path.name != ".lock"} == left
 
 
 def test_the_points_say_what_was_trained(recall, tmp_path):
@@ -116,8 +118,28 @@ def test_the_points_say_what_was_trained(recall, tmp_path):
         assert point.return_mean is None
         meta = load_checkpoint(tmp_path / "checkpoints" / budget_name(point.flops), expect_game="recall").meta
         assert meta["point"]["dev_loss"] == point.dev_loss
-        assert meta["dev_samples"] == 200
+        assert meta["dev_samples"] == min(200, recall.transitions("dev"))
     assert [to_row(point) for point in read_points(tmp_path / "points.csv")] == [to_row(point) for point in points]
+
+
+def test_points_has_a_row_for_every_checkpoint_of_its_directory(recall, tmp_path):
+    [first] = train(config([6]), tmp_path, recall.uri)
+    both = train(config([9]), tmp_path, recall.uri)
+    assert [point.samples for point in both] == [6 * BATCH * UNROLL, 9 * BATCH * UNROLL]
+    assert both[0] == first
+    assert read_points(tmp_path / "points.csv") == both
+
+
+def test_training_refuses_a_directory_that_another_one_writes_to(recall, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
+    lock = files.locked(tmp_path, "training")
+    with ThreadPoolExecutor(1) as other:
+        other.submit(lock.__enter__).result()
+        with pytest.raises(ValueError, match="another training is writing there"):
+            train(config([6]), tmp_path, recall.uri)
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+        other.submit(lock.__exit__, None, None, None).result()
+        assert len(train(config([6]), tmp_path, recall.uri)) == 1
 
 
 @pytest.mark.slow
