@@ -88,7 +88,7 @@ def test_stopped_reinforcement_learning_saves_its_last_step(tmp_path):
 
 @pytest.mark.slow
 def test_stopped_evaluation_and_preparation_leave_nothing_half_written(tmp_path, corpus, cli):
-    train = ("train", "bc", "--corpus", corpus, "--size", "8k", "--budgets", "1e9", "--batch", 2, "--unroll", 4)
+    train = ("train", "bc", "--corpus", corpus, "--size", "10k", "--budgets", "1e9", "--batch", 2, "--unroll", 4)
     assert cli(*train, "--out", "t", cwd=tmp_path).returncode == 0
     play = ("evaluate", "t/checkpoints/1e+09", "--episodes", 100, "--out", "play")
     assert stop(tmp_path, signal.SIGTERM, "play/.*.playing/recordings/*/*", *PLAYSCALE, *play)[0] == 143

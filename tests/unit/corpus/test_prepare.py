@@ -149,7 +149,7 @@ def test_a_crashing_decoder_costs_its_game_only(tmp_path):
     assert reasons == {"0001.count": "the decoder crashed on it (SIGABRT)", "0003.count": "planted damage"}
 
 
-@pytest.mark.parametrize(("fault", "says"), [("disk", "No space left"), ("killed", "enough memory")])
+@pytest.mark.parametrize(("fault", "says"), [("disk", "No space left"), ("killed", "out of memory")])
 def test_prepare_raises_faults_that_are_not_of_a_recording(tmp_path, fault, says):
     source = record(tmp_path / "s", [700] * 3, {1: fault})
     with pytest.raises(OSError, match=says):
