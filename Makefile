@@ -58,10 +58,13 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
+# Python compiles a module when it is first imported: compiling all of them takes a minute.
+PIP_INSTALL = $(VENV)/bin/pip install -q --no-compile -c constraints.txt
+
 $(VENV)/.run: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(VENV)/bin/pip install -q -c constraints.txt -e '.[all]'
+	$(PIP_INSTALL) -e '.[all]'
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.run
-	$(VENV)/bin/pip install -q -c constraints.txt -e '.[dev]'
-	touch $@
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e '.[all,dev]'
+	touch $(VENV)/.run $@
