@@ -256,7 +256,7 @@ def share_code(copy: int) -> None:
     if sys.platform != "linux":
         return
     inode = str(os.fstat(copy).st_ino)
-    for line in Path("/proc/self/maps").read_text(encoding="latin-1").split("\n"):
+    for line in Path("/proc/self/maps").read_text(encoding="latin-1").rstrip("\n").split("\n"):
         addresses, permissions, offset, _, owner, *name = line.split(maxsplit=5)
         if owner == inode and permissions == "r-xp" and "memfd:nle.so" in name[0]:
             start, end = (int(text, 16) for text in addresses.split("-"))
