@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from playscale.cli.options import SPOOL, Device, Experiment, Out, Tracking, Workers, tracking_client
+from playscale.cli.options import Device, Experiment, Out, Tracking, Workers, tracking_of
 from playscale.processes import usable_cores
 from playscale.storage.files import locked
 from playscale.storage.sync import local_copy, workspace
@@ -54,6 +54,7 @@ def evaluate(
     game = get_game(game).name if game else None
     expert = [expert_reference(Corpus.open(corpus), game)] if corpus else []
     workers = workers or usable_cores()
+    tracking = tracking_of(experiment, tracking_uri)
     with (
         served(task="evaluate"),
         progress("evaluate") as report,
@@ -76,7 +77,9 @@ def evaluate(
         random = evaluate_random(
             played, episodes, folder, max_steps=max_steps, workers=workers, seed=seed, progress=report
         )
-        if experiment:
-            with tracking_client(experiment, tracking_uri).open(folder / SPOOL) as logged:
+        if tracking:
+            from playscale.tracking.client import QUEUE
+
+            with tracking.open(folder / QUEUE) as logged:
                 log_evaluations(logged, evaluations, folder)
     show(evaluations_table([evaluation.reference() for evaluation in (*evaluations, random)] + expert))

@@ -53,10 +53,12 @@ def fit(
     from playscale.scaling.gpu import hardware
     from playscale.scaling.methods import EXPERT, expert_bound, fit_methods
 
-    name = points.removeprefix("mlflow:")
+    name, tracked = points.removeprefix("mlflow:"), points.startswith("mlflow:")
+    if not name or (tracking_uri and not tracked):
+        raise ValueError(f"{points}: points of a tracking store are given as mlflow:EXPERIMENT")
     table = (
         tracking_client(name, tracking_uri).query(lambda experiment: experiment.points(), create=False)
-        if points.startswith("mlflow:")
+        if tracked
         else read_points(points)
     )
     budgets, pairs = budget_list(forecast, "--forecast"), [_pair(text) for text in forecast_at or []]

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from playscale.tracking.client import TrackingClient
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
-SPOOL = "tracking.spool"  # in --out: entries that a tracking server has not taken yet
 Out = Annotated[str, typer.Option(help="Output directory, or s3://BUCKET/PREFIX.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes. Default: one per core.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -87,3 +86,17 @@ def tracking_client(name: str, tracking_uri: str | None) -> TrackingClient:
     from playscale.tracking.client import TrackingClient
 
     return TrackingClient(name, tracking_uri or os.environ.get(TRACKING_URI) or "sqlite:///mlflow.db")
+
+
+def tracking_of(experiment: str | None, tracking_uri: str | None) -> TrackingClient | None:
+    """Return the client of the experiment, created where it is missing; None when nothing is to be logged.
+
+    ValueError: a tracking URI without an experiment, or the server refuses the experiment.
+    """
+    if not experiment:
+        if tracking_uri:
+            raise ValueError("--tracking-uri: nothing is logged there without --experiment NAME")
+        return None
+    client = tracking_client(experiment, tracking_uri)
+    client.prepare()
+    return client

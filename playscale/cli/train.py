@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from playscale.cli.options import SPOOL, Experiment, Out, Tracking, budget_list, options_of, tracking_client
+from playscale.cli.options import Experiment, Out, Tracking, budget_list, options_of, tracking_of
 from playscale.config import Core, Reinforcement, TrainConfig, Training
 from playscale.storage.files import local_path
 from playscale.storage.storage import is_s3
@@ -141,11 +141,13 @@ def _train(out: str, config: TrainConfig, corpus: str | None, experiment: str | 
         with workspace(out, store=False) as folder:  # holds the state that the run resumes from
             train(config, folder, corpus)
         return
+    tracking = tracking_of(experiment, tracking_uri)
     with served(task="train"), progress("train") as report, workspace(out) as folder:
-        if experiment:
+        if tracking:
             from playscale.study.tracked_runs import log_points, start_run
+            from playscale.tracking.client import QUEUE
 
-            with tracking_client(experiment, tracking_uri).open(folder / SPOOL) as logged:
+            with tracking.open(folder / QUEUE) as logged:
                 record = start_run(logged, config, corpus)
                 points = train(config, folder, corpus, record, report)
                 log_points(logged, points, folder)

@@ -206,7 +206,7 @@ class FitResult(NamedTuple):
 def _needs_of_fit(out: str) -> list[str]:
     """Return the files that fit() reads from S3: with undelivered tracking entries, the files that those name, too."""
     needs = ["plan.json", "evaluate/*", "train/*/curve.csv", "tracking/*"]
-    if is_s3(out) and any(name.endswith(".spool") for name in S3Storage(out).walk("tracking/")):
+    if is_s3(out) and any(".spool" in name for name in S3Storage(out).walk("tracking/")):
         needs.append("train/*/checkpoints/*")
     return needs
 
@@ -218,11 +218,12 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
     from playscale.report.report import write_report
     from playscale.scaling.methods import fits_of
     from playscale.study.analysis import best_replays, fit_study, headline, study_details, title
+    from playscale.tracking.client import queue_files
     from playscale.tracking.mlflow_tracker import MlflowExperiment
 
     with study_step("fit", spec, out, *_needs_of_fit(out), tracking_uri=tracking_uri) as (study, progress):
         with progress.timed("tracking"):
-            study.tracking.deliver(sorted(study.folder.glob("tracking/*.spool")))
+            study.tracking.deliver(queue_files(study.folder))
             points = study.tracking.query(MlflowExperiment.points)
         if study.spec.played:  # returns in another task are not comparable
             points = [point for point in points if point.game == study.spec.played]
@@ -256,5 +257,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
                 run.log_artifacts(study.folder / path, "figures" if path == "figures" else "")
             run.finish()
         laws = sum(len(one["power_laws"]) for one in fits_of(result).values())
-        progress(f"{len(points)} points, {laws} laws", 1.0)
+        refused = queue_files(study.folder)
+        left_out = f"; MLflow refused entries, for the reasons in {refused[0]}.refused" if refused else ""
+        progress(f"{len(points)} points, {laws} laws{left_out}", 1.0)
         return FitResult(metrics, report.read_text(encoding="utf-8"), study.uri_of("report.html"))

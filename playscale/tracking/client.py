@@ -6,14 +6,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import requests
 from mlflow.exceptions import MlflowException
 
-from playscale.tracking.delivery_queue import DeliveryQueue, retry_until_answered
+from playscale.tracking.delivery_queue import DeliveryQueue, destination, refused_path, retry_until_answered
 from playscale.tracking.mlflow_tracker import KubeflowRun, MlflowExperiment
 from playscale.tracking.queued_tracker import MlflowDelivery, QueuedExperiment
 from playscale.tracking.store import store_errors
@@ -26,6 +26,9 @@ STEP_SECONDS = 60.0
 FIT_SECONDS = 600.0
 """Time for which a step waits that needs the server, since it reads the points from there."""
 ABORT_SECONDS = 5.0
+SUFFIX = ".spool"
+QUEUE = f"tracking{SUFFIX}"
+"""Queue file in the directory of `train` and `evaluate`. A study has one for each run, in OUT/tracking."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -37,6 +40,7 @@ class TrackingClient:
 
     artifacts: where artifacts go, see MlflowExperiment
     injected: log under the MLflow run that Kubeflow Pipelines has set for this task, if it has (see KubeflowRun)
+    kubeflow: the injected run, where it is that of another process
 
     What MLflow or its database raises becomes ValueError (an invalid request) or RuntimeError (a failure).
     """
@@ -45,6 +49,7 @@ class TrackingClient:
     uri: str
     artifacts: str | None = None
     injected: bool = False
+    kubeflow: KubeflowRun | None = None
 
     @property
     def served(self) -> bool:
@@ -61,8 +66,11 @@ class TrackingClient:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
             for way in ("UPLOAD", "DOWNLOAD"):  # through the server: only it can reach its S3
                 os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
-        kubeflow = KubeflowRun.from_environment(self.uri) if self.injected else None
-        return MlflowExperiment(self.name, self.uri, artifacts=self.artifacts, create=create, kubeflow=kubeflow)
+        return MlflowExperiment(self.name, self.uri, artifacts=self.artifacts, create=create, kubeflow=self._parent)
+
+    @property
+    def _parent(self) -> KubeflowRun | None:
+        return self.kubeflow or (KubeflowRun.from_environment(self.uri) if self.injected else None)
 
     @contextmanager
     def open(self, queue_file: Path) -> Iterator[Experiment]:
@@ -84,17 +92,33 @@ class TrackingClient:
         queue.close(patience(STEP_SECONDS))
 
     def _queue(self, queue_file: Path) -> DeliveryQueue:
-        return DeliveryQueue(queue_file, MlflowDelivery(self.connect, queue_file.parent), self.uri)
+        parent = asdict(self._parent) if self._parent else None
+        to = {"experiment": self.name, "uri": shown(self.uri), "kubeflow": parent}
+        deliver = MlflowDelivery(self.connect, queue_file.parent)
+        if (waits_for := destination(queue_file).get("experiment", self.name)) != self.name:
+            raise ValueError(
+                f"{queue_file}: entries for the experiment {waits_for!r} wait there; "
+                f"deliver them first: playscale tracking deliver {queue_file.parent}"
+            )
+        return DeliveryQueue(queue_file, deliver, shown(self.uri), to)
 
-    def deliver(self, queue_files: Sequence[Path]) -> None:
-        """Deliver what earlier steps left; RuntimeError when the server does not accept it in time."""
+    def deliver(self, queue_files: Sequence[Path]) -> int:
+        """Deliver what earlier steps left, also what was refused then; return the number of entries delivered.
+
+        RuntimeError: the server does not accept it in time.
+        """
+        delivered = 0
         for path in queue_files:
             queue = self._queue(path)
+            queue.retry_refused()
+            waiting = len(queue)
             if left := queue.close(patience(FIT_SECONDS)):
                 raise RuntimeError(
                     f"{shown(self.uri)} does not take the {left} entries that wait in {path}, and more may wait "
                     f"({queue.reason}); run the same command again when it does"
                 )
+            delivered += waiting
+        return delivered
 
     def query(self, question: Callable[[MlflowExperiment], T], *, create: bool = True) -> T:
         """Return question(experiment); ValueError: no such experiment; RuntimeError: the server stays away."""
@@ -114,6 +138,45 @@ class TrackingClient:
             if requests.codes.bad_request <= error.get_http_status_code() < requests.codes.server_error:
                 raise ValueError(f"{server} refuses the experiment {self.name!r}: {one_line(error)}") from error
             log.warning("tracking: %s does not answer (%s): what is logged waits on disk", server, one_line(error))
+
+
+def deliver_all(folder: Path, experiment: str | None, tracking_uri: str | None) -> int:
+    """Deliver the entries that wait in a directory OUT; return their number.
+
+    Args:
+        folder: The directory of a study, or the --out of `train` or `evaluate`.
+        experiment: The experiment, if not the one that the entries were meant for.
+        tracking_uri: The server, if not the one that the entries were meant for.
+
+    Raises:
+        ValueError: Entries that version 0.1 wrote do not say where they go; or another process is logging there.
+        RuntimeError: The server does not accept all of them.
+    """
+    delivered, refused = 0, []
+    for path in queue_files(folder):
+        to = destination(path)
+        name, uri = experiment or to.get("experiment"), tracking_uri or to.get("uri")
+        if not name or not uri:
+            raise ValueError(f"{path}: does not say where its entries go; give --experiment and --tracking-uri")
+        kubeflow = KubeflowRun(**to["kubeflow"]) if to.get("kubeflow") and not experiment else None
+        client = TrackingClient(name, uri, kubeflow=kubeflow)
+        if not client.served:
+            raise ValueError(f"{shown(uri)}: entries are delivered to a server, http://HOST:PORT")
+        client.query(lambda there: there.name)
+        delivered += client.deliver([path])
+        refused += [str(file) for file in [refused_path(path)] if file.exists()]
+    if refused:
+        raise RuntimeError(
+            f"{delivered} entries are delivered; some were refused, for the reasons in {', '.join(refused)}"
+        )
+    return delivered
+
+
+def queue_files(folder: Path) -> list[Path]:
+    """Return the queue files in a directory OUT, also those of which only refused entries are left."""
+    found = [*folder.glob(QUEUE), *folder.glob(f"tracking/*{SUFFIX}")]
+    refused = [*folder.glob(refused_path(Path(QUEUE)).name), *folder.glob(f"tracking/*{refused_path(Path(SUFFIX))}")]
+    return sorted({*found, *(path.with_suffix("") for path in refused)})
 
 
 def patience(seconds: float) -> float:

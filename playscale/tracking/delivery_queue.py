@@ -6,6 +6,7 @@ has not accepted stays in the queue's file for the next process that opens it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -13,7 +14,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,17 +34,24 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class RefusedRunError(Exception):
+    """The server takes no entry of a run, since it refuses the experiment or the run itself: all of them wait."""
+
+
 class DeliveryQueue:
     """A queue file and the thread that delivers its entries one after the other, each until the server accepts it.
 
     An entry that the server rejects as invalid (HTTP 400) is moved to PATH.refused, so that it does not block the
-    others. `deliver` sends one entry; `server` names the server in the log.
+    others; but when it refuses the run (RefusedRunError), everything waits. `deliver` sends one entry; `server` names
+    the server in the log; `to` is kept with each entry, and says where it goes.
     """
 
-    def __init__(self, path: Path, deliver: Callable[[Entry], None], server: str) -> None:
-        self._file, self._deliver, self._server = QueueFile(path), deliver, server
+    def __init__(
+        self, path: Path, deliver: Callable[[Entry], None], server: str, to: Mapping[str, object] | None = None
+    ) -> None:
+        self._file, self._deliver, self._server, self._to = QueueFile(path), deliver, server, to
         self._changed = threading.Condition()
-        self._closing = self._stopped = False
+        self._closing = self._stopped = self._run_refused = False
         self._down_since: float | None = None
         self._logged_at, self._pause = -math.inf, FIRST_PAUSE
         self._delivered = 0  # entries delivered since the outage began
@@ -55,20 +63,32 @@ class DeliveryQueue:
 
     def put(self, entry: Entry) -> None:
         with self._changed:
-            self._file.append(entry)
+            self._file.append({"to": self._to, **entry} if self._to else entry)
             self._changed.notify_all()
+
+    def retry_refused(self) -> None:
+        """Put the entries that were refused earlier behind those that wait."""
+        path = refused_path(self._file.path)
+        if not path.exists():
+            return
+        for line in path.read_text(encoding="utf-8").splitlines():
+            self.put(json.loads(line)["entry"])
+        path.unlink()
 
     def __len__(self) -> int:
         """Return the number of entries that have not been delivered."""
         return len(self._file)
 
     def close(self, seconds: float) -> int:
-        """Wait for the server up to `seconds`; return the number of entries that stay in the file."""
+        """Wait for the server up to `seconds`; return the number of entries that stay in the file.
+
+        A run that the server refuses is not waited for: that changes only when somebody mends it.
+        """
         deadline = time.monotonic() + seconds
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not len(self._file), seconds)
+            self._changed.wait_for(lambda: not len(self._file) or self._run_refused, seconds)
             self._stopped = True
             self._changed.notify_all()
             left = len(self._file)
@@ -76,7 +96,8 @@ class DeliveryQueue:
         self._thread.join(max(1.0, deadline - time.monotonic()) if not left else 1.0)
         if left:
             log.warning(
-                "tracking: %s has not taken %d entries: they wait in %s for the next step, or the same command again",
+                "tracking: %s has not taken %d entries: they wait in %s for the next step, the same command again, or "
+                "playscale tracking deliver",
                 self._server, left, self._file.path,
             )  # fmt: skip
         return left
@@ -116,10 +137,13 @@ class DeliveryQueue:
         if now - self._logged_at > REPEAT:
             self._logged_at = now
             log.warning(
-                "tracking: %s does not answer (%s): %d entries wait in %s, work continues",
-                self._server, one_line(error), len(self._file), self._file.path,
+                "tracking: %s %s (%s): %d entries wait in %s, work continues",
+                self._server, "refuses a run" if isinstance(error, RefusedRunError) else "does not answer",
+                self.reason, len(self._file), self._file.path,
             )  # fmt: skip
         with self._changed:  # not tenacity: close() must interrupt this pause
+            self._run_refused = isinstance(error, RefusedRunError)
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._stopped, self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
@@ -127,6 +151,7 @@ class DeliveryQueue:
         """Remove the entry that was delivered or refused."""
         with self._changed:
             self._file.remove()
+            self._run_refused = False
             self._changed.notify_all()
             left = len(self._file)
         monitor.gauge("tracking_spool_entries", left)
@@ -144,10 +169,30 @@ class DeliveryQueue:
 
     def _refuse(self, entry: Entry, error: Exception) -> None:
         monitor.count("errors", label="tracking")
-        path = self._file.path.with_name(self._file.path.name + ".refused")
+        path = refused_path(self._file.path)
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"reason": one_line(error), "entry": entry}) + "\n")
         log.error("tracking: %s cannot take an entry (%s): it is kept in %s", self._server, one_line(error), path)
+
+
+def refused_path(queue_file: Path) -> Path:
+    """Return the file of the entries of a queue that the server rejected as invalid."""
+    return queue_file.with_name(queue_file.name + ".refused")
+
+
+def destination(queue_file: Path) -> dict[str, Any]:
+    """Return what the oldest entry of a queue, or of those that were refused, says of where it goes.
+
+    Nothing when there is none, or when it was written by version 0.1.
+    """
+    for path in (queue_file, refused_path(queue_file)):
+        with contextlib.suppress(FileNotFoundError), path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                with contextlib.suppress(ValueError, AttributeError):  # damaged
+                    entry = json.loads(line)
+                    if to := entry.get("entry", entry).get("to"):
+                        return dict(to)
+    return {}
 
 
 class QueueFile:
@@ -226,7 +271,7 @@ def transient(error: Exception) -> bool:
         return error.response.status_code != requests.codes.bad_request
     if isinstance(error, requests.RequestException | json.JSONDecodeError):  # an answer that breaks off is no JSON
         return True
-    return not isinstance(error, FileNotFoundError | KeyError | TypeError | ValueError)
+    return not isinstance(error, FileNotFoundError | AttributeError | KeyError | TypeError | ValueError)
 
 
 def retry_until_answered(call: Callable[[], T], seconds: float, server: str) -> T:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from mlflow.exceptions import MlflowException
+
 from playscale.points import Point, from_row, to_row
-from playscale.tracking.delivery_queue import DeliveryQueue, Entry, transient
+from playscale.tracking.delivery_queue import DeliveryQueue, Entry, RefusedRunError, transient
 from playscale.tracking.mlflow_tracker import MlflowExperiment, MlflowRun, point_name
+from playscale.tracking.uris import one_line
 
 
 class QueuedExperiment:
@@ -71,27 +75,45 @@ class MlflowDelivery:
         self._runs: dict[tuple[str, str], MlflowRun] = {}
 
     def __call__(self, entry: Entry) -> None:
-        """Carry out an entry; raises what MLflow raises. A run that was deleted meanwhile is created again."""
+        """Carry out an entry; raises what MLflow raises, and RefusedRunError for what concerns all of a run's entries.
+
+        A run that was deleted meanwhile is created again.
+        """
         try:
             self._carry_out(**entry)
         except Exception as error:
-            if transient(error) or (entry["kind"], entry["name"]) not in self._runs:
-                raise
             self._experiment, self._runs = None, {}
+            if transient(error):
+                raise
             self._carry_out(**entry)
 
-    def _carry_out(self, kind: str, name: str, call: str, arguments: dict[str, object]) -> None:
-        experiment = self._experiment = self._experiment or self._connect()
+    def _carry_out(self, kind: str, name: str, call: str, arguments: dict[str, object], to: object = None) -> None:
+        del to
+        with _refused_run():
+            experiment = self._experiment = self._experiment or self._connect()
+            if call == "start":
+                self._runs[kind, name] = experiment.start(kind, name)
+                return
         if call == "log_point":
             experiment.log_point(from_row(arguments["row"]))  # type: ignore[arg-type]
             return
-        if call == "start":
-            self._runs[kind, name] = experiment.start(kind, name)
-            return
-        run = self._runs.get((kind, name)) or experiment.find(kind, name) or experiment.start(kind, name)
-        self._runs[kind, name] = run
+        run = self._runs.get((kind, name))
+        if run is None:
+            with _refused_run():
+                run = self._runs[kind, name] = experiment.find(kind, name) or experiment.start(kind, name)
         if "path" in arguments:
             arguments = arguments | {"path": self._folder / str(arguments["path"])}
         getattr(run, call)(**arguments)
         if call == "finish":  # removes a second run, created by a request whose answer was lost
             experiment.find(kind, name)
+
+
+@contextmanager
+def _refused_run() -> Iterator[None]:
+    """Raise an error inside that no later attempt changes as RefusedRunError."""
+    try:
+        yield
+    except (MlflowException, ValueError) as error:
+        if transient(error):
+            raise
+        raise RefusedRunError(one_line(error)) from error

@@ -31,6 +31,7 @@ CHAIN = [
     ("evaluate",),
     ("fit",),
     ("reproduce",),
+    ("tracking", "deliver"),
     ("compile",),
     ("bench",),
 ]  # each feeds the next
@@ -109,6 +110,10 @@ BAD = {
     "forecast": ([*FIT, "--forecast", "much"], {"p.csv": GOOD_HEADER + "1e9,1,1,1\n"}, "--forecast"),
     "forecast-at": ([*FIT, "--forecast-at", "a=1"], {"p.csv": GOOD_HEADER + "1e9,1,1,1\n"}, "params=N"),
     "experiment": (["fit", "mlflow:no", "--out", "o", "--tracking-uri", "sqlite:///m.db"], {}, "no MLflow experiment"),
+    "no name of an experiment": (["fit", "mlflow:", "--out", "o"], {}, "mlflow:EXPERIMENT"),
+    "tracking without an experiment": ([*TRAIN, "none", "--tracking-uri", "http://h"], {}, "--experiment NAME"),
+    "tracking of a table": ([*FIT, "--tracking-uri", "http://h"], {"p.csv": TABLE}, "mlflow:EXPERIMENT"),
+    "tracking of nothing": (["tracking", "deliver", "none"], {}, "none: no such directory"),
     "option": (["fit"], {}, "Missing argument"),
     "no table": (["reproduce", "none.csv", "--out", "o"], {}, "none.csv"),
     "bad second table": (
