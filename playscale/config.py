@@ -14,6 +14,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+EVALUATION_SEED, COLLECTING_SEED, TRAINING_SEED = 0, 1_000_000, 2**30
+"""Where the seeds of games begin by default, for evaluating, for collecting and for training: they do not overlap."""
+
 # --- YAML ------------------------------------------------------------------------------------------------------------
 
 

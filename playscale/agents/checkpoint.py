@@ -41,6 +41,16 @@ class Checkpoint:
     meta: dict[str, Any]
     digests: Mapping[str, str]
 
+    @property
+    def train_seeds(self) -> tuple[tuple[int, int], ...]:
+        """Seeds of the games that the policy may have learned from, as far as they are known, as (first, last) of each
+        row of them. ValueError: damaged.
+        """
+        try:
+            return tuple((int(first), int(last)) for first, last in self.meta.get("train_seeds", ()))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.path}: damaged checkpoint ({JSON}: train_seeds)") from error
+
     @cached_property
     def weights(self) -> dict[str, Tensor]:
         """The policy's state dict; reading it raises ValueError when the file is missing or damaged."""

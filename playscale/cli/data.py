@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from playscale.cli.options import Out, Workers
+from playscale.config import COLLECTING_SEED
 from playscale.processes import usable_cores
 from playscale.storage.sync import workspace
 from playscale.tracking.prometheus import served
@@ -18,7 +19,14 @@ def collect(
     out: Out,
     game: Annotated[str, typer.Option(help="Game that the expert plays.")] = "nethack",
     games: Annotated[int, typer.Option(min=1, help="Number of games.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first game; game i has SEED + i.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Seed of the first game; game i has SEED + i. Default: that of the collection in OUT; of a new one "
+            f"{COLLECTING_SEED}, apart from the seeds of evaluation.",
+        ),
+    ] = None,
     max_steps: Annotated[int, typer.Option(min=1, help="Actions after which a game is cut.")] = 5000,
     workers: Workers = None,
 ) -> None:

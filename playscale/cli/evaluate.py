@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from playscale.cli.options import Device, Experiment, Out, Tracking, Workers, tracking_of
+from playscale.config import EVALUATION_SEED
 from playscale.processes import usable_cores
 from playscale.storage.files import locked
 from playscale.storage.sync import local_copy, workspace
@@ -20,7 +21,7 @@ def evaluate(
         int, typer.Option(min=1, help="Episodes of each checkpoint, with seeds SEED to SEED+N-1.")
     ] = 100,
     max_steps: Annotated[int, typer.Option(min=1, help="Actions after which an episode is cut.")] = 100_000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode.")] = EVALUATION_SEED,
     temperature: Annotated[
         float, typer.Option(min=0, help="Temperature of the policy; 0 takes the best action.")
     ] = 1.0,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from playscale.agents.policy import PolicyConfig, build_policy
+from playscale.config import TRAINING_SEED
 from playscale.games.game import GAMES, get_game
 from playscale.processes import Handler
 from playscale.rollout.env_pool import EnvPool
@@ -25,8 +26,8 @@ from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, UnrollBuffe
 
 ENTRY = "playscale.rollout.actor:actor_worker"
 GO = "go"
-FIRST_SEED = 2**30
-"""Training episodes have seeds from here on, evaluation episodes smaller ones."""
+TRAINING_SEEDS = 2**30
+"""Number of seeds, from TRAINING_SEED on, that training episodes are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Actor:
 
     def _begin(self, slots: range | list[int]) -> None:
         if slots:
-            tasks = {slot: EpisodeSpec(0, FIRST_SEED + int(self._seeds.integers(FIRST_SEED))) for slot in slots}
+            tasks = {slot: EpisodeSpec(0, TRAINING_SEED + int(self._seeds.integers(TRAINING_SEEDS))) for slot in slots}
             self._tasks |= tasks
             self._environments.begin(tasks)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from playscale.config import COLLECTING_SEED
 from playscale.games.game import get_game
 from playscale.processes import WorkerDiedError, run_tasks
 from playscale.storage.files import locked, read_json, write_json
@@ -50,7 +51,7 @@ def collect(
     games: int,
     out: Path,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     workers: int = 2,
     max_steps: int = MAX_STEPS,
     progress: Progress | None = None,
@@ -64,7 +65,8 @@ def collect(
         game: Name of the game.
         games: Number of games.
         out: Directory of the collection.
-        seed: Seed of the first game; the others have the seeds after it.
+        seed: Seed of the first game; the others have the seeds after it. By default that of the collection in `out`;
+            a new one begins at COLLECTING_SEED, so that agents are not evaluated on the games that they imitate.
         workers: Number of worker processes.
         max_steps: A game is truncated after so many steps.
         progress: Called with a text and the fraction done (0 to 1).
@@ -74,8 +76,8 @@ def collect(
         OSError: `out` cannot be written.
         RuntimeError: A worker died.
     """
-    _check(games, seed, workers, max_steps)
-    settings = {
+    _check(games, seed or 0, workers, max_steps)
+    settings: Row = {
         "schema": SCHEMA,
         "game": game,
         "expert": str(getattr(get_game(game).make_expert(), "version", "")),
@@ -83,9 +85,10 @@ def collect(
     }
     _check_place(out)
     with locked(out, "collect"):
-        rows = _resume(out, settings)
+        settings["seed"], rows = _resume(out, settings, seed)
+        first = settings["seed"] if seed is None else seed
         save_at = 0.0
-        missing = [number for number in range(seed, seed + games) if number not in rows]
+        missing = [number for number in range(first, first + games) if number not in rows]
         try:
             with closing(_play_all(game, missing, out, max_steps, workers)) as played:
                 for done, row in enumerate(played, games - len(missing) + 1):
@@ -102,7 +105,7 @@ def collect(
         finally:
             _save(out, settings, rows)
             shutil.rmtree(out / PLAYING, ignore_errors=True)
-    selected = [rows[number] for number in range(seed, seed + games)]
+    selected = [rows[number] for number in range(first, first + games)]
     scores = [row["score"] for row in selected]
     transitions = sum(row["steps"] for row in selected)
     return CollectSummary(out, games, len(missing), transitions, statistics.fmean(scores), statistics.median(scores))
@@ -134,9 +137,10 @@ def _check_place(out: Path) -> None:
         raise ValueError(f"{out} is not empty and is no collection: choose another --out")
 
 
-def _resume(out: Path, settings: Row) -> dict[int, Row]:
-    """Return the rows of the games that are complete in `out`; remove incomplete ones."""
+def _resume(out: Path, settings: Row, seed: int | None) -> tuple[int, dict[int, Row]]:
+    """Return the first seed of the collection in `out` and the rows of its complete games; remove incomplete ones."""
     collection = out / "collect.json"
+    first = COLLECTING_SEED if seed is None else seed
     rows: dict[int, Row] = {}
     if collection.exists():
         existing = read_json(collection)
@@ -145,14 +149,15 @@ def _resume(out: Path, settings: Row) -> dict[int, Row]:
                 raise ValueError(
                     f"{out} was collected with {name}={existing.get(name)}, not {value}: choose another --out"
                 )
+        first = existing.get("seed", 0)  # version 0.1 did not write it, and began at 0 by default
         rows = {row["seed"]: row for row in existing["games"] if _folder(out, row["seed"]).is_dir()}
     shutil.rmtree(out / PLAYING, ignore_errors=True)
     keep = {_folder(out, number) for number in rows}
     for path in list(out.iterdir()):
         if _FOLDER.fullmatch(path.name) and path not in keep:
             shutil.rmtree(path)
-    _save(out, settings, rows)
-    return rows
+    _save(out, settings | {"seed": first}, rows)
+    return first, rows
 
 
 def _save(out: Path, settings: Row, rows: dict[int, Row]) -> None:

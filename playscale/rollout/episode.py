@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,3 +58,24 @@ class Advance(NamedTuple):
 
     steps: int
     ended: list[Episode]
+
+
+SeedRanges = tuple[tuple[int, int], ...]
+"""Seeds as (first, last) of each row of them, ascending."""
+
+
+def seed_ranges(seeds: Iterable[int]) -> SeedRanges:
+    """Return these seeds as ranges."""
+    ranges: list[tuple[int, int]] = []
+    for seed in sorted(seeds):
+        if ranges and seed <= ranges[-1][1] + 1:
+            ranges[-1] = ranges[-1][0], seed
+        else:
+            ranges.append((seed, seed))
+    return tuple(ranges)
+
+
+def common_seeds(ranges: SeedRanges, first: int, count: int) -> SeedRanges:
+    """Return those of the `count` seeds from `first` on that are in the ranges."""
+    both = ((max(low, first), min(high, first + count - 1)) for low, high in ranges)
+    return tuple((low, high) for low, high in both if low <= high)

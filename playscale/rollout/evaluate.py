@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -20,10 +21,11 @@ from typing import Any
 from playscale.agents.checkpoint import WEIGHTS, load_policy
 from playscale.agents.device import resolve_device
 from playscale.agents.policy import Policy, restrict
+from playscale.config import EVALUATION_SEED
 from playscale.games.game import Game, get_game
 from playscale.points import Point, from_row, in_order, write_points
 from playscale.rollout.agent import Agent
-from playscale.rollout.episode import Episode
+from playscale.rollout.episode import Episode, SeedRanges, common_seeds
 from playscale.rollout.evaluation import EvalSettings, Evaluation, read_evaluation
 from playscale.rollout.evaluation_pool import EvalJob, EvalProgress, play_jobs, recording_name
 from playscale.rollout.evaluation_worker import Load
@@ -31,6 +33,7 @@ from playscale.storage.files import locked, write_json
 from playscale.tracking.tracker import Spent, not_timed
 
 Progress = Callable[[str, float], None]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class EvalCandidate:
     game: what it plays
     checkpoint, digest: path of its checkpoint and hash of its contents; empty when it is no checkpoint
     point: the checkpoint's row of the points table
+    train_seeds: seeds of the games that it may have learned from, as far as they are known
     """
 
     name: str
@@ -50,6 +54,7 @@ class EvalCandidate:
     checkpoint: str = ""
     digest: str = ""
     point: dict[str, Any] | None = None
+    train_seeds: SeedRanges = ()
 
 
 def evaluate(
@@ -59,7 +64,7 @@ def evaluate(
     *,
     max_steps: int,
     workers: int,
-    seed: int = 0,
+    seed: int = EVALUATION_SEED,
     device: str = "auto",
     temperature: float = 1.0,
     game: str | None = None,
@@ -143,6 +148,7 @@ def evaluate_candidates(
     if workers < 1:
         raise ValueError(f"workers is {workers}: it must be at least 1")
     _check(settings)
+    _warn_of_train_seeds(candidates, settings)
     device = str(resolve_device(device))
     done = {c.name: kept for c in candidates if (kept := _finished(out / c.name, game, c, settings)) is not None}
     waiting = {c.name: c for c in candidates if c.name not in done}
@@ -165,6 +171,20 @@ def evaluate_candidates(
         for name in waiting:
             shutil.rmtree(_scratch(out, name), ignore_errors=True)
     return [done[candidate.name] for candidate in candidates]
+
+
+def _warn_of_train_seeds(candidates: Sequence[EvalCandidate], settings: EvalSettings) -> None:
+    """Say which agents play games that they may have learned from."""
+    by_seeds: dict[SeedRanges, list[str]] = {}
+    for candidate in candidates:
+        if seeds := common_seeds(candidate.train_seeds, settings.seed, settings.episodes):
+            by_seeds.setdefault(seeds, []).append(candidate.name)
+    for seeds, names in by_seeds.items():
+        count = sum(last - first + 1 for first, last in seeds)
+        log.warning(
+            "%d of %d episodes (seeds %d to %d) may be games that %s learned from: choose another --seed",
+            count, settings.episodes, seeds[0][0], seeds[-1][1], ", ".join(names),
+        )  # fmt: skip
 
 
 def _check(settings: EvalSettings) -> None:
@@ -194,7 +214,8 @@ def checkpoint_candidates(paths: Sequence[Path], game: str | None = None) -> lis
         if point and task is not None:
             point = {**point, "game": task}
         plays = task or checkpoint.config.game
-        candidates.append(EvalCandidate(name, partial(_load, path, task), plays, str(path), digest, point))
+        load, seeds = partial(_load, path, task), checkpoint.train_seeds
+        candidates.append(EvalCandidate(name, load, plays, str(path), digest, point, seeds))
     names = [candidate.name for candidate in candidates]
     distinct: dict[str, EvalCandidate] = {}
     for candidate in candidates:
@@ -229,7 +250,8 @@ def _finished(folder: Path, game: Game, candidate: EvalCandidate, settings: Eval
     except ValueError:
         return None
     is_same = (evaluation.game, evaluation.digest, evaluation.settings) == (game.name, candidate.digest, settings)
-    return replace(evaluation, point=candidate.point) if is_same else None
+    seeds = common_seeds(candidate.train_seeds, settings.seed, settings.episodes)
+    return replace(evaluation, point=candidate.point, train_seeds=seeds) if is_same else None
 
 
 def _write(game: Game, candidate: EvalCandidate, job: EvalJob, settings: EvalSettings, out: Path) -> Evaluation:
@@ -250,6 +272,7 @@ def _write(game: Game, candidate: EvalCandidate, job: EvalJob, settings: EvalSet
         digest=candidate.digest,
         checkpoint=candidate.checkpoint,
         point=candidate.point,
+        train_seeds=common_seeds(candidate.train_seeds, settings.seed, settings.episodes),
         recordings={role: f"recordings/{name}" for role, name in kept.items() if name in recorded},
     )
     write_json(scratch / "evaluation.json", evaluation.to_dict())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from playscale.points import Reference
-from playscale.rollout.episode import Episode
+from playscale.rollout.episode import Episode, SeedRanges
 from playscale.storage.files import read_json
 
 SCHEMA = 1
@@ -30,6 +30,7 @@ class Evaluation:
 
     checkpoint, digest: path of the agent's checkpoint and hash of its contents; empty when it is no checkpoint
     point: the row of the points table that belongs to the checkpoint, returns not yet filled in
+    train_seeds: those of its episodes whose games the agent may have learned from
     recordings: best, median, worst -> the recording's directory, relative to the evaluation's own
     seconds: wall time of its batches of episodes, summed over the batches (several may run at once)
     """
@@ -42,6 +43,7 @@ class Evaluation:
     checkpoint: str = ""
     digest: str = ""
     point: Mapping[str, Any] | None = None
+    train_seeds: SeedRanges = ()
     recordings: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -86,6 +88,7 @@ class Evaluation:
             "steps": self.steps,
             "seconds": self.seconds,
             "point": None if self.point is None else dict(self.point),
+            "train_seeds": [list(seeds) for seeds in self.train_seeds],
             "recordings": dict(self.recordings),
             "episodes": [episode.to_dict() for episode in self.episodes],
         }
@@ -111,6 +114,7 @@ def read_evaluation(path: Path) -> Evaluation:
             digest=data["digest"],
             checkpoint=data["checkpoint"],
             point=data["point"],
+            train_seeds=tuple((first, last) for first, last in data.get("train_seeds", ())),
             recordings=data["recordings"],
         )
     except (KeyError, TypeError) as error:

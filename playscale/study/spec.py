@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from playscale.config import (
     CLONE_OF_STUDY,
+    COLLECTING_SEED,
+    EVALUATION_SEED,
     IMITATING_METHODS,
     METHODS,
     PLAYING_METHODS,
@@ -35,7 +37,7 @@ class CollectSpec(FrozenModel):
 
     games: int = Field(ge=2, description="Number of games.")
     max_steps: int = Field(default=5000, ge=1, description="Actions after which a game is cut.")
-    seed: int = Field(default=1_000_000, ge=0, description="Seed of the first game; later games count up.")
+    seed: int = Field(default=COLLECTING_SEED, ge=0, description="Seed of the first game; later games count up.")
 
 
 class SourceSpec(FrozenModel):
@@ -71,7 +73,7 @@ class EvaluationSpec(FrozenModel):
     episodes: int = Field(default=100, ge=1, description="Episodes of each agent.")
     max_steps: int = Field(default=100_000, ge=1, description="Actions after which an episode is cut.")
     temperature: float = Field(default=1.0, ge=0, description="Temperature of the policy; 0 takes the best action.")
-    seed: int = Field(default=0, ge=0, description="Seed of the first episode; later episodes count up.")
+    seed: int = Field(default=EVALUATION_SEED, ge=0, description="Seed of the first episode; later episodes count up.")
 
 
 class HardwareSpec(FrozenModel):

@@ -15,6 +15,7 @@ from playscale.agents.sizing import config_for_size
 from playscale.config import TrainConfig
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
+from playscale.rollout.episode import seed_ranges
 from playscale.training.batches import Batch, batches
 from playscale.training.dev_loss import DevLoss, dev_loss
 from playscale.training.distributed import Group
@@ -41,6 +42,8 @@ class BehaviouralCloning(Method):
         self.source = {
             "corpus": {"uri": str(self._corpus.uri), "digest": self._corpus.digest, "game": self._corpus.game}
         }
+        seeds = (game.metadata.get("seed") for game in self._corpus.games if game.split == "train")
+        self.train_seeds = seed_ranges(seed for seed in seeds if isinstance(seed, int))
 
     def initial_policy(self) -> Policy:
         return build_policy(self.policy_config, self.device)

@@ -23,10 +23,12 @@ from playscale.agents.device import autocast
 from playscale.agents.flops import forward_flops
 from playscale.agents.policy import Policy, PolicyConfig, build_policy, restrict
 from playscale.agents.sizing import config_for_size
-from playscale.config import Reinforcement, TrainConfig
+from playscale.config import TRAINING_SEED, Reinforcement, TrainConfig
 from playscale.games.game import Game, get_game
 from playscale.processes import usable_cores
+from playscale.rollout.actor import TRAINING_SEEDS
 from playscale.rollout.actor_pool import ActorPool
+from playscale.rollout.episode import SeedRanges
 from playscale.training.batches import ActorBatch, actor_batches
 from playscale.training.distributed import Group
 from playscale.training.losses import Costs, Losses, Trajectory, actor_critic_losses
@@ -42,19 +44,22 @@ class TeacherCheckpoint:
 
     Attributes:
         training_flops: Training compute of the teacher; 0 where its checkpoint does not say.
+        train_seeds: Seeds of the games that it may have learned from.
     """
 
     uri: str
     digest: str
     policy: Policy
     training_flops: float
+    train_seeds: SeedRanges
 
     @classmethod
     def load(cls, uri: str, game: Game) -> TeacherCheckpoint:
         """Raises ValueError when there is no checkpoint, or it is damaged or of a game without these actions."""
         policy, checkpoint = load_policy(uri)
         point = checkpoint.meta.get("point") or {}
-        return cls(uri, checkpoint.digests[WEIGHTS], restrict(policy, game), float(point.get("flops") or 0))
+        flops, policy = float(point.get("flops") or 0), restrict(policy, game)
+        return cls(uri, checkpoint.digests[WEIGHTS], policy, flops, checkpoint.train_seeds)
 
     @cached_property
     def forward_flops(self) -> int:
@@ -108,9 +113,11 @@ class Impala(Method):
         self.optimizer_name = self._rl.optimizer
         self.policy_config = policy_config(config, self._game)
         self.source: dict[str, Any] = {"game": {"uri": self._game.name, "digest": self._game.name}}
+        self.train_seeds = ((TRAINING_SEED, TRAINING_SEED + TRAINING_SEEDS - 1),)
         self._checkpoint = TeacherCheckpoint.load(self._rl.teacher, self._game) if self._rl.teacher else None
         if self._checkpoint is not None:
             self.source["teacher"] = {"uri": self._checkpoint.uri, "digest": self._checkpoint.digest}
+            self.train_seeds = (*self._checkpoint.train_seeds, *self.train_seeds)
             if self._rl.start == "teacher":
                 self.policy_config = self._checkpoint.as_student(self._game, config).config
         self._actors: ActorPool | None = None

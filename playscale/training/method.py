@@ -12,6 +12,7 @@ from torch import Tensor
 from playscale.agents.device import resolve_device, resolve_precision
 from playscale.agents.policy import Policy, PolicyConfig
 from playscale.config import TrainConfig
+from playscale.rollout.episode import SeedRanges
 from playscale.training.batches import Batch
 from playscale.training.dev_loss import DevLoss
 from playscale.training.distributed import Group
@@ -41,12 +42,14 @@ class Method(ABC):
         source: What the run learns from, as JSON; a run is continued only with the same source.
         reports: Reports in a run.
         optimizer_name: `adam` or `rmsprop`.
+        train_seeds: Seeds of the games that the run may learn from, as far as they are known.
     """
 
     policy_config: PolicyConfig
     source: Mapping[str, Any]
     reports: ClassVar[int]
     optimizer_name = "adam"
+    train_seeds: SeedRanges = ()
 
     def __init__(self, config: TrainConfig, group: Group) -> None:
         """Raises ValueError when the config's device is not here."""

@@ -260,6 +260,7 @@ class Trainer:
             "threads": torch.get_num_threads(),
             "seconds": state.timer.seconds,
             "source": self.run.source,
+            "train_seeds": self.method.train_seeds,
             **({"dev_samples": dev.samples, "dev_games": dev.games} if dev else {}),
         }
         if self.group.first:

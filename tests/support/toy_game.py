@@ -158,7 +158,10 @@ class Recall:
         return RecallExpert()
 
     def find_recordings(self, source: Path) -> tuple[list[Recording], list[Rejected]]:
-        recordings = [Recording(path.stem, (path,), {}) for path in sorted(source.glob("recall-*.json"))]
+        recordings = [
+            Recording(path.stem, (path,), {"seed": int(path.stem.removeprefix("recall-"))})
+            for path in sorted(source.glob("recall-*.json"))
+        ]
         if not recordings:
             raise ValueError(f"{source}: no recordings of recall in it")
         return recordings, []

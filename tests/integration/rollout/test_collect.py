@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from nle import dataset
 
+from playscale.config import COLLECTING_SEED
 from playscale.games.game import get_game
 from playscale.rollout.collect import collect
 
@@ -125,6 +126,25 @@ def test_it_goes_on_after_a_kill(tmp_path):
     rows = json.loads((out / "collect.json").read_text())["games"]
     assert {f"game-{row['seed']:06d}" for row in rows} == {path.name for path in out.glob("game-*")}
     assert collect("nethack", 12, out, workers=2, max_steps=1500).played == 0
+
+
+def test_collect_begins_apart_from_the_seeds_of_evaluation_and_goes_on_where_it_began(tmp_path):
+    def seeds(out, games, seed=None):
+        collect("nethack", games, out, seed=seed, max_steps=2)
+        return [row["seed"] for row in json.loads((out / "collect.json").read_text())["games"]]
+
+    new = tmp_path / "new"
+    assert seeds(new, 1) == [COLLECTING_SEED]
+    assert seeds(new, 2) == [COLLECTING_SEED, COLLECTING_SEED + 1]
+    recordings, _ = get_game("nethack").find_recordings(new)
+    assert [recording.metadata["seed"] for recording in recordings] == [COLLECTING_SEED, COLLECTING_SEED + 1]
+
+    old = tmp_path / "old"
+    seeds(old, 1, seed=1)
+    collection = json.loads((old / "collect.json").read_text())
+    del collection["seed"]  # as version 0.1 left it, the game of seed 0 unfinished
+    (old / "collect.json").write_text(json.dumps(collection))
+    assert seeds(old, 2) == [0, 1]
 
 
 def test_other_settings_are_refused(games):

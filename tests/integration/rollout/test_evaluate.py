@@ -17,7 +17,7 @@ from counting_game import BEST, Counting, length_of
 from process_state import gone
 from toy_game import Recall, register
 
-from playscale.agents.checkpoint import save_checkpoint
+from playscale.agents.checkpoint import load_policy, save_checkpoint
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.points import read_points
@@ -211,6 +211,20 @@ def test_evaluation_refuses_a_directory_that_another_one_writes_to(tmp_path, che
         other.submit(lock.__enter__).result()
         with pytest.raises(ValueError, match="out: another evaluation is writing there; wait for it or choose another"):
             evaluate(checkpoints, 2, tmp_path / "out", max_steps=5, workers=1, device="cpu")
+
+
+def test_an_evaluation_on_games_that_the_agent_learned_from_says_so(tmp_path, checkpoints, caplog):
+    policy, checkpoint = load_policy(checkpoints[0])
+    save_checkpoint(checkpoints[0], policy, checkpoint.meta | {"train_seeds": [[2, 2], [9, 20]]})
+    seen, unseen = evaluate(checkpoints, 11, tmp_path / "out", max_steps=5, workers=1, device="cpu")
+    said = "3 of 11 episodes (seeds 2 to 10) may be games that r0-3e+11 learned from: choose another --seed"
+    assert caplog.text.count(said) == 1
+    assert seen.train_seeds == ((2, 2), (9, 10))
+    assert unseen.train_seeds == ()
+    assert read_evaluation(tmp_path / "out" / seen.name / "evaluation.json").train_seeds == seen.train_seeds
+    save_checkpoint(checkpoints[0], policy, {"train_seeds": [5]})
+    with pytest.raises(ValueError, match="damaged checkpoint .*train_seeds"):
+        evaluate(checkpoints, 1, tmp_path / "other", max_steps=5, workers=1, device="cpu")
 
 
 def test_checkpoints_that_cannot_be_played(tmp_path, checkpoints):

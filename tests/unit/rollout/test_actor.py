@@ -10,7 +10,8 @@ from toy_game import Recall, RecallEnv
 
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
-from playscale.rollout.actor import FIRST_SEED, GO, Actor, ActorSetup
+from playscale.config import TRAINING_SEED
+from playscale.rollout.actor import GO, Actor, ActorSetup
 from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.shared_weights import SharedWeights
 from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, UnrollBuffer
@@ -145,7 +146,7 @@ def test_what_is_said_of_an_unroll_adds_up(played):
 def test_games_of_training_are_none_of_evaluation(played):
     seeds = [seed for column in played.seeds for seed in column]
     assert len(set(seeds)) == len(seeds)
-    assert min(seeds) >= FIRST_SEED
+    assert min(seeds) >= TRAINING_SEED
 
 
 def test_an_actor_draws_from_its_policy(played):

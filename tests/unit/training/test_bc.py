@@ -119,6 +119,8 @@ def test_the_points_say_what_was_trained(recall, tmp_path):
         meta = load_checkpoint(tmp_path / "checkpoints" / budget_name(point.flops), expect_game="recall").meta
         assert meta["point"]["dev_loss"] == point.dev_loss
         assert meta["dev_samples"] == min(200, recall.transitions("dev"))
+        seeds = {seed for first, last in meta["train_seeds"] for seed in range(first, last + 1)}
+        assert seeds == {game.metadata["seed"] for game in recall.games if game.split == "train"}
     assert [to_row(point) for point in read_points(tmp_path / "points.csv")] == [to_row(point) for point in points]
 
 
