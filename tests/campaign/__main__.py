@@ -15,11 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from . import kills
+from . import disk, inputs, kills
 from .commands import Bench, Outcome, guarded
 
 Case = tuple[str, str, str, Callable[[], Outcome]]
-COUNTS = {"kills": 130}
+COUNTS = {"kills": 130, "inputs": 600, "disk": 36}
 
 
 def cases(bench: Bench, seed: int, kind: str, count: int) -> Iterator[Case]:
@@ -28,6 +28,15 @@ def cases(bench: Bench, seed: int, kind: str, count: int) -> Iterator[Case]:
         for trial in kills.trials(seed, count):
             what = ", then ".join(map(str, trial.strikes))
             yield trial.case, trial.command, what, partial(kills.run_trial, bench, trial)
+    elif kind == "inputs":
+        shared = inputs.Inputs(bench)
+        for case in inputs.input_cases(seed, count):
+            yield case.case, case.reader, "", partial(inputs.run_case, shared, case)
+    elif not disk.mountable():
+        print("disk: no small file system can be mounted here: these cases are left out", flush=True)
+    else:
+        for full in disk.full_disks(seed, count):
+            yield full.case, full.command, full.where, partial(disk.run_full, bench, full)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .commands import COMMANDS, PATIENCE, Bench, Outcome
-from .processes import POLL, Started, shared_memory, start
+from .processes import POLL, Started, shared_memory, start, temporary_files
 from .snapshot import differences
 
 WAYS = {
@@ -83,7 +83,7 @@ def run_trial(bench: Bench, trial: Trial) -> Outcome:
         started.kill_all()
         struck, finished = struck + hit, code == 0
         faults += [f"after {strike}: {fault}" for fault in _faults(code, strike if hit else None, started)]
-        if strike.way in ("TERM", "INT") and (left := _files(temporary)):
+        if strike.way in ("TERM", "INT") and (left := temporary_files(temporary)):
             faults.append(f"after {strike}: temporary files left: {', '.join(left)}")
     if not finished:
         started = start(line, run, bench.environment, temporary)
@@ -97,7 +97,7 @@ def run_trial(bench: Bench, trial: Trial) -> Outcome:
     if code == 0:
         lines = differences(bench.results(trial.command, case), undisturbed.found)
         faults += [*lines[:MOST_SHOWN], *([f"and {len(lines) - MOST_SHOWN} more"] if len(lines) > MOST_SHOWN else [])]
-        faults += [f"temporary file left: {name}" for name in _files(temporary)]
+        faults += [f"temporary file left: {name}" for name in temporary_files(temporary)]
         faults += [f"shared memory left: {name}" for name in _still_there(before)]
     if not faults:
         shutil.rmtree(case, ignore_errors=True)
@@ -145,10 +145,6 @@ def _faults(code: int | None, strike: Strike | None, started: Started) -> Iterat
         yield f"exit code {code}: {errors[-200:]}"
     if code == 1 and sum(line.startswith("playscale: ") for line in errors.splitlines()) != 1:
         yield f"exit code 1 without its one line: {errors[-200:]}"
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def _still_there(before: set[str]) -> set[str]:

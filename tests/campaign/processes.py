@@ -100,3 +100,8 @@ def _command_line(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
     return str(pid)
+
+
+def temporary_files(folder: Path) -> list[str]:
+    """Return what is left in a folder of temporary files, but for PyTorch's empty cache folder, one per user."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("torchinductor_"))
