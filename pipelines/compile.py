@@ -1,11 +1,12 @@
 """Compile the pipelines to YAML."""
 
+import tempfile
 from pathlib import Path
 
 from kfp import compiler
 
 from playscale.config import from_yaml
-from playscale.storage.files import read_text
+from playscale.storage.files import atomic_file, read_text
 
 from .pods import Pods
 from .study_pipeline import study_pipeline
@@ -22,7 +23,9 @@ def read_pods(path: Path | None) -> Pods:
 
 def compile_study(out: Path, pods: Pods) -> Path:
     """Write OUT/study.yaml and return its path."""
-    out.mkdir(parents=True, exist_ok=True)
     path = out / "study.yaml"
-    compiler.Compiler().compile(study_pipeline(pods), str(path))
+    with tempfile.TemporaryDirectory() as folder, atomic_file(path) as file:
+        made = Path(folder) / path.name
+        compiler.Compiler().compile(study_pipeline(pods), str(made))
+        file.write(made.read_bytes())
     return path

@@ -27,7 +27,7 @@ def main(spec_path: str, out: str, tracking_uri: str, runner: str) -> None:
     with _runner(runner, read_text(Path(spec_path)), folder) as (chosen, spec):
         root = folder / "kfp"
         root.mkdir(exist_ok=True)
-        local.init(chosen, pipeline_root=str(root))
+        local.init(chosen, pipeline_root=str(root), workspace_root=str(root / "workspace"))  # else a folder in /tmp
         study_pipeline()(spec=spec, out=out, tracking_uri=tracking_uri)
 
 

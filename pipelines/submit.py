@@ -57,8 +57,12 @@ def reach(endpoint: str, namespace: str | None = None) -> Server:
             f"{endpoint}: no Kubeflow Pipelines server can be reached there ({type(error).__name__}); inside a cluster "
             "that is http://ml-pipeline.kubeflow:8888, from outside after kubectl port-forward http://localhost:8888"
         ) from error
+    if answer.status_code >= requests.codes.server_error:
+        raise RuntimeError(f"{health}: the server answered with {answer.status_code}; try again later")
     if not answer.ok:
-        raise ValueError(f"{endpoint}: answered {health} with {answer.status_code}; is {TOKEN} set to a valid token?")
+        login = answer.status_code in {requests.codes.unauthorized, requests.codes.forbidden}
+        why = f"is {TOKEN} set to a valid token?" if login else "no Kubeflow Pipelines server of version 2"
+        raise ValueError(f"{endpoint}: answered {health} with {answer.status_code}; {why}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns that it needs a server of version 2
         client = kfp.Client(host=endpoint, existing_token=token, namespace=namespace or "kubeflow")
