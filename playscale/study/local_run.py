@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from playscale.study.steps import REFERENCES
 POLL_SECONDS = 0.2
 STOP_SECONDS = 120.0  # after a signal, within which the tasks save their state
 AT_ONCE = 2  # tasks that kfp.local runs side by side
+LITTLE = 2**16  # bytes: with less free, a task cannot say in its progress file why it failed
 MEASURABLE = 0.05  # fraction of a task that must be done before its speed says anything
 
 
@@ -203,7 +205,9 @@ class LocalStudy:
             text = f"{failed[0].task}: {failed[0].what}"
             raise ValueError(text) if failed[0].user_error else RuntimeError(f"{text} (log: {log})")
         if returncode:
-            raise RuntimeError(f"the pipeline ended with code {returncode}; its log is {log}")
+            free = shutil.disk_usage(self.folder).free
+            full = f", and its disk is full ({free} bytes are free)" if free < LITTLE else ""
+            raise RuntimeError(f"the pipeline ended with code {returncode}{full}; its log is {log}")
 
 
 def _stop(pipeline: int) -> None:

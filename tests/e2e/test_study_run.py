@@ -4,6 +4,7 @@ import csv
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from playscale.points import COLUMNS, read_points
 from playscale.tracking.mlflow_tracker import MlflowExperiment
+from playscale.tracking.uris import sqlite_uri
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "studies" / "smoke.yaml"
@@ -23,7 +25,7 @@ SPEC = ROOT / "studies" / "smoke.yaml"
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
     """A study killed with -9 when its first training run has a checkpoint; its directory."""
-    out = tmp_path_factory.mktemp("study") / "out"
+    out = tmp_path_factory.mktemp("study") / "a%20b?#c"  # characters with a meaning in the URI of its database
     command = [sys.executable, "-m", "playscale.cli", "study", "run", str(SPEC), "--out", str(out)]
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
@@ -74,7 +76,7 @@ def test_study_has_a_point_with_a_return_for_each_planned_cell(study):
 
 def test_mlflow_has_a_run_per_model_with_a_nested_run_per_point(study):
     out, _, _ = study
-    experiment = MlflowExperiment("smoke", f"sqlite:///{out}/mlflow.db", create=False)
+    experiment = MlflowExperiment("smoke", sqlite_uri(out / "mlflow.db"), create=False)
     rows = read_points(out / "points.csv")
     assert sorted(map(repr, experiment.points())) == sorted(map(repr, rows))
     models = {run.info.run_id: run for run in experiment.runs("run")}
@@ -95,7 +97,7 @@ def test_mlflow_has_a_run_per_model_with_a_nested_run_per_point(study):
 def test_fit_from_mlflow_equals_fit_from_the_csv(study, cli, tmp_path):
     out, _, _ = study
     for source, folder in (("mlflow:smoke", "a"), (out / "points.csv", "b")):
-        result = cli("fit", source, "--out", folder, "--tracking-uri", f"sqlite:///{out}/mlflow.db", cwd=tmp_path)
+        result = cli("fit", source, "--out", folder, "--tracking-uri", sqlite_uri(out / "mlflow.db"), cwd=tmp_path)
         assert result.returncode == 0, result.stderr
     first, second = (json.loads((tmp_path / folder / "fit.json").read_text()) for folder in "ab")
     assert first["power_laws"] == second["power_laws"]
@@ -103,7 +105,7 @@ def test_fit_from_mlflow_equals_fit_from_the_csv(study, cli, tmp_path):
 
 def test_fit_from_mlflow_includes_a_run_added_by_hand(study, cli, tmp_path):
     out, _, _ = study
-    store = f"sqlite:///{out}/mlflow.db"
+    store = sqlite_uri(out / "mlflow.db")
     arguments = ["--corpus", out / "corpus", "--size", "14k", "--budgets", "4e9", "--batch", 4, "--unroll", 16]
     log = ["--experiment", "smoke", "--tracking-uri", store]
     result = cli("train", "bc", *arguments, "--out", tmp_path / "t", *log, cwd=tmp_path)
@@ -142,3 +144,22 @@ def test_points_csv_begins_with_the_fixed_header(study):
     with (study[0] / "points.csv").open() as file:
         header = next(csv.reader(file))
     assert header[:14] == list(COLUMNS)
+
+
+def test_a_study_lies_in_its_directory_alone(study):
+    out, _, _ = study
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+@pytest.mark.slow
+def test_a_copied_study_goes_on_without_the_first(study, cli, tmp_path):
+    out, _, _ = study
+    before = {path: path.stat().st_mtime for path in out.rglob("*") if path.is_file() and "mlflow.db" not in path.name}
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    shutil.rmtree(copy / "mlartifacts")
+    result = cli("study", "run", SPEC, "--out", copy, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert {path: path.stat().st_mtime for path in before} == before
+    assert {path.name for path in (copy / "mlartifacts").glob("*/artifacts/*")} >= {"checkpoint", "points.csv"}
+    assert (copy / "points.csv").read_bytes() == (out / "points.csv").read_bytes()

@@ -1,8 +1,11 @@
 """MLflow's SQLite store: made whole or not at all, wherever it lies, and nothing else is overwritten."""
 
 import multiprocessing
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -205,3 +208,14 @@ def test_a_failing_store_is_one_line(tmp_path):
         database.execute("ALTER TABLE runs RENAME TO gone")
     with pytest.raises(RuntimeError, match=r"m\.db: no such table: runs$"), client.open(tmp_path / "s") as experiment:
         experiment.start("run", "a")
+
+
+def test_tracking_works_without_a_home_directory(tmp_path):
+    code = (
+        "import pwd, sys\n"
+        "def unknown(_): raise KeyError('uid not found')\n"
+        "pwd.getpwuid = unknown\n"  # as for a user that a container's /etc/passwd does not have
+        "import playscale.tracking, mlflow.environment_variables"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=tmp_path)
