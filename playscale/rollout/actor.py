@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,7 @@ class ActorSetup:
     Attributes:
         games: The registry of games of the parent process, which may know more than are built in.
         seed: The actor's own seed; the seeds of its episodes and its actions follow from it.
+        folder: Where running games keep their files; None is the temporary directory.
     """
 
     policy: PolicyConfig
@@ -49,6 +51,7 @@ class ActorSetup:
     seed: tuple[int, ...]
     buffer_fds: tuple[int, int]
     weights_fd: int
+    folder: Path | None = None
 
 
 class UnrollStats(NamedTuple):
@@ -167,5 +170,5 @@ def actor_worker(setup: ActorSetup) -> Iterator[Handler]:
     GAMES.update(setup.games)
     torch.set_num_threads(1)  # parallelism comes from the number of actors
     game = get_game(setup.policy.game)
-    with EnvPool(game, setup.workers, setup.environments, setup.max_steps) as environments:
+    with EnvPool(game, setup.workers, setup.environments, setup.max_steps, folder=setup.folder) as environments:
         yield Actor(setup, environments).handle

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import wait
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -49,11 +50,13 @@ class ActorPool:
         max_steps: int,
         device: str,
         seed: tuple[int, ...],
+        folder: Path | None = None,
     ) -> None:
         """Allocate the shared memory; the processes start with the first publish().
 
         workers: environment processes of each actor. environments: environments of each actor. unroll: actions in an
-        unroll. seed: fixes the episodes, but not the order in which the actors deliver.
+        unroll. seed: fixes the episodes, but not the order in which the actors deliver. folder: where running games
+        keep their files (see play_folder); by default the temporary directory.
         """
         self.restarts, self._stopped = 0, False
         with torch.device("meta"):
@@ -70,7 +73,7 @@ class ActorPool:
             self._setups = [
                 ActorSetup(
                     policy, dict(GAMES), workers, environments, unroll, max_steps, device, (*seed, number),
-                    buffer.fds, self._weights.fd,
+                    buffer.fds, self._weights.fd, folder,
                 )
                 for number, buffer in enumerate(self._buffers)
             ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 OUT/collect.json        the settings, and one row a finished game
 OUT/game-000007/        the recording of the game with seed 7, moved into place when it was complete
-OUT/.game-000007.PID/   a game being played; left behind only by a kill, removed by the next run
+OUT/.playing/           games being played and their files; left behind only by a kill, removed by the next run
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 from playscale.config import COLLECTING_SEED
 from playscale.games.game import get_game
 from playscale.processes import WorkerDiedError, run_tasks
+from playscale.rollout.env_pool import PLAYING, check_disk
 from playscale.storage.files import locked, read_json, write_json
 from playscale.tracking.monitor import count
 
@@ -30,7 +32,6 @@ SAVING_SHARE = 20  # saving the rows takes at most a twentieth of the time; a ga
 
 Progress = Callable[[str, float], None]
 Row = dict[str, Any]
-PLAYING = ".playing"
 _FOLDER = re.compile(r"game-\d{6,}")
 
 
@@ -103,8 +104,8 @@ def collect(
                         text = f"game {done} of {games}: score {row['score']:.0f} in {row['steps']} steps"
                         progress(text, done / games)
         finally:
+            shutil.rmtree(out / PLAYING, ignore_errors=True)  # first, where the disk is full
             _save(out, settings, rows)
-            shutil.rmtree(out / PLAYING, ignore_errors=True)
     selected = [rows[number] for number in range(first, first + games)]
     scores = [row["score"] for row in selected]
     transitions = sum(row["steps"] for row in selected)
@@ -174,6 +175,7 @@ def _play_all(game: str, numbers: list[int], out: Path, max_steps: int, workers:
     with closing(run_tasks(_play, tasks, workers)) as results:
         for _, result in results:
             if isinstance(result, WorkerDiedError):
+                check_disk(out, result)
                 text = f"playing {game}: {result}; run the same command again to go on"
                 raise RuntimeError(text) from result
             if isinstance(result, Exception):
@@ -184,7 +186,10 @@ def _play_all(game: str, numbers: list[int], out: Path, max_steps: int, workers:
 def _play(task: _GameTask) -> Row:
     """In a worker, let the expert play one game, recorded aside and moved into place."""
     game, number, out, max_steps = task
-    aside = out / PLAYING / str(os.getpid()) / _folder(out, number).name
+    own = out / PLAYING / str(os.getpid())
+    own.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(own.resolve())  # for the files of the running game
+    aside = own / _folder(out, number).name
     played = get_game(game)
     env, expert = played.make_env(max_steps, aside), played.make_expert()
     observation = env.reset(number)

@@ -6,7 +6,12 @@ the sockets carry only which workers are to step and which episodes have ended.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,9 +19,13 @@ import numpy as np
 
 from playscale.arrays import SharedArrays
 from playscale.games.game import Column, Game
-from playscale.processes import WorkerProcess, close_all
+from playscale.processes import WorkerDiedError, WorkerProcess, close_all
 from playscale.rollout.env_worker import ENTRY, EnvWorkerSetup, StepResult
 from playscale.rollout.episode import EpisodeSpec
+
+PLAYING = ".playing"
+"""Name of the play_folder in a directory of results."""
+_PROBE = 2**20  # bytes; a level of NetHack takes 30 kB
 
 
 class EnvPool:
@@ -28,17 +37,28 @@ class EnvPool:
         slots: Number of episodes that run at the same time.
         max_steps: An episode is truncated after so many steps.
         scripted: The game's own expert acts, in the workers, instead of the caller.
+        folder: Where running games keep their files (see play_folder); by default the temporary directory.
     """
 
-    def __init__(self, game: Game, processes: int, slots: int, max_steps: int, *, scripted: bool = False) -> None:
+    def __init__(
+        self,
+        game: Game,
+        processes: int,
+        slots: int,
+        max_steps: int,
+        *,
+        scripted: bool = False,
+        folder: Path | None = None,
+    ) -> None:
         assert processes >= 1
         assert slots >= 1
         columns = {**game.columns, "action": Column((), "int64"), "reward": Column((), "float32")}
+        self._folder = folder
         self._running: set[int] = set()
         self._observed = list(game.columns)
         self._arrays = SharedArrays(columns, (slots,))
         self._workers: list[WorkerProcess] = []
-        setup = EnvWorkerSetup(game, columns, slots, self._arrays.fd, max_steps, scripted)
+        setup = EnvWorkerSetup(game, columns, slots, self._arrays.fd, max_steps, scripted, folder)
         try:
             for _ in range(min(processes, slots)):
                 self._workers.append(WorkerProcess(ENTRY, setup, (self._arrays.fd,), graceful=True))
@@ -102,6 +122,37 @@ class EnvPool:
 
     def _exchange(self, messages: Sequence[Any]) -> list[StepResult]:
         busy = [(worker, message) for worker, message in zip(self._workers, messages, strict=True) if message]
-        for worker, message in busy:
-            worker.send(message)
-        return [worker.receive() for worker, _ in busy]
+        try:
+            for worker, message in busy:
+                worker.send(message)
+            return [worker.receive() for worker, _ in busy]
+        except WorkerDiedError as error:
+            check_disk(self._folder, error)
+            raise
+
+
+@contextmanager
+def play_folder(folder: Path) -> Iterator[Path]:
+    """Make an empty folder for the files of running games, and remove it at the end.
+
+    It belongs into the directory of the results: what cleans the temporary directory does not know that a game is
+    running. What a killed process left there is removed first.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder.resolve()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_disk(folder: Path | None, died: WorkerDiedError) -> None:
+    """Raise an OSError if games cannot write their files: at a full disk NetHack aborts without a word."""
+    place = folder or Path(tempfile.gettempdir())
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(_PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(f"{place}: a game could not write its files: {error.strerror} ({died})") from error

@@ -7,10 +7,12 @@ It answers each message with one StepResult:
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from playscale.arrays import SharedArrays
@@ -37,6 +39,7 @@ class EnvWorkerSetup:
     columns: of the shared arrays behind `arrays_fd`, each [slots, ...]; see EnvPool.arrays
     max_steps: an episode is truncated after so many steps
     scripted: the game's own expert acts, in the worker; the array `action` is not read
+    folder: where running games keep their files; None is the temporary directory
     """
 
     game: Game
@@ -45,6 +48,7 @@ class EnvWorkerSetup:
     arrays_fd: int
     max_steps: int
     scripted: bool
+    folder: Path | None
 
 
 class EnvSlot:
@@ -124,4 +128,6 @@ class EnvWorker:
 @contextmanager
 def env_worker(setup: EnvWorkerSetup) -> Iterator[Handler]:
     """Make the handler of an environment worker; see WorkerProcess."""
+    if setup.folder is not None:
+        tempfile.tempdir = str(setup.folder)
     yield EnvWorker(setup).handle

@@ -25,6 +25,7 @@ from playscale.config import EVALUATION_SEED
 from playscale.games.game import Game, get_game
 from playscale.points import Point, from_row, in_order, write_points
 from playscale.rollout.agent import Agent
+from playscale.rollout.env_pool import PLAYING, play_folder
 from playscale.rollout.episode import Episode, SeedRanges, common_seeds
 from playscale.rollout.evaluation import EvalSettings, Evaluation, read_evaluation
 from playscale.rollout.evaluation_pool import EvalJob, EvalProgress, play_jobs, recording_name
@@ -163,10 +164,13 @@ def evaluate_candidates(
     try:
         for name in waiting:
             shutil.rmtree(_scratch(out, name), ignore_errors=True)  # left by a run that was killed
-        finished = play_jobs(game, jobs, settings, workers=workers, device=device, on_report=report, spent=spent)
-        with closing(finished):
-            for job in finished:
-                done[job.name] = _write(game, waiting[job.name], job, settings, out)
+        with play_folder(out / PLAYING) as folder:
+            finished = play_jobs(
+                game, jobs, settings, workers=workers, device=device, on_report=report, spent=spent, folder=folder
+            )
+            with closing(finished):
+                for job in finished:
+                    done[job.name] = _write(game, waiting[job.name], job, settings, out)
     finally:
         for name in waiting:
             shutil.rmtree(_scratch(out, name), ignore_errors=True)

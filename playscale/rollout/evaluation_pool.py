@@ -103,6 +103,7 @@ def play_jobs(
     device: str,
     on_report: Callable[[EvalJob, EvalProgress], None],
     spent: Spent = not_timed,
+    folder: Path | None = None,
 ) -> Generator[EvalJob]:
     """Play the episodes of every job; either the expert plays all of them or agents do.
 
@@ -116,6 +117,7 @@ def play_jobs(
         device: As torch names it.
         on_report: Called with every report of a batch.
         spent: Times the seconds until the first report as `starting`, those after it as `play`.
+        folder: Where running games keep their files (see play_folder); by default the temporary directory.
 
     Yields:
         Each job when its last episode has ended, its episodes in order.
@@ -144,7 +146,7 @@ def play_jobs(
         with spent("starting"):
             most = min(len(waiting), 2 if kind == "cuda" else usable_cores())
             for env_workers in _env_workers_of_each(workers, most):
-                setup = EvalWorkerSetup(game, GAMES, env_workers, slots, settings, device, scripted)
+                setup = EvalWorkerSetup(game, GAMES, env_workers, slots, settings, device, scripted, folder)
                 worker = WorkerProcess(ENTRY, setup)
                 eval_workers[worker.connection] = worker
                 worker.send(waiting.popleft())

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from playscale.games.game import GAMES, Game
@@ -37,6 +38,7 @@ class EvalWorkerSetup:
     slots: largest number of episodes in a batch
     device: as torch names it
     scripted: the game's expert plays, in the environment workers
+    folder: where running games keep their files; None is the temporary directory
     """
 
     game: Game
@@ -46,6 +48,7 @@ class EvalWorkerSetup:
     settings: EvalSettings
     device: str
     scripted: bool
+    folder: Path | None
 
 
 class EpisodeBatch(NamedTuple):
@@ -126,7 +129,10 @@ def _play_scripted(env_pool: EnvPool, specs: list[EpisodeSpec]) -> Iterator[Adva
 def evaluation_worker(setup: EvalWorkerSetup) -> Iterator[Handler]:
     """Make the handler of an evaluation worker; see WorkerProcess."""
     GAMES.update(setup.games)
-    with EnvPool(setup.game, setup.workers, setup.slots, setup.settings.max_steps, scripted=setup.scripted) as env_pool:
+    steps = setup.settings.max_steps
+    with EnvPool(
+        setup.game, setup.workers, setup.slots, steps, scripted=setup.scripted, folder=setup.folder
+    ) as env_pool:
         if not setup.scripted:
             import torch
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from playscale.games.game import Game, get_game
 from playscale.processes import usable_cores
 from playscale.rollout.actor import TRAINING_SEEDS
 from playscale.rollout.actor_pool import ActorPool
+from playscale.rollout.env_pool import PLAYING, play_folder
 from playscale.rollout.episode import SeedRanges
 from playscale.training.batches import ActorBatch, actor_batches
 from playscale.training.distributed import Group
@@ -105,9 +107,11 @@ class Impala(Method):
 
     reports = 200  # more than for cloning: returns are noisier than losses
 
-    def __init__(self, config: TrainConfig, group: Group) -> None:
+    def __init__(self, config: TrainConfig, group: Group, out: Path | None = None) -> None:
+        """The files of running games lie in `out`, by default in the temporary directory."""
         super().__init__(config, group)
         assert config.rl is not None
+        self._out = out
         self._rl: Reinforcement = config.rl
         self._game = get_game(self._rl.game)
         self.optimizer_name = self._rl.optimizer
@@ -146,6 +150,9 @@ class Impala(Method):
 
     def _start_actors(self, step: int) -> None:
         actors, workers = actor_counts(self._rl, self.device, self.group)
+        folder = None
+        if self._out is not None:
+            folder = self._resources.enter_context(play_folder(self._out / f"{PLAYING}-{self.group.rank}"))
         self._actors = self._resources.enter_context(
             ActorPool(
                 self.policy_config,
@@ -156,6 +163,7 @@ class Impala(Method):
                 max_steps=self._rl.max_steps,
                 device=str(self.device),
                 seed=(self.config.seed, self.group.rank, step),
+                folder=folder,
             )
         )
         ahead = actor_batches(self._actors.unrolls(), self._rl.discount, self.device)

@@ -78,7 +78,7 @@ def train(
     """
     with process_group() as group, ExitStack() as lock:
         group.columns(config.batch)  # a ValueError comes before anything is written
-        method = make_method(config, corpus, group)
+        method = make_method(config, corpus, group, Path(out))
         run = Run(Path(out), config, method.policy_config, method.source)
         threads = config.threads or default_threads(run.params, group.local_size)
         planned = run.cells
@@ -110,8 +110,8 @@ def train(
         return [points[budget] for budget in sorted(points)]
 
 
-def make_method(config: TrainConfig, corpus: str | None, group: Group) -> Method:
-    """Return the config's method. ValueError: its corpus, game, teacher or device is not there."""
+def make_method(config: TrainConfig, corpus: str | None, group: Group, out: Path) -> Method:
+    """Return the config's method, for a run in `out`. ValueError: its corpus, game, teacher or device is not there."""
     if config.method in IMITATING_METHODS:
         from playscale.training.bc import BehaviouralCloning
 
@@ -119,7 +119,7 @@ def make_method(config: TrainConfig, corpus: str | None, group: Group) -> Method
         return BehaviouralCloning(config, corpus, group)
     from playscale.training.impala import Impala
 
-    return Impala(config, group)
+    return Impala(config, group, out)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ _READ_EXECUTE, _PRIVATE_FIXED = 0x1 | 0x4, 0x02 | 0x10  # flags of mmap
 _ASKS, _ASKS_FOR_LINE, _WAITS_FOR_SPACE = 1, 2, 3  # in nle's internal
 _FILE_LOST = re.compile(rb"Cannot (create|open) file [^\0]*")  # NetHack's message that a level's file is not there
 _C = ord("C")
+_LONGEST_PATH = 450  # NetHack's buffers for file names have 512 bytes
 _BIRTHDAYS = 2**22  # different ones, over 34 years
 SHOPKEEPERS_CHANGE = 257  # their names do, when a game begins so many seconds later
 
@@ -137,6 +138,8 @@ class NetHackEnv:
         )
         self._set_buffers()
         self._folder = Path(self._game._vardir)  # noqa: SLF001
+        if len(str(self._folder)) > _LONGEST_PATH:
+            raise ValueError(f"{self._folder}: its path is too long for NetHack: at most {_LONGEST_PATH} characters")
         self._files = {path.name for path in self._folder.iterdir()}
 
     def _set_buffers(self) -> None:
