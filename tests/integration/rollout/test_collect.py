@@ -98,7 +98,9 @@ def test_it_goes_on_after_a_kill(tmp_path):
     """kill -9 in the middle: no torn game is visible, no worker stays behind, the same call completes the rest."""
     out = tmp_path / "out"
     (tmp_path / "run.py").write_text(SCRIPT)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "run.py"), str(out)], stdout=subprocess.PIPE, env=environment, text=True
     )
@@ -119,6 +121,7 @@ def test_it_goes_on_after_a_kill(tmp_path):
     before = played(out)
     assert 3 <= len(before) < 40
     assert list(out.glob(".playing/*/*/*"))  # and what was being played lies where nobody looks
+    assert not list(temporary.iterdir())
     summary = collect("nethack", 12, out, workers=2, max_steps=1500)
     assert summary.games == 12
     assert summary.played < 12

@@ -1,6 +1,7 @@
 """Environment workers: what they answer, how they fail, and that none is left behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,8 +10,9 @@ import pytest
 from counting_game import Counting, length_of
 from process_state import gone
 
+from playscale.games.game import get_game
 from playscale.processes import WorkerError
-from playscale.rollout.env_pool import EnvPool
+from playscale.rollout.env_pool import EnvPool, play_folder
 from playscale.rollout.episode import EpisodeSpec
 
 
@@ -55,6 +57,38 @@ def test_a_failing_worker_says_why(kind, error, text):
             workers.step()
         pids = workers.pids
     assert all(gone(pid, 0.1) for pid in pids)
+
+
+def test_a_dead_worker_whose_games_cannot_write_names_their_folder(tmp_path):
+    with (
+        play_folder(tmp_path / "playing") as folder,
+        EnvPool(Counting({41: "abort"}), 1, slots=1, max_steps=20, folder=folder) as workers,
+    ):
+        workers.begin({0: EpisodeSpec(0, 41)})
+        folder.rmdir()
+        text = r"playing: a game could not write its files: No such file or directory \(.* killed by SIGABRT\)"
+        with pytest.raises(OSError, match=text):
+            workers.step()
+
+
+def test_games_keep_their_files_in_the_folder_of_their_pool(tmp_path):
+    with EnvPool(get_game("nethack"), 1, slots=1, max_steps=1, folder=tmp_path) as workers:
+        workers.begin({0: EpisodeSpec(0, 3)})
+        (files,) = tmp_path.iterdir()
+        shutil.rmtree(files)
+        text = rf"{files}: NetHack's files .* not whole: No such file or directory in episode 0 \(seed 3\)"
+        with pytest.raises(OSError, match=text):
+            workers.step()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_play_folder_is_empty_at_first_and_gone_at_the_end(tmp_path):
+    leftover = tmp_path / "playing" / "nle1" / "1lock.0"
+    leftover.parent.mkdir(parents=True)
+    leftover.touch()
+    with play_folder(tmp_path / "playing") as folder:
+        assert not list(folder.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
