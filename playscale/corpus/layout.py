@@ -12,6 +12,7 @@ where the CRC-32 of the stored bytes (shards.py), a hundred times fewer, finds t
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 
@@ -23,6 +24,7 @@ from playscale.games.game import Column
 BLOCK = 640  # transitions; NetHack: 2.5 MB raw, about 20 KB stored
 LEVEL = 3
 ACTION, SCORE = np.dtype("<u2"), np.dtype("<i4")
+WORD = np.dtype("<u4")  # of the index of a section
 
 Arrays = dict[str, np.ndarray]
 
@@ -80,11 +82,12 @@ class Decoder:
         expected = self._layout.block_bytes(t)
         try:
             # Directly into the buffer; decompress() allocates memory, which is up to 20 times slower.
-            size = self._decompressor.stream_reader(stored).readinto(memoryview(self._buffer)[:expected])
+            reader = self._decompressor.stream_reader(stored)
+            size = reader.readinto(memoryview(self._buffer)[:expected]) + len(reader.read(1))
         except zstandard.ZstdError as error:
             raise ValueError(f"damaged block ({error})") from error
         if size != expected:
-            raise ValueError(f"damaged block ({size} bytes in place of {expected})")
+            raise ValueError(f"damaged block ({size} bytes or more in place of {expected})")
         arrays: Arrays = {}
         offset = 0
         for name, (shape, dtype) in self._layout.columns.items():
@@ -93,6 +96,11 @@ class Decoder:
         arrays["actions"] = np.ndarray(t + 1, ACTION, self._buffer, offset)
         arrays["score"] = np.ndarray(t, SCORE, self._buffer, offset + arrays["actions"].nbytes)
         return arrays
+
+
+def checksum(data: bytes) -> str:
+    """Return the BLAKE2b-128 (hex) of bytes, by which damage is found and equal content recognised."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def make_compressor() -> zstandard.ZstdCompressor:

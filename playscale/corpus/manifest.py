@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from playscale.corpus.layout import BLOCK
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
+
+from playscale.config import explain
+from playscale.corpus.layout import BLOCK, WORD, Layout, checksum
 from playscale.games.game import Column, Metadata, Rejected
 from playscale.storage.files import parse_json, write_json
 from playscale.storage.storage import Storage
@@ -20,7 +23,12 @@ FORMAT, SCHEMA = "playscale-corpus", 1
 SPLITS = ("train", "dev")
 FIXED = ("key", "split", "shard", "offset", "size", "transitions", "score", "checksum")
 
+MOST_ACTIONS = 4096
+MOST_BLOCK_BYTES = 2**30  # of a decoded block
+SMALLEST_BLOCK = 1 + 2 * WORD.itemsize  # bytes of a section per block: more than nothing, and its entry in the index
+
 Split = Literal["train", "dev"]
+Count = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +40,11 @@ class GameRecord:
 
     key: str
     split: Split
-    shard: int
-    offset: int
-    size: int
-    transitions: int
-    score: float
+    shard: Count
+    offset: Count
+    size: Count
+    transitions: Annotated[Count, Field(ge=1)]
+    score: float | int
     checksum: str
     metadata: Metadata
 
@@ -46,7 +54,7 @@ class Shard:
     """One file of sections, and its length in bytes."""
 
     file: str
-    size: int
+    size: Count
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class Manifest:
     """
 
     game: str
-    num_actions: int
+    num_actions: Annotated[Count, Field(ge=1, le=MOST_ACTIONS)]
     columns: Mapping[str, Column]
     shards: tuple[Shard, ...]
     games: tuple[GameRecord, ...]
@@ -76,8 +84,7 @@ class Manifest:
             for g, metadata in zip(self.games, known, strict=True)
         ]
         columns = {name: (list(c.shape), c.dtype) for name, c in self.columns.items()}
-        text = json.dumps([SCHEMA, self.game, self.num_actions, columns, BLOCK, rows], sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return checksum(canonical([SCHEMA, self.game, self.num_actions, columns, BLOCK, rows]))
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Count the games, transitions and stored bytes of each split."""
@@ -111,7 +118,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "rejected": [asdict(rejected) for rejected in manifest.rejected],
         "games": {"fields": [*FIXED, *names], "rows": rows},
     }
-    write_json(folder / NAME, value, indent=None)
+    write_json(folder / NAME, value | {"checksum": checksum(canonical(value))}, indent=None)
 
 
 def read_manifest(storage: Storage) -> Manifest:
@@ -126,8 +133,14 @@ def read_manifest(storage: Storage) -> Manifest:
         raise ValueError(f"{path}: not the manifest of a corpus")
     if value.get("schema") != SCHEMA:
         raise ValueError(f"{path}: schema {value.get('schema')!r}, not {SCHEMA}; prepare the corpus again")
+    written = value.pop("checksum", None)
+    if (written is not None or "stats" in value) and written != checksum(canonical(value)):  # 0.1 wrote neither
+        raise ValueError(f"{path}: damaged (its checksum does not match); prepare the corpus again")
     try:
         manifest = _parse(value)
+        _check(manifest)
+    except ValidationError as error:
+        raise ValueError(f"{path}: damaged ({explain(error)}); prepare the corpus again") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: damaged ({type(error).__name__}: {error}); prepare the corpus again") from error
     if manifest.digest != value.get("digest") or value.get("block") != BLOCK:
@@ -145,20 +158,28 @@ def _parse(value: Mapping[str, Any]) -> Manifest:
     fields = value["games"]["fields"]
     if tuple(fields[: len(FIXED)]) != FIXED:
         raise ValueError("unexpected fields of games")
-    return Manifest(
-        game=value["game"],
-        num_actions=value["num_actions"],
-        columns={name: Column(tuple(c["shape"]), c["dtype"]) for name, c in value["columns"].items()},
-        shards=tuple(Shard(**shard) for shard in value["shards"]),
-        games=tuple(_record(fields, row) for row in value["games"]["rows"]),
-        rejected=tuple(Rejected(**rejected) for rejected in value["rejected"]),
-        source=value["source"],
-        fingerprint=value["fingerprint"],
-        stats=value.get("stats", value["fingerprint"]),
-    )
+    names = fields[len(FIXED) :]
+    games = [
+        {**dict(zip(FIXED, row, strict=False)), "metadata": dict(zip(names, row[len(FIXED) :], strict=True))}
+        for row in value["games"]["rows"]
+    ]
+    return TypeAdapter(Manifest).validate_python({"stats": value["fingerprint"], **value, "games": games})
 
 
-def _record(fields: Sequence[str], row: Sequence[Any]) -> GameRecord:
-    values = dict(zip(fields, row, strict=True))
-    fixed = {name: values.pop(name) for name in FIXED}
-    return GameRecord(**fixed, metadata=values)
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError where a value cannot be: reading would need memory without bounds, or bytes of another game."""
+    for name, column in manifest.columns.items():
+        if np.dtype(column.dtype).kind not in "biuf" or min(column.shape, default=0) < 0:
+            raise ValueError(f"column {name}: {column.dtype} {list(column.shape)}")
+    if (size := Layout(manifest.columns).block_bytes(BLOCK)) > MOST_BLOCK_BYTES:
+        raise ValueError(f"a block of {BLOCK} frames would take {size:.2g} bytes")
+    for game in manifest.games:
+        if game.shard >= len(manifest.shards) or game.offset + game.size > manifest.shards[game.shard].size:
+            raise ValueError(f"game {game.key}: its section is not within a shard")
+        if -(-game.transitions // BLOCK) * SMALLEST_BLOCK + WORD.itemsize > game.size:
+            raise ValueError(f"game {game.key}: {game.size} bytes cannot hold {game.transitions:.3g} transitions")
+
+
+def canonical(value: Any) -> bytes:
+    """Return JSON text of which equal values have the same bytes."""
+    return json.dumps(value, sort_keys=True).encode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Sequence
@@ -11,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from playscale.corpus.layout import BLOCK
-from playscale.corpus.manifest import SCHEMA
+from playscale.corpus.layout import BLOCK, checksum
+from playscale.corpus.manifest import SCHEMA, canonical
 from playscale.corpus.shards import SHARD_BYTES
 from playscale.games.game import Game, Recording, Rejected
 
@@ -75,8 +74,7 @@ def fingerprint_of(recordings: Sequence[Recording], game: str, dev_fraction: flo
 
 def _hash(recordings: Sequence[Recording], files: Sequence[Any], game: str, dev_fraction: float) -> str:
     rows = [(r.key, known, dict(r.metadata)) for r, known in zip(recordings, files, strict=True)]
-    text = json.dumps([SCHEMA, game, BLOCK, SHARD_BYTES, dev_fraction, rows], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return checksum(canonical([SCHEMA, game, BLOCK, SHARD_BYTES, dev_fraction, rows]))
 
 
 def _digest(path: Path) -> str:

@@ -20,10 +20,9 @@ from typing import IO
 
 import numpy as np
 
-from playscale.corpus.layout import BLOCK, Layout, make_compressor
+from playscale.corpus.layout import BLOCK, WORD, Layout, make_compressor
 from playscale.corpus.manifest import Shard
 
-WORD = np.dtype("<u4")
 SHARD = "shard-"
 SHARD_BYTES = 128 * 2**20  # a shard is closed when it has grown to this; a game is never split between shards
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from counting_game import ACTIONS, COLUMNS, plant, transitions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playscale.corpus.corpus import Corpus
 from playscale.corpus.layout import BLOCK, Decoder, Layout
-from playscale.corpus.manifest import GameRecord, Shard
+from playscale.corpus.manifest import GameRecord, Shard, _parse
 from playscale.corpus.reader import GameReader, StoredSections
 from playscale.corpus.shards import rebatch, write_section
 from playscale.storage.storage import LocalStorage
@@ -93,7 +94,7 @@ def test_a_stream_over_a_damaged_shard_says_so(folder):
     harmed = bytearray(shard.read_bytes())
     harmed[game.offset + 10] ^= 1
     shard.write_bytes(harmed)
-    with pytest.raises(ValueError, match="game 2, transitions from 0: damaged block"):
+    with pytest.raises(ValueError, match=r"game 2: damaged section \(its checksum"):
         next(corpus.stream(batch=2, unroll=10))
     shard.unlink()
     with pytest.raises(ValueError, match=f"{shard.name}: missing"):
@@ -103,8 +104,80 @@ def test_a_stream_over_a_damaged_shard_says_so(folder):
 def edit(folder, change):
     path = folder / "corpus.json"
     value = json.loads(path.read_text())
+    del value["checksum"], value["stats"]  # as version 0.1 wrote it
     change(value)
     path.write_text(json.dumps(value))
+
+
+def field(value, game, name):
+    return value["games"]["rows"][game], value["games"]["fields"].index(name)
+
+
+def exchange_sections(value):
+    """Give the equally long games 1 and 4 each other's place."""
+    for name in ("shard", "offset", "size"):
+        (one, i), (other, _) = field(value, 1, name), field(value, 4, name)
+        one[i], other[i] = other[i], one[i]
+
+
+def claim(name, claimed):
+    """Change a field of game 1, with the digest that follows."""
+
+    def change(value):
+        row, i = field(value, 1, name)
+        row[i] = claimed
+        value["digest"] = digest_of(value)
+
+    return change
+
+
+def claim_top(name, claimed):
+    def change(value):
+        value[name] = claimed
+        value["digest"] = digest_of(value)
+
+    return change
+
+
+def digest_of(value):
+    try:
+        return _parse(value).digest
+    except ValueError:
+        return ""
+
+
+def test_games_with_exchanged_places_are_not_read_as_each_other(tmp_path):
+    folder = plant(tmp_path / "c", [5, 640, 3, 9, 640], {1, 3})
+    edit(folder, exchange_sections)
+    corpus = Corpus.open(folder)
+    for number in (1, 4):
+        with pytest.raises(ValueError, match=rf"game {number}: damaged section"):
+            corpus.read_game(number)
+    assert len(corpus.read_game(0)["action"]) == 5
+
+
+def test_any_damage_to_the_manifest_is_found(folder):
+    path = folder / "corpus.json"
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in [*rng.integers(0, len(whole), 300).tolist(), whole.index(b'"offset"')]:
+        for bit in (0x01, 0x10):
+            harmed = bytearray(whole)
+            harmed[place] ^= bit
+            path.write_bytes(harmed)
+            with pytest.raises(ValueError, match=r"corpus.json: ") as caught:
+                Corpus.open(folder)
+            assert "\n" not in str(caught.value)
+
+
+def test_a_block_that_is_longer_than_it_should_be_is_refused():
+    layout = Layout(COLUMNS)
+    stored = layout.encode(transitions(1, 9), ACTIONS, zstandard.ZstdCompressor())
+    with pytest.raises(ValueError, match=r"damaged block \(\d+ bytes or more in place of"):
+        Decoder(layout).decode(stored, 8)
+    bomb = zstandard.ZstdCompressor().compress(bytes(10**8))
+    with pytest.raises(ValueError, match="damaged block"):
+        Decoder(layout).decode(bomb, 640)
 
 
 def cut_rows(value):
@@ -131,6 +204,16 @@ def drop_field(value):
         (lambda f: edit(f, drop_digest), "damaged"),
         (lambda f: edit(f, drop_field), "damaged"),
         (lambda f: edit(f, lambda v: v.pop("shards")), "damaged.*'shards'"),
+        (lambda f: edit(f, claim("transitions", 10**12)), r"game 1: \d+ bytes cannot hold 1e\+12 transitions"),
+        (lambda f: edit(f, claim("transitions", 0)), "damaged.*games.1.transitions"),
+        (lambda f: edit(f, claim("transitions", "640")), "damaged.*games.1.transitions"),
+        (lambda f: edit(f, claim("offset", -1)), "damaged.*games.1.offset"),
+        (lambda f: edit(f, claim("size", 10**12)), "game 1: its section is not within a shard"),
+        (lambda f: edit(f, claim("shard", 99)), "game 1: its section is not within a shard"),
+        (lambda f: edit(f, claim_top("num_actions", 10**9)), "damaged.*num_actions"),
+        (lambda f: edit(f, claim_top("columns", {"x": {"shape": [10**9], "dtype": "uint8"}})), "would take"),
+        (lambda f: edit(f, claim_top("columns", {"x": {"shape": [1], "dtype": "O"}})), "damaged.*column x"),
+        (lambda f: edit(f, claim_top("columns", {"x": {"shape": [1], "dtype": "nonsense"}})), "damaged"),
         (lambda f: edit(f, lambda v: v.update(schema=99)), "schema 99, not 1"),
         (lambda f: edit(f, lambda v: v.update(format="other")), "not the manifest of a corpus"),
         (lambda f: (f / "corpus.json").write_text("[1, 2"), "not valid JSON"),
