@@ -107,14 +107,27 @@ def evaluate(
     played = get_game(candidates[0].game)
     with locked(out, "evaluation"):
         earlier = evaluations_in(out)
+        candidates = [_beside(candidate, earlier) for candidate in candidates]
         evaluations = evaluate_candidates(
             played, candidates, settings, out, workers=workers, device=device, progress=progress, spent=spent
         )
-        by_name = {one.name: one for one in [*earlier, *evaluations]}
-        points = [point for evaluation in by_name.values() if (point := point_of(evaluation)) is not None]
+        there = [one for one in earlier if one.name not in {new.name for new in evaluations}]
+        of_agent = {(one.digest, one.game): one for one in [*there, *evaluations]}
+        points = [point for evaluation in of_agent.values() if (point := point_of(evaluation)) is not None]
         if points:
             write_points(in_order(points), out / "points.csv")
     return evaluations
+
+
+def _beside(candidate: EvalCandidate, earlier: Sequence[Evaluation]) -> EvalCandidate:
+    """Return a candidate under a name of its own where the evaluation of that name is another run's."""
+    owners = {one.name: (one.point or {}).get("digest") for one in earlier}
+    owner, own = owners.get(candidate.name), (candidate.point or {}).get("digest")
+    return replace(candidate, name=_with_digest(candidate)) if owner and own and owner != own else candidate
+
+
+def _with_digest(candidate: EvalCandidate) -> str:
+    return f"{candidate.name}-{candidate.digest[:8]}"
 
 
 def evaluations_in(out: Path) -> list[Evaluation]:
@@ -223,7 +236,7 @@ def checkpoint_candidates(paths: Sequence[Path], game: str | None = None) -> lis
     names = [candidate.name for candidate in candidates]
     distinct: dict[str, EvalCandidate] = {}
     for candidate in candidates:
-        name = candidate.name if names.count(candidate.name) == 1 else f"{candidate.name}-{candidate.digest[:8]}"
+        name = candidate.name if names.count(candidate.name) == 1 else _with_digest(candidate)
         if name in distinct:
             raise ValueError(
                 f"{candidate.checkpoint}: the same as {distinct[name].checkpoint}: give each checkpoint once"

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from playscale.points import Point, in_order, read_points
 from playscale.processes import follow, stoppable
 from playscale.progress import ProgressFile, reporting
-from playscale.storage.files import read_json
+from playscale.storage.files import read_json, write_json
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import workspace
 from playscale.study.spec import StudySpec, parse_spec
 from playscale.tracking.monitor import describe
 from playscale.tracking.prometheus import served
+from playscale.tracking.tracker import StudyOwner
 
 if TYPE_CHECKING:
     from playscale.tracking.client import TrackingClient
@@ -51,6 +54,22 @@ class StudyContext:
         """Return the plan as the plan step wrote it."""
         plan: dict[str, Any] = read_json(self.folder / "plan.json")
         return plan
+
+    def owner(self) -> StudyOwner:
+        """Return the study as the owner of its experiment, by the id in OUT/study.json, made when it is missing."""
+        path = self.folder / "study.json"
+        if not path.is_file():
+            write_json(path, {"id": uuid.uuid4().hex})
+        return StudyOwner(read_json(path)["id"], self.uri if is_s3(self.uri) else str(self.folder.resolve()))
+
+    def own_points(self, points: Sequence[Point]) -> list[Point]:
+        """Return those of an experiment's points that this study's runs have made, in the order of a table.
+
+        Other studies, and runs with other settings, may have logged to the experiment, too.
+        """
+        evaluated = [self.folder / "evaluate" / run / "points.csv" for run in self.plan()["runs"]]
+        own = {(point.run, point.digest, point.flops) for path in evaluated for point in read_points(path)}
+        return in_order(point for point in points if (point.run, point.digest, point.flops) in own)
 
     @cached_property
     def tracking(self) -> TrackingClient:

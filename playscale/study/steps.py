@@ -66,8 +66,7 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
     Called first without `trained`, it writes OUT/plan.json, which also holds the corpus's URI, and returns all runs but
     those whose teachers are clones of this study. Called again with the list of runs that were `trained`, it writes the
     others' teachers into the plan and returns these runs and the references, a run with nothing to train: so there
-    always is one. The first call creates the study's MLflow experiment, because no other step runs at that time: two
-    processes that create an SQLite store at once fail.
+    always is one. The first call creates the study's MLflow experiment. ValueError: another study has one of its name.
     """
     from playscale.corpus.bigram import bigram_cross_entropy
     from playscale.corpus.corpus import Corpus
@@ -80,15 +79,15 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
             write_json(study.folder / "plan.json", planned)
             progress(f"{len(kickstarted)} runs have a teacher", 1.0)
             return [*kickstarted, REFERENCES]
-    with study_step("plan", spec, out, NO_FILES, tracking_uri=tracking_uri) as (study, progress):
+    with study_step("plan", spec, out, "plan.json", "study.json", tracking_uri=tracking_uri) as (study, progress):
         with progress.timed("plan"):
             expert_play = Corpus.open(corpus) if corpus else None
             grid = plan_grid(study.spec.game, study.spec.runs(), expert_play)
             bigram = bigram_cross_entropy(expert_play) if expert_play else None
             baseline = {"corpus": str(expert_play.uri) if expert_play else None, "bigram_dev_loss": bigram}
-        write_json(study.folder / "plan.json", grid.to_dict() | baseline)
         with progress.timed("tracking"):
-            study.tracking.prepare()
+            study.tracking.prepare(study.owner(), resumed=(study.folder / "plan.json").is_file())
+        write_json(study.folder / "plan.json", grid.to_dict() | baseline)
         progress(grid.summary(), 1.0)
         return [name for name, run in grid.runs.items() if not run.teacher_is_clone_of_study]
 
@@ -212,8 +211,8 @@ def _needs_of_fit(out: str) -> list[str]:
 
 
 def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
-    """Fit the laws to all points that the study's experiment holds; write points.csv, fit.json and the report."""
-    from playscale.points import Reference, in_order, read_curve, write_points
+    """Fit the laws to the study's points in its experiment; write points.csv, fit.json and the report."""
+    from playscale.points import Reference, read_curve, write_points
     from playscale.report.figures import write_figures
     from playscale.report.report import write_report
     from playscale.scaling.methods import fits_of
@@ -224,10 +223,10 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
     with study_step("fit", spec, out, *_needs_of_fit(out), tracking_uri=tracking_uri) as (study, progress):
         with progress.timed("tracking"):
             study.tracking.deliver(queue_files(study.folder))
-            points = study.tracking.query(MlflowExperiment.points)
+            points = study.own_points(study.tracking.query(MlflowExperiment.points))
         if study.spec.played:  # returns in another task are not comparable
             points = [point for point in points if point.game == study.spec.played]
-        write_points(in_order(points), study.folder / "points.csv")
+        write_points(points, study.folder / "points.csv")
         progress(f"fitting {len(points)} points", 0.1)
         references = [Reference(**row) for row in read_json(study.folder / "evaluate" / REFERENCES / "references.json")]
         with progress.timed("fit"):

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from playscale.config import IMITATING_METHODS, TrainConfig, budget_name
-from playscale.tracking.tracker import Experiment, TrackedRun
+from playscale.config import TrainConfig, budget_name
+from playscale.tracking.tracker import Experiment, RunIdentity, TrackedRun
 
 if TYPE_CHECKING:
     from playscale.points import Point
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 def start_run(experiment: Experiment, config: TrainConfig, corpus_uri: str | None) -> TrackedRun:
     """Start the record of a training run: its settings, and its corpus where it imitates. Return its tracker."""
-    from playscale.corpus.corpus import Corpus
+    from playscale.training.identity import deciding, run_digest, sources
 
-    corpus = Corpus.open(corpus_uri) if corpus_uri and config.method in IMITATING_METHODS else None
-    game = corpus.game if corpus else config.rl.game if config.rl else ""
-    run = experiment.start("run", config.run_name)
+    learned_from = sources(config, corpus_uri)
+    corpus = learned_from.get("corpus")
+    game = corpus["game"] if corpus else learned_from["game"]["uri"]
+    settings = {name: str(value) for name, value in deciding(config.model_dump()).items()}
+    identity = RunIdentity(run_digest(config, learned_from), settings, corpus["digest"] if corpus else "")
+    run = experiment.start("run", config.run_name, identity)
     run.log_params(config.model_dump() | {"game": game})
     if corpus:
-        run.log_dataset(f"{game} games", str(corpus.uri), corpus.digest, "training")
+        run.log_dataset(f"{game} games", corpus["uri"], corpus["digest"], "training")
     return run
 
 

@@ -17,7 +17,7 @@ from playscale.tracking.delivery_queue import DeliveryQueue, destination, refuse
 from playscale.tracking.mlflow_tracker import KubeflowRun, MlflowExperiment
 from playscale.tracking.queued_tracker import MlflowDelivery, QueuedExperiment
 from playscale.tracking.store import store_errors
-from playscale.tracking.tracker import Experiment
+from playscale.tracking.tracker import Experiment, StudyOwner
 from playscale.tracking.uris import is_server, one_line, shown
 
 WAIT = "PLAYSCALE_TRACKING_WAIT"
@@ -128,12 +128,17 @@ class TrackingClient:
             server = shown(self.uri)
             return retry_until_answered(lambda: question(self.connect(create=create)), patience(FIT_SECONDS), server)
 
-    def prepare(self) -> None:
-        """Create the experiment. A server that is down is only logged; ValueError when it was deleted or is refused."""
+    def prepare(self, owner: StudyOwner | None = None, *, resumed: bool = False) -> None:
+        """Create the experiment, and mark it as that of a study, `owner` (see MlflowExperiment.claim).
+
+        A server that is down is only logged. ValueError: it was deleted, is refused, or is another study's.
+        """
         server = shown(self.uri)
         try:
             with nullcontext() if self.served else store_errors(self.uri):
-                self.connect()
+                experiment = self.connect()
+                if owner:
+                    experiment.claim(owner, resumed=resumed)
         except MlflowException as error:
             if requests.codes.bad_request <= error.get_http_status_code() < requests.codes.server_error:
                 raise ValueError(f"{server} refuses the experiment {self.name!r}: {one_line(error)}") from error

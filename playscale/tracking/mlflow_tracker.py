@@ -6,13 +6,14 @@ was lost) leaves one run, with every value once.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,16 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
-from playscale.points import Point, from_row, to_row
+from playscale.points import Point, from_row, in_order, to_row
 from playscale.tracking.store import move_artifacts, usable_uri
+from playscale.tracking.tracker import RunIdentity, StudyOwner
 from playscale.tracking.uris import shown
 
 KIND = "playscale.kind"  # run | point | reference | fit
 NAME = "playscale.name"
 STUDY = "playscale.study"
+OWNER = "playscale.owner"  # of the experiment, with the study's name after it
+DIGEST = "playscale.digest"  # of what decides the result; not in runs that earlier versions recorded
 EXPERIMENT_TAGS = {"mlflow.note.content": "A run per model, under it one per budget: a row of the points table."}
 
 
@@ -90,6 +94,7 @@ class MlflowExperiment:
         if uri is None:
             raise absent
         self.client = MlflowClient(uri)
+        self.where = where
         self.name, self._kubeflow = name, kubeflow
         existing = None if kubeflow else self.client.get_experiment_by_name(name)
         if kubeflow:
@@ -118,6 +123,26 @@ class MlflowExperiment:
             created = existing.experiment_id
         return created
 
+    def claim(self, owner: StudyOwner, *, resumed: bool) -> None:
+        """Mark the experiment as that of a study. ValueError: it holds the runs of another one.
+
+        The mark is a tag of the experiment, which several studies may share under Kubeflow. A study that an earlier
+        version began has none: with `resumed`, runs without a mark are its own.
+        """
+        tag = f"{OWNER}.{self.name}"
+        text = self.client.get_experiment(self.id).tags.get(tag)
+        known = StudyOwner(**json.loads(text)) if text else None
+        if known == owner:
+            return
+        own = resumed if known is None else known.id == owner.id
+        if not own and self.client.search_runs([self.id], self._filter("run"), max_results=1):
+            other = f"the study {self.name!r} in {known.out}" if known else "runs that no study has logged"
+            raise ValueError(
+                f"the study {self.name!r} in {owner.out} cannot log to the experiment of its name at {self.where}: it "
+                f"holds {other}; give this study another name, or go on with that one"
+            )
+        self.client.set_experiment_tag(self.id, tag, json.dumps(asdict(owner)))
+
     def runs(self, kind: str) -> list[Run]:
         """Return every run of a kind, oldest first."""
         runs: list[Run] = []
@@ -135,47 +160,77 @@ class MlflowExperiment:
         tags = {KIND: kind} | ({NAME: name} if name else {}) | ({STUDY: self.name} if self._kubeflow else {})
         return " AND ".join(f"tags.`{tag}` = '{_quoted(value)}'" for tag, value in tags.items())
 
-    def start(self, kind: str, name: str, *, parent: str | None = None) -> MlflowRun:
-        """Return the run of that kind and name, created when it is missing, in the state RUNNING."""
-        run = self.find(kind, name)
+    def start(
+        self, kind: str, name: str, identity: RunIdentity | None = None, *, parent: str | None = None
+    ) -> MlflowRun:
+        """Return the run of that kind, name and digest, created when it is missing, in the state RUNNING.
+
+        A run without a digest, of an earlier version, is taken for it if its settings and corpus are the same; a point,
+        if it lies under the same run.
+        """
+        digest = identity.digest if identity else ""
+        run = self.find(kind, name, digest)
+        if run is None and identity:
+            run = self._adopted(kind, name, identity, parent)
         if run:
             self.client.update_run(run.id, status="RUNNING")
             return run
         parent = parent or (self._kubeflow.run if self._kubeflow else None)
-        tags = {KIND: kind, NAME: name, STUDY: self.name} | ({MLFLOW_PARENT_RUN_ID: parent} if parent else {})
+        optional = {MLFLOW_PARENT_RUN_ID: parent, DIGEST: digest}
+        tags = {KIND: kind, NAME: name, STUDY: self.name} | {tag: value for tag, value in optional.items() if value}
         return MlflowRun(self.client, self.client.create_run(self.id, run_name=name, tags=tags).info.run_id)
 
-    def find(self, kind: str, name: str) -> MlflowRun | None:
-        """Return the run of that kind and name, if any. Empty duplicates, from requests retried, are deleted."""
-        runs = self.client.search_runs([self.id], self._filter(kind, name))
+    def find(self, kind: str, name: str, digest: str = "") -> MlflowRun | None:
+        """Return the run of that kind, name and digest, if any; without a digest, also the only one of its name.
+
+        Empty duplicates, from requests retried, are deleted.
+        """
+        named = self._named(kind, name)
+        runs = [run for run in named if _digest(run) == digest]
+        if not runs and not digest and len({_digest(run) for run in named}) == 1:
+            runs = named
         runs = sorted(runs, key=_num_values, reverse=True)
         for duplicate in runs[1:]:
             if not _num_values(duplicate):
                 self.client.delete_run(duplicate.info.run_id)
         return MlflowRun(self.client, runs[0].info.run_id) if runs else None
 
+    def _named(self, kind: str, name: str) -> list[Run]:
+        return list(self.client.search_runs([self.id], self._filter(kind, name)))
+
+    def _adopted(self, kind: str, name: str, identity: RunIdentity, parent: str | None) -> MlflowRun | None:
+        """Return the same run as an earlier version recorded it, and give it its digest; None: there is none."""
+        for run in self._named(kind, name):
+            known = run.data.tags.get(MLFLOW_PARENT_RUN_ID) == parent if kind == "point" else _agrees(run, identity)
+            if known and not _digest(run):
+                self.client.set_tag(run.info.run_id, DIGEST, identity.digest)
+                return MlflowRun(self.client, run.info.run_id)
+        return None
+
     def log_point(self, point: Point) -> MlflowRun:
         """Write a row of the points table as a finished run under its model's run; call again to add its return.
 
         An agent's point in a task is a run of its own, beside its point in the whole game.
         """
-        model = self.find("run", point.run)
+        identity = RunIdentity(point.digest) if point.digest else None
+        model = self.find("run", point.run, point.digest)
         if model is None:
-            model = self.start("run", point.run)
+            model = self.start("run", point.run, identity)
             model.finish()
-        run = self.start("point", point_name(point), parent=model.id)
+        run = self.start("point", point_name(point), identity, parent=model.id)
         run.log_row(to_row(point))
         run.finish()
         return run
 
     def points(self) -> list[Point]:
-        """Return the points table, whichever process logged it.
+        """Return the points table, whichever process logged it, in the order of a table.
 
         A row without a return is dropped when the same agent has rows with one: it was evaluated in other tasks.
         """
-        points = [from_row(_row(run)) for run in self.runs("point") if _num_values(run)]
-        evaluated = {(point.run, point.flops) for point in points if point.return_mean is not None}
-        return [p for p in points if p.return_mean is not None or (p.run, p.flops) not in evaluated]
+        points = in_order(from_row(_row(run)) for run in self.runs("point") if _num_values(run))
+        agent = lambda point: (point.run, point.digest, point.flops)  # noqa: E731
+        evaluated = {agent(point) for point in points if point.return_mean is not None}
+        return [point for point in points if point.return_mean is not None or agent(point) not in evaluated]
 
 
 def point_name(point: Point) -> str:
@@ -186,6 +241,23 @@ def point_name(point: Point) -> str:
 
 def _quoted(text: str) -> str:
     return text.replace("'", "\\'")
+
+
+def _digest(run: Run) -> str:
+    return str(run.data.tags.get(DIGEST, ""))
+
+
+def _agrees(run: Run, identity: RunIdentity) -> bool:
+    """Return whether what a run has recorded is what decides the result of another."""
+    recorded: dict[str, str] = {}
+    for name, value in run.data.params.items():
+        recorded[name] = value
+        with contextlib.suppress(ValueError, SyntaxError):  # settings of reinforcement learning are a dict as text
+            nested = ast.literal_eval(value) if value.startswith("{") else {}
+            recorded |= {f"{name}.{key}": str(item) for key, item in nested.items()}
+    used = {one.dataset.digest for one in run.inputs.dataset_inputs} if run.inputs else set()
+    same = all(recorded.get(name, value) == value for name, value in identity.settings.items())
+    return bool(identity.settings) and same and (not used or identity.corpus in used)
 
 
 def _num_values(run: Run) -> int:

@@ -10,13 +10,16 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 
 from playscale.points import Point, from_row, to_row
 from playscale.tracking.delivery_queue import DeliveryQueue, Entry, RefusedRunError, transient
 from playscale.tracking.mlflow_tracker import MlflowExperiment, MlflowRun, point_name
+from playscale.tracking.tracker import RunIdentity
 from playscale.tracking.uris import one_line
 
 
@@ -26,13 +29,13 @@ class QueuedExperiment:
     def __init__(self, queue: DeliveryQueue, folder: Path) -> None:
         self._queue, self._folder = queue, folder
 
-    def start(self, kind: str, name: str) -> QueuedRun:
-        run = QueuedRun(self._queue, self._folder, kind, name)
-        run.put("start")
+    def start(self, kind: str, name: str, identity: RunIdentity | None = None) -> QueuedRun:
+        run = QueuedRun(self._queue, self._folder, kind, name, identity.digest if identity else "")
+        run.put("start", **({"identity": asdict(identity)} if identity else {}))
         return run
 
     def log_point(self, point: Point) -> QueuedRun:
-        run = QueuedRun(self._queue, self._folder, "point", point_name(point))
+        run = QueuedRun(self._queue, self._folder, "point", point_name(point), point.digest)
         run.put("log_point", row=to_row(point))
         return run
 
@@ -40,12 +43,12 @@ class QueuedExperiment:
 class QueuedRun:
     """A TrackedRun (tracker.py)."""
 
-    def __init__(self, queue: DeliveryQueue, folder: Path, kind: str, name: str) -> None:
+    def __init__(self, queue: DeliveryQueue, folder: Path, kind: str, name: str, digest: str) -> None:
         self._queue, self._folder = queue, folder
-        self._kind, self._name = kind, name
+        self._run = {"kind": kind, "name": name, "digest": digest}
 
     def put(self, call: str, **arguments: object) -> None:
-        self._queue.put({"kind": self._kind, "name": self._name, "call": call, "arguments": arguments})
+        self._queue.put({**self._run, "call": call, "arguments": arguments})
 
     def log_metrics(self, metrics: Mapping[str, float], samples: int) -> None:
         self.put("log_metrics", metrics=dict(metrics), samples=samples, at=int(time.time() * 1000))
@@ -72,7 +75,7 @@ class MlflowDelivery:
     def __init__(self, connect: Callable[[], MlflowExperiment], folder: Path) -> None:
         self._connect, self._folder = connect, folder
         self._experiment: MlflowExperiment | None = None
-        self._runs: dict[tuple[str, str], MlflowRun] = {}
+        self._runs: dict[tuple[str, str, str], MlflowRun] = {}
 
     def __call__(self, entry: Entry) -> None:
         """Carry out an entry; raises what MLflow raises, and RefusedRunError for what concerns all of a run's entries.
@@ -87,25 +90,30 @@ class MlflowDelivery:
                 raise
             self._carry_out(**entry)
 
-    def _carry_out(self, kind: str, name: str, call: str, arguments: dict[str, object], to: object = None) -> None:
+    def _carry_out(
+        self, kind: str, name: str, call: str, arguments: dict[str, Any], digest: str = "", to: object = None
+    ) -> None:
         del to
+        key, identity = (kind, name, digest), RunIdentity(digest) if digest else None
         with _refused_run():
             experiment = self._experiment = self._experiment or self._connect()
             if call == "start":
-                self._runs[kind, name] = experiment.start(kind, name)
+                if "identity" in arguments:
+                    identity = RunIdentity(**arguments["identity"])
+                self._runs[key] = experiment.start(kind, name, identity)
                 return
         if call == "log_point":
-            experiment.log_point(from_row(arguments["row"]))  # type: ignore[arg-type]
+            experiment.log_point(from_row(arguments["row"]))
             return
-        run = self._runs.get((kind, name))
+        run = self._runs.get(key)
         if run is None:
             with _refused_run():
-                run = self._runs[kind, name] = experiment.find(kind, name) or experiment.start(kind, name)
+                run = self._runs[key] = experiment.find(*key) or experiment.start(kind, name, identity)
         if "path" in arguments:
             arguments = arguments | {"path": self._folder / str(arguments["path"])}
         getattr(run, call)(**arguments)
         if call == "finish":  # removes a second run, created by a request whose answer was lost
-            experiment.find(kind, name)
+            experiment.find(*key)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +13,29 @@ if TYPE_CHECKING:
 
 Spent = Callable[[str], AbstractContextManager[None]]
 """Returns a context whose seconds are counted as spent on the named part, as ProgressFile.timed does."""
+
+
+@dataclass(frozen=True)
+class StudyOwner:
+    """The study whose an experiment is: an id that moves with its directory, and that directory, for messages."""
+
+    id: str
+    out: str
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What a run is beside its kind and name: two runs of one name with other digests are two runs.
+
+    Attributes:
+        digest: Of everything that decides the run's result.
+        settings: The settings among that, as text; corpus: the digest of its corpus. By these a run that an earlier
+            version recorded without a digest is known as the same one.
+    """
+
+    digest: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    corpus: str = ""
 
 
 class Tracker(Protocol):
@@ -49,8 +73,8 @@ class TrackedRun(Tracker, Protocol):
 class Experiment(Protocol):
     """Takes the runs of a study. What is logged again, after a kill, is stored once."""
 
-    def start(self, kind: str, name: str) -> TrackedRun:
-        """Return the run of that kind (run, reference, fit) and name, created when it is missing, now running."""
+    def start(self, kind: str, name: str, identity: RunIdentity | None = None) -> TrackedRun:
+        """Return the run of that kind (run, reference, fit), name and digest, made when it is missing, now running."""
         ...
 
     def log_point(self, point: Point) -> TrackedRun:

@@ -39,9 +39,6 @@ class BehaviouralCloning(Method):
         super().__init__(config, group)
         self._corpus = Corpus.open(corpus)
         self.policy_config = config_for_size(get_game(self._corpus.game), config.size, config.core)
-        self.source = {
-            "corpus": {"uri": str(self._corpus.uri), "digest": self._corpus.digest, "game": self._corpus.game}
-        }
         seeds = (game.metadata.get("seed") for game in self._corpus.games if game.split == "train")
         self.train_seeds = seed_ranges(seed for seed in seeds if isinstance(seed, int))
 

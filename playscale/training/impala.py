@@ -14,12 +14,11 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from playscale.agents.checkpoint import WEIGHTS, load_policy
+from playscale.agents.checkpoint import load_policy
 from playscale.agents.device import autocast
 from playscale.agents.flops import forward_flops
 from playscale.agents.policy import Policy, PolicyConfig, build_policy, restrict
@@ -50,7 +49,6 @@ class TeacherCheckpoint:
     """
 
     uri: str
-    digest: str
     policy: Policy
     training_flops: float
     train_seeds: SeedRanges
@@ -61,7 +59,7 @@ class TeacherCheckpoint:
         policy, checkpoint = load_policy(uri)
         point = checkpoint.meta.get("point") or {}
         flops, policy = float(point.get("flops") or 0), restrict(policy, game)
-        return cls(uri, checkpoint.digests[WEIGHTS], policy, flops, checkpoint.train_seeds)
+        return cls(uri, policy, flops, checkpoint.train_seeds)
 
     @cached_property
     def forward_flops(self) -> int:
@@ -116,11 +114,9 @@ class Impala(Method):
         self._game = get_game(self._rl.game)
         self.optimizer_name = self._rl.optimizer
         self.policy_config = policy_config(config, self._game)
-        self.source: dict[str, Any] = {"game": {"uri": self._game.name, "digest": self._game.name}}
         self.train_seeds = ((TRAINING_SEED, TRAINING_SEED + TRAINING_SEEDS - 1),)
         self._checkpoint = TeacherCheckpoint.load(self._rl.teacher, self._game) if self._rl.teacher else None
         if self._checkpoint is not None:
-            self.source["teacher"] = {"uri": self._checkpoint.uri, "digest": self._checkpoint.digest}
             self.train_seeds = (*self._checkpoint.train_seeds, *self.train_seeds)
             if self._rl.start == "teacher":
                 self.policy_config = self._checkpoint.as_student(self._game, config).config

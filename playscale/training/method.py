@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -39,14 +39,12 @@ class Method(ABC):
 
     Attributes:
         policy_config: The policy that is trained.
-        source: What the run learns from, as JSON; a run is continued only with the same source.
         reports: Reports in a run.
         optimizer_name: `adam` or `rmsprop`.
         train_seeds: Seeds of the games that the run may learn from, as far as they are known.
     """
 
     policy_config: PolicyConfig
-    source: Mapping[str, Any]
     reports: ClassVar[int]
     optimizer_name = "adam"
     train_seeds: SeedRanges = ()

@@ -23,6 +23,7 @@ from playscale.agents.policy import PolicyConfig
 from playscale.config import TrainConfig, budget_name, normal_size
 from playscale.points import Point, from_row, to_row, write_points
 from playscale.storage.files import read_json, write_json
+from playscale.training.identity import Source, deciding, run_digest
 from playscale.training.run_state import latest, saved_step
 from playscale.training.schedule import Cell, constant_rate, plan_cells, recipe_learning_rate
 
@@ -33,13 +34,17 @@ class Run:
 
     Attributes:
         policy: The policy that is trained.
-        source: What the run learns from, as JSON.
+        source: What the run learns from: see identity.py.
     """
 
     out: Path
     config: TrainConfig
     policy: PolicyConfig
-    source: Mapping[str, Any]
+    source: Mapping[str, Source]
+
+    @cached_property
+    def digest(self) -> str:
+        return run_digest(self.config, self.source)
 
     @cached_property
     def params(self) -> int:
@@ -102,15 +107,18 @@ class Run:
                 )
 
     def reached(self) -> dict[float, Point]:
-        """Return the points of the checkpoints in `out`, by budget; relabelled where their split has changed."""
+        """Return the points of the checkpoints in `out`, by budget.
+
+        They are written anew where their split has changed, or an old version wrote no digest.
+        """
         points = {}
         for path in sorted((self.out / "checkpoints").glob("*")):
             if path.name.startswith(".") or not is_checkpoint(path):
                 continue  # being written, or left so by a kill
             point = from_row(load_checkpoint(path).meta["point"])
             split = self.config.split(point.flops) if point.flops in self.config.cells else point.split
-            if point.split != split:
-                point = replace(point, split=split)
+            if (point.split, point.digest) != (split, self.digest):
+                point = replace(point, split=split, extra={**point.extra, "digest": self.digest})
                 policy, checkpoint = load_policy(path)
                 save_checkpoint(path, policy, checkpoint.meta | {"point": to_row(point)})
             points[point.flops] = point
@@ -122,32 +130,20 @@ class Run:
 
 
 SCHEMA = 2
-MAY_DIFFER = (
-    "budgets", "held_out", "device", "threads", "save_seconds", "compile", "rl.actors", "rl.workers", "rl.teacher",
-)  # fmt: skip
-"""Settings that may differ when a run is resumed: cells are added and relabelled, the machine is another."""
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     if old.get("schema") != SCHEMA:
         return [f"schema {old.get('schema')}, not {SCHEMA}"]
-    before, now = _flat(old["config"]), _flat(new["config"])
+    before, now = deciding(old["config"]), deciding(new["config"])
     before["size"] = normal_size(before["size"])  # version 0.1 kept it as it was given
     different = [
         f"{name} {before.get(name)}, not {now.get(name)}"
         for name in {**now, **before}
-        if name not in MAY_DIFFER and before.get(name) != now.get(name)
+        if before.get(name) != now.get(name)
     ]
     for kind in {**new["source"], **old["source"]}:
         was, is_ = (record["source"].get(kind, {}) for record in (old, new))
         if was.get("digest") != is_.get("digest"):
             different.append(f"{kind} {was.get('uri')}, not {is_.get('uri')}, or changed since")
     return different
-
-
-def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    """Return nested settings under names such as rl.discount."""
-    inner = {
-        f"{name}.{key}": v for name, value in config.items() if isinstance(value, dict) for key, v in value.items()
-    }
-    return {name: value for name, value in config.items() if not isinstance(value, dict)} | inner

@@ -30,6 +30,7 @@ from playscale.tracking import monitor
 from playscale.tracking.tracker import NullTracker, Tracker
 from playscale.training.dev_loss import DevLoss
 from playscale.training.distributed import Group, process_group
+from playscale.training.identity import sources
 from playscale.training.method import Method
 from playscale.training.metrics import LossMeter, MonitoredRun, NonFiniteError
 from playscale.training.optimization import keep_freed_memory
@@ -79,7 +80,7 @@ def train(
     with process_group() as group, ExitStack() as lock:
         group.columns(config.batch)  # a ValueError comes before anything is written
         method = make_method(config, corpus, group, Path(out))
-        run = Run(Path(out), config, method.policy_config, method.source)
+        run = Run(Path(out), config, method.policy_config, sources(config, corpus))
         threads = config.threads or default_threads(run.params, group.local_size)
         planned = run.cells
         if group.first:
@@ -249,7 +250,7 @@ class Trainer:
             dev_loss=dev.loss if dev else None,
             dev_loss_se=dev.se if dev else None,
             split=self.config.split(cell.budget),
-            extra={name: f"{value:.6g}" for name, value in extra.items()},
+            extra={name: f"{value:.6g}" for name, value in extra.items()} | {"digest": self.run.digest},
         )
         meta = {
             "kind": "cell",

@@ -12,7 +12,9 @@ from playscale.corpus.prepare import prepare
 from playscale.points import from_row, read_points
 from playscale.rollout.evaluate import evaluate
 from playscale.study import steps
-from playscale.tracking.mlflow_tracker import MlflowExperiment
+from playscale.study.context import StudyContext
+from playscale.study.spec import parse_spec
+from playscale.tracking.mlflow_tracker import DIGEST, MlflowExperiment
 from playscale.training.run_state import latest, saved_step
 from playscale.training.trainer import train
 
@@ -55,6 +57,7 @@ def test_cloning_run_is_continued_to_the_same_rows(old, name, settings):
     points = train(made_by_0_2.config(**settings), old / name, str(old / "corpus"))
     assert_same(points, expected(old, name))
     assert points == read_points(old / name / "points.csv")
+    assert len({point.digest for point in points} - {""}) == 1
 
 
 def test_finished_run_takes_another_budget(old):
@@ -86,12 +89,16 @@ def test_evaluation_is_kept_and_its_checkpoints_play(old):
 def test_stopped_study_is_finished_with_the_same_points(old, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     spec, out = (old / "study.yaml").read_text(), str(old / "study")
+    experiment = MlflowExperiment("small", f"sqlite:///{out}/mlflow.db", create=False)
+    experiment.log_point(from_row(expected(old, "study")[0] | {"digest": "of another study"}))
     assert steps.prepare(spec, str(old / "games"), out) == f"{out}/corpus"
     runs = steps.plan(spec, f"{out}/corpus", out, "")
     for run in runs:
         steps.evaluate(spec, run, steps.train(spec, run, out, ""), out, "")
     steps.evaluate(spec, steps.REFERENCES, "", out, "")
-    experiment = MlflowExperiment("small", f"sqlite:///{out}/mlflow.db", create=False)
-    assert_same(experiment.points(), expected(old, "study"))
-    assert sorted(run.info.run_name for run in experiment.runs("run")) == sorted(runs)
-    assert len(experiment.runs("point")) == 4
+    assert len(experiment.points()) == 5
+    points = StudyContext(parse_spec(spec), out, old / "study", "").own_points(experiment.points())
+    assert_same(points, expected(old, "study"))
+    trained = [run for run in experiment.runs("run") if run.data.tags[DIGEST] != "of another study"]
+    assert {run.info.run_name: run.data.tags[DIGEST] for run in trained} == {p.run: p.digest for p in points}
+    assert len(trained) == len(runs) == 2

@@ -204,6 +204,16 @@ def test_points_has_a_row_for_every_evaluation_of_its_directory(tmp_path, checkp
     assert [(p.run, p.episodes) for p in read_points(tmp_path / "out" / "points.csv")] == [("r0", 2), ("r1", 2)]
 
 
+def test_evaluations_of_runs_that_differ_in_settings_lie_side_by_side(tmp_path, checkpoints):
+    for path, digest in zip(checkpoints, ("aa", "bb"), strict=True):
+        policy, checkpoint = load_policy(path)
+        point = checkpoint.meta["point"] | {"run": "r", "digest": digest}
+        save_checkpoint(path, policy, {"point": point})
+        evaluate([path], 2, tmp_path / "out", max_steps=5, workers=1, device="cpu")
+    evaluate(checkpoints, 2, tmp_path / "out", max_steps=5, workers=1, device="cpu")
+    assert [(p.run, p.digest) for p in read_points(tmp_path / "out" / "points.csv")] == [("r", "aa"), ("r", "bb")]
+
+
 def test_evaluation_refuses_a_directory_that_another_one_writes_to(tmp_path, checkpoints, monkeypatch):
     monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
     lock = files.locked(tmp_path / "out", "evaluation")

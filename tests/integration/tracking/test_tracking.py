@@ -4,7 +4,8 @@ import pytest
 
 from playscale.points import Point
 from playscale.tracking.client import TrackingClient
-from playscale.tracking.mlflow_tracker import NAME, MlflowExperiment
+from playscale.tracking.mlflow_tracker import DIGEST, NAME, MlflowExperiment
+from playscale.tracking.tracker import RunIdentity, StudyOwner
 
 POINT = Point(
     game="nethack", method="bc", run="bc-lstm-10k-s0", seed=0, size="10k", flops=3e10, params=10_013, samples=9_216,
@@ -137,3 +138,69 @@ def test_under_kubeflow_runs_go_below_the_injected_one(tmp_path, monkeypatch):
     with TrackingClient("three", uri, injected=True).open(tmp_path / "spool") as experiment:
         experiment.start("run", POINT.run)
     assert backend.client.get_experiment_by_name("three") is not None
+
+
+def of_digest(digest, **values):
+    return Point(**{**vars(POINT), "extra": {"digest": digest}, **values})
+
+
+def named(experiment, name):
+    return [run for run in experiment.runs("run") if run.data.tags[NAME] == name]
+
+
+def test_runs_of_one_name_and_other_digests_are_two(experiment):
+    for rate, loss in ((0.1, 1.5), (0.2, 1.25)):
+        run = experiment.start("run", "swept", RunIdentity(f"d{rate}", {"learning_rate": str(rate)}))
+        run.log_params({"learning_rate": rate})
+        experiment.log_point(of_digest(f"d{rate}", run="swept", dev_loss=loss))
+    assert [run.data.params["learning_rate"] for run in named(experiment, "swept")] == ["0.1", "0.2"]
+    points = [point for point in experiment.points() if point.run == "swept"]
+    assert [(point.digest, point.dev_loss) for point in points] == [("d0.1", 1.5), ("d0.2", 1.25)]
+    played = of_digest("d0.2", run="swept", dev_loss=1.25, return_mean=7.0)
+    experiment.log_point(played)
+    assert [point for point in experiment.points() if point.run == "swept"] == [points[0], played]
+
+
+def test_run_of_an_earlier_version_is_adopted_where_its_settings_agree(experiment):
+    old = experiment.start("run", "old")
+    old.log_params({"learning_rate": 0.1, "batch": 8, "rl": {"game": "recall", "actors": 2}})
+    old.log_dataset("games", "somewhere", "c" * 32, "training")
+    experiment.log_point(Point(**{**vars(POINT), "run": "old"}))
+    settings = {"learning_rate": "0.1", "batch": "8", "rl.game": "recall", "added later": "1"}
+    for digest, corpus, changed in (
+        ("other rate", "c" * 32, {"learning_rate": "0.2"}),
+        ("other game", "c" * 32, {"rl.game": "chess"}),
+        ("other corpus", "d" * 32, {}),
+    ):
+        assert experiment.start("run", "old", RunIdentity(digest, settings | changed, corpus)).id != old.id
+    assert experiment.start("run", "old", RunIdentity("same", settings, "c" * 32)).id == old.id
+    assert experiment.start("run", "old", RunIdentity("same", settings, "c" * 32)).id == old.id
+    assert sorted(run.data.tags[DIGEST] for run in named(experiment, "old")) == [
+        "other corpus", "other game", "other rate", "same",
+    ]  # fmt: skip
+    experiment.log_point(of_digest("same", run="old", return_mean=3.0))
+    assert [p.return_mean for p in experiment.points() if p.run == "old"] == [3.0]
+
+
+def test_experiment_of_another_study_is_refused_with_both_places(tmp_path):
+    uri = f"sqlite:///{tmp_path}/m.db"
+    client = TrackingClient("mine", uri)
+    client.prepare(StudyOwner("killed before its first run", "/gone"))
+    first, second = StudyOwner("1", "/data/a"), StudyOwner("2", "/data/b")
+    client.prepare(first)
+    client.connect().start("run", "r")
+    for resumed in (False, True):
+        with pytest.raises(ValueError, match="study 'mine' in /data/b .* the study 'mine' in /data/a; give") as caught:
+            client.prepare(second, resumed=resumed)
+        assert "\n" not in str(caught.value)
+    client.prepare(StudyOwner("1", "/moved/a"), resumed=True)
+    with pytest.raises(ValueError, match="in /moved/a; give"):
+        client.prepare(second)
+
+
+def test_experiment_without_a_mark_belongs_to_the_study_that_goes_on(tmp_path):
+    client = TrackingClient("mine", f"sqlite:///{tmp_path}/m.db")
+    client.connect().start("run", "r")
+    with pytest.raises(ValueError, match="holds runs that no study has logged"):
+        client.prepare(StudyOwner("1", "/data/a"))
+    client.prepare(StudyOwner("1", "/data/a"), resumed=True)
