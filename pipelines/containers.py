@@ -20,6 +20,7 @@ from docker.types import DeviceRequest, Mount
 from kfp import local
 from kfp.local import docker_task_handler
 
+from playscale.storage.files import local_path
 from playscale.study.spec import parse_spec
 from playscale_components.image import IMAGE
 
@@ -65,7 +66,7 @@ def absolute_inputs(spec: str) -> tuple[str, list[Path]]:
         if "://" in given:
             continue
         group, key = name.split(".")
-        path = Path(given).resolve()
+        path = local_path(given).resolve()
         if not path.exists():
             raise ValueError(f"{name}: {given} is not there")
         data[group][key] = str(path)

@@ -52,6 +52,11 @@ def reach(endpoint: str, namespace: str | None = None) -> Server:
         raise ValueError(
             f"{endpoint}: answered {health} with {answer.status_code} and no JSON: no Kubeflow Pipelines server{wants}"
         ) from error
+    except requests.exceptions.SSLError as error:
+        raise ValueError(
+            f"{endpoint}: no secure connection ({getattr(error.args[0], 'reason', error)}); of a server without TLS, "
+            f"the endpoint is {endpoint.replace('https', 'http', 1)}"
+        ) from error
     except requests.exceptions.RequestException as error:
         raise ValueError(
             f"{endpoint}: no Kubeflow Pipelines server can be reached there ({type(error).__name__}); inside a cluster "

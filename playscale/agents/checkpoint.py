@@ -22,6 +22,7 @@ from playscale.storage.files import atomic_dir, read_json, write_json
 from playscale.storage.sync import local_copy
 
 SCHEMA = 1
+LONGEST_HEADER = 8 << 20  # bytes of a safetensors file; 87 MB of header took 1.2 GB, a tensor of ours takes about 150 B
 JSON, WEIGHTS, EXTRA = "checkpoint.json", "policy.safetensors", "extra.safetensors"
 
 
@@ -129,20 +130,34 @@ def load_policy(
         OSError: S3 cannot be reached.
     """
     checkpoint = load_checkpoint(path, expect_game)
-    with torch.random.fork_rng(devices=[]):  # drawing the weights that are replaced must not change the random state
-        policy = build_policy(checkpoint.config)
+    policy = _without_weights(checkpoint.config, checkpoint.weights)
+    if policy is None:
+        raise ValueError(f"{path}: {WEIGHTS} does not fit the policy in {JSON}")
+    policy.to_empty(device=device).load_state_dict(checkpoint.weights)
+    return policy.eval(), checkpoint
+
+
+def _without_weights(config: PolicyConfig, weights: Mapping[str, Tensor]) -> Policy | None:
+    """Return the policy on the meta device, which takes no memory, or None when `weights` are not of its shapes."""
+    if config.layers > len(weights):
+        return None
     try:
-        policy.load_state_dict(checkpoint.weights)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: {WEIGHTS} does not fit the policy in {JSON}") from error
-    return policy.to(device).eval(), checkpoint
+        with torch.device("meta"):
+            policy = build_policy(config)
+    except (TypeError, ValueError, RuntimeError):  # widths that no layer can have
+        return None
+    shapes = {name: tensor.shape for name, tensor in weights.items()}
+    return policy if shapes == {name: tensor.shape for name, tensor in policy.state_dict().items()} else None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write a safetensors file and return its SHA-256 (hex)."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.touch()  # the library makes a file of mode 0600: it gets the mode that files have here
+    mode = path.stat().st_mode
     try:
         safetensors.torch.save_file(on_cpu, path)
+        path.chmod(mode)
     except SafetensorError as error:  # most likely a full disk
         raise OSError(f"{path}: {error}") from error
     return digest(path)
@@ -155,6 +170,10 @@ def read_tensors(folder: Path, name: str, digests: Mapping[str, str]) -> dict[st
         raise ValueError(f"{folder}: damaged checkpoint ({name} is missing)")
     if digest(path) != digests.get(name):
         raise ValueError(f"{folder}: damaged checkpoint ({name} is not what was written)")
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > LONGEST_HEADER:
+        raise ValueError(f"{folder}: damaged checkpoint ({name}: a header of {header:,} bytes)")
     try:
         return safetensors.torch.load_file(path)
     except SafetensorError as error:

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
+from pydantic import Field, Strict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from playscale.agents.layers import he_init
 from playscale.agents.lstm import LstmCore, State
 from playscale.agents.transformer import TransformerCore
+from playscale.config import explain
 from playscale.games.game import Game, get_game
 
 CORES = ("lstm", "transformer")
+LONGEST_CONTEXT = 1 << 16  # steps; no weight depends on the context, but the state's memory does
+Count = Annotated[int, Strict(), Ge(1)]
 
 # The initial outputs of an LSTM are about 0.25, those of a transformer about 1, so the logits start at a spread of
 # about 0.7 and 1. With a small gain the LSTM gets too little gradient: after 100,000 samples of AutoAscend the loss of
@@ -45,14 +50,14 @@ class PolicyConfig:
     """
 
     game: str
-    size: str
+    size: Annotated[str, Field(coerce_numbers_to_str=True)]
     core: str
-    num_actions: int
-    width: int
-    layers: int
+    num_actions: Count
+    width: Count
+    layers: Count
     encoder: Mapping[str, Any]
-    heads: int = 1
-    context: int = 1
+    heads: Count = 1
+    context: Annotated[Count, Le(LONGEST_CONTEXT)] = 1
     value_head: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,15 +65,18 @@ class PolicyConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PolicyConfig:
-        """Build the config from JSON values; ValueError for a missing or unknown key."""
+        """Build the config from JSON values; ValueError for a missing or unknown key, or a value that cannot be."""
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"policy config: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
         try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"policy config: {error}") from error
+            config = TypeAdapter(cls).validate_python(dict(values))
+        except ValidationError as error:
+            raise ValueError(f"policy config: {explain(error)}") from error
+        if config.core == "transformer" and config.width % (2 * config.heads):
+            raise ValueError(f"policy config: {config.heads} heads do not divide a width of {config.width} evenly")
+        return config
 
 
 class PolicyOutput(NamedTuple):

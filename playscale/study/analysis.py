@@ -20,6 +20,7 @@ from playscale.scaling.fit import Fit
 from playscale.scaling.fit import fit as fit_laws
 from playscale.scaling.gpu import hardware
 from playscale.scaling.methods import EXPERT, MethodFits, expert_bound, fit_methods, fits_of
+from playscale.storage.files import path_below
 from playscale.study.spec import StudySpec
 
 REPLAY_BLOCK = 1024
@@ -63,7 +64,7 @@ def best_replays(game_name: str, folder: Path) -> list[Replay]:
     if not recorded or "tty_chars" not in game.columns:
         return []
     best_return, evaluation, place = max(recorded, key=lambda item: item[0])
-    (recording,), _ = game.find_recordings(place / evaluation.recordings["best"])
+    (recording,), _ = game.find_recordings(path_below(place, evaluation.recordings["best"]))
     blocks = list(game.decode(recording, REPLAY_BLOCK))
     frames = {name: np.concatenate([block[name] for block in blocks])[:REPLAY_FRAMES] for name in blocks[0]}
     point = evaluation.point or {}

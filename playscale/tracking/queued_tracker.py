@@ -17,6 +17,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from playscale.points import Point, from_row, to_row
+from playscale.storage.files import path_below
 from playscale.tracking.delivery_queue import DeliveryQueue, Entry, RefusedRunError, transient
 from playscale.tracking.mlflow_tracker import MlflowExperiment, MlflowRun, point_name
 from playscale.tracking.tracker import RunIdentity
@@ -110,10 +111,15 @@ class MlflowDelivery:
             with _refused_run():
                 run = self._runs[key] = experiment.find(*key) or experiment.start(kind, name, identity)
         if "path" in arguments:
-            arguments = arguments | {"path": self._folder / str(arguments["path"])}
+            arguments = arguments | {"path": self._file(str(arguments["path"]))}
         getattr(run, call)(**arguments)
         if call == "finish":  # removes a second run, created by a request whose answer was lost
             experiment.find(*key)
+
+    def _file(self, name: str) -> Path:
+        """Return the file that an entry names; ValueError: it is not in the directory of the study or command."""
+        out = self._folder.parent if self._folder.name == "tracking" else self._folder
+        return path_below(out, os.path.normpath(self._folder.relative_to(out) / name))
 
 
 @contextmanager

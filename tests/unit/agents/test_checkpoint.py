@@ -1,11 +1,13 @@
 import json
+import os
 import pickle
+import stat
 from pathlib import Path
 
 import pytest
 import torch
 
-from playscale.agents.checkpoint import EXTRA, JSON, WEIGHTS, load_checkpoint, load_policy, save_checkpoint
+from playscale.agents.checkpoint import EXTRA, JSON, WEIGHTS, digest, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.policy import CORES, build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
@@ -117,6 +119,50 @@ def test_weights_of_other_shapes_are_refused(tmp_path, policy):
     with pytest.raises(ValueError, match="does not fit") as caught:
         load_policy(tmp_path / "a")
     assert "\n" not in str(caught.value)
+
+
+CLAIMS = [
+    {"width": 12_000_000},
+    {"layers": 10**9},
+    {"num_actions": 10**12},
+    {"context": 10**12},
+    {"width": -2},
+    {"width": "20"},
+    {"layers": None},
+    {"core": "transformer", "heads": 7},
+    {"encoder": {"text": 10**9}},
+    {"encoder": {"text": -1}},
+    {"encoder": {"text": "a"}},
+    {"encoder": {"map_channels": 3}},
+    {"encoder": 3},
+]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=json.dumps)
+def test_what_the_json_claims_takes_no_memory_before_it_is_compared(tmp_path, policy, claim):
+    save_checkpoint(tmp_path / "a", policy, META)
+    edit(policy={**policy.config.to_dict(), **claim})(tmp_path / "a" / JSON)
+    with pytest.raises(ValueError, match="does not fit|damaged checkpoint") as caught:
+        load_policy(tmp_path / "a")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_header_of_a_gigabyte_is_refused_unread(tmp_path, policy):
+    save_checkpoint(tmp_path / "a", policy, META)
+    path = tmp_path / "a" / WEIGHTS
+    path.write_bytes((1 << 30).to_bytes(8, "little") + b"{}")
+    edit(sha256={WEIGHTS: digest(path)})(tmp_path / "a" / JSON)
+    with pytest.raises(ValueError, match=rf"{WEIGHTS}: a header of 1,073,741,824 bytes"):
+        load_policy(tmp_path / "a")
+
+
+def test_modes_follow_the_umask(tmp_path, policy):
+    before = os.umask(0o027)
+    try:
+        save_checkpoint(tmp_path / "a", policy, META, {"x": torch.zeros(1)})
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "a").iterdir()} == {0o640}
 
 
 def test_damaged_extra_is_told_when_it_is_read(tmp_path, policy):

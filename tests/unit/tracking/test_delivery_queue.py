@@ -1,8 +1,10 @@
 """Entries on disk: in order, once, whatever kills the process or harms the files."""
 
+import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -10,6 +12,7 @@ from mlflow.exceptions import MlflowException, RestException
 
 from playscale.tracking import delivery_queue
 from playscale.tracking.delivery_queue import DeliveryQueue, QueueFile, transient
+from playscale.tracking.queued_tracker import MlflowDelivery
 
 
 def drain(queue):
@@ -156,3 +159,23 @@ def test_a_damaged_line_is_refused(tmp_path):
 )
 def test_which_errors_may_pass(error, later):
     assert transient(error) is later
+
+
+@pytest.mark.parametrize("folder", ["tracking", "."])
+def test_an_entry_delivers_files_of_its_own_directory_alone(tmp_path, folder):
+    """The queue of a study in S3 comes from the bucket."""
+    seen = []
+    run = SimpleNamespace(log_artifacts=lambda path, folder: seen.append(path))
+    queue_folder = tmp_path / "out" / folder
+    deliver = MlflowDelivery(lambda: SimpleNamespace(find=lambda *_: run), queue_folder)
+
+    def entry(path):
+        return {"kind": "run", "name": "a", "call": "log_artifacts", "arguments": {"path": path, "folder": ""}}
+
+    own = os.path.relpath(tmp_path / "out" / "points.csv", queue_folder)
+    deliver(entry(own))
+    assert seen == [tmp_path / "out" / "points.csv"]
+    for path in ("/etc/passwd", f"../{own}", "../../../etc/passwd"):
+        with pytest.raises(ValueError, match="is no name of a file below a folder") as raised:
+            deliver(entry(path))
+        assert not transient(raised.value)
