@@ -109,3 +109,16 @@ def test_stopped_study_saves_the_runs_that_are_training(tmp_path):
     saves = [saved_steps(run) for run in tmp_path.glob("out/train/*")]
     assert len(saves) == 2
     assert all(step > 0 for (step,) in saves)
+
+
+@pytest.mark.slow
+def test_commands_work_with_closed_standard_streams(tmp_path):
+    """As a daemon's wrapper may start them."""
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    train = "train impala --size 10k --steps 640 --batch 4 --unroll 20 --actors 2 --max-steps 100 --out run"
+    play = "evaluate run/checkpoints/* --episodes 2 --max-steps 30 --out play"
+    for command, closed in ((train, "<&-"), (play, "<&- >&-")):
+        shell = f"exec {sys.executable} -m playscale.cli {command} {closed}"
+        done = subprocess.run(["sh", "-c", shell], cwd=tmp_path, env=environment, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "10k" in (tmp_path / "play/points.csv").read_text()

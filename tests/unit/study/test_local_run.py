@@ -1,11 +1,44 @@
-"""What is said when the pipeline's process ends without a task that says why."""
+"""The process of a study's pipeline: its share of the cores, its end at a signal, and without a task that says why."""
 
+import signal
+import sys
+import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
 
+from playscale.processes import Stopped
 from playscale.study import local_run
 from playscale.study.local_run import LocalStudy
+
+PIPELINE = """#!/bin/sh
+echo $OMP_NUM_THREADS >threads
+sh -c 'trap "sleep 0.5; touch saved; exit 143" TERM; touch ready; while :; do sleep 0.1; done'
+"""
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, "3"), ("5", "5")])
+def test_stopped_study_waits_until_its_tasks_have_saved(tmp_path, monkeypatch, given, threads):
+    """The two tasks that run side by side share the cores out."""
+    (tmp_path / "python").write_text(PIPELINE)
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(local_run, "usable_cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    study = LocalStudy(tmp_path / "spec.yaml", None, str(tmp_path), tmp_path, "", "subprocess")
+    with suppress(Stopped), study._pipeline() as process:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "ready").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        raise Stopped(signal.SIGTERM)
+    assert (tmp_path / "saved").exists()
+    assert (tmp_path / "threads").read_text() == f"{threads}\n"
+    assert process.returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(("free", "says"), [(10**9, "code 1; its log"), (100, "code 1, and its disk is full")])
