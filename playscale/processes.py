@@ -7,6 +7,7 @@ socket closes, so it never outlives its parent, however that ends.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import pickle
@@ -29,6 +30,8 @@ from types import TracebackType
 from typing import Any, Self
 
 _LEAVE_SECONDS = 5.0  # a worker whose socket has closed leaves within a step or a second; after this it is killed
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[Any], Iterable[Any]]
 """Answers one message with any number of replies."""
@@ -177,6 +180,26 @@ _serve({theirs.fileno()}, {entry!r}, {followed})
 
 HINTS = {signal.SIGKILL: "out of memory?", signal.SIGBUS: "is a disk, TMPDIR or /dev/shm full?"}
 """Likely causes of signals that end a worker."""
+
+
+SILENT_SECONDS = 30.0
+
+
+def wait_for_any(workers: Iterable[WorkerProcess], kind: str) -> list[WorkerProcess]:
+    """Wait until one of these workers answers, and return those that do. Every SILENT_SECONDS, log who does not.
+
+    Args:
+        workers: At least one, each of which owes an answer.
+        kind: What they are called in the log.
+    """
+    by_connection: dict[Any, WorkerProcess] = {worker.connection: worker for worker in workers}
+    assert by_connection
+    silent = 0.0
+    while not (ready := wait(by_connection, SILENT_SECONDS)):
+        silent += SILENT_SECONDS
+        pids = ", ".join(str(worker.pid) for worker in by_connection.values())
+        log.warning("no answer for %.0f s from the %s with process id %s", silent, kind, pids)
+    return [by_connection[connection] for connection in ready]
 
 
 def close_all(workers: Iterable[WorkerProcess]) -> None:

@@ -59,7 +59,12 @@ def train_impala(
     ] = None,
     budgets: Annotated[str, typer.Option(help=TrainConfig.model_fields["budgets"].description)] = "",
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Interactions with the game, as one budget; instead of --budgets.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Frames of play to learn from, as one budget; instead of --budgets. The last screen of an "
+            "episode is a frame too, so there are a few interactions less.",
+        ),
     ] = None,
     reward_clip: Annotated[
         float, typer.Option(min=0, help="Largest absolute reward, after scaling; 0: no limit.")
@@ -82,7 +87,7 @@ def train_impala(
     from playscale.games.game import get_task
 
     if (steps is None) == (not budgets):
-        raise ValueError("give --budgets, in FLOPs, or --steps, in interactions")
+        raise ValueError("give --budgets, in FLOPs, or --steps, in frames")
     rl = Reinforcement(
         **{name: value for name, value in settings.items() if name in Reinforcement.model_fields}
         | {"game": get_task(game).name, "reward_clip": reward_clip or None, "teacher": _absolute(settings["teacher"])}
@@ -116,7 +121,7 @@ def _size_and_core(rl: Reinforcement, size: str | None, core: str | None) -> dic
 
 
 def _budget_of(steps: int, values: dict[str, Any]) -> float:
-    """Return the training FLOPs of a number of interactions."""
+    """Return the training FLOPs of a number of frames."""
     from playscale.agents.flops import training_flops_per_sample
     from playscale.study.plan import trained_policy
 

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,7 +20,7 @@ from torch import nn
 
 from playscale.agents.policy import PolicyConfig, build_policy
 from playscale.games.game import GAMES, get_game
-from playscale.processes import WorkerError, WorkerProcess, close_all
+from playscale.processes import WorkerError, WorkerProcess, close_all, wait_for_any
 from playscale.rollout.actor import ENTRY, GO, ActorSetup, UnrollStats
 from playscale.rollout.shared_weights import SharedWeights
 from playscale.rollout.unroll import Unroll, UnrollBuffer
@@ -127,9 +126,9 @@ class ActorPool:
             WorkerError: An actor failed MAX_FAILURES times in a row.
         """
         while not self._ready:
-            ready = wait([process.connection for process in self._processes if process is not None])
+            ready = wait_for_any((process for process in self._processes if process is not None), "actors")
             for number, process in enumerate(self._processes):
-                if process is not None and process.connection in ready:
+                if process in ready:
                     self._receive(number, process)
         number, stats = self._ready.popleft()
         buffer = self._buffers[number]

@@ -15,18 +15,17 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
 
 from playscale.games.game import GAMES, Game
-from playscale.processes import WorkerProcess, close_all, usable_cores
+from playscale.processes import WorkerProcess, close_all, usable_cores, wait_for_any
 from playscale.rollout.episode import Episode, EpisodeSpec
 from playscale.rollout.evaluation import EvalSettings
 from playscale.rollout.evaluation_worker import ENTRY, EpisodeBatch, EpisodeReport, EvalWorkerSetup, Load
 from playscale.tracking.monitor import count
 from playscale.tracking.tracker import Spent, not_timed
 
+KIND = "evaluation workers"  # in the log
 ROWS = {"cpu": 32, "cuda": 128}  # episodes in a batch
 
 
@@ -140,21 +139,20 @@ def play_jobs(
     )
     slots = max(len(batch.specs) for batch in waiting)
     progress = EvalProgress(len(jobs) * settings.episodes)
-    eval_workers: dict[Any, WorkerProcess] = {}  # by connection
+    eval_workers: list[WorkerProcess] = []
     with ExitStack() as stack:
-        stack.callback(lambda: close_all(eval_workers.values()))
+        stack.callback(lambda: close_all(eval_workers))
         with spent("starting"):
             most = min(len(waiting), 2 if kind == "cuda" else usable_cores())
             for env_workers in _env_workers_of_each(workers, most):
                 setup = EvalWorkerSetup(game, GAMES, env_workers, slots, settings, device, scripted, folder)
-                worker = WorkerProcess(ENTRY, setup)
-                eval_workers[worker.connection] = worker
-                worker.send(waiting.popleft())
-            wait(eval_workers)
+                eval_workers.append(WorkerProcess(ENTRY, setup))
+                eval_workers[-1].send(waiting.popleft())
+            wait_for_any(eval_workers, KIND)
         stack.enter_context(spent("play"))
+        playing = list(eval_workers)
         while progress.played < progress.total:
-            for connection in wait(eval_workers):
-                worker = eval_workers[connection]
+            for worker in wait_for_any(playing, KIND):
                 report = worker.receive()
                 job = by_name[report.job]
                 job.episodes += report.ended
@@ -163,6 +161,8 @@ def play_jobs(
                     job.seconds += report.seconds
                     if waiting:
                         worker.send(waiting.popleft())
+                    else:
+                        playing.remove(worker)
                 on_report(job, progress)
                 if report.over and len(job.episodes) == settings.episodes:
                     job.episodes.sort(key=lambda episode: episode.index)

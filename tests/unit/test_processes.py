@@ -12,6 +12,7 @@ import pytest
 from process_state import gone
 
 import playscale
+from playscale import processes
 from playscale.processes import WorkerDiedError, WorkerError, WorkerProcess, run_tasks, usable_cores
 
 BOUND = len(os.sched_getaffinity(0))
@@ -113,6 +114,23 @@ def test_a_worker_answers():
 def test_a_worker_that_cannot_start_says_why(entry, error, text):
     with WorkerProcess(entry, None) as worker, pytest.raises(error, match=text):
         worker.receive()
+
+
+def test_workers_that_do_not_answer_are_named(monkeypatch):
+    said = []
+    with WorkerProcess("test_processes:echo", "setup") as worker:
+
+        def warn(text, *values):
+            said.append(text % values)
+            os.kill(worker.pid, signal.SIGCONT)
+
+        monkeypatch.setattr(processes, "SILENT_SECONDS", 0.01)
+        monkeypatch.setattr(processes.log, "warning", warn)
+        os.kill(worker.pid, signal.SIGSTOP)
+        worker.send(1)
+        assert processes.wait_for_any([worker], "workers of the test") == [worker]
+        assert worker.receive() == ("setup", 1)
+    assert said[0] == f"no answer for 0 s from the workers of the test with process id {worker.pid}"
 
 
 def test_folders_of_the_user_hide_no_package(tmp_path, monkeypatch):
