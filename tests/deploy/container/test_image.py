@@ -1,6 +1,7 @@
 """The image as a cluster runs it: any user, nothing writable but /tmp, no capabilities; and what is not in it."""
 
 import json
+import time
 
 import pytest
 
@@ -38,6 +39,28 @@ def test_a_real_job_runs_as_anybody_with_a_read_only_root(podman, image, tmp_pat
     recordings = list(games.rglob("*.ttyrec3.bz2"))
     assert len(recordings) == 2
     assert {path.stat().st_uid for path in recordings} == {12345}
+
+
+@pytest.mark.parametrize("init", [(), ("--entrypoint", "playscale")], ids=["tini", "none"])
+def test_stopped_container_ends_in_time_with_its_state_saved(podman, image, tmp_path, init):
+    games = tmp_path / "games"
+    games.mkdir(mode=0o777)
+    games.chmod(0o777)
+    arguments = ("collect", "--games", "500", "--max-steps", "50", "--workers", "1", "--out", "/games/of")
+    started = podman("run", "--detach", *ARBITRARY, "-v", f"{games}:/games", *init, image, *arguments)
+    assert started.returncode == 0, started.stderr
+    container = started.stdout.strip()
+    try:
+        deadline = time.monotonic() + 120
+        while not list(games.glob("of/game-*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        podman("stop", "--time", "60", container)
+        assert podman("wait", container).stdout.strip() == "143"  # killed, it would be 137
+        rows = json.loads((games / "of/collect.json").read_text())["games"]
+        assert len(rows) == len(list(games.glob("of/game-*")))
+    finally:
+        podman("rm", "--force", container)
 
 
 def test_all_that_a_pod_uses_can_be_imported(podman, image):
