@@ -88,6 +88,11 @@ class Point:
         return self.extra.get("digest", "")
 
     @property
+    def diverged(self) -> str:
+        """Reason for which the training counts as diverged; "" if it does not."""
+        return self.extra.get("diverged", "")
+
+    @property
     def held_out(self) -> bool:
         return self.split == "held-out"
 

@@ -73,7 +73,7 @@ def points_table(points: Sequence[Point]) -> Table:
             plus_minus(p.dev_loss, p.dev_loss_se, ".3f"),
             plus_minus(p.return_mean, p.return_se, ".1f"),
             "" if p.episodes is None else str(p.episodes),
-            p.split,
+            "diverged" if p.diverged else p.split,
         )
     return table
 

@@ -11,6 +11,7 @@ from playscale.config import PLAYING_METHODS
 from playscale.points import Point, Reference
 from playscale.report import numbers
 from playscale.report.seeds import MeanPoint, average
+from playscale.scaling.cells import Reason
 from playscale.scaling.methods import by_method
 
 RETURN_OF_LOSS = "return_mean of dev_loss"
@@ -138,11 +139,14 @@ class Evidence:
     def reason_excluded(self, point: Point, target: str) -> str | None:
         """Return why the fits of `target` left this point out; None if they did not.
 
-        A row without params is about a whole profile.
+        A row without params is about a whole profile. Of the seeds of a cell some may have diverged.
         """
+        if point.diverged:
+            return f"{Reason.DIVERGED}: {point.diverged}"
         for row in self.rows("excluded"):
             if (
                 row.get("target") in (None, target)
+                and row.get("reason") != Reason.DIVERGED
                 and _close(row.get("flops"), point.flops)
                 and _close(row.get("params"), point.params)
             ):

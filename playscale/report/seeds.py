@@ -27,7 +27,7 @@ def average(points: Sequence[Point], fit: Mapping[str, Any]) -> tuple[list[Point
     """
     cells: dict[Any, list[Point]] = {}
     for point in points:
-        alone = id(point) if point.seed is None else None
+        alone = id(point) if point.seed is None or point.diverged else None
         cells.setdefault((point.flops, point.params, point.split, point.method, alone), []).append(point)
     repeats = [point for own in cells.values() if len(own) > 1 for point in own]
     return [own[0] if len(own) == 1 else _mean(own, fit) for own in cells.values()], repeats

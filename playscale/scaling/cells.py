@@ -33,6 +33,7 @@ class FitError(ValueError):
 class Reason(StrEnum):
     """Reasons for which a point or a budget is not part of a fit: a closed list."""
 
+    DIVERGED = "training diverged"
     NO_LOSS = "no dev loss"
     NO_RETURN = "no return"
     RETURN_NOT_POSITIVE = "return not positive"
@@ -106,10 +107,16 @@ def make_cells(points: Sequence[Point], target: Target) -> tuple[Cells, list[Exc
     """
     excluded: list[Excluded] = []
     missing = Reason.NO_LOSS if target == "dev_loss" else Reason.NO_RETURN
-    measured = [point for point in points if getattr(point, target) is not None]
-    excluded += [Excluded(target, p.flops, p.params, missing) for p in points if getattr(p, target) is None]
+    measured = []
+    for point in points:
+        reason = Reason.DIVERGED if point.diverged else missing if getattr(point, target) is None else None
+        if reason is None:
+            measured.append(point)
+        else:
+            excluded.append(Excluded(target, point.flops, point.params, reason))
     if not measured:
-        raise FitError(f"no point to fit has a {target}")
+        but = " and has not diverged" if any(point.diverged for point in points) else ""
+        raise FitError(f"no point to fit has a {target}{but}")
     flops, params, samples, values, errors = _columns(measured, target)
     budget, budgets = _group(flops, SAME_BUDGET)
     size, _ = _group(params, SAME_SIZE)

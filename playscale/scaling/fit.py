@@ -13,7 +13,7 @@ from playscale.config import PLAYING_METHODS
 from playscale.points import Point
 from playscale.scaling.allocation import OptimalExponent, Optimum, optima, optimal_exponents
 from playscale.scaling.backtest import BacktestRow, Frontier, Prediction, backtest_rows
-from playscale.scaling.cells import TARGETS, Cells, Excluded, FitError, Target, make_cells
+from playscale.scaling.cells import TARGETS, Cells, Excluded, FitError, Reason, Target, make_cells
 from playscale.scaling.choice import Choice, choose
 from playscale.scaling.exponents import Exponent, fit_exponents, fit_return_of_loss
 from playscale.scaling.forecast import Forecast, Forecaster, HeldOut, compare_held_out, make_forecaster
@@ -26,6 +26,7 @@ from playscale.scaling.warning import (
     Warned,
     bend_warning,
     cell_warnings,
+    diverged_warning,
     expert_warning,
     extrapolation_warning,
     goal_warning,
@@ -147,7 +148,9 @@ def fit(
         warnings += return_warning(seen)
     forecasts, more = _forecasts(targets, forecast_flops, forecast_at, seed)
     reached = _goals(targets, [(name, value) for name, value in goals if value > 0], seed)
-    held_out, held_out_cells = _held_out(targets, [p for p in points if p.held_out], seed)
+    held_out, held_out_cells, left_out = _held_out(targets, [p for p in points if p.held_out], seed)
+    excluded += left_out
+    warnings += diverged_warning(points)
     curves = _curves(targets, [*forecast_flops, *(h.flops for h in held_out)], seed)
     last = max(float(result.cells.budgets[-1]) for result in targets.values())
     warnings += [*more, *extrapolation_warning(last, sorted({f.flops for f in forecasts}))]
@@ -269,9 +272,11 @@ def _forecasts(
 
 def _held_out(
     targets: dict[Target, TargetFit], points: Sequence[Point], seed: int
-) -> tuple[list[HeldOut], list[HeldOut]]:
+) -> tuple[list[HeldOut], list[HeldOut], list[Excluded]]:
+    """Compare the held-out points with their forecasts; also return those that diverged, which are left out."""
     best: list[HeldOut] = []
     every: list[HeldOut] = []
+    diverged = [Excluded(t, p.flops, p.params, Reason.DIVERGED) for t in targets for p in points if p.diverged]
     for target, result in targets.items():
         try:
             cells, _ = make_cells(points, target)
@@ -280,7 +285,7 @@ def _held_out(
         of_budget, of_cell = compare_held_out(cells, result.forecaster, np.random.default_rng([seed, 12, len(target)]))
         best += of_budget
         every += of_cell
-    return best, every
+    return best, every, diverged
 
 
 def _curves(targets: dict[Target, TargetFit], ahead: Sequence[float], seed: int) -> dict[Target, list[Forecast]]:

@@ -33,6 +33,7 @@ class Code(StrEnum):
     EXPERT_FAR = "not-approaching-expert"
     TOO_FEW = "too-few"
     TARGET_ABSENT = "target-absent"
+    DIVERGED = "diverged"
     SIZE_UNKNOWN = "best-size-unknown"
 
 
@@ -126,7 +127,8 @@ def bend_warning(target: str, log_flops: np.ndarray, cost: np.ndarray) -> list[W
 
 def return_warning(points: Sequence[Point]) -> list[Warned]:
     """Warn where better dev loss does not go with better return (Spearman, one-sided 5 %)."""
-    both = [(p.dev_loss, p.return_mean) for p in points if p.dev_loss is not None and p.return_mean is not None]
+    measured = [p for p in points if p.dev_loss is not None and p.return_mean is not None and not p.diverged]
+    both = [(p.dev_loss, p.return_mean) for p in measured]
     if len(both) < 4:
         return []
     loss, ret = (np.array(column, dtype=float) for column in zip(*both, strict=True))
@@ -141,6 +143,17 @@ def return_warning(points: Sequence[Point]) -> list[Warned]:
         " play more episodes or train at larger budgets before trusting a forecast of the return"
     )
     return [Warned(Code.RETURN_NOT_RISING, text)]
+
+
+def diverged_warning(points: Sequence[Point]) -> list[Warned]:
+    """Warn about points that are left out because their training diverged."""
+    diverged = [p for p in points if p.diverged]
+    if not diverged:
+        return []
+    each = [f"{p.run or number(p.params) + ' parameters'} at {number(p.flops)} FLOPs: {p.diverged}" for p in diverged]
+    more = f", and {len(each) - 3} more" if len(each) > 3 else ""
+    text = f"training diverged, so these points are left out ({'; '.join(each[:3])}{more}); lower the learning rate"
+    return [Warned(Code.DIVERGED, text)]
 
 
 def extrapolation_warning(last: float, flops: Sequence[float]) -> list[Warned]:

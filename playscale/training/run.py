@@ -11,6 +11,7 @@ nonfinite.json         only after a loss that was not finite: the step and its d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -109,24 +110,36 @@ class Run:
     def reached(self) -> dict[float, Point]:
         """Return the points of the checkpoints in `out`, by budget.
 
-        They are written anew where their split has changed, or an old version wrote no digest.
+        They are written anew where their split has changed, or an earlier version did not label them.
         """
         points = {}
         for path in sorted((self.out / "checkpoints").glob("*")):
             if path.name.startswith(".") or not is_checkpoint(path):
                 continue  # being written, or left so by a kill
-            point = from_row(load_checkpoint(path).meta["point"])
-            split = self.config.split(point.flops) if point.flops in self.config.cells else point.split
-            if (point.split, point.digest) != (split, self.digest):
-                point = replace(point, split=split, extra={**point.extra, "digest": self.digest})
+            written = from_row(load_checkpoint(path).meta["point"])
+            point = self.labelled(written)
+            if point != written:
                 policy, checkpoint = load_policy(path)
                 save_checkpoint(path, policy, checkpoint.meta | {"point": to_row(point)})
             points[point.flops] = point
         return points
 
+    def labelled(self, point: Point) -> Point:
+        """Return a point with its split, the run's digest, and the reason if it diverged."""
+        split = self.config.split(point.flops) if point.flops in self.config.cells else point.split
+        reason = divergence(point.dev_loss, self.policy.num_actions)
+        labels = {"digest": self.digest} | ({"diverged": reason} if reason else {})
+        return replace(point, split=split, extra={**point.extra, **labels})
+
     def publish(self, points: Mapping[float, Point]) -> None:
         """Write points.csv: the checkpoints in `out`, by budget."""
         write_points([points[budget] for budget in sorted(points)], self.out / "points.csv")
+
+
+def divergence(dev_loss: float | None, num_actions: int) -> str:
+    """Return why a cell counts as diverged: it predicts the expert worse than uniform actions do. "": it does not."""
+    uniform = math.log(num_actions)
+    return f"dev loss above {uniform:.3f} (uniform actions)" if dev_loss is not None and dev_loss > uniform else ""
 
 
 SCHEMA = 2

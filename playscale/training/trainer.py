@@ -238,7 +238,7 @@ class Trainer:
         dev = self._measure_dev_loss(state, "dev_loss_cooldown" if cooled else "dev_loss")
         samples, extra = self.method.usage(state)
         extra["flops_6nd"] = 6 * self.run.params * samples
-        point = Point(
+        measured = Point(
             game=self.run.policy.game,
             method=self.config.method,
             run=self.run.name,
@@ -249,9 +249,9 @@ class Trainer:
             samples=samples,
             dev_loss=dev.loss if dev else None,
             dev_loss_se=dev.se if dev else None,
-            split=self.config.split(cell.budget),
-            extra={name: f"{value:.6g}" for name, value in extra.items()} | {"digest": self.run.digest},
+            extra={name: f"{value:.6g}" for name, value in extra.items()},
         )
+        point = self.run.labelled(measured)
         meta = {
             "kind": "cell",
             "point": to_row(point),

@@ -18,7 +18,7 @@ from playscale.points import Point, Reference, read_points
 from playscale.report import numbers
 from playscale.report.evidence import Evidence
 from playscale.report.law_section import method_name
-from playscale.report.report import write_report
+from playscale.report.report import points_table, write_report
 from playscale.scaling.fit import fit as fit_points
 from playscale.scaling.gpu import hardware
 
@@ -166,6 +166,12 @@ def test_how_returns_of_zero_enter_is_said(
     said = "a return of 0 or less has none: cells with such a mean return are left out of every fit of the return"
     assert said in page(tmp_path, long_study[1], long_study[0]).text
     assert said not in page(tmp_path, fit, points).text
+
+
+def test_points_that_diverged_are_listed_with_their_reason(points: list[Point]) -> None:
+    bad = dataclasses.replace(points[0], extra={"diverged": "dev loss above 4.796 (uniform actions)"})
+    page = str(points_table(Evidence({}, [bad, *points[1:]])))
+    assert page.count("left out: training diverged: dev loss above 4.796 (uniform actions)") == 1
 
 
 def test_nothing_is_loaded_from_elsewhere(tmp_path: Path, fit: dict[str, Any], points: list[Point]) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from resources import PUBLISHED
 
 from playscale.points import Point, read_points
-from playscale.scaling.cells import FitError, Reason
+from playscale.scaling.cells import FitError, Reason, make_cells
 from playscale.scaling.fit import Fit, fit, write_fit
 from playscale.scaling.warning import Code
 
@@ -164,6 +164,22 @@ def test_returns_that_are_not_positive_are_excluded_with_their_reason() -> None:
     assert reasons == {(1e4, Reason.RETURN_NOT_POSITIVE)}
     nowhere = quick([replace(p, return_mean=0.0) for p in table])
     assert any("no cell has a positive return_mean" in w.text for w in nowhere.warnings)
+
+
+def test_points_that_diverged_are_left_out_with_their_reason_and_a_warning() -> None:
+    table = grid(FIVE, SIZES)
+    bad = replace(table[0], dev_loss=2681.0, run="r", seed=1, extra={"diverged": "dev loss above 4.796"})
+    ahead = replace(bad, split="held-out", flops=1e13, run="ahead")
+    result, without = quick([*table, bad, ahead]), quick(table)
+    assert result.to_dict()["power_laws"] == without.to_dict()["power_laws"]
+    assert result.held_out_cells == ()
+    left_out = {(e.target, e.flops, e.params) for e in result.excluded if e.reason is Reason.DIVERGED}
+    assert left_out == {(t, p.flops, p.params) for t in ("dev_loss", "return_mean") for p in (bad, ahead)}
+    (warned,) = [w.text for w in result.warnings if w.code is Code.DIVERGED]
+    assert "r at" in warned
+    assert "dev loss above 4.796" in warned
+    with pytest.raises(FitError, match="has not diverged"):
+        make_cells([bad], "dev_loss")
 
 
 def test_a_minimum_outside_the_sizes_names_the_budgets_and_the_sizes_that_would_fix_it() -> None:

@@ -132,6 +132,14 @@ def test_points_has_a_row_for_every_checkpoint_of_its_directory(recall, tmp_path
     assert read_points(tmp_path / "points.csv") == both
 
 
+def test_point_worse_than_uniform_actions_is_marked_as_diverged(recall, tmp_path):
+    [point] = train(config([10], learning_rate=3.0), tmp_path, recall.uri)
+    assert point.dev_loss > math.log(5)
+    assert point.diverged == "dev loss above 1.609 (uniform actions)"
+    assert read_points(tmp_path / "points.csv") == [point]
+    assert train(config([10], learning_rate=3.0), tmp_path, recall.uri) == [point]
+
+
 def test_training_refuses_a_directory_that_another_one_writes_to(recall, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
     lock = files.locked(tmp_path, "training")
