@@ -1,6 +1,7 @@
 """A checkpoint: a directory of policy.safetensors, extra.safetensors (when something was given), checkpoint.json.
 
-Loading one never unpickles. checkpoint.json holds the SHA-256 of the tensor files, so that damage is noticed.
+Loading one never unpickles. checkpoint.json holds the SHA-256 of the tensor files and, since 0.2, a
+checksum of itself, so that damage is noticed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from playscale.agents.policy import Policy, PolicyConfig, build_policy
-from playscale.storage.files import atomic_dir, read_json, write_json
+from playscale.storage.files import atomic_dir, is_whole, read_json, with_checksum, write_json
 from playscale.storage.sync import local_copy
 
 SCHEMA = 1
@@ -74,13 +75,15 @@ def save_checkpoint(
         config = policy.config
         write_json(
             aside / JSON,
-            {
-                "schema": SCHEMA,
-                "game": config.game,
-                "policy": config.to_dict(),
-                "meta": dict(meta),
-                "sha256": digests,
-            },
+            with_checksum(
+                {
+                    "schema": SCHEMA,
+                    "game": config.game,
+                    "policy": config.to_dict(),
+                    "meta": dict(meta),
+                    "sha256": digests,
+                }
+            ),
         )
 
 
@@ -102,6 +105,8 @@ def load_checkpoint(path: str | Path, expect_game: str | None = None) -> Checkpo
         meta, digests = dict(record["meta"]), dict(record["sha256"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged checkpoint ({JSON}: {error})") from error
+    if not is_whole(record):
+        raise ValueError(f"{path}: damaged checkpoint ({JSON} is not what was written)")
     if expect_game is not None and config.game != expect_game:
         raise ValueError(f"{path}: a checkpoint of {config.game}, but {expect_game} is played here")
     return Checkpoint(path, config, meta, digests)

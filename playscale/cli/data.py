@@ -62,6 +62,8 @@ def prepare(
     with served(task="prepare"), progress("prepare") as report:
         corpus = run(source, out, game=game, workers=workers or usable_cores(), progress=report)
     typer.echo(corpus.summary())
+    if not corpus.transitions("dev"):
+        typer.echo("note: no dev games, without which nothing can be trained on it; prepare more games")
     for rejected in corpus.rejected[:REASONS]:
         typer.echo(f"left out: {rejected.path}: {rejected.reason}")
     if len(corpus.rejected) > REASONS:

@@ -44,8 +44,7 @@ def _pair_counts(corpus: Corpus, split: str) -> np.ndarray:
 
 def _actions(corpus: Corpus, split: str) -> Iterator[np.ndarray]:
     """Yield the actions [t + 1] of each block of a split, the one before the block first; ValueError without games."""
-    if not corpus.transitions(split):
-        raise ValueError(f"{corpus.uri}: no game in its {split} split")
+    corpus.require_games(split)
     decoder = corpus.decoder()
     for index, game in enumerate(corpus.games):
         if game.split == split:

@@ -64,6 +64,11 @@ class Corpus:
         """Return the number of transitions in a split, "train" or "dev"."""
         return sum(game.transitions for game in self.games if game.split == split)
 
+    def require_games(self, split: str) -> None:
+        """Raise ValueError when a split has no games."""
+        if not any(game.split == split for game in self.games):
+            raise ValueError(f"{self.uri}: no game in its {split} split; prepare a corpus of more games")
+
     def summary(self) -> str:
         """Return the game and the sizes of both splits in one line."""
         parts = [

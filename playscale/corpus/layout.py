@@ -12,7 +12,6 @@ where the CRC-32 of the stored bytes (shards.py), a hundred times fewer, finds t
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 
@@ -96,11 +95,6 @@ class Decoder:
         arrays["actions"] = np.ndarray(t + 1, ACTION, self._buffer, offset)
         arrays["score"] = np.ndarray(t, SCORE, self._buffer, offset + arrays["actions"].nbytes)
         return arrays
-
-
-def checksum(data: bytes) -> str:
-    """Return the BLAKE2b-128 (hex) of bytes, by which damage is found and equal content recognised."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def make_compressor() -> zstandard.ZstdCompressor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -13,9 +12,9 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from playscale.config import explain
-from playscale.corpus.layout import BLOCK, WORD, Layout, checksum
+from playscale.corpus.layout import BLOCK, WORD, Layout
 from playscale.games.game import Column, Metadata, Rejected
-from playscale.storage.files import parse_json, write_json
+from playscale.storage.files import canonical, checksum, is_whole, parse_json, with_checksum, write_json
 from playscale.storage.storage import Storage
 
 NAME = "corpus.json"
@@ -118,7 +117,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "rejected": [asdict(rejected) for rejected in manifest.rejected],
         "games": {"fields": [*FIXED, *names], "rows": rows},
     }
-    write_json(folder / NAME, value | {"checksum": checksum(canonical(value))}, indent=None)
+    write_json(folder / NAME, with_checksum(value), indent=None)
 
 
 def read_manifest(storage: Storage) -> Manifest:
@@ -133,8 +132,7 @@ def read_manifest(storage: Storage) -> Manifest:
         raise ValueError(f"{path}: not the manifest of a corpus")
     if value.get("schema") != SCHEMA:
         raise ValueError(f"{path}: schema {value.get('schema')!r}, not {SCHEMA}; prepare the corpus again")
-    written = value.pop("checksum", None)
-    if (written is not None or "stats" in value) and written != checksum(canonical(value)):  # 0.1 wrote neither
+    if not is_whole(value, "stats" in value):  # 0.1 wrote neither
         raise ValueError(f"{path}: damaged (its checksum does not match); prepare the corpus again")
     try:
         manifest = _parse(value)
@@ -178,8 +176,3 @@ def _check(manifest: Manifest) -> None:
             raise ValueError(f"game {game.key}: its section is not within a shard")
         if -(-game.transitions // BLOCK) * SMALLEST_BLOCK + WORD.itemsize > game.size:
             raise ValueError(f"game {game.key}: {game.size} bytes cannot hold {game.transitions:.3g} transitions")
-
-
-def canonical(value: Any) -> bytes:
-    """Return JSON text of which equal values have the same bytes."""
-    return json.dumps(value, sort_keys=True).encode()

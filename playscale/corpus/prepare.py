@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -16,13 +17,14 @@ from playscale.corpus.recordings import fingerprint_of, readable_recordings, rel
 from playscale.corpus.shards import SHARD, ShardWriter, WrittenGame, write_section
 from playscale.games.game import Game, Recording, Rejected, get_game
 from playscale.processes import WorkerDiedError, run_tasks, usable_cores
-from playscale.storage.files import atomic_dir, local_path
+from playscale.storage.files import PARTIAL, atomic_dir, local_path
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import Storage, is_s3, open_storage
 from playscale.storage.sync import local_copy, patiently, scratch_folder
 from playscale.tracking.monitor import count
 
 Progress = Callable[[str, float], None]
+Merged = tuple[tuple[GameRecord, ...], tuple[Shard, ...], list[Rejected]]  # the third: recordings left out
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 
 
@@ -72,13 +74,20 @@ def prepare(
     _require(recordings, rejected, source)
     identity = recordings, recorded_game.name, dev_fraction
     stats = stats_of(*identity)
-    if _occupied(out, storage):
-        return _existing(out, stats, partial(fingerprint_of, *identity))
-    fingerprint = fingerprint_of(*identity)
     report = progress or _no_progress
-    with _destination(out) as (aside, upload):
+
+    def merge(aside: Path, upload: Callable[[Path], None] | None = None) -> Merged:
         with closing(_decode(recorded_game, recordings, aside, workers or usable_cores(), report)) as sections:
-            games, shards, left_out = _merge(recordings, sections, ShardWriter(aside, upload), folder, dev_fraction)
+            return _merge(recordings, sections, ShardWriter(aside, upload), folder, dev_fraction)
+
+    if _occupied(out, storage):
+        corpus = _existing(out)
+        if stats == corpus.stats or _is_of(corpus, partial(fingerprint_of, *identity), merge, dev_fraction):
+            return corpus
+        raise ValueError(f"{out}: a corpus of other recordings or settings: remove it or choose another place")
+    fingerprint = fingerprint_of(*identity)
+    with _destination(out) as (aside, upload):
+        games, shards, left_out = merge(aside, upload)
         rejected = sorted(rejected + left_out, key=lambda r: r.path)
         _require(games, rejected, source)
         manifest = Manifest(
@@ -102,12 +111,15 @@ def prepare(
 def _occupied(out: str | Path, storage: Storage) -> bool:
     """Return whether `out` holds something that must not be overwritten.
 
-    Shards in S3 without a manifest are an interrupted upload, which is done again.
+    Shards without a manifest are an interrupted upload, or move, which is done again.
     """
     if is_s3(out):
-        return any(not name.startswith(SHARD) for name in storage.sizes())
-    folder = local_path(out)
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        names = list(storage.sizes())
+    elif not (folder := local_path(out)).is_dir():
+        return folder.exists()
+    else:
+        names = [path.name for path in folder.iterdir() if not PARTIAL.fullmatch(path.name)]
+    return any(not name.startswith(SHARD) for name in names)
 
 
 @contextmanager
@@ -122,6 +134,8 @@ def _destination(out: str | Path) -> Iterator[tuple[Path, Callable[[Path], None]
         with scratch_folder() as folder:
             yield folder, lambda path: patiently(lambda: storage.put(path, path.name))
     else:
+        for shard in local_path(out).glob(f"{SHARD}*"):
+            shard.unlink()
         with atomic_dir(local_path(out)) as aside:
             yield aside, None
 
@@ -136,17 +150,33 @@ def _require(games: Sequence[object], rejected: Sequence[Rejected], source: str 
         raise ValueError(f"{source}: none of its {len(rejected)} recordings can be used; {first.path}: {first.reason}")
 
 
-def _existing(out: str | Path, stats: str, fingerprint: Callable[[], str]) -> Corpus:
-    """Return the corpus that is there; ValueError unless it is that of these recordings and settings."""
+def _existing(out: str | Path) -> Corpus:
     try:
-        corpus = Corpus.open(out)
+        return Corpus.open(out)
     except ValueError as error:
         raise ValueError(
             f"{out}: there already and not a whole corpus: remove it or choose another place ({error})"
         ) from error
-    if stats != corpus.stats and fingerprint() != corpus.fingerprint:  # a copy has other times of change
-        raise ValueError(f"{out}: a corpus of other recordings or settings: remove it or choose another place")
-    return corpus
+
+
+def _is_of(
+    corpus: Corpus, fingerprint: Callable[[], str], merge: Callable[[Path], Merged], dev_fraction: float
+) -> bool:
+    """Return whether a corpus is of the recordings although their times of change differ, as those of copies do.
+
+    Version 0.1 kept no hash of the recordings' bytes and split by the hash of the key: its games are decoded again.
+    """
+    if corpus.fingerprint != corpus.stats:
+        return corpus.fingerprint == fingerprint()
+    key_hashes = [hashlib.blake2b(game.key.encode(), digest_size=8).digest() for game in corpus.games]
+    fractions = [int.from_bytes(key_hash, "big") / 2**64 for key_hash in key_hashes]
+    if corpus.games != _split(corpus.games, fractions, dev_fraction):
+        return False
+    with scratch_folder() as folder:
+        games, _, _ = merge(folder)
+    checksums = {game.key: game.checksum for game in corpus.games}
+    is_same = all(checksums.get(game.key) == game.checksum for game in games)
+    return is_same and {game.checksum for game in games} == set(checksums.values())
 
 
 def _decode(
@@ -196,7 +226,7 @@ def _merge(
     shards: ShardWriter,
     source: Path,
     dev_fraction: float,
-) -> tuple[tuple[GameRecord, ...], tuple[Shard, ...], list[Rejected]]:
+) -> Merged:
     """Append the sections to shards as they come, each game once."""
     games: list[GameRecord] = []
     identities: list[float] = []

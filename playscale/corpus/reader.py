@@ -13,9 +13,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from playscale.corpus.layout import BLOCK, WORD, Arrays, Decoder, checksum
+from playscale.corpus.layout import BLOCK, WORD, Arrays, Decoder
 from playscale.corpus.manifest import GameRecord, Shard
-from playscale.storage.files import atomic_file, read_range
+from playscale.storage.files import atomic_file, checksum, read_range
 from playscale.storage.storage import Storage, is_s3
 
 CACHE_FOLDER, CACHE_LIMIT = "PLAYSCALE_CACHE", "PLAYSCALE_CACHE_GB"  # environment variables

@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from playscale.corpus.layout import BLOCK, checksum
-from playscale.corpus.manifest import SCHEMA, canonical
+from playscale.corpus.layout import BLOCK
+from playscale.corpus.manifest import SCHEMA
 from playscale.corpus.shards import SHARD_BYTES
 from playscale.games.game import Game, Recording, Rejected
+from playscale.storage.files import canonical, checksum
 
 READERS = 8  # files read at the same time to hash them
 

@@ -37,8 +37,7 @@ def stream(corpus: Corpus, batch: int, unroll: int, split: str, seed: int, start
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: {' or '.join(SPLITS)}")
     games = [index for index, game in enumerate(corpus.games) if game.split == split]
-    if not games:
-        raise ValueError(f"{corpus.uri}: no game in its {split} split")
+    corpus.require_games(split)
     # A dev stream is the same whatever the seed: dev losses of runs with different seeds are over the same batches.
     queue = _GameQueue(corpus, rounds(games, seed) if split == "train" else iter(games))
     schedule = Schedule([game.transitions for game in corpus.games], batch, queue)

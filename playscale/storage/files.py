@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
+PARTIAL = re.compile(r"\..*\.partial")  # names of what is being written
 LOCK_SECONDS = 3.0
 """Time for which a lock is waited for: processes that a killed one leaves behind hold it until they end, too."""
 
@@ -70,9 +73,13 @@ def atomic_file(path: Path, mode: str = "wb", *, sync: bool = True) -> Iterator[
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield an empty directory beside `path`; on success it replaces `path`, on any exception it is removed.
 
-    What killed processes left beside `path` is removed first.
+    What killed processes left beside `path` is removed first. A link is followed. An empty directory that is there may
+    be a mount point, which cannot be replaced: it stays, the new one is made inside, and its files are moved up at the
+    end, JSON last, since everything that reads such directories ignores one without its JSON file.
     """
-    aside = _aside(path)
+    path = Path(os.path.realpath(path))
+    is_inside = path.is_dir() and all(PARTIAL.fullmatch(entry.name) for entry in path.iterdir())
+    aside = _aside(path / path.name if is_inside else path)
 
     def make() -> Path:
         aside.mkdir()
@@ -80,6 +87,10 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
     with temporary_dir(make):
         yield aside
+        if is_inside:
+            for file in sorted(aside.iterdir(), key=lambda file: file.suffix == ".json"):
+                file.rename(path / file.name)
+            return
         if path.is_dir():
             shutil.rmtree(path)
         aside.rename(path)
@@ -183,6 +194,29 @@ def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
     text = json.dumps(value, indent=indent, allow_nan=False)
     with atomic_file(path, "w") as file:
         file.write(text + "\n")
+
+
+def canonical(value: Any) -> bytes:
+    """Return JSON text of which equal values have the same bytes."""
+    return json.dumps(value, sort_keys=True).encode()
+
+
+def checksum(data: bytes) -> str:
+    """Return the BLAKE2b-128 (hex) of bytes, by which damage is found and equal content recognised."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def with_checksum(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a JSON document with a `checksum` of all the rest of it."""
+    return {**document, "checksum": checksum(canonical(document))}
+
+
+def is_whole(document: Mapping[str, Any], required: bool = False) -> bool:
+    """Return whether a JSON document is what `with_checksum` made; without a checksum, whether none is `required`."""
+    rest = {name: value for name, value in document.items() if name != "checksum"}
+    if "checksum" not in document:
+        return not required
+    return bool(document["checksum"] == checksum(canonical(rest)))
 
 
 def read_json(path: Path) -> Any:

@@ -14,6 +14,7 @@ from playscale.agents.policy import Policy, build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.config import TrainConfig
 from playscale.corpus.corpus import Corpus
+from playscale.corpus.manifest import SPLITS
 from playscale.games.game import get_game
 from playscale.rollout.episode import seed_ranges
 from playscale.training.batches import Batch, batches
@@ -30,7 +31,7 @@ class BehaviouralCloning(Method):
     """Learns from a corpus, whose games are streamed; the recurrent state is carried from batch to batch.
 
     Raises:
-        ValueError: There is no such corpus.
+        ValueError: There is no such corpus, or it lacks train or dev games.
     """
 
     reports = 100
@@ -38,6 +39,8 @@ class BehaviouralCloning(Method):
     def __init__(self, config: TrainConfig, corpus: str, group: Group) -> None:
         super().__init__(config, group)
         self._corpus = Corpus.open(corpus)
+        for split in SPLITS:
+            self._corpus.require_games(split)
         self.policy_config = config_for_size(get_game(self._corpus.game), config.size, config.core)
         seeds = (game.metadata.get("seed") for game in self._corpus.games if game.split == "train")
         self.train_seeds = seed_ranges(seed for seed in seeds if isinstance(seed, int))

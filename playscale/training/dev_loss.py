@@ -45,9 +45,8 @@ def dev_loss(policy: Policy, corpus: Corpus, samples: int, device: torch.device,
     carried through each game.
     The standard error takes whole games as the clusters: see mean_over_games. ValueError: the corpus has no dev games.
     """
+    corpus.require_games("dev")
     columns = min(COLUMNS, sum(game.split == "dev" for game in corpus.games))
-    if not columns:
-        raise ValueError(f"{corpus.uri}: no dev games to measure dev loss on; prepare a corpus of more games")
     stream = corpus.stream(batch=columns, unroll=UNROLL, split="dev")
     sums: dict[int, float] = defaultdict(float)
     counts: dict[int, int] = defaultdict(int)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from playscale.agents.checkpoint import is_checkpoint, load_checkpoint, load_policy, save_checkpoint
+from playscale.agents.checkpoint import Checkpoint, is_checkpoint, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.policy import Policy
 from playscale.training.metrics import LossMeter, PhaseTimer, PlayStatistics
 from playscale.training.optimization import make_optimizer, optimizer_from_tensors, optimizer_to_tensors
@@ -81,12 +81,20 @@ def load_state(path: Path, device: torch.device, optimizer_name: str = "adam") -
     }
     _set_rng({name.removeprefix(RNG): tensor for name, tensor in extra.items() if name.startswith(RNG)}, device)
     losses, timer = LossMeter(**meta["meter"]), PhaseTimer(meta["seconds"])
-    return RunState(policy, optimizer, recurrent, int(meta["step"]), losses, timer, PlayStatistics(meta["tally"]))
+    return RunState(policy, optimizer, recurrent, _step(checkpoint), losses, timer, PlayStatistics(meta["tally"]))
 
 
 def saved_step(path: Path) -> int:
     """Return the step of a save, without reading its tensors."""
-    return int(load_checkpoint(path).meta["step"])
+    return _step(load_checkpoint(path))
+
+
+def _step(save: Checkpoint) -> int:
+    """Return the step of a save; ValueError unless it is that of its directory's name, of which 0.1 had no checksum."""
+    step = save.meta.get("step")
+    if step != int(save.path.name):
+        raise ValueError(f"{save.path}: damaged save (it says that it is of step {step})")
+    return int(step)
 
 
 def _rng_tensors(device: torch.device) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from nle.nethack.nethack import DLPATH
 
 from playscale.games.game import Env, Metadata, Observation, Outcome, Step
 from playscale.games.nethack.rules import CHALLENGE, ESC, SPACE, Rules
-from playscale.games.nethack.ttyrec import cut_after, read_xlogfile
+from playscale.games.nethack.ttyrec import cut_after, read_recorded, read_xlogfile
 
 LOADING_LIMIT = 1_000  # keys from the start of the game to its first move at most, as in nle.env
 
@@ -207,8 +207,11 @@ class NetHackEnv:
         self._character = {name: game.get(field) for name, field in names.items()}
         self._deepest = max(self._deepest, int(game.get("maxlvl", 0)))
         self.close()
-        if self._truncated and self._ttyrec is not None:
-            cut_after(Path(self._ttyrec), keys_played)
+        if self._ttyrec is not None:
+            if self._truncated:
+                cut_after(Path(self._ttyrec), keys_played)
+            else:
+                read_recorded(Path(self._ttyrec))
 
     def _read_log(self) -> dict[str, str]:
         """Return NetHack's line about the game that has just ended, and add it to the log beside the recording.

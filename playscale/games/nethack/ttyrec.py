@@ -193,8 +193,8 @@ def _is_last(tail: bytes, time: int, key: int) -> bool:
 
 
 def cut_after(path: Path, keys: int) -> None:
-    """Cut a ttyrec3 file after the output that follows its first `keys` keypresses; atomic."""
-    data = bz2.decompress(path.read_bytes())
+    """Cut a ttyrec3 file after the output that follows its first `keys` keypresses; atomic. OSError: not whole."""
+    data = read_recorded(path)
     offset = seen = 0
     while offset < len(data):
         _, _, length, channel = RECORD.unpack_from(data, offset)
@@ -205,6 +205,20 @@ def cut_after(path: Path, keys: int) -> None:
         offset += RECORD.size + length
     with atomic_file(path) as file:
         file.write(bz2.compress(data[:offset]))
+
+
+def read_recorded(path: Path) -> bytes:
+    """Return the content of a ttyrec3 file that was just written; OSError when it is not whole.
+
+    nle does not report what it cannot write.
+    """
+    stored = path.read_bytes()
+    try:
+        if stored:
+            return bz2.decompress(stored)
+    except (OSError, ValueError):
+        pass
+    raise OSError(f"{path}: the recording was not written to its end: is the disk full?")
 
 
 def read_xlogfile(path: Path) -> list[dict[str, str]]:

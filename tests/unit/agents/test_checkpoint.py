@@ -79,7 +79,9 @@ def flip(path: Path) -> None:
 
 def edit(**changes):
     def change(path: Path) -> None:
-        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        record = json.loads(path.read_text())
+        del record["checksum"]  # as version 0.1 wrote it
+        path.write_text(json.dumps({**record, **changes}))
 
     return change
 
@@ -109,6 +111,18 @@ def test_damage_is_one_clear_line(tmp_path, policy, name, damage, message):
         load_policy(tmp_path / "a")
     assert str(tmp_path / "a") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_any_damage_to_the_document_is_found(tmp_path, policy):
+    save_checkpoint(tmp_path / "a", policy, META)
+    path = tmp_path / "a" / JSON
+    whole = path.read_bytes()
+    for place in range(whole.index(b'"meta"'), whole.index(b'"checksum"'), 3):
+        harmed = bytearray(whole)
+        harmed[place] ^= 1
+        path.write_bytes(harmed)
+        with pytest.raises(ValueError, match="damaged|not valid JSON|not a checkpoint"):
+            load_checkpoint(tmp_path / "a")
 
 
 def test_weights_of_other_shapes_are_refused(tmp_path, policy):

@@ -1,5 +1,6 @@
 """Recordings become a corpus: whole or not at all, the same for any number of workers, the damaged ones listed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import pytest
 from counting_game import record, register, transitions
 
 from playscale.corpus.corpus import Corpus
-from playscale.corpus.manifest import GameRecord
+from playscale.corpus.manifest import GameRecord, _parse
 from playscale.corpus.prepare import _split, prepare
 from playscale.games.game import Rejected
 
@@ -121,6 +122,49 @@ def test_unreadable_paths_cost_themselves_only(tmp_path):
         "0005.count": "cannot be read: Too many levels of symbolic links",
         "0006_\\xff.count": "its path is not UTF-8 text",
     }
+
+
+def as_of_0_1(folder):
+    """Make of a corpus what version 0.1 would have written: split by key, no hash of the recordings' bytes."""
+    path = folder / "corpus.json"
+    value = json.loads(path.read_text())
+    del value["checksum"]
+    value["fingerprint"] = value.pop("stats")
+    rows = value["games"]["rows"]
+    fractions = [int.from_bytes(hashlib.blake2b(row[0].encode(), digest_size=8).digest()) / 2**64 for row in rows]
+    for row, fraction in zip(rows, fractions, strict=True):
+        row[1] = "dev" if fraction == min(fractions) or (fraction < 0.1 and fraction != max(fractions)) else "train"
+    value["digest"] = _parse(value).digest
+    path.write_text(json.dumps(value))
+
+
+def test_a_copied_corpus_of_version_0_1_is_recognised(tmp_path):
+    source, out = record(tmp_path / "s", LENGTHS, {4: "damaged"}), tmp_path / "c"
+    make(source, out)
+    as_of_0_1(out)
+    before = content(out)
+    assert make(source, out).games  # by times of change
+    for number, path in enumerate(sorted(source.iterdir())):
+        os.utime(path, (number, number))
+    assert make(source, out).games  # by content
+    assert content(out) == before
+    with pytest.raises(ValueError, match="a corpus of other recordings or settings"):
+        make(source, out, dev_fraction=0.5)
+    (source / "0001.count").write_text("4")
+    with pytest.raises(ValueError, match="a corpus of other recordings or settings"):
+        make(source, out)
+
+
+def test_prepare_writes_into_a_link_and_goes_on_in_a_directory_without_manifest(tmp_path):
+    source = record(tmp_path / "s", LENGTHS)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    corpus = make(source, tmp_path / "link")
+    assert content(tmp_path / "there").keys() == {"corpus.json", "shard-00000"}
+    (tmp_path / "there" / "corpus.json").unlink()  # as when it is killed while it moves the files
+    (tmp_path / "there" / ".there.1.partial").mkdir()
+    assert make(source, tmp_path / "link").digest == corpus.digest
+    assert content(tmp_path / "there").keys() == {"corpus.json", "shard-00000"}
 
 
 def test_a_copied_corpus_and_its_copied_recordings_are_recognised(tmp_path):

@@ -3,6 +3,7 @@
 import bz2
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import nle.dataset
@@ -15,9 +16,9 @@ from resources import RECORDINGS, need_recordings
 
 from playscale.corpus.prepare import prepare
 from playscale.games.game import Recording
-from playscale.games.nethack.bzip2 import last_blocks
+from playscale.games.nethack.bzip2 import join_streams, last_blocks
 from playscale.games.nethack.rules import KEYS, action_to_key
-from playscale.games.nethack.ttyrec import decode, find_recordings, read_xlogfile
+from playscale.games.nethack.ttyrec import cut_after, decode, find_recordings, read_recorded, read_xlogfile
 
 FOLDER = RECORDINGS / "20261123-020039_aa00072"  # its game 3 has 394 transitions, its game 1 has 11,839
 COLUMNS = {"tty_chars": "tty_chars", "tty_colors": "tty_colors", "tty_cursor": "tty_cursor", "score": "scores"}
@@ -204,6 +205,28 @@ def test_a_recording_of_several_bzip2_streams_is_decoded(fresh, tmp_path):
         several.paths[0].write_bytes(b"".join(bad))
         with pytest.raises(ValueError, match="^damaged"):
             whole(several)
+
+
+def test_a_recording_that_was_not_written_to_its_end_is_one_line(fresh, tmp_path):
+    (recording,), _ = find_recordings(fresh[0])
+    path, stored = tmp_path / "nle.0.0.ttyrec3.bz2", recording.paths[0].read_bytes()
+    for written in (b"", stored[: len(stored) // 2], bytes(100) + stored):
+        path.write_bytes(written)
+        with pytest.raises(OSError, match="ttyrec3.bz2: the recording was not written to its end: is the disk full"):
+            cut_after(path, 3)
+        assert path.read_bytes() == written
+    path.write_bytes(stored)
+    assert read_recorded(path) == bz2.decompress(stored)
+
+
+def test_joining_a_bomb_takes_no_memory():
+    stored = bz2.compress(bytes(2**26)) * 2
+    tracemalloc.start()
+    joined = join_streams(stored)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(joined) < 1000
+    assert peak < 2**24
 
 
 def test_no_recordings_are_refused(tmp_path):

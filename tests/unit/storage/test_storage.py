@@ -51,6 +51,29 @@ def test_atomic_dir_appears_whole_or_not_at_all(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["folder"]
 
 
+def test_atomic_dir_follows_links_and_stays_inside_an_empty_directory(tmp_path):
+    real, link = tmp_path / "real", tmp_path / "link"
+    link.symlink_to("real")
+    for content in ("1", "2"):  # of a dangling link, then over what is there
+        with atomic_dir(link) as aside:
+            (aside / "one").write_text(content)
+        assert link.is_symlink()
+        assert (real / "one").read_text() == content
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    (mounted / ".mounted.1.partial").mkdir()
+    inode = mounted.stat().st_ino
+    with pytest.raises(KeyError), atomic_dir(mounted) as aside:
+        (aside / "one").write_text({}["half"])
+    assert list(mounted.iterdir()) == []
+    with atomic_dir(mounted) as aside:
+        assert aside.parent == mounted
+        for name in ("a.json", "b", "c"):
+            (aside / name).write_text(name)
+    assert mounted.stat().st_ino == inode
+    assert sorted(p.name for p in mounted.iterdir()) == ["a.json", "b", "c"]
+
+
 HOLD = """
 import sys
 from pathlib import Path

@@ -15,6 +15,7 @@ from playscale.agents.flops import params, training_flops_per_sample
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.config import TrainConfig, budget_name
+from playscale.corpus.prepare import prepare
 from playscale.points import read_points, to_row
 from playscale.storage import files
 from playscale.training.losses import bc_loss
@@ -226,6 +227,10 @@ def test_bad_input_is_one_clear_line(recall, tmp_path):
         train(config([6], device="cuda:99"), tmp_path / "out", recall.uri)
     with pytest.raises(ValueError, match="device 'gpu' is not one torch knows"):
         train(config([6], device="gpu"), tmp_path / "out", recall.uri)
+    games = toy_game.record_games(tmp_path / "games", 1)
+    no_dev = prepare(games, tmp_path / "corpus", game="recall", workers=1).uri
+    with pytest.raises(ValueError, match="corpus: no game in its dev split; prepare a corpus of more games"):
+        train(config([6]), tmp_path / "out", no_dev)
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):

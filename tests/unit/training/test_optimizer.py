@@ -1,5 +1,7 @@
 """The optimizers: their state through a save, and RMSProp's step as its formula has it."""
 
+import json
+
 import pytest
 import torch
 import toy_game
@@ -7,7 +9,7 @@ import toy_game
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.training.optimization import make_optimizer, optimizer_to_tensors, set_rate
-from playscale.training.run_state import latest, load_state, new_state, save_state
+from playscale.training.run_state import latest, load_state, new_state, save_state, saved_step
 from playscale.training.schedule import RMSPROP_ALPHA, RMSPROP_EPS
 
 
@@ -47,6 +49,22 @@ def test_what_was_saved_goes_on_as_if_never_stopped(policy, tmp_path, name):
         assert torch.equal(value, again[key]), key
     weights, others = state.policy.state_dict(), other.policy.state_dict()
     assert all(torch.equal(value, others[key]) for key, value in weights.items())
+
+
+@pytest.mark.parametrize("has_checksum", [True, False])  # version 0.1 wrote none
+def test_a_changed_step_of_a_save_is_refused(policy, tmp_path, has_checksum):
+    state = new_state(policy, {})
+    train(state, range(3))
+    save_state(tmp_path, state)
+    path = latest(tmp_path) / "checkpoint.json"
+    record = json.loads(path.read_text())
+    record["meta"]["step"] = 2
+    if not has_checksum:
+        del record["checksum"]
+    path.write_text(json.dumps(record))
+    for read in (saved_step, lambda save: load_state(save, torch.device("cpu"))):
+        with pytest.raises(ValueError, match="damaged"):
+            read(latest(tmp_path))
 
 
 def test_rmsprop_divides_by_the_running_root_mean_square(policy):
