@@ -87,7 +87,7 @@ def test_prepare_keeps_each_game_once(tmp_path):
     source = record(tmp_path / "s", [30] * 20)
     for path in sorted(source.iterdir()):
         shutil.copyfile(path, path.with_stem(f"{path.stem}_copy"))
-    corpus = make(source, tmp_path / "c")
+    corpus = make(source, tmp_path / "c", workers=1)
     assert [game.key for game in corpus.games] == [f"{n:04d}" for n in range(20)]
     assert {left.path: left.reason for left in corpus.rejected} == {
         f"{n:04d}_copy.count": f"the same game as {n:04d}" for n in range(20)
@@ -113,7 +113,7 @@ def test_unreadable_paths_cost_themselves_only(tmp_path):
     os.mkfifo(source / "0004.count")
     (source / "0005.count").symlink_to("0005.count")
     Path(os.fsdecode(os.fsencode(source) + b"/0006_\xff.count")).write_text("5")
-    corpus = make(source, tmp_path / "c")
+    corpus = make(source, tmp_path / "c", workers=1)
     assert [game.key for game in corpus.games] == ["0000", "0001"]
     assert {left.path: left.reason for left in corpus.rejected} == {
         "0002.count": "cannot be read: No such file or directory",
@@ -139,44 +139,44 @@ def as_of_0_1(folder):
 
 
 def test_a_copied_corpus_of_version_0_1_is_recognised(tmp_path):
-    source, out = record(tmp_path / "s", LENGTHS, {4: "damaged"}), tmp_path / "c"
-    make(source, out)
+    source, out = record(tmp_path / "s", [700, 3, 55, 20, 90], {4: "damaged"}), tmp_path / "c"
+    make(source, out, workers=1)
     as_of_0_1(out)
     before = content(out)
-    assert make(source, out).games  # by times of change
+    assert make(source, out, workers=1).games  # by times of change
     for number, path in enumerate(sorted(source.iterdir())):
         os.utime(path, (number, number))
-    assert make(source, out).games  # by content
+    assert make(source, out, workers=1).games  # by content
     assert content(out) == before
     with pytest.raises(ValueError, match="a corpus of other recordings or settings"):
-        make(source, out, dev_fraction=0.5)
+        make(source, out, dev_fraction=0.5, workers=1)
     (source / "0001.count").write_text("4")
     with pytest.raises(ValueError, match="a corpus of other recordings or settings"):
-        make(source, out)
+        make(source, out, workers=1)
 
 
 def test_prepare_writes_into_a_link_and_goes_on_in_a_directory_without_manifest(tmp_path):
-    source = record(tmp_path / "s", LENGTHS)
+    source = record(tmp_path / "s", [700, 3, 55, 20, 90])
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to("there")
-    corpus = make(source, tmp_path / "link")
+    corpus = make(source, tmp_path / "link", workers=1)
     assert content(tmp_path / "there").keys() == {"corpus.json", "shard-00000"}
     (tmp_path / "there" / "corpus.json").unlink()  # as when it is killed while it moves the files
     (tmp_path / "there" / ".there.1.partial").mkdir()
-    assert make(source, tmp_path / "link").digest == corpus.digest
+    assert make(source, tmp_path / "link", workers=1).digest == corpus.digest
     assert content(tmp_path / "there").keys() == {"corpus.json", "shard-00000"}
 
 
 def test_a_copied_corpus_and_its_copied_recordings_are_recognised(tmp_path):
-    source = record(tmp_path / "a" / "s", LENGTHS)
-    corpus = make(source, tmp_path / "a" / "c")
+    source = record(tmp_path / "a" / "s", [700, 3, 55, 20, 90])
+    corpus = make(source, tmp_path / "a" / "c", workers=1)
     shutil.copytree(tmp_path / "a", tmp_path / "b", copy_function=shutil.copyfile)
     for path in (tmp_path / "b" / "s").iterdir():
         os.utime(path, (1, 1))
-    assert make(tmp_path / "b" / "s", tmp_path / "b" / "c").digest == corpus.digest
+    assert make(tmp_path / "b" / "s", tmp_path / "b" / "c", workers=1).digest == corpus.digest
     (tmp_path / "b" / "s" / "0001.count").write_text("4")
     with pytest.raises(ValueError, match="a corpus of other recordings or settings"):
-        make(tmp_path / "b" / "s", tmp_path / "b" / "c")
+        make(tmp_path / "b" / "s", tmp_path / "b" / "c", workers=1)
 
 
 @pytest.mark.parametrize(("games", "fraction", "dev"), [(1, 0.9, 0), (2, 0.01, 1), (2, 0.99, 1), (3, 0.99, 2)])
