@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from playscale.config import COLLECTING_SEED
 from playscale.games.game import get_game
 from playscale.processes import WorkerDiedError, run_tasks
-from playscale.rollout.env_pool import PLAYING, check_disk
+from playscale.rollout.env_pool import PLAYING, check_disk, play_folder
 from playscale.storage.files import locked, read_json, write_json
 from playscale.tracking.monitor import count
 
@@ -91,7 +91,10 @@ def collect(
         save_at = 0.0
         missing = [number for number in range(first, first + games) if number not in rows]
         try:
-            with closing(_play_all(game, missing, out, max_steps, workers)) as played:
+            with (
+                play_folder(out / PLAYING) as files,
+                closing(_play_all(game, missing, out, files, max_steps, workers)) as played,
+            ):
                 for done, row in enumerate(played, games - len(missing) + 1):
                     rows[row["seed"]] = row
                     count("environment_steps", row["steps"])
@@ -104,7 +107,6 @@ def collect(
                         text = f"game {done} of {games}: score {row['score']:.0f} in {row['steps']} steps"
                         progress(text, done / games)
         finally:
-            shutil.rmtree(out / PLAYING, ignore_errors=True)  # first, where the disk is full
             _save(out, settings, rows)
     selected = [rows[number] for number in range(first, first + games)]
     scores = [row["score"] for row in selected]
@@ -127,6 +129,7 @@ class _GameTask(NamedTuple):
     game: str
     seed: int
     out: Path
+    files: Path  # where running games keep their files
     max_steps: int
 
 
@@ -152,7 +155,6 @@ def _resume(out: Path, settings: Row, seed: int | None) -> tuple[int, dict[int, 
                 )
         first = existing.get("seed", 0)  # version 0.1 did not write it, and began at 0 by default
         rows = {row["seed"]: row for row in existing["games"] if _folder(out, row["seed"]).is_dir()}
-    shutil.rmtree(out / PLAYING, ignore_errors=True)
     keep = {_folder(out, number) for number in rows}
     for path in list(out.iterdir()):
         if _FOLDER.fullmatch(path.name) and path not in keep:
@@ -169,13 +171,13 @@ def _folder(out: Path, number: int) -> Path:
     return out / f"game-{number:06d}"
 
 
-def _play_all(game: str, numbers: list[int], out: Path, max_steps: int, workers: int) -> Generator[Row]:
+def _play_all(game: str, numbers: list[int], out: Path, files: Path, max_steps: int, workers: int) -> Generator[Row]:
     """Play in worker processes; yield the rows as games end."""
-    tasks = [_GameTask(game, number, out, max_steps) for number in numbers]
+    tasks = [_GameTask(game, number, out, files, max_steps) for number in numbers]
     with closing(run_tasks(_play, tasks, workers)) as results:
         for _, result in results:
             if isinstance(result, WorkerDiedError):
-                check_disk(out, result)
+                check_disk(files, result)
                 text = f"playing {game}: {result}; run the same command again to go on"
                 raise RuntimeError(text) from result
             if isinstance(result, Exception):
@@ -185,11 +187,9 @@ def _play_all(game: str, numbers: list[int], out: Path, max_steps: int, workers:
 
 def _play(task: _GameTask) -> Row:
     """In a worker, let the expert play one game, recorded aside and moved into place."""
-    game, number, out, max_steps = task
-    own = out / PLAYING / str(os.getpid())
-    own.mkdir(parents=True, exist_ok=True)
-    tempfile.tempdir = str(own.resolve())  # for the files of the running game
-    aside = own / _folder(out, number).name
+    game, number, out, files, max_steps = task
+    tempfile.tempdir = str(files)
+    aside = out / PLAYING / str(os.getpid()) / _folder(out, number).name
     played = get_game(game)
     env, expert = played.make_env(max_steps, aside), played.make_expert()
     observation = env.reset(number)

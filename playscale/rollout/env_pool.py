@@ -136,12 +136,21 @@ def play_folder(folder: Path) -> Iterator[Path]:
     """Make an empty folder for the files of running games, and remove it at the end.
 
     It belongs into the directory of the results: what cleans the temporary directory does not know that a game is
-    running. What a killed process left there is removed first.
+    running. Where that knows no symbolic links, which nle needs (SMB), another one in the temporary directory is
+    yielded. What a killed process left there is removed first.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        yield folder.resolve()
+        link = folder / "link"
+        try:
+            link.symlink_to(folder)
+        except OSError:
+            with tempfile.TemporaryDirectory(prefix="playscale-games-") as other:
+                yield Path(other).resolve()
+        else:
+            link.unlink()
+            yield folder.resolve()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

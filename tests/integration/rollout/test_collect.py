@@ -187,4 +187,4 @@ def test_a_dead_worker_is_an_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "_play", die)
     with pytest.raises(RuntimeError, match=r"playing nethack: worker process \d+ ended with exit code 3"):
-        list(module._play_all("nethack", [3], tmp_path, 100, 1))
+        list(module._play_all("nethack", [3], tmp_path, tmp_path, 100, 1))

@@ -5,6 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from counting_game import Counting, length_of
@@ -89,6 +91,20 @@ def test_a_play_folder_is_empty_at_first_and_gone_at_the_end(tmp_path):
     with play_folder(tmp_path / "playing") as folder:
         assert not list(folder.iterdir())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_play_folder_is_elsewhere_where_there_are_no_symbolic_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    with play_folder(tmp_path / "playing") as folder:
+        assert folder.parent == temporary
+    assert not list(temporary.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
