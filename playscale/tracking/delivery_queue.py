@@ -71,7 +71,7 @@ class DeliveryQueue:
         path = refused_path(self._file.path)
         if not path.exists():
             return
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_bytes().rstrip().split(b"\n"):
             self.put(json.loads(line)["entry"])
         path.unlink()
 
