@@ -421,6 +421,8 @@ def run_case(inputs: Inputs, case: InputCase) -> Outcome:
         faults += reader.check(reader, run, undamaged)[:MOST_SHOWN]
     elif reader.check in (as_written, same_games) and (run / OUT).exists():
         faults.append("half an output is left")
+    if ended.code and "exchanged" not in what and not _names(path, ended.stderr):
+        faults.append(f"the message names no file: {ended.stderr[-200:].strip()}")
     if not faults:
         shutil.rmtree(folder, ignore_errors=True)
     return Outcome(case.case, case.reader, what, f"exit {ended.code}", tuple(faults))
@@ -440,6 +442,11 @@ def _faults(ended: Ended) -> Iterator[str]:
         yield f"{ended.left} processes left"
     if ended.peak > MEMORY:
         yield f"{ended.peak / 2**30:.1f} GB of memory"
+
+
+def _names(path: Path, text: str) -> bool:
+    """Return whether a message names a file or its directory."""
+    return path.name in text or path.parent.name in text
 
 
 def _leftovers(run: Path, temporary: Path, before: set[Path]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,15 @@ def _content(path: Path, replace: str) -> Any:
     if replace:
         data = data.replace(replace.encode(), b"$HERE")
     if path.suffix == ".json":
-        return _without_times(json.loads(data))
+        with suppress(ValueError):  # a damaged file that is kept as it is
+            return _without_times(json.loads(data))
     if path.name == "curve.csv":
-        rows = csv.DictReader(data.decode().splitlines())
+        rows = csv.DictReader(data.decode(errors="replace").splitlines())
         return [{name: value for name, value in row.items() if name not in MEASURED} for row in rows]
     if path.name.endswith("xlogfile"):
         return [
-            [f for f in line.split("\t") if f.partition("=")[0] not in MEASURED] for line in data.decode().split("\n")
+            [f for f in line.split("\t") if f.partition("=")[0] not in MEASURED]
+            for line in data.decode(errors="replace").split("\n")
         ]
     if len(data) < 10_000 and data.isascii():
         return data.decode()

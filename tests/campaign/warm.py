@@ -43,6 +43,8 @@ PRELOADED = (
     "mlflow.store.tracking.sqlalchemy_store",
     "matplotlib.backends.backend_agg",
     "nle",
+    "torch._dynamo",  # which the first optimizer imports
+    "toy_game",
 )
 CPU_SECONDS = 60  # a command reads a few small files; this is a hundred times what it needs
 WALL_SECONDS = 300.0  # more, since the machine may be busy
