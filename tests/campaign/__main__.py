@@ -26,8 +26,7 @@ def cases(bench: Bench, seed: int, kind: str, count: int) -> Iterator[Case]:
     """Yield the cases of a kind: name, subject, what is done, and what runs it."""
     if kind == "kills":
         for trial in kills.trials(seed, count):
-            what = ", then ".join(map(str, trial.strikes))
-            yield trial.case, trial.command, what, partial(kills.run_trial, bench, trial)
+            yield trial.case, trial.command, trial.what, partial(kills.run_trial, bench, trial)
     elif kind == "inputs":
         shared = inputs.Inputs(bench)
         for case in inputs.input_cases(seed, count):

@@ -8,7 +8,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from .processes import start
-from .snapshot import Snapshot, snapshot
+from .processes import Interpreter, Started
+from .snapshot import Snapshot, differences, snapshot
+from .warm import Warm
 
 ROOT = Path(__file__).parents[2]
 SUPPORT = ROOT / "tests" / "support"
@@ -27,10 +28,10 @@ PATIENCE = 600.0  # seconds after which a command hangs; undisturbed they take 5
 POLICY = ("--size", "10k", "--batch", "4", "--unroll", "8")
 BC = ("train", "bc", "--corpus", "{inputs}/corpus", *POLICY, "--dev-samples", "512", "--out", OUT)
 CLONE = (*BC, "--budgets", "1.5e8,3e8", "--cooldown", "0.2", "--save-seconds", "0.05")
-PLAY = ("train", "impala", "--game", "recall", *POLICY, "--max-steps", "60", "--actors", "2")
+PLAY = ("train", "impala", "--game", "recall", *POLICY, "--max-steps", "60", "--actors", "1")
 IMPALA = (*PLAY, "--budgets", "1e8,2e8", "--save-seconds", "0.2", "--out", OUT)
-EVALUATE = ("evaluate", "{inputs}/clone/checkpoints/1.5e+08", "{inputs}/clone/checkpoints/3e+08", "--episodes", "6",
-            "--max-steps", "60", "--corpus", "{inputs}/corpus", "--out", OUT)  # fmt: skip
+CLONES = ("{inputs}/clone/checkpoints/1.5e+08", "{inputs}/clone/checkpoints/3e+08", "--corpus", "{inputs}/corpus")
+EVALUATE = ("evaluate", *CLONES, "--episodes", "6", "--max-steps", "60", "--workers", "1", "--out", OUT)
 LOG = ("--experiment", "kept", "--tracking-uri", "sqlite:///mlflow.db")
 STUDY = {
     "name": "tiny",
@@ -128,10 +129,11 @@ def _played(found: Snapshot) -> Snapshot:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A command's run that nothing disturbs: what it left, and how long it took."""
+    """A command's runs that nothing disturbs: what they left, how long they took cold and warm, the bytes written."""
 
     found: Any
     seconds: float
+    warm_seconds: float
     bytes: int
 
 
@@ -142,6 +144,20 @@ class Bench:
         self.folder = folder
         self._runs: dict[str, Undisturbed] = {}
         self._locks = {name: threading.Lock() for name in COMMANDS}
+        self._own = threading.local()
+
+    def start(self, line: Sequence[str], folder: Path, temporary: Path, *, cold: bool = False) -> Started:
+        """Start `playscale ...` in a folder: `cold` in an interpreter, else in a fork of this thread's warm process."""
+        if cold:
+            return Interpreter(line, folder, self.environment, temporary)
+        return self.warm.start(line, folder, temporary)
+
+    @property
+    def warm(self) -> Warm:
+        """The warm process of this thread; it ends with the campaign."""
+        if not hasattr(self._own, "warm"):
+            self._own.warm = Warm(self.environment, ROOT)
+        return self._own.warm
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
@@ -179,10 +195,10 @@ class Bench:
             (made / "run" / OUT).rename(inputs / name)
         return inputs
 
-    def must(self, arguments: tuple[str, ...], case: Path, inputs: Path | None = None) -> float:
+    def must(self, arguments: tuple[str, ...], case: Path, inputs: Path | None = None, *, cold: bool = False) -> float:
         """Run a command undisturbed in case/run; return the seconds. RuntimeError: it fails."""
         began = time.monotonic()
-        started = start(self.line(arguments, inputs), case / "run", self.environment, case / "tmp")
+        started = self.start(self.line(arguments, inputs), case / "run", case / "tmp", cold=cold)
         if started.wait(PATIENCE) != 0:
             raise RuntimeError(f"{' '.join(arguments)} fails undisturbed:\n{started.errors()[-3000:]}")
         return time.monotonic() - began
@@ -195,10 +211,18 @@ class Bench:
         """Return the undisturbed run of a command."""
         with self._locks[name]:
             if name not in self._runs:
-                case = self.folder / "undisturbed" / name.replace(" ", "-")
-                seconds = self.must(COMMANDS[name].arguments, case)
+                folders = [self.folder / f"undisturbed-{way}" / name.replace(" ", "-") for way in ("cold", "warm")]
+                self.warm  # noqa: B018 - so that its start is not part of the time
+                seconds = [
+                    self.must(COMMANDS[name].arguments, folder, cold=cold)
+                    for folder, cold in zip(folders, (True, False), strict=True)
+                ]
+                found, again = (self.results(name, folder) for folder in folders)
+                if lines := differences(again, found):
+                    raise RuntimeError(f"{name} ends otherwise when it is run again: {'; '.join(lines)}")
+                case = folders[0]
                 size = sum(path.stat().st_size for path in (case / "run").rglob("*") if path.is_file())
-                self._runs[name] = Undisturbed(self.results(name, case), seconds, size)
+                self._runs[name] = Undisturbed(found, *seconds, size)
             return self._runs[name]
 
     def results(self, name: str, case: Path) -> Any:

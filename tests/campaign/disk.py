@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .commands import COMMANDS, PATIENCE, Bench, Outcome
 from .kills import LEAVE
-from .processes import start, temporary_files
+from .processes import temporary_files
 from .snapshot import differences
 
 MOST_SHOWN = 4
@@ -75,7 +75,7 @@ def run_full(bench: Bench, full: FullDisk) -> Outcome:
     size = int(full.fraction * (undisturbed.bytes if full.where == "run" else 4 * PAGE))
     faults, ended = [], "fitted"
     with small_disk(case / full.where, size):
-        started = start(line, case / "run", bench.environment, case / "tmp")
+        started = bench.start(line, case / "run", case / "tmp")
         code = started.wait(PATIENCE)
         if code is None:
             faults.append(f"hangs for {PATIENCE:.0f} s")
@@ -93,7 +93,7 @@ def run_full(bench: Bench, full: FullDisk) -> Outcome:
             faults.append(f"traceback: {errors.strip().splitlines()[-1][:200]}")
         subprocess.run(["mount", "-o", "remount,size=1g", str(case / full.where)], check=True)
         if code:
-            started = start(line, case / "run", bench.environment, case / "tmp")
+            started = bench.start(line, case / "run", case / "tmp")
             if (code := started.wait(PATIENCE)) != 0:
                 faults.append(f"the rerun with space ends with {code}: {started.errors()[-300:]}")
             started.kill_all()

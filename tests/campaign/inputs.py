@@ -20,13 +20,15 @@ from typing import Any
 
 import yaml
 
-from .commands import OUT, PLAY, POLICY, ROOT, Bench, Outcome
+from .commands import OUT, PATIENCE, PLAY, POLICY, ROOT, Bench, Outcome
 from .damage import MARKUP, damage, remove
 from .processes import temporary_files
 from .snapshot import differences, snapshot
-from .warm import Ended, Warm
+from .warm import Fork
 
 MEMORY = 3 * 2**30  # bytes; a command on these files takes 0.7 GB with all that is imported
+HANGS = 240.0  # seconds; a command on these files takes one or two
+LEAVE = 20.0  # seconds in which worker processes must be gone
 MOST_SHOWN = 4
 
 Check = Callable[["Reader", Path, Any], list[str]]
@@ -41,7 +43,8 @@ class Reader:
         arguments: The command line.
         files: Patterns of the files that are damaged.
         check: Returns what is wrong with the results after exit code 0, given the folder and the undamaged results.
-        unchecked: Patterns of files that are kept as they are and carry no checksum: logs and recordings.
+        unchecked: Patterns of files that are kept as they are: logs and recordings, which carry no checksum, and
+            weights that the command does not read.
         dry: A study's spec is read, and written to spec.json.
         share: Of all cases, by weight.
     """
@@ -197,7 +200,7 @@ def same_rows(_: Reader, folder: Path, undamaged: Any) -> list[str]:
 # --- The readers -----------------------------------------------------------------------------------------------------
 
 SHORT = (*POLICY, "--dev-samples", "128")
-TEACHER = ("--teacher", "clone/checkpoints/1.5e+08", "--budgets", "2e7")
+TEACHER = ("--teacher", "clone/checkpoints/1.5e+08", "--batch", "4", "--unroll", "8", "--budgets", "2e7")
 PODS = "gpus: 1\nmemory: 4G\ncpu: '2'\n"
 
 
@@ -206,15 +209,8 @@ class Inputs:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self._lock, self._own = threading.Lock(), threading.local()
+        self._lock = threading.Lock()
         self._undamaged: dict[str, Any] = {}
-
-    @property
-    def warm(self) -> Warm:
-        """The warm process of this thread; it ends with the campaign."""
-        if not hasattr(self._own, "warm"):
-            self._own.warm = Warm(self.bench.environment, ROOT)
-        return self._own.warm
 
     def base(self, name: str) -> tuple[Path, Any]:
         """Return the folder with a reader's undamaged files, and the results of its command on them."""
@@ -233,9 +229,9 @@ class Inputs:
 
     def must(self, arguments: tuple[str, ...], folder: Path, *, dry: bool = False) -> None:
         """Run a command in a folder. RuntimeError: it fails."""
-        ended = self.warm.run(self.bench.line(arguments), folder, folder.parent / "tmp", dry=dry)
-        if ended.code:
-            raise RuntimeError(f"{' '.join(arguments)} fails undamaged ({ended.code}):\n{ended.stderr[-3000:]}")
+        started = self.bench.warm.start(self.bench.line(arguments), folder, folder.parent / "tmp", dry=dry)
+        if code := started.wait(PATIENCE):
+            raise RuntimeError(f"{' '.join(arguments)} fails undamaged ({code}):\n{started.errors()[-3000:]}")
 
 
 def _table(inputs: Inputs, folder: Path) -> None:
@@ -366,7 +362,12 @@ READERS = {
         share=2,
     ),
     "run: train bc": Reader(
-        _half_trained, (*HALF, "--budgets", "2e7,4e7"), RUN_FILES, same, ("out/curve.csv",), share=9
+        _half_trained,
+        (*HALF, "--budgets", "2e7,4e7"),
+        RUN_FILES,
+        same,
+        ("out/curve.csv", "out/checkpoints/2e+07/policy.safetensors"),
+        share=9,
     ),
     "run: train impala": Reader(
         _half_played, (*PLAY, "--budgets", "2e7,4e7", "--out", OUT), RUN_FILES, same_rows, share=2
@@ -415,33 +416,38 @@ def run_case(inputs: Inputs, case: InputCase) -> Outcome:
     path = draw.choice(sorted(path for path in run.glob(draw.choice(reader.files)) if path.is_file()))
     what = f"{path.relative_to(run)}: {damage(path, draw)}"
     before = {each.relative_to(run) for each in run.rglob("*")}
-    ended = inputs.warm.run(inputs.bench.line(reader.arguments), run, temporary, dry=reader.dry)
-    faults = [*_faults(ended), *_leftovers(run, temporary, before)]
-    if ended.code == 0:
+    started = inputs.bench.warm.start(inputs.bench.line(reader.arguments), run, temporary, dry=reader.dry)
+    code = started.wait(HANGS)
+    faults = [*_faults(code, started), *_leftovers(run, temporary, before)]
+    if code == 0:
         faults += reader.check(reader, run, undamaged)[:MOST_SHOWN]
     elif reader.check in (as_written, same_games) and (run / OUT).exists():
         faults.append("half an output is left")
-    if ended.code and "exchanged" not in what and not _names(path, ended.stderr):
-        faults.append(f"the message names no file: {ended.stderr[-200:].strip()}")
+    if code and "exchanged" not in what and not _names(path, started.errors()):
+        faults.append(f"the message names no file: {started.errors()[-200:].strip()}")
     if not faults:
         shutil.rmtree(folder, ignore_errors=True)
-    return Outcome(case.case, case.reader, what, f"exit {ended.code}", tuple(faults))
+    return Outcome(case.case, case.reader, what, f"exit {code}", tuple(faults))
 
 
-def _faults(ended: Ended) -> Iterator[str]:
+def _faults(code: int | None, started: Fork) -> Iterator[str]:
     """Yield what is wrong with the end of a command."""
-    if ended.hung:
-        yield "hangs"
-    elif ended.code not in (0, 1, 2):
-        yield f"exit code {ended.code}: {ended.stderr[-200:]}"
-    elif ended.code and sum(line.startswith("playscale: ") for line in ended.stderr.split("\n")) != 1:
-        yield f"exit code {ended.code} without its one line: {ended.stderr[-200:]}"
-    if "Traceback (most recent call last)" in ended.stderr:
-        yield f"traceback: {ended.stderr.strip().splitlines()[-1][:200]}"
-    if ended.left:
-        yield f"{ended.left} processes left"
-    if ended.peak > MEMORY:
-        yield f"{ended.peak / 2**30:.1f} GB of memory"
+    errors = started.errors()
+    if code is None:
+        yield f"hangs for {HANGS:.0f} s"
+        started.kill_all()
+        started.wait(PATIENCE)
+    elif code not in (0, 1, 2):
+        yield f"exit code {code}: {errors[-200:]}"
+    elif code and sum(line.startswith("playscale: ") for line in errors.split("\n")) != 1:
+        yield f"exit code {code} without its one line: {errors[-200:]}"
+    if "Traceback (most recent call last)" in errors:
+        yield f"traceback: {errors.strip().splitlines()[-1][:200]}"
+    if left := started.left_after(LEAVE):
+        yield f"processes left: {'; '.join(left)}"
+        started.kill_all()
+    if started.peak > MEMORY:
+        yield f"{started.peak / 2**30:.1f} GB of memory"
 
 
 def _names(path: Path, text: str) -> bool:

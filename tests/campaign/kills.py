@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .commands import COMMANDS, PATIENCE, Bench, Outcome
-from .processes import POLL, Started, shared_memory, start, temporary_files
+from .processes import POLL, Started, shared_memory, temporary_files
 from .snapshot import differences
 
 WAYS = {
@@ -43,11 +43,19 @@ class Strike:
 
 @dataclass(frozen=True)
 class Trial:
-    """A command and the kills that it suffers, one a run; after the last it is run to its end."""
+    """A command and the kills that it suffers, one a run; after the last it is run to its end.
+
+    `cold`: each run has an interpreter of its own; else it is a fork of a process that has imported everything.
+    """
 
     case: str
     command: str
     strikes: tuple[Strike, ...]
+    cold: bool
+
+    @property
+    def what(self) -> str:
+        return ", then ".join(map(str, self.strikes)) + (", cold" if self.cold else "")
 
 
 def trials(seed: int, count: int) -> Iterator[Trial]:
@@ -61,20 +69,21 @@ def trials(seed: int, count: int) -> Iterator[Trial]:
         for _ in range(draw.choice((2, 3)) if number % 4 == 3 else 1):
             appears = draw.choice(COMMANDS[name].moments) if draw.random() < 1 / 3 else None
             strikes.append(Strike(draw.choice(tuple(WAYS)), draw.uniform(0.02, 1.0), appears))
-        yield Trial(f"kills:{number}", name, tuple(strikes))
+        yield Trial(f"kills:{number}", name, tuple(strikes), cold=number % 5 == 4)
 
 
 def run_trial(bench: Bench, trial: Trial) -> Outcome:
     """Run one trial, and return what is wrong."""
     undisturbed = bench.undisturbed(trial.command)
+    seconds = undisturbed.seconds if trial.cold else undisturbed.warm_seconds
     case = bench.folder / trial.case.replace(":", "-")
     shutil.rmtree(case, ignore_errors=True)
     run, temporary = case / "run", case / "tmp"
     before, line = shared_memory(), bench.line(COMMANDS[trial.command].arguments)
     faults, struck, finished = [], 0, False
     for strike in trial.strikes:
-        started = start(line, run, bench.environment, temporary)
-        hit = _strike(started, strike, undisturbed.seconds, run, random.Random(trial.case))
+        started = bench.start(line, run, temporary, cold=trial.cold)
+        hit = _strike(started, strike, seconds, run, random.Random(trial.case))
         code = started.wait(PATIENCE)
         if code is None:
             faults.append(f"after {strike}: hangs for {PATIENCE:.0f} s")
@@ -86,7 +95,7 @@ def run_trial(bench: Bench, trial: Trial) -> Outcome:
         if strike.way in ("TERM", "INT") and (left := temporary_files(temporary)):
             faults.append(f"after {strike}: temporary files left: {', '.join(left)}")
     if not finished:
-        started = start(line, run, bench.environment, temporary)
+        started = bench.start(line, run, temporary, cold=trial.cold)
         code = started.wait(PATIENCE)
         if code != 0:
             faults.append(f"the rerun ends with {code}: {started.errors()[-300:]}")
@@ -101,35 +110,34 @@ def run_trial(bench: Bench, trial: Trial) -> Outcome:
         faults += [f"shared memory left: {name}" for name in _still_there(before)]
     if not faults:
         shutil.rmtree(case, ignore_errors=True)
-    what = ", then ".join(map(str, trial.strikes))
-    return Outcome(trial.case, trial.command, what, f"{struck} kills" if struck else "ended first", tuple(faults))
+    return Outcome(trial.case, trial.command, trial.what, f"{struck} kills" if struck else "ended first", tuple(faults))
 
 
 def _strike(started: Started, strike: Strike, seconds: float, run: Path, draw: random.Random) -> bool:
     """Wait for the moment, then strike; return False when the command ended first."""
     before = set(run.glob(strike.appears)) if strike.appears else set()
     moment = time.monotonic() + strike.fraction * seconds
-    while started.process.poll() is None:
+    while started.wait(0) is None:
         if strike.appears:
             if set(run.glob(strike.appears)) - before:
                 break
         elif time.monotonic() >= moment:
             break
         time.sleep(POLL)
-    while strike.way == "child" and started.process.poll() is None:
+    while strike.way == "child" and started.wait(0) is None:
         if others := started.pids()[1:]:
             with suppress(ProcessLookupError):
                 os.kill(draw.choice(others), signal.SIGKILL)
             return True
         time.sleep(POLL)
-    if started.process.poll() is not None:
+    if started.wait(0) is not None:
         return False
     if strike.way == "all":
         started.kill_all()
     elif strike.way == "INT":
-        os.killpg(started.process.pid, signal.SIGINT)
+        os.killpg(started.pid, signal.SIGINT)
     else:
-        os.kill(started.process.pid, signal.SIGKILL if strike.way == "top" else signal.SIGTERM)
+        os.kill(started.pid, signal.SIGKILL if strike.way == "top" else signal.SIGTERM)
     return True
 
 

@@ -10,35 +10,34 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "PLAYSCALE_CAMPAIGN"
 POLL = 0.01
 
 
-@dataclass
 class Started:
-    """A command that runs in `folder`; what it writes is in stdout.N and stderr.N beside that."""
+    """A command that runs: its first process `pid`, the mark of all its processes, the files of its output."""
 
-    process: subprocess.Popen[bytes]
-    mark: str
-    stdout: Path
-    stderr: Path
+    def __init__(self, pid: int, mark: str, stdout: Path, stderr: Path) -> None:
+        self.pid, self.mark, self.stdout, self.stderr = pid, mark, stdout, stderr
+
+    def wait(self, seconds: float) -> int | None:
+        """Return the exit code, minus the signal where one ended it; None: not within so many seconds."""
+        raise NotImplementedError
 
     def pids(self) -> list[int]:
-        """Return the command's living processes, its own first, the others by age."""
+        """Return the living processes, the first one first, the others by age."""
         wanted = f"{MARK}={self.mark}".encode()
         found = []
         for entry in os.scandir("/proc"):
             if entry.name.isdecimal():
                 with suppress(OSError):
-                    if wanted in Path(entry.path, "environ").read_bytes().split(b"\0"):
-                        fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
-                        if fields[0] not in "ZX":
-                            found.append((int(fields[19]), int(entry.name)))
-        pids = [pid for _, pid in sorted(found)]
-        return sorted(pids, key=lambda pid: pid != self.process.pid)
+                    state, session, age = _state(entry.name)
+                    ours = session == self.pid or wanted in Path(entry.path, "environ").read_bytes().split(b"\0")
+                    if ours and state not in "ZX":
+                        found.append((age, int(entry.name)))
+        return sorted((pid for _, pid in sorted(found)), key=lambda pid: pid != self.pid)
 
     def kill_all(self) -> None:
         """Kill every process at once, and those that were being started."""
@@ -46,9 +45,7 @@ class Started:
             for pid in pids:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            self.process.poll()
             time.sleep(POLL)
-        self.process.wait()
 
     def left_after(self, seconds: float) -> list[str]:
         """Return the command lines of the processes that are still there after so many seconds."""
@@ -56,39 +53,52 @@ class Started:
         while pids := self.pids():
             if time.monotonic() > deadline:
                 return [_command_line(pid) for pid in pids]
-            time.sleep(0.1)
+            time.sleep(0.05)
         return []
-
-    def wait(self, seconds: float) -> int | None:
-        """Return the exit code; None when it has not ended within so many seconds."""
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
 
     def errors(self) -> str:
         return self.stderr.read_text(errors="replace")
 
 
-def start(arguments: Sequence[str], folder: Path, environment: Mapping[str, str], temporary: Path) -> Started:
-    """Start `playscale ...` in `folder`, in a process group of its own."""
-    mark = uuid.uuid4().hex
+class Interpreter(Started):
+    """A command in an interpreter of its own, as a shell starts it."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], temporary: Path) -> None:
+        mark, stdout, stderr = outputs(folder, temporary)
+        with stdout.open("wb") as out, stderr.open("wb") as err:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "playscale.cli", *arguments],
+                cwd=folder,
+                env={**environment, MARK: mark, "TMPDIR": str(temporary)},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        super().__init__(self._process.pid, mark, stdout, stderr)
+
+    def wait(self, seconds: float) -> int | None:
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def outputs(folder: Path, temporary: Path) -> tuple[str, Path, Path]:
+    """Make the folders of a command; return a mark and the files of its output, which lie beside its folder."""
     logs = folder.parent / "logs"
     for path in (folder, temporary, logs):
         path.mkdir(parents=True, exist_ok=True)
     number = len(list(logs.glob("stdout.*")))
     stdout, stderr = logs / f"stdout.{number}", logs / f"stderr.{number}"
-    with stdout.open("wb") as out, stderr.open("wb") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "playscale.cli", *arguments],
-            cwd=folder,
-            env={**environment, MARK: mark, "TMPDIR": str(temporary)},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            process_group=0,
-        )
-    return Started(process, mark, stdout, stderr)
+    stdout.touch()
+    return uuid.uuid4().hex, stdout, stderr
+
+
+def _state(pid: str) -> tuple[str, int, int]:
+    """Return a process's state, session and time of start."""
+    fields = Path("/proc", pid, "stat").read_text(errors="replace").rpartition(")")[2].split()
+    return fields[0], int(fields[3]), int(fields[19])
 
 
 def shared_memory() -> set[str]:

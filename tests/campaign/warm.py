@@ -13,15 +13,17 @@ import importlib
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
+
+from .processes import MARK, Started, outputs
 
 PRELOADED = (
     "playscale.cli.app",
@@ -46,24 +48,10 @@ PRELOADED = (
     "torch._dynamo",  # which the first optimizer imports
     "toy_game",
 )
-CPU_SECONDS = 60  # a command reads a few small files; this is a hundred times what it needs
-WALL_SECONDS = 300.0  # more, since the machine may be busy
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The end of a command. `left`: processes of its session that outlived it; `peak`: bytes of its largest process."""
-
-    code: int
-    hung: bool
-    left: int
-    peak: int
-    stdout: str
-    stderr: str
 
 
 class Warm:
-    """The warm process, seen from the campaign."""
+    """The warm process, seen from the campaign. One command at a time."""
 
     def __init__(self, environment: Mapping[str, str], root: Path) -> None:
         self._process = subprocess.Popen(
@@ -72,22 +60,34 @@ class Warm:
             env=dict(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,  # so that select() sees every answer
         )
 
-    def run(self, arguments: Sequence[str], folder: Path, temporary: Path, *, dry: bool = False) -> Ended:
-        """Run `playscale ...` in a folder. `dry`: write a study's spec to spec.json instead of running the study."""
-        logs = folder.with_name("stdout"), folder.with_name("stderr")
-        request = [list(arguments), str(folder), str(temporary), *map(str, logs), dry]
+    def start(self, arguments: Sequence[str], folder: Path, temporary: Path, *, dry: bool = False) -> Fork:
+        """Start `playscale ...` in a folder. `dry`: write a study's spec to spec.json instead of running the study."""
+        mark, *logs = outputs(folder, temporary)
+        request = [list(arguments), str(folder), str(temporary), *map(str, logs), mark, dry]
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
-        return Ended(*answer, *(path.read_text(errors="replace") for path in logs))
+        return Fork(json.loads(self._process.stdout.readline()), mark, *logs, answers=self._process.stdout)
 
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
+
+class Fork(Started):
+    """A command in a fork of the warm process. `peak`: bytes of its largest process, when it has ended."""
+
+    peak = 0
+
+    def __init__(self, pid: int, mark: str, stdout: Path, stderr: Path, answers: IO[bytes]) -> None:
+        super().__init__(pid, mark, stdout, stderr)
+        self._answers = answers
+        self._code: int | None = None
+
+    def wait(self, seconds: float) -> int | None:
+        if self._code is None and select.select([self._answers], [], [], seconds)[0]:
+            self._code, self.peak = json.loads(self._answers.readline())
+        return self._code
 
 
 def serve() -> None:
@@ -101,51 +101,17 @@ def serve() -> None:
         pid = os.fork()
         if not pid:
             _run(*request)
-        os.write(1, json.dumps(_watch(pid)).encode() + b"\n")
+        os.write(1, b"%d\n" % pid)
+        _, status, usage = os.wait4(pid, 0)
+        os.write(1, b"[%d, %d]\n" % (os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024))
 
 
-def _watch(pid: int) -> tuple[int, bool, int, int]:
-    """Wait for a command; return exit code (minus the signal), whether it hung, processes left, peak memory."""
-    deadline, hung = time.monotonic() + WALL_SECONDS, False
-    while True:
-        done, status, usage = os.wait4(pid, os.WNOHANG)
-        if done:
-            break
-        if time.monotonic() > deadline:
-            hung = True
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.002)
-    left = _session(pid)
-    ends = time.monotonic() + 10
-    while left and not hung and time.monotonic() < ends:
-        time.sleep(0.05)
-        left = _session(pid)
-    for other in left:
-        with suppress(ProcessLookupError):
-            os.kill(other, signal.SIGKILL)
-    code = os.waitstatus_to_exitcode(status)
-    return code, hung or code == -signal.SIGXCPU, len(left), usage.ru_maxrss * 1024
-
-
-def _session(session: int) -> list[int]:
-    """Return the living processes of a session."""
-    found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            with suppress(OSError):
-                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
-                if int(fields[3]) == session and fields[0] not in "ZX":
-                    found.append(int(entry.name))
-    return found
-
-
-def _run(arguments: list[str], folder: str, temporary: str, stdout: str, stderr: str, dry: bool) -> NoReturn:
+def _run(arguments: list[str], folder: str, temporary: str, stdout: str, stderr: str, mark: str, dry: bool) -> NoReturn:
     """Be the command, in a fork."""
     os.setsid()
     _redirect(os.devnull, stdout, stderr)
     os.chdir(folder)
-    os.environ["TMPDIR"] = temporary
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
+    os.environ.update({"TMPDIR": temporary, MARK: mark})
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import playscale.processes
 
