@@ -54,7 +54,7 @@ def fit(
     from playscale.scaling.methods import EXPERT, expert_bound, fit_methods
 
     name, tracked = points.removeprefix("mlflow:"), points.startswith("mlflow:")
-    if not name or (tracking_uri and not tracked):
+    if not name:
         raise ValueError(f"{points}: points of a tracking store are given as mlflow:EXPERIMENT")
     table = (
         tracking_client(name, tracking_uri).query(lambda experiment: experiment.points(), create=False)

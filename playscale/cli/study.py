@@ -81,6 +81,8 @@ def study_submit(
     for name, uri in {"--out": place, **study.inputs()}.items():
         if "://" not in uri:
             raise ValueError(f"{name}: {uri} is a path of this machine, which no pod can see; give s3://BUCKET/PREFIX")
+    if tracking_uri and not tracking_uri.startswith(("http://", "https://")):
+        raise ValueError(f"--tracking-uri: {tracking_uri} is no server, which pods can reach; give http://HOST:PORT")
     _use(image)
     from playscale.cli.console import progress
     from playscale.storage.files import read_text

@@ -120,11 +120,14 @@ class LocalStudy:
             ValueError: The specification is missing or wrong.
         """
         _check_extras(runner)
+        from playscale.tracking.uris import check_uri
+
         spec = read_spec(spec_path)
         default = Path("out") / spec.name
         folder = (default if out is None or is_s3(out) else local_path(out)).resolve()
         uri = out if out is not None and is_s3(out) else str(folder)
         tracking_uri = tracking_uri or default_tracking_uri(uri)
+        check_uri(tracking_uri)
         folder.mkdir(parents=True, exist_ok=True)
         return cls(spec_path, spec, uri, folder, tracking_uri, runner)
 
@@ -235,7 +238,7 @@ def _runs(process: psutil.Process) -> bool:
 
 def _check_extras(runner: str) -> None:
     """Raise ModuleNotFoundError when a study would fail because an extra of the package is not installed."""
-    for module in ("kfp", "mlflow", "torch", "nle") if runner == "subprocess" else ("kfp", "docker"):
+    for module in ("kfp", "mlflow", "torch", "nle") if runner == "subprocess" else ("kfp", "docker", "sqlalchemy"):
         if importlib.util.find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 

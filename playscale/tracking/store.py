@@ -17,13 +17,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.db.base_sql_model import Base
 from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlRun
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from playscale.storage.files import atomic_file
-from playscale.tracking.uris import is_server, one_line, parse_database, shown, sqlite_file
+from playscale.tracking.uris import DATABASES, check_uri, one_line, parse_database, scheme_of, shown, sqlite_file
 
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SQLITE_SECONDS = 20.0  # for which a locked SQLite file is waited for, as MLflow does
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR + 1)  # it logs tracebacks of what it raises
@@ -35,41 +33,17 @@ def usable_uri(uri: str, *, create: bool) -> str | None:
     ValueError: the URI is wrong, or a driver is missing. RuntimeError: a database does not answer. MLflow itself would
     retry both for nearly two minutes.
     """
-    scheme = uri.partition(":")[0].partition("+")[0]
-    if is_server(uri):
-        _check_server(uri)
-    elif (file := sqlite_file(uri)) is not None:
+    check_uri(uri)
+    if (file := sqlite_file(uri)) is not None:
         if create:
             make_sqlite_store(file)
         elif not file.is_file() or _is_unfinished(file):
             return None
         # MLflow makes folders of the text after sqlite:///, which is quoted; it leaves a URI with a driver alone
         return str(parse_database(uri).set(drivername="sqlite+pysqlite", database=str(file)))
-    elif scheme in DATABASES:
+    if scheme_of(uri) in DATABASES:
         _check_database(uri)
-    else:
-        _check_plugin(uri)
     return uri
-
-
-def _check_server(uri: str) -> None:
-    try:
-        parts = urllib.parse.urlsplit(uri)
-        valid = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ValueError(f"{shown(uri)}: not the address of a server, which is http://HOST:PORT")
-
-
-def _check_plugin(uri: str) -> None:
-    """Raise ValueError for a URI that neither MLflow nor a plugin of it can use, such as a folder."""
-    try:
-        MlflowClient(uri)
-    except MlflowException as error:
-        raise ValueError(
-            f"{shown(uri)}: not a tracking server or store; give http://HOST:PORT or sqlite:///FILE ({one_line(error)})"
-        ) from error
 
 
 def _check_database(uri: str) -> None:

@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import urllib.parse
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}
+OF_DATABRICKS = {"databricks", "databricks-uc", "uc"}
 MAX_REASON = 240  # characters of an error in a message
+
+
+def scheme_of(uri: str) -> str:
+    """Return the scheme of a tracking URI, without a driver; "" for a path."""
+    if uri in OF_DATABRICKS:
+        return uri
+    scheme, colon, _ = uri.partition(":")
+    return scheme.partition("+")[0] if colon else ""
+
+
+def check_uri(uri: str) -> None:
+    """Raise ValueError for a tracking URI that is wrong as it stands: a folder, an unknown scheme, no host."""
+    known = {"http", "https", *DATABASES, *OF_DATABRICKS, *entry_points(group="mlflow.tracking_store").names}
+    if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in {"true", "1"}:
+        known |= {"", "file"}
+    if scheme_of(uri) not in known:
+        raise ValueError(f"{shown(uri)}: not a tracking server or store; give http://HOST:PORT or sqlite:///FILE")
+    if is_server(uri) and not _has_host(uri):
+        raise ValueError(f"{shown(uri)}: not the address of a server, which is http://HOST:PORT")
+    sqlite_file(uri)
 
 
 def is_server(uri: str) -> bool:
     """Return whether a tracking URI is that of a server, which may be unreachable for a while."""
     return uri.startswith(("http://", "https://"))
+
+
+def _has_host(uri: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(uri)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # the port is no number
+        return False
 
 
 def sqlite_uri(path: Path) -> str:
@@ -23,7 +55,10 @@ def sqlite_uri(path: Path) -> str:
 
 def shown(uri: str) -> str:
     """Return a URI without its password."""
-    parts = urllib.parse.urlsplit(uri)
+    try:
+        parts = urllib.parse.urlsplit(uri)
+    except ValueError:
+        return uri
     if parts.password is None:
         return uri
     return parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}").geturl()
@@ -31,7 +66,7 @@ def shown(uri: str) -> str:
 
 def sqlite_file(uri: str) -> Path | None:
     """Return the file of an SQLite store; None for any other store. ValueError for a store in memory."""
-    if not uri.startswith("sqlite"):
+    if scheme_of(uri) != "sqlite":
         return None
     url = parse_database(uri)
     name = url.database

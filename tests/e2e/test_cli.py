@@ -112,7 +112,6 @@ BAD = {
     "experiment": (["fit", "mlflow:no", "--out", "o", "--tracking-uri", "sqlite:///m.db"], {}, "no MLflow experiment"),
     "no name of an experiment": (["fit", "mlflow:", "--out", "o"], {}, "mlflow:EXPERIMENT"),
     "tracking without an experiment": ([*TRAIN, "none", "--tracking-uri", "http://h"], {}, "--experiment NAME"),
-    "tracking of a table": ([*FIT, "--tracking-uri", "http://h"], {"p.csv": TABLE}, "mlflow:EXPERIMENT"),
     "tracking of nothing": (["tracking", "deliver", "none"], {}, "none: no such directory"),
     "option": (["fit"], {}, "Missing argument"),
     "no table": (["reproduce", "none.csv", "--out", "o"], {}, "none.csv"),

@@ -113,8 +113,10 @@ BAD_URIS = {
     "mysql+nothing://u:secret@h/x": "not the address of a database",
     "postgresql://u:secret@localhost/x": "postgresql://u:",
     "sqlite://": "a store in memory is lost",
-    "sqlite": "not the address of a database",
+    "sqlite": "not a tracking server or store",
+    "localhost:5000": "localhost:5000: not a tracking server or store",
     "http://": "not the address of a server",
+    "http://[x": "not the address of a server",
     "http://host:port": "not the address of a server",
 }
 
