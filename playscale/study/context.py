@@ -60,7 +60,10 @@ class StudyContext:
         path = self.folder / "study.json"
         if not path.is_file():
             write_json(path, {"id": uuid.uuid4().hex})
-        return StudyOwner(read_json(path)["id"], self.uri if is_s3(self.uri) else str(self.folder.resolve()))
+        record = read_json(path)
+        if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+            raise ValueError(f"{path}: damaged: it holds no id of the study")
+        return StudyOwner(record["id"], self.uri if is_s3(self.uri) else str(self.folder.resolve()))
 
     def own_points(self, points: Sequence[Point]) -> list[Point]:
         """Return those of an experiment's points that this study's runs have made, in the order of a table.

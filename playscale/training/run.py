@@ -18,10 +18,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from playscale.agents.checkpoint import is_checkpoint, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.flops import params, training_flops_per_sample
 from playscale.agents.policy import PolicyConfig
-from playscale.config import TrainConfig, budget_name, normal_size
+from playscale.config import TrainConfig, budget_name, explain, normal_size
 from playscale.points import Point, from_row, to_row, write_points
 from playscale.storage.files import read_json, write_json
 from playscale.training.identity import Source, deciding, run_digest
@@ -90,7 +92,7 @@ class Run:
         path = self.out / "run.json"
         record = {"schema": SCHEMA, "config": self.config.model_dump(mode="json"), "source": self.source}
         record["threads"] = threads
-        existing = read_json(path) if path.is_file() else None
+        existing = _read_record(path) if path.is_file() else None
         if existing is not None and (differences := _differences(existing, record)):
             raise ValueError(f"{self.out} holds another run ({'; '.join(differences)}): use another output directory")
         if existing != record:
@@ -145,11 +147,27 @@ def divergence(dev_loss: float | None, num_actions: int) -> str:
 SCHEMA = 2
 
 
+class _Record(BaseModel):
+    """The content of run.json, for a check of it."""
+
+    config: dict[str, Any]
+    source: dict[str, dict[str, Any]]
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = read_json(path)
+    try:
+        _Record.model_validate(value)
+    except ValidationError as error:
+        raise ValueError(f"{path}: damaged ({explain(error)}); use another output directory") from error
+    return value
+
+
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     if old.get("schema") != SCHEMA:
         return [f"schema {old.get('schema')}, not {SCHEMA}"]
     before, now = deciding(old["config"]), deciding(new["config"])
-    before["size"] = normal_size(before["size"])  # version 0.1 kept it as it was given
+    before["size"] = normal_size(before.get("size", ""))  # version 0.1 kept it as it was given
     different = [
         f"{name} {before.get(name)}, not {now.get(name)}"
         for name in {**now, **before}

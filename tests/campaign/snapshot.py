@@ -15,8 +15,9 @@ from typing import Any
 
 Snapshot = dict[str, Any]
 
-UNCOMPARED = (  # logs, locks and states of progress; what MLflow holds is read from its database
-    "*.lock", "*pipeline.log", "*progress/*", "*kfp/*", "*seconds.json", "*mlflow.db*", "*mlartifacts/*", "*mlruns/*",
+UNCOMPARED = (  # logs, locks, the study's id and states of progress; what MLflow holds is read from its database
+    "*.lock", "*study.json", "*pipeline.log", "*progress/*", "*kfp/*", "*seconds.json", "*mlflow.db*", "*mlartifacts/*",
+    "*mlruns/*",
 )  # fmt: skip
 MEASURED = {"seconds", "samples_per_second", "starttime", "endtime", "realtime"}
 """Keys and columns that hold measured times, which differ from run to run."""

@@ -133,6 +133,15 @@ def test_points_has_a_row_for_every_checkpoint_of_its_directory(recall, tmp_path
     assert read_points(tmp_path / "points.csv") == both
 
 
+@pytest.mark.parametrize(
+    "text", ["[]", "3", "{}", '{"config": 1, "source": {}}', '{"config": {}, "source": {"corpus": 2}}']
+)
+def test_damaged_record_of_a_run_is_refused_in_one_line(recall, tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run\.json: damaged [^\n]*$"):
+        train(config([6]), tmp_path, recall.uri)
+
+
 def test_point_worse_than_uniform_actions_is_marked_as_diverged(recall, tmp_path):
     [point] = train(config([10], learning_rate=3.0), tmp_path, recall.uri)
     assert point.dev_loss > math.log(5)
