@@ -89,8 +89,9 @@ class Point:
 
     @property
     def diverged(self) -> str:
-        """Reason for which the training counts as diverged; "" if it does not."""
-        return self.extra.get("diverged", "")
+        """Reason for which the training counts as diverged; "" if it does not, also for a no in a table of others."""
+        text = self.extra.get("diverged", "").strip()
+        return "" if text.lower() in ("0", "0.0", "false", "no") else text
 
     @property
     def held_out(self) -> bool:

@@ -154,8 +154,12 @@ class Evidence:
         return None
 
     def measured(self, target: str, *, held_out: bool | None = None) -> list[tuple[Point, float]]:
-        """Return the points of which `target` was measured, with its value; without values of 0 or less."""
-        found = [(point, getattr(point, target)) for point in self.points if held_out in (None, point.held_out)]
+        """Return the points of which `target` was measured, with its value; without values of 0 or less.
+
+        Nor those that diverged: their losses lie far above all others. The table of points has them.
+        """
+        points = [point for point in self.points if held_out in (None, point.held_out) and not point.diverged]
+        found = [(point, getattr(point, target)) for point in points]
         return [(point, value) for point, value in found if numbers.positive(value)]
 
     def not_positive(self, target: str) -> list[Point]:

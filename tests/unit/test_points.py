@@ -119,3 +119,10 @@ def test_table_is_sorted_whoever_measured_first():
         for method in ("bc", "impala") for params in (9_000, 10_000) for flops in (1e9, 2e10)
     ]  # fmt: skip
     assert in_order(points[::-1]) == in_order([*points[3:], *points[:3]]) == points
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("", ""), ("0", ""), ("False", ""), ("dev loss above 4.8", "dev loss above 4.8")]
+)
+def test_point_diverged_says_why(text, reason):
+    assert Point(flops=1e9, params=1e4, samples=1e3, extra={"diverged": text}).diverged == reason

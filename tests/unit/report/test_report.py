@@ -168,8 +168,9 @@ def test_how_returns_of_zero_enter_is_said(
     assert said not in page(tmp_path, fit, points).text
 
 
-def test_points_that_diverged_are_listed_with_their_reason(points: list[Point]) -> None:
-    bad = dataclasses.replace(points[0], extra={"diverged": "dev loss above 4.796 (uniform actions)"})
+def test_points_that_diverged_are_listed_with_their_reason_and_not_drawn(points: list[Point]) -> None:
+    bad = dataclasses.replace(points[0], dev_loss=2681.0, extra={"diverged": "dev loss above 4.796 (uniform actions)"})
+    assert max(value for _, value in Evidence({}, [bad, *points[1:]]).measured("dev_loss")) < 10
     page = str(points_table(Evidence({}, [bad, *points[1:]])))
     assert page.count("left out: training diverged: dev loss above 4.796 (uniform actions)") == 1
 
