@@ -8,11 +8,14 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 EVALUATION_SEED, COLLECTING_SEED, TRAINING_SEED = 0, 1_000_000, 2**30
 """Where the seeds of games begin by default, for evaluating, for collecting and for training: they do not overlap."""
@@ -21,12 +24,14 @@ EVALUATION_SEED, COLLECTING_SEED, TRAINING_SEED = 0, 1_000_000, 2**30
 
 
 class FrozenModel(BaseModel):
-    """Base of all configuration: immutable, and an unknown key is an error."""
+    """Base of all configuration: immutable, its numbers are finite, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=FrozenModel)
+MOST_VALUES = 100_000
+"""Most values of a YAML text, those of an alias counted wherever it stands: ten nested lists can stand for 10**10."""
 
 
 def from_yaml(model: type[Model], text: str, where: str) -> Model:
@@ -41,17 +46,64 @@ def from_yaml(model: type[Model], text: str, where: str) -> Model:
         ValueError: The text is no valid YAML or no such model: one line that says where, and for an unknown key names
             the nearest known one.
     """
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        raise ValueError(f"{where}: not valid YAML{f' (line {place.line + 1})' if place else ''}") from error
-    if not isinstance(data, dict):
+    data, root = _parse_yaml(text, where)
+    if not isinstance(data, dict) or root is None:
         raise ValueError(f"{where}: expected a mapping of keys: {', '.join(model.model_fields)}")
     try:
         return model.model_validate(_numbers(data))
     except ValidationError as error:
-        raise ValueError(f"{where}: {explain(error, model)}") from error
+        line = _line(root, most_telling(error)["loc"])
+        raise ValueError(f"{where}{f', line {line}' if line else ''}: {explain(error, model)}") from error
+
+
+def _parse_yaml(text: str, where: str) -> tuple[Any, yaml.Node | None]:
+    """Return the data of a YAML text, and its tree of nodes; ValueError for one that is invalid or too large."""
+    try:
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        if root is None:
+            return None, None
+        _count_values(root, {})
+        return loader.construct_document(root), root
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        raise ValueError(f"{where}: not valid YAML{f' (line {place.line + 1})' if place else ''}") from error
+    except RecursionError as error:
+        raise ValueError(f"{where}: its lists and mappings are nested too deeply") from error
+    except ValueError as error:  # such as the 31st of February
+        raise ValueError(f"{where}: not valid YAML ({error})") from error
+
+
+def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
+    """Return the number of values of a node. ValueError: too many, one that contains itself, or a key given twice."""
+    if id(node) not in counted:
+        counted[id(node)] = MOST_VALUES + 1  # until its content is counted: it must not be part of that
+        content = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            keys = Counter(key.value for key, _ in content if isinstance(key, yaml.ScalarNode))
+            if twice := [key for key, count in keys.items() if count > 1]:
+                raise ValueError(f"line {node.start_mark.line + 1}: {twice[0]} is given twice")
+            content = [part for pair in content for part in pair]
+        counted[id(node)] = 1 + sum(_count_values(part, counted) for part in content)
+    if counted[id(node)] > MOST_VALUES:
+        raise ValueError(f"line {node.start_mark.line + 1}: stands for more than {MOST_VALUES:,} values")
+    return counted[id(node)]
+
+
+def _line(node: yaml.Node, place: Sequence[int | str]) -> int | None:
+    """Return the line of a place in a tree of nodes, as near as it can be found; None for the whole."""
+    line = None
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(key, value) for key, value in node.value if key.value == str(part)]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            pairs = [(node.value[part], node.value[part])]
+        else:
+            break
+        if not pairs:
+            break
+        line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
+    return line
 
 
 def _numbers(value: Any) -> Any:
@@ -65,14 +117,50 @@ def _numbers(value: Any) -> Any:
     return value
 
 
+# --- Errors of validation --------------------------------------------------------------------------------------------
+
+WORDING = {
+    "string_type": "must be text (in YAML: put it in quotes)",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "string_pattern_mismatch": "must match {pattern}",
+    "too_short": "must have at least {min_length} values",
+    "too_long": "must have at most {max_length} values",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping of keys",
+    "model_type": "must be a mapping of keys",
+    "dataclass_type": "must be a mapping of keys",
+}
+"""What a value must be, by pydantic's type of error."""
+LONGEST_VALUE = 60  # characters of a value that a message shows
+
+
+def most_telling(error: ValidationError) -> ErrorDetails:
+    """Return the most telling error of a validation. An unknown key comes first: it explains a missing one."""
+    return min(error.errors(), key=lambda each: each["type"] not in ("extra_forbidden", "unexpected_keyword_argument"))
+
+
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """Return the most telling error of a validation in one line. An unknown key comes first: it explains a missing one.
+    """Return the most telling error of a validation in one line.
 
     Args:
         error: What validation of `model` raised.
         model: The class that was validated, to suggest its keys for an unknown one.
     """
-    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    first = most_telling(error)
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden" and model is not None:
         known = _keys_at(model, first["loc"][:-1])
@@ -81,7 +169,15 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
     if first["type"] == "missing":
         return f"missing key {place!r}"
     message = first["msg"].removeprefix("Value error, ")
+    if wording := WORDING.get(first["type"]):
+        message = f"{wording.format(**first.get('ctx', {}))}, not {_short(first['input'])}"
     return f"{place}: {message}" if place else message
+
+
+def _short(value: Any) -> str:
+    """Write a value, but not all of a long one."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def _keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
@@ -100,6 +196,8 @@ def _types(annotation: Any) -> list[type]:
 
 # --- Sizes and budgets -----------------------------------------------------------------------------------------------
 
+LARGEST_NUMBER = 1e100
+"""Largest budget, count or measurement: analysis multiplies them, and logarithmic axes go beyond them."""
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 SMALLEST_SIZE, LARGEST_SIZE = 8_000, 1_000_000_000
 
@@ -113,10 +211,10 @@ def parse_size(size: str | int) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmb]?)", str(size).strip().lower())
     if match is None:
         raise ValueError(f"{size!r} is not a model size: write a parameter count such as 30k, 1.5M or 250000")
-    count = round(float(match[1]) * UNITS[match[2]])
+    count = float(match[1]) * UNITS[match[2]]
     if not SMALLEST_SIZE <= count <= LARGEST_SIZE:
         raise ValueError(f"size {size!r} is out of range: the smallest is 8k, the largest 1B")
-    return count
+    return round(count)
 
 
 def normal_size(size: str | int) -> str:
@@ -140,7 +238,7 @@ def parse_budget(budget: object) -> float:
         flops = math.nan if isinstance(budget, bool) else float(budget)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         flops = math.nan
-    if not (math.isfinite(flops) and flops > 0):
+    if not 0 < flops <= LARGEST_NUMBER:
         raise ValueError(f"{budget!r} is not a compute budget: write training FLOPs such as 3e11")
     return flops
 
@@ -158,6 +256,13 @@ def budget_name(budget: float) -> str:
 
 Size = Annotated[str, BeforeValidator(normal_size)]
 Budget = Annotated[float, BeforeValidator(parse_budget)]
+
+LARGEST_SEED = 2**63 - 1
+MOST_PROCESSES = 4096
+MOST_GAMES = 10**7
+LONGEST_GAME = 10**9  # actions
+
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 # --- Methods ---------------------------------------------------------------------------------------------------------
 
@@ -207,6 +312,16 @@ MethodName = Annotated[str, AfterValidator(known_method)]
 # --- Training --------------------------------------------------------------------------------------------------------
 
 Core = Literal["lstm", "transformer"]
+
+
+def known_device(name: str) -> str:
+    """Return the name of a device, whether or not this machine has it; ValueError for any other name."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", name):
+        raise ValueError(f"device {name!r} is unknown: use auto, cpu, cuda or cuda:N")
+    return name
+
+
+DeviceName = Annotated[str, AfterValidator(known_device)]
 CLONE_OF_STUDY = "bc"
 """Value of `teacher` for the study's own clone of the same size. The clone's path replaces it once that is trained."""
 
@@ -218,9 +333,15 @@ class Reinforcement(FrozenModel):
     """
 
     game: str = Field(default="nethack/score", description="Game, or task of a game, that is played.")
-    max_steps: int = Field(default=5000, ge=1, description="Actions after which a training episode is truncated.")
-    actors: int | None = Field(default=None, ge=1, description="Actor processes. Default: by cores, at least 2.")
-    workers: int | None = Field(default=None, ge=1, description="Environment processes, all actors. Default: by cores.")
+    max_steps: int = Field(
+        default=5000, ge=1, le=LONGEST_GAME, description="Actions after which a training episode is truncated."
+    )
+    actors: int | None = Field(
+        default=None, ge=1, le=MOST_PROCESSES, description="Actor processes. Default: by cores, at least 2."
+    )
+    workers: int | None = Field(
+        default=None, ge=1, le=MOST_PROCESSES, description="Environment processes, all actors. Default: by cores."
+    )
     discount: float = Field(default=0.999, ge=0, le=1, description="Discount factor.")
     rho_bar: float = Field(default=1.0, gt=0, description="V-trace: largest importance weight of a TD error.")
     c_bar: float = Field(default=1.0, gt=0, description="V-trace: largest trace-cutting weight.")
@@ -251,9 +372,12 @@ class Training(FrozenModel):
     """
 
     batch: int | None = Field(
-        default=None, ge=1, description="Sequences in a batch: games, or environments of an actor. Default: by size."
+        default=None,
+        ge=1,
+        le=10**6,
+        description="Sequences in a batch: games, or environments of an actor. Default: by size.",
     )
-    unroll: int | None = Field(default=None, ge=1, description="Transitions of a sequence. Default: by size.")
+    unroll: int | None = Field(default=None, ge=1, le=10**6, description="Transitions of a sequence. Default: by size.")
     learning_rate: float | None = Field(default=None, gt=0, description="Peak learning rate. Default: by size.")
     warmup_steps: int = Field(default=20, ge=0, description="Optimizer steps of linear learning rate warm-up.")
     clip_norm: float = Field(default=1.0, gt=0, description="Largest global norm of the gradient.")
@@ -261,10 +385,11 @@ class Training(FrozenModel):
         default=0.0, ge=0, lt=1, description="Fraction of each budget in which the learning rate decays to zero."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on CUDA, else fp32.")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    device: DeviceName = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     threads: int | None = Field(
         default=None,
         ge=1,
+        le=MOST_PROCESSES,
         description="Threads of torch in each process. Default: by cores and size, 1 if small.",
     )
     compile: bool = Field(default=False, description="Compile the layers before the core (worthwhile on a GPU).")
@@ -282,17 +407,17 @@ class TrainConfig(Training):
     rl: Reinforcement | None = Field(default=None, description="Settings of a method that learns from its own play.")
     size: Size = Field(description="Model size in parameters, 8k to 1B: 30k, 1.5M, 250000.")
     batch: int = Field(  # type: ignore[assignment] # known in a run
-        ge=1, description=str(Training.model_fields["batch"].description)
+        ge=1, le=10**6, description=str(Training.model_fields["batch"].description)
     )
     unroll: int = Field(  # type: ignore[assignment]
-        ge=1, description=str(Training.model_fields["unroll"].description)
+        ge=1, le=10**6, description=str(Training.model_fields["unroll"].description)
     )
     budgets: tuple[Budget, ...] = Field(description="Compute budgets in training FLOPs, comma-separated: 1e11,3e11.")
     held_out: tuple[Budget, ...] = Field(
         default=(), description="Budgets marked as held out: trained, but left out of fits; comma-separated."
     )
     core: Core = Field(default="lstm", description="Recurrent core of the policy.")
-    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of the initial weights and of the order of games.")
+    seed: Seed = Field(default=0, description="Seed of the initial weights and of the order of games.")
 
     @model_validator(mode="before")
     @classmethod
@@ -302,7 +427,10 @@ class TrainConfig(Training):
         given = {name: value for name, value in values.items() if name not in ("batch", "unroll") or value is not None}
         if "size" not in given or {"batch", "unroll"} <= given.keys():
             return given
-        batch, unroll = recipe_batch(given["size"], known_method(str(given.get("method", "bc"))))
+        try:
+            batch, unroll = recipe_batch(given["size"], known_method(str(given.get("method", "bc"))))
+        except ValueError as error:
+            raise ValueError(f"size: {error}") from error
         return {"batch": batch, "unroll": unroll} | given
 
     @model_validator(mode="after")

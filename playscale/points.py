@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from playscale.config import LARGEST_NUMBER
 from playscale.storage.files import atomic_file
 from playscale.storage.sync import local_copy
 
@@ -125,6 +126,8 @@ def _check_number(name: str, value: float | None) -> None:
         raise ValueError(f"column {name}: {value:g} must be greater than zero")
     if name in NOT_NEGATIVE and value < 0:
         raise ValueError(f"column {name}: {value:g} must not be negative")
+    if abs(value) > LARGEST_NUMBER or (name in POSITIVE and value < 1 / LARGEST_NUMBER):
+        raise ValueError(f"column {name}: {value:g} is beyond what can be analysed, 1e-100 to 1e+100")
 
 
 def to_row(point: Point) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from playscale.cli.tracking import deliver
 from playscale.cli.train import train_bc, train_impala
 from playscale.config import explain
 from playscale.processes import Stopped, fill_standard_descriptors, stoppable
+from playscale.report.text import printable
 
 EXTRAS = {
     "train": ("torch", "nle", "gymnasium", "safetensors", "zstandard"),
@@ -29,6 +31,19 @@ EXTRAS = {
     "s3": ("boto3", "botocore"),
 }
 """Modules that the extras in pyproject.toml bring."""
+INPUT_ERRNOS = {
+    errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG,
+    errno.ELOOP,
+}  # fmt: skip
+"""Errors of the system that another path or permission mends; all others are failures of a disk or a network."""
+WORDING = {
+    "Value error, ": "",
+    "Input should be ": "must be ",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+}
+"""Plain words for those of typer."""
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, which typer holds a copy of and does not export
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 train_app = typer.Typer(
@@ -86,31 +101,56 @@ def main() -> None:
     fill_standard_descriptors()
     try:
         with stoppable():
-            app()
+            code = app(standalone_mode=False)
     except Stopped as stop:
-        _fail(stop, 128 + stop.number)
+        _fail(str(stop), 128 + stop.number)
+    except UsageError as error:
+        _fail(_usage(error), 2)
     except ModuleNotFoundError as error:
         _fail(_missing_extra(error), 2)
-    except (ValueError, OSError) as error:
-        _fail(error, 2)
+    except ValidationError as error:
+        _fail(explain(error), 2)
+    except ValueError as error:
+        _fail(str(error), 2)
+    except OSError as error:
+        _fail(_system_error(error), 2 if error.errno in INPUT_ERRNOS else 1)
     except RuntimeError as error:
-        _fail(error, 1)
+        _fail(str(error), 1)
+    else:
+        sys.exit(code)
 
 
-def _missing_extra(error: ModuleNotFoundError) -> ValueError:
+def _usage(error: Any) -> str:
+    """Return click's message of a wrong command line, and where to read on; the help of a group called alone."""
+    message: str = error.format_message()
+    for theirs, ours in WORDING.items():
+        message = message.replace(theirs, ours)
+    if error.ctx is None or "\n" in message:
+        return message
+    return f"{message.rstrip('.')}; see {error.ctx.command_path} --help"
+
+
+def _missing_extra(error: ModuleNotFoundError) -> str:
     """Return what to install for a module that an extra of the package brings; raise the error for any other module."""
     module = (error.name or "").partition(".")[0]
     for extra, modules in EXTRAS.items():
         if module in modules:
-            return ValueError(f"{sys.argv[1]} needs {module}: pip install 'playscale[{extra}]'")
+            return f"{sys.argv[1]} needs the extra {extra}: pip install 'playscale[{extra}]'"
     raise error
 
 
-def _fail(error: Exception | Stopped, code: int) -> None:
+def _system_error(error: OSError) -> str:
+    """Return the path and the reason of an error of the operating system."""
+    if error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
+def _fail(text: str, code: int) -> NoReturn:
     if os.environ.get("PLAYSCALE_TRACEBACK"):
         traceback.print_exc()
-    text = explain(error) if isinstance(error, ValidationError) else str(error)
-    sys.stderr.write(f"playscale: {' '.join(text.split())}\n")
+    is_help = text.startswith("Usage: ")
+    sys.stderr.write(f"{text}\n" if is_help else f"playscale: {printable(' '.join(text.split()))}\n")
     sys.exit(code)
 
 

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from playscale.points import Point, Reference
 from playscale.report import numbers, track_record
+from playscale.report.text import printable
 from playscale.tracking.monitor import gauge
 
 log = logging.getLogger(__name__)
@@ -21,21 +24,28 @@ if TYPE_CHECKING:
     from playscale.report.reproduction import Reproduction
 
 LINE_SECONDS = 10.0
+WIDTH = 140  # columns where there is no terminal
+WIDEST = 10_000  # columns to measure a table in, so that nothing limits it
 CELL_HEAD = ("FLOPs", "params", "samples", "target")
 
 
 @contextmanager
 def progress(task: str) -> Iterator[Callable[[str, float], None]]:
     """Give a progress callback (what, fraction): a bar on a terminal, a log line every 10 s elsewhere."""
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console) as bars:
             bar = bars.add_task(task, total=1.0)
 
             def move(what: str, fraction: float) -> None:
                 gauge("task_progress_ratio", fraction)
-                bars.update(bar, description=what, completed=fraction)
+                bars.update(bar, description=printable(what), completed=fraction)
 
             yield move
             bars.update(bar, completed=1.0)
@@ -52,13 +62,59 @@ def progress(task: str) -> Iterator[Callable[[str, float], None]]:
     yield line
 
 
-def show(*tables: Table | str) -> None:
-    """Print tables to stdout, 140 columns wide where there is no terminal."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
+def plain_console(**options: Any) -> Console:
+    """Return a console that shows text as it is: brackets and colons in it are no markup."""
+    return Console(markup=False, emoji=False, **options)
+
+
+def show(*tables: Table | Text | str) -> None:
+    """Print tables and text to stdout. No cell is cropped: a table that is too wide for the terminal is narrowed.
+
+    Where there is no terminal, lines of text are 140 columns wide, and tables as wide as they need to be.
+    """
+    console = plain_console()
     for table in tables:
-        console.print(table)
+        shown, width = table, console.width if console.is_terminal else WIDTH
+        if isinstance(table, Table):
+            needed = _width(table, console)
+            if needed > width and console.is_terminal:
+                shown = narrowed(table, console)
+            else:
+                width = max(needed, width)
+        console.print(shown, width=width)
+
+
+def _width(table: Table, console: Console) -> int:
+    """Return the columns that a table takes when nothing limits it."""
+    return console.measure(table, options=console.options.update(width=WIDEST)).maximum
+
+
+def narrowed(table: Table, console: Console) -> Table:
+    """Return a table without its empty columns, or if that is still too wide, with a line for each cell of a row."""
+    columns = [column for column in table.columns if any(column.cells)]
+    slim = Table(title=table.title, title_justify="left", header_style="bold")
+    for column in columns:
+        slim.add_column(column.header, justify=column.justify, no_wrap=True)
+    rows = list(zip(*(column.cells for column in columns), strict=True))
+    for row in rows:
+        slim.add_row(*row)
+    if _width(slim, console) <= console.width:
+        return slim
+    turned = Table(title=table.title, title_justify="left", show_header=False, box=HORIZONTALS, pad_edge=False)
+    turned.add_column(style="bold", overflow="fold")
+    turned.add_column(overflow="fold")
+    for row in rows:
+        for column, cell in zip(columns, row, strict=True):
+            turned.add_row(column.header, cell)
+        turned.add_section()
+    return turned
+
+
+class _Table(Table):
+    """A table whose cells are plain text."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*(printable(cell) for cell in cells), **options)
 
 
 def points_table(points: Sequence[Point]) -> Table:
@@ -86,19 +142,23 @@ def evaluations_table(references: Sequence[Reference]) -> Table:
     return table
 
 
-def fit_tables(fit: Mapping[str, Any]) -> list[Table | str]:
+def fit_tables(fit: Mapping[str, Any]) -> list[Table | Text | str]:
     """Return the tables of a fit.json: the laws and how well they forecast, forecasts, held-out truth, warnings."""
     if "methods" in fit:
-        failed = [f"[yellow]{method} is not fitted[/]: {why}" for method, why in fit["failed"].items()]
-        own = [[f"\n[bold]Method {method}[/]", *fit_tables(one)] for method, one in fit["methods"].items()]
+        failed = [_marked(f"{method} is not fitted", "yellow", f": {why}") for method, why in fit["failed"].items()]
+        own = [["", _marked(f"Method {method}", "bold"), *fit_tables(one)] for method, one in fit["methods"].items()]
         return [*(table for tables in own for table in tables), *failed]
-    chosen, why = _chosen(fit), [f"{target}: {law['why']}" for target, law in fit["laws"].items()]
+    chosen, why = _chosen(fit), [printable(f"{target}: {law['why']}") for target, law in fit["laws"].items()]
     tables = [
         *(_backtest(fit, target) for target in fit["laws"]), _track_record(fit), _power_laws(fit),
         _forecasts(fit), _target_returns(fit), _held_out(fit),
     ]  # fmt: skip
-    warnings = [f"[yellow]warning[/] {warning['text']}" for warning in fit["warnings"]]
+    warnings = [_marked("warning", "yellow", f" {warning['text']}") for warning in fit["warnings"]]
     return [chosen, *why, *(table for table in tables if table.row_count), *warnings]
+
+
+def _marked(start: str, style: str, text: str = "") -> Text:
+    return Text.assemble((printable(start), style), printable(text))
 
 
 def _chosen(fit: Mapping[str, Any]) -> Table:
@@ -246,7 +306,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = _Table(title=printable(title), title_justify="left", header_style="bold")
     for column in columns:
         table.add_column(
             column,

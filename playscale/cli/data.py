@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from playscale.cli.options import Out, Workers
-from playscale.config import COLLECTING_SEED
+from playscale.config import COLLECTING_SEED, LARGEST_SEED, LONGEST_GAME, MOST_GAMES
 from playscale.processes import usable_cores
 from playscale.storage.sync import workspace
 from playscale.tracking.prometheus import served
@@ -18,16 +18,17 @@ REASONS = 20  # recordings left out that prepare prints
 def collect(
     out: Out,
     game: Annotated[str, typer.Option(help="Game that the expert plays.")] = "nethack",
-    games: Annotated[int, typer.Option(min=1, help="Number of games.")] = 64,
+    games: Annotated[int, typer.Option(min=1, max=MOST_GAMES, help="Number of games.")] = 64,
     seed: Annotated[
         int | None,
         typer.Option(
             min=0,
+            max=LARGEST_SEED,
             help="Seed of the first game; game i has SEED + i. Default: that of the collection in OUT; of a new one "
             f"{COLLECTING_SEED}, apart from the seeds of evaluation.",
         ),
     ] = None,
-    max_steps: Annotated[int, typer.Option(min=1, help="Actions after which a game is cut.")] = 5000,
+    max_steps: Annotated[int, typer.Option(min=1, max=LONGEST_GAME, help="Actions after which a game is cut.")] = 5000,
     workers: Workers = None,
 ) -> None:
     """Let the game's built-in expert play, and record its games in NLD-AA layout.

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from playscale.cli.options import Device, Experiment, Out, Tracking, Workers, tracking_of
-from playscale.config import EVALUATION_SEED
+from playscale.cli.options import Device, Experiment, Out, Tracking, Workers, finite, tracking_of
+from playscale.config import EVALUATION_SEED, LARGEST_SEED, LONGEST_GAME, MOST_GAMES
 from playscale.processes import usable_cores
 from playscale.storage.files import locked
 from playscale.storage.sync import local_copy, workspace
@@ -18,12 +18,14 @@ def evaluate(
     checkpoints: Annotated[list[str], typer.Argument(help="Checkpoint directories, local or in S3.")],
     out: Out,
     episodes: Annotated[
-        int, typer.Option(min=1, help="Episodes of each checkpoint, with seeds SEED to SEED+N-1.")
+        int, typer.Option(min=1, max=MOST_GAMES, help="Episodes of each checkpoint, with seeds SEED to SEED+N-1.")
     ] = 100,
-    max_steps: Annotated[int, typer.Option(min=1, help="Actions after which an episode is cut.")] = 100_000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode.")] = EVALUATION_SEED,
+    max_steps: Annotated[
+        int, typer.Option(min=1, max=LONGEST_GAME, help="Actions after which an episode is cut.")
+    ] = 100_000,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the first episode.")] = EVALUATION_SEED,
     temperature: Annotated[
-        float, typer.Option(min=0, help="Temperature of the policy; 0 takes the best action.")
+        float, typer.Option(min=0, callback=finite, help="Temperature of the policy; 0 takes the best action.")
     ] = 1.0,
     game: Annotated[
         str | None,

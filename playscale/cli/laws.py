@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from playscale.cli.options import Out, Tracking, budget_list, number, tracking_client
+from playscale.cli.options import (
+    BootstrapSeed,
+    Out,
+    OutFolder,
+    Tracking,
+    budget_list,
+    finite,
+    given,
+    positive,
+    tracking_client,
+)
+from playscale.storage.files import atomic_files
 from playscale.storage.sync import NO_FILES, workspace
 
 if TYPE_CHECKING:
@@ -18,6 +29,7 @@ if TYPE_CHECKING:
 
 
 def fit(
+    context: typer.Context,
     points: Annotated[str, typer.Argument(help="Points CSV, local or in S3, or mlflow:EXPERIMENT.")],
     out: Out,
     forecast: Annotated[
@@ -31,12 +43,16 @@ def fit(
         typer.Option(help="Return whose compute is sought: RETURN or NAME=RETURN; repeatable."),
     ] = None,
     expert_return: Annotated[
-        float | None, typer.Option(help="Mean return of the expert that the agents imitate.")
+        float | None, typer.Option(callback=finite, help="Mean return of the expert that the agents imitate.")
     ] = None,
-    max_return: Annotated[float | None, typer.Option(help="Largest return that the game allows.")] = None,
+    max_return: Annotated[
+        float | None, typer.Option(min=0, callback=finite, help="Largest return that the game allows.")
+    ] = None,
     gpu: Annotated[str | None, typer.Option(help="GPU model to give hours and energy for: a100, h100, l4, ...")] = None,
-    utilisation: Annotated[float, typer.Option(help="Fraction of the GPU's peak FLOP/s that training reaches.")] = 0.3,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    utilisation: Annotated[
+        float, typer.Option(help="Fraction of the GPU's peak FLOP/s that training reaches; with --gpu.")
+    ] = 0.3,
+    seed: BootstrapSeed = 0,
     tracking_uri: Tracking = None,
 ) -> None:
     """Fit the scaling laws of a points table, each method separately: OUT/fit.json, OUT/report.html, OUT/figures.
@@ -56,13 +72,16 @@ def fit(
     name, tracked = points.removeprefix("mlflow:"), points.startswith("mlflow:")
     if not name:
         raise ValueError(f"{points}: points of a tracking store are given as mlflow:EXPERIMENT")
+    if given(context, "utilisation") and not gpu:
+        raise ValueError("--utilisation: it is that of a GPU; give --gpu too")
+    machine = hardware(gpu, utilisation) if gpu else None
+    budgets, pairs = budget_list(forecast, "--forecast"), [_pair(text) for text in forecast_at or []]
+    goals = [_named(text) for text in target_return or []]
     table = (
         tracking_client(name, tracking_uri).query(lambda experiment: experiment.points(), create=False)
         if tracked
         else read_points(points)
     )
-    budgets, pairs = budget_list(forecast, "--forecast"), [_pair(text) for text in forecast_at or []]
-    goals = [_named(text) for text in target_return or []]
 
     def fit_one(method: str, rows: Sequence[Point]) -> Fit:
         bound, targets = expert_bound(method, {} if expert_return is None else {EXPERT: expert_return})
@@ -74,15 +93,14 @@ def fit(
             expert_return=bound,
             max_return=max_return,
             target_returns=[*goals, *targets],
-            hardware=hardware(gpu, utilisation) if gpu else None,
+            hardware=machine,
         )
 
     result = fit_methods(table, fit_one)
-    with workspace(out, NO_FILES) as folder:
-        folder.mkdir(parents=True, exist_ok=True)
-        result.write(folder / "fit.json")
-        write_figures(folder / "figures", result.to_dict(), table, ())
-        write_report(folder / "report.html", result.to_dict(), table, title=f"Scaling laws of {name}")
+    with workspace(out, NO_FILES) as folder, atomic_files(folder) as aside:
+        result.write(aside / "fit.json")
+        write_figures(aside / "figures", result.to_dict(), table, ())
+        write_report(aside / "report.html", result.to_dict(), table, title=f"Scaling laws of {name}")
     show(*fit_tables(result.to_dict()))
     typer.echo(f"report: {out.rstrip('/')}/report.html")
 
@@ -93,8 +111,8 @@ def reproduce(
         Path | None,
         typer.Option(help="CSV of published exponents with columns table,from_flops,target,quantity,at,exponent."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Output directory.")] = Path("out/reproduce"),
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    out: OutFolder = Path("out/reproduce"),
+    seed: BootstrapSeed = 0,
 ) -> None:
     """Analyse published tables and compare exponents with the published ones: OUT/reproduce.html.
 
@@ -120,9 +138,9 @@ def _pair(text: str) -> tuple[float, float]:
     values = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
     if set(values) != {"params", "samples"}:
         raise ValueError(f"--forecast-at: {text!r} is not of the form params=N,samples=D")
-    return number(values["params"], "--forecast-at"), number(values["samples"], "--forecast-at")
+    return positive(values["params"], "--forecast-at"), positive(values["samples"], "--forecast-at")
 
 
 def _named(text: str) -> tuple[str, float]:
     name, _, value = text.rpartition("=")
-    return name, number(value, "--target-return")
+    return name, positive(value, "--target-return")

@@ -4,28 +4,76 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Annotated, TypeVar, get_origin
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_origin
 
 import typer
 from annotated_types import Ge, Le
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from playscale.config import parse_budgets
+from playscale.config import (
+    LARGEST_NUMBER,
+    LARGEST_SEED,
+    MOST_PROCESSES,
+    FrozenModel,
+    explain,
+    known_device,
+    parse_budgets,
+)
+from playscale.storage.files import local_path
+from playscale.storage.storage import is_s3
 
 if TYPE_CHECKING:
     from playscale.tracking.client import TrackingClient
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
-Out = Annotated[str, typer.Option(help="Output directory, or s3://BUCKET/PREFIX.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes. Default: one per core.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def checked(check: Callable[[Any], object]) -> Callable[[Any], Any]:
+    """Return the callback of an option whose value `check` raises ValueError for; an option not given passes."""
+
+    def callback(value: Any) -> Any:
+        try:
+            if value is not None:
+                check(value)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        return value
+
+    return callback
+
+
+def _check_folder(out: str | Path) -> None:
+    if is_s3(out):
+        return
+    for path in (local_path(out), *local_path(out).parents):
+        if path.exists() or path.is_symlink():
+            if not path.is_dir():
+                raise ValueError(f"{path} is a file: give a directory, which is made if it is not there")
+            return
+
+
+def _check_finite(value: float) -> None:
+    if not abs(value) <= LARGEST_NUMBER:
+        raise ValueError(f"{value} is not a number of at most {LARGEST_NUMBER:g}")
+
+
+output_folder, finite = checked(_check_folder), checked(_check_finite)
+Out = Annotated[str, typer.Option(callback=output_folder, help="Output directory, or s3://BUCKET/PREFIX.")]
+OutFolder = Annotated[Path, typer.Option(callback=output_folder, help="Output directory.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Worker processes. Default: one per core.")
+]
+Device = Annotated[str, typer.Option(callback=checked(known_device), help="auto, cpu, cuda or cuda:N.")]
+BootstrapSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the bootstrap.")]
 Tracking = Annotated[
     str | None, typer.Option(help=f"URI of the MLflow server, or sqlite:/// and a file. Default: ${TRACKING_URI}.")
 ]
 Experiment = Annotated[str | None, typer.Option(help="Also log to this MLflow experiment.")]
 Command = TypeVar("Command", bound=Callable[..., None])
+Settings = TypeVar("Settings", bound=FrozenModel)
 
 
 def options_of(*models: type[BaseModel], exclude: Collection[str] = ()) -> Callable[[Command], Command]:
@@ -57,12 +105,33 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     if get_origin(kind) is tuple:
         kind, default = str, default if field.is_required() else ",".join(map(str, field.default))
     option = typer.Option(
-        *([f"--{name.replace('_', '-')}"] if kind is bool else []),  # no --no-...
+        *([flag(name)] if kind is bool else []),  # no --no-...
         help=field.description,
         min=next((bound.ge for bound in field.metadata if isinstance(bound, Ge)), None),  # type: ignore[arg-type]
         max=next((bound.le for bound in field.metadata if isinstance(bound, Le)), None),  # type: ignore[arg-type]
     )
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+def settings_of(model: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """Return a model of the values of options; ValueError, which names the option, for a bad one."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        field, colon, rest = explain(error).partition(":")
+        name = field.split(".")[0]
+        raise ValueError(f"{flag(name)}{colon}{rest}" if name in model.model_fields else explain(error)) from error
+
+
+def flag(name: str) -> str:
+    """Return the option of a field: --learning-rate."""
+    return f"--{name.replace('_', '-')}"
+
+
+def given(context: typer.Context, name: str) -> bool:
+    """Return whether an option stands on the command line, or in its environment variable."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 def budget_list(text: str, option: str) -> list[float]:
@@ -73,12 +142,15 @@ def budget_list(text: str, option: str) -> list[float]:
         raise ValueError(f"{option}: {error}") from error
 
 
-def number(text: str, option: str) -> float:
-    """Return a number; ValueError, which names the option, when the text is none."""
+def positive(text: str, option: str) -> float:
+    """Return a number above zero; ValueError, which names the option, when the text is none."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError as error:
         raise ValueError(f"{option}: {text!r} is not a number") from error
+    if not 0 < value <= LARGEST_NUMBER:
+        raise ValueError(f"{option}: {text} must be above zero, and at most {LARGEST_NUMBER:g}")
+    return value
 
 
 def tracking_client(name: str, tracking_uri: str | None) -> TrackingClient:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from playscale.cli.options import Tracking
+from playscale.cli.options import OutFolder, Tracking, output_folder
+from playscale.storage.files import read_text
 
 BUCKET = "s3://playscale/studies"  # the chart's bucket: default place of a submitted study
 
@@ -22,7 +23,8 @@ PodFile = Annotated[Path | None, typer.Option("--pods", help="Pod settings, YAML
 def study_run(
     spec: Spec,
     out: Annotated[
-        str | None, typer.Option(help="Directory of the study, or s3://BUCKET/PREFIX. Default: out/NAME.")
+        str | None,
+        typer.Option(callback=output_folder, help="Directory of the study, or s3://BUCKET/PREFIX. Default: out/NAME."),
     ] = None,
     runner: Annotated[
         Literal["subprocess", "docker"], typer.Option(help="How kfp.local runs the components.")
@@ -38,7 +40,6 @@ def study_run(
     """
     from playscale.cli.console import show
     from playscale.cli.study_console import show_result, study_progress
-    from playscale.storage.files import read_text
     from playscale.study.local_run import LocalStudy
     from playscale.study.spec import read_spec
 
@@ -85,7 +86,6 @@ def study_submit(
         raise ValueError(f"--tracking-uri: {tracking_uri} is no server, which pods can reach; give http://HOST:PORT")
     _use(image)
     from playscale.cli.console import progress
-    from playscale.storage.files import read_text
     from playscale_pipelines.compile import read_pods
     from playscale_pipelines.submit import reach, submit
     from playscale_pipelines.submit import wait as watch
@@ -102,7 +102,7 @@ def study_submit(
 
 
 def compile_pipelines(
-    out: Annotated[Path, typer.Option(help="Output directory.")] = Path("pipelines/compiled"),
+    out: OutFolder = Path("pipelines/compiled"),
     image: Image = None,
     pods: PodFile = None,
 ) -> None:

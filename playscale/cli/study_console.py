@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from playscale.cli.console import fit_tables, points_table, show
+from playscale.cli.console import fit_tables, plain_console, points_table, show
 
 if TYPE_CHECKING:
     from playscale.study.local_run import LocalStudy, StudyProgress, StudyResult
@@ -22,7 +23,7 @@ LINE_SECONDS = 15.0
 @contextmanager
 def study_progress(name: str) -> Iterator[Callable[[StudyProgress], None]]:
     """Return a callback that shows a study's progress: a live table on a terminal, lines elsewhere."""
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     if console.is_terminal:
         with Live(console=console, refresh_per_second=2) as live:
             yield lambda progress: live.update(_progress_table(name, progress))
@@ -63,7 +64,7 @@ def _progress_table(name: str, progress: StudyProgress) -> Table:
         colour = {"done": "green", "failed": "red"}.get(task.state, "cyan")
         seconds = task.seconds if task.state != "running" else time.time() - task.started
         table.add_row(
-            task.task, f"[{colour}]{bar:<20}[/]", f"{100 * task.fraction:3.0f} %", f"{seconds:4.0f} s", task.what
+            task.task, Text(f"{bar:<20}", colour), f"{100 * task.fraction:3.0f} %", f"{seconds:4.0f} s", task.what
         )
     return table
 

@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from playscale.cli.options import Experiment, Out, Tracking, budget_list, options_of, tracking_of
+from playscale.cli.options import (
+    Experiment,
+    Out,
+    Tracking,
+    budget_list,
+    flag,
+    given,
+    options_of,
+    settings_of,
+    tracking_of,
+)
 from playscale.config import Core, Reinforcement, TrainConfig, Training
 from playscale.storage.files import local_path
 from playscale.storage.storage import is_s3
@@ -15,6 +25,7 @@ from playscale.tracking.prometheus import served
 
 BY_COMMAND = ("method", "rl")  # fields that the command itself decides
 NO_DEV_LOSS = ("dev_samples",)
+OF_TEACHER = ("start", "teacher_cost", "teacher_half_life")  # fields that a run without a teacher has no use for
 REWARD_CLIP: float = Reinforcement.model_fields["reward_clip"].default
 
 
@@ -34,12 +45,13 @@ def train_bc(
     On several GPUs:
       torchrun --nproc-per-node 2 -m playscale.cli train bc ...
     """
-    config = TrainConfig.model_validate(settings | _budgets(settings))
+    config = settings_of(TrainConfig, settings | _budgets(settings))
     _train(out, config, corpus, experiment, tracking_uri)
 
 
 @options_of(Training, TrainConfig, Reinforcement, exclude=(*BY_COMMAND, *NO_DEV_LOSS))
 def train_impala(
+    context: typer.Context,
     out: Out,
     game: Annotated[
         str,
@@ -88,16 +100,23 @@ def train_impala(
 
     if (steps is None) == (not budgets):
         raise ValueError("give --budgets, in FLOPs, or --steps, in frames")
-    rl = Reinforcement(
-        **{name: value for name, value in settings.items() if name in Reinforcement.model_fields}
-        | {"game": get_task(game).name, "reward_clip": reward_clip or None, "teacher": _absolute(settings["teacher"])}
+    for name in OF_TEACHER:
+        if given(context, name) and not settings["teacher"]:
+            raise ValueError(f"{flag(name)}: only a run with a teacher has one; give --teacher too")
+    rl = settings_of(
+        Reinforcement,
+        {name: value for name, value in settings.items() if name in Reinforcement.model_fields}
+        | {"game": get_task(game).name, "reward_clip": reward_clip or None, "teacher": _absolute(settings["teacher"])},
     )
     values = {name: value for name, value in settings.items() if name in TrainConfig.model_fields}
     values |= _size_and_core(rl, size, core) | _budgets(settings | {"budgets": budgets})
     values |= {"method": "kickstart" if rl.teacher else "impala", "rl": rl}
     if steps is not None:
         values["budgets"] = [_budget_of(steps, values)]
-    _train(out, TrainConfig.model_validate(values), None, experiment, tracking_uri)
+    config = settings_of(TrainConfig, values)
+    if steps is not None:
+        _check_steps(steps, config)
+    _train(out, config, None, experiment, tracking_uri)
 
 
 def _budgets(settings: dict[str, Any]) -> dict[str, list[float]]:
@@ -126,6 +145,17 @@ def _budget_of(steps: int, values: dict[str, Any]) -> float:
     from playscale.study.plan import trained_policy
 
     return float(steps) * training_flops_per_sample(trained_policy(values["size"], values["core"], values["rl"]))
+
+
+def _check_steps(steps: int, config: TrainConfig) -> None:
+    """Raise ValueError when a number of frames is too few for a cell: see plan_cells, which knows FLOPs only."""
+    from playscale.training.schedule import MIN_STEPS
+
+    if round(steps / config.samples_per_step) < MIN_STEPS:
+        raise ValueError(
+            f"--steps: {steps:,} are fewer than {MIN_STEPS} optimizer steps of {config.batch} x {config.unroll} "
+            f"frames: give at least {MIN_STEPS * config.samples_per_step:,}, or a smaller --batch or --unroll"
+        )
 
 
 def _absolute(uri: str | None) -> str | None:

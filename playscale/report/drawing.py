@@ -158,11 +158,17 @@ class Drawing:
     def finish(self, title: str, caption: str, alt: str, columns: int = 3) -> Plot:
         """Put the legend below the axes and return the figure."""
         if self.entries:
+            names = [literal(name) for name in self.entries]
             self.figure.legend(
-                list(self.entries.values()), list(self.entries), loc="outside lower center", ncols=columns,
+                list(self.entries.values()), names, loc="outside lower center", ncols=columns,
                 frameon=False, fontsize=9.5, labelcolor=INK, handletextpad=0.5, columnspacing=1.3, handlelength=1.5,
             )  # fmt: skip
         return Plot(self.name, title, caption, f"{title}. {alt}", self.figure, self.tips)
+
+
+def literal(text: str) -> str:
+    """Return a text for matplotlib that is not read as mathematics where it holds dollar signs."""
+    return text.replace("$", r"\$")
 
 
 def new_axes() -> tuple[Figure, Axes]:

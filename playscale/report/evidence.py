@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ from playscale.config import PLAYING_METHODS
 from playscale.points import Point, Reference
 from playscale.report import numbers
 from playscale.report.seeds import MeanPoint, average
+from playscale.report.text import printable, short_name
 from playscale.scaling.cells import Reason
 from playscale.scaling.methods import by_method
 
@@ -42,7 +43,9 @@ class Evidence:
         """Choose the points that a page can show: of more than MOST the best of each budget and every k-th.
 
         Seeds of one cell are one point, their mean; the single runs are in `repeats`.
+        Their names are made short and printable.
         """
+        points = [_named(point) for point in points]
         if len(points) <= MOST:
             shown, repeats = average(points, fit)
             return cls(fit, shown, references, repeats=repeats)
@@ -192,8 +195,16 @@ def evidences_of(
 ) -> dict[str, Evidence]:
     """Return the evidence of each method; of a fit of one method that of all points."""
     if "methods" not in fit:
-        return {points[0].method if points else "": Evidence.of(fit, points, references)}
-    return {m: Evidence.of(fit["methods"].get(m, {}), own, references) for m, own in by_method(points).items()}
+        return {short_name(points[0].method) if points else "": Evidence.of(fit, points, references)}
+    methods = by_method(points)
+    return {short_name(m): Evidence.of(fit["methods"].get(m, {}), own, references) for m, own in methods.items()}
+
+
+def _named(point: Point) -> Point:
+    """Return a point whose names can be shown anywhere."""
+    method, size, run = short_name(point.method), short_name(point.size), printable(point.run)
+    same = (method, size, run) == (point.method, point.size, point.run)
+    return point if same else replace(point, method=method, size=size, run=run)
 
 
 def _best_of_budgets(points: Sequence[Point], target: str) -> list[Point]:

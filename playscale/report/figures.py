@@ -12,14 +12,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from playscale.points import Point, Reference
 from playscale.report.comparison import comparison_plots
-from playscale.report.drawing import Plot
+from playscale.report.drawing import Plot, literal
 from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.learning import Curves, learning_curves
 from playscale.report.palette import INK
 from playscale.report.performance import against_compute, return_against_loss
 from playscale.report.profile_figures import isoflop, optimum
 from playscale.report.trust import trust
-from playscale.storage.files import atomic_file
+from playscale.storage.files import atomic_file, file_name
 
 DPI = 150
 
@@ -63,13 +63,18 @@ def write_figures(
         The paths written.
     """
     evidences = evidences_of(fit, points, references)
-    plots = [(f"{m}_" if len(evidences) > 1 else "", p) for m, e in evidences.items() for p in make_plots(e, curves)]
-    if len(evidences) > 1:
+    several = len(evidences) > 1
+    plots = [
+        (f"{file_name(method)}_" if several else "", plot)
+        for method, evidence in evidences.items()
+        for plot in make_plots(evidence, curves)
+    ]
+    if several:
         plots = [("", plot) for plot in comparison_plots(evidences, curves or {})] + plots
     paths = []
     for prefix, plot in plots:
         path = folder / f"{prefix}{plot.name}.png"
-        title = textwrap.fill(plot.title, 58)
+        title = textwrap.fill(literal(plot.title), 58)
         title = re.sub(r"\^([\N{MINUS SIGN}-]?[\d.]*\d)", r"$^{\1}$", title)
         plot.figure.suptitle(title, fontsize=11.5, color=INK, x=0.02, ha="left")
         with atomic_file(path) as file:

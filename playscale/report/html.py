@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from itertools import count
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -58,6 +59,15 @@ def tag(name: str, *children: Content, **attributes: str | None) -> Markup:
 
 def join(parts: Sequence[Content]) -> Markup:
     return Markup("").join(part for part in parts if part is not None)
+
+
+def anchors(names: Sequence[str]) -> list[str]:
+    """Return an id for each name, also good in a CSS variable: letters, digits and hyphens, no two the same."""
+    found: list[str] = []
+    for name in names:
+        base = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "unnamed"
+        found.append(next(each for i in count(1) if (each := base if i == 1 else f"{base}-{i}") not in found))
+    return found
 
 
 def with_powers(text: str) -> Markup:

@@ -7,10 +7,11 @@ from typing import Any
 
 from playscale.points import Reference
 from playscale.report import numbers
-from playscale.report.drawing import DASHED, Drawing, Plot
+from playscale.report.drawing import DASHED, Drawing, Plot, literal
 from playscale.report.evidence import NAMES, RETURN_OF_LOSS, Evidence, law_at
 from playscale.report.palette import FAINT, HELD, INK, SOFT, TARGET_COLOUR
 from playscale.report.profile_figures import exponent_text
+from playscale.report.text import short_name
 
 NEAR = 30.0  # a reference further than this factor from all that was measured is named at the edge, not drawn to scale
 # The band is drawn from as many decades before the last fitted budget as the shortest window of a law that shares it:
@@ -124,7 +125,7 @@ def mark_references(drawing: Drawing, near: Sequence[Reference], values: Sequenc
     for reference in drawing.evidence.references:
         if reference.return_mean is None or not numbers.known(reference.return_mean):
             continue
-        text = f"{reference.name}: {numbers.number(reference.return_mean, 2)}"
+        text = f"{literal(short_name(reference.name))}: {numbers.number(reference.return_mean, 2)}"
         if reference in near:
             axes.axhline(reference.return_mean, color=SOFT, linewidth=1, linestyle=(0, (5, 2, 1, 2)), zorder=1)
             axes.annotate(text, (0, reference.return_mean), xycoords=("axes fraction", "data"), xytext=(4, 3), **style)

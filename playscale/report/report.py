@@ -14,7 +14,7 @@ from playscale.report.comparison import compared, comparison_plots
 from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.figures import make_plots
 from playscale.report.headline import headline
-from playscale.report.html import asset, figures, join, render, table, tag
+from playscale.report.html import anchors, asset, figures, join, render, table, tag
 from playscale.report.law_section import allocation, backtest, forecasting_laws, left_out, power_laws, surfaces
 from playscale.report.learning import Curves, sizes_of
 from playscale.report.numbers import NOTHING
@@ -61,7 +61,10 @@ def write_report(
     evidences = evidences_of(fit, points, references)
     whole = next(iter(evidences.values())) if len(evidences) == 1 else Evidence.of({}, points, references)
     several = len(evidences) > 1
-    colours = {method: _colours(evidence, f"{method}-" if several else "") for method, evidence in evidences.items()}
+    prefixes = dict.fromkeys(evidences, "")
+    if several:
+        prefixes = {method: f"{anchor}-" for method, anchor in zip(evidences, anchors([*evidences]), strict=True)}
+    colours = {method: _colours(evidence, prefixes[method]) for method, evidence in evidences.items()}
     sections: list[PageSection] = []
     if several:
         drawn = figures(comparison_plots(evidences, curves or {}), css_variables(0))
@@ -70,7 +73,8 @@ def write_report(
             PageSection("figures", "Side by side", drawn),
         ]
     for method, evidence in evidences.items():
-        sections += _method_sections(method if several else "", evidence, colours[method], curves or {})
+        name = method if several else ""
+        sections += _method_sections(name, prefixes[method], evidence, colours[method], curves or {})
     sections += [
         PageSection("points", "The points", join([points_table(whole), references_table(whole)])),
         PageSection("replay", "A game to watch", players(replays)),
@@ -86,7 +90,7 @@ def write_report(
         scripts=[asset("theme.js"), asset("replay.js")],
     )
     with atomic_file(path) as file:
-        file.write(page.encode())
+        file.write(page.encode(errors="replace"))
 
 
 def _colours(evidence: Evidence, prefix: str) -> dict[str, tuple[str, str]]:
@@ -94,10 +98,9 @@ def _colours(evidence: Evidence, prefix: str) -> dict[str, tuple[str, str]]:
 
 
 def _method_sections(
-    method: str, evidence: Evidence, colours: Mapping[str, tuple[str, str]], curves: Curves
+    method: str, prefix: str, evidence: Evidence, colours: Mapping[str, tuple[str, str]], curves: Curves
 ) -> Iterator[PageSection]:
     """Make the sections of one method, named where there are several: what to train next, the figures, the laws."""
-    prefix = f"{method}-" if method else ""
     yield PageSection(f"{prefix}next", _heading(method, "What to train next"), headline(evidence))
     drawn = figures(make_plots(evidence, curves), colours, prefix=prefix, guide=not method)
     yield PageSection(f"{prefix}figures", _heading(method, "What was found"), drawn)

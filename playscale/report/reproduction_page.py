@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +10,12 @@ from markupsafe import Markup
 from playscale.report import numbers, track_record
 from playscale.report.evidence import NAMES, RETURN_OF_LOSS, TARGETS, Evidence
 from playscale.report.figures import make_plots, write_figures
-from playscale.report.html import Content, asset, figures, join, readable, render, table, tag
+from playscale.report.html import Content, anchors, asset, figures, join, readable, render, table, tag
 from playscale.report.law_section import law_sentence
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.reproduction import Compared, Reproduction
 from playscale.report.track_record import cell, track_sentence
-from playscale.storage.files import atomic_file, write_json
+from playscale.storage.files import atomic_file, atomic_files, file_name, write_json
 
 TITLE = "Published tables, analysed anew"
 PAPER = (
@@ -28,23 +27,24 @@ DECADE = 10.0  # times the largest budget fitted: how far ahead the forecasts of
 
 def write_reproductions(out: Path, done: Sequence[Reproduction]) -> Path:
     """Write OUT/<table>/fit.json and figures of each, and OUT/reproduce.html, which is returned."""
-    for one in done:
-        write_json(out / one.name / "fit.json", one.fit)
-        write_figures(out / one.name / "figures", one.fit, one.points)
-    path = out / "reproduce.html"
     page = reproduction_page(done)
-    with atomic_file(path) as file:
-        file.write(page.encode())
-    return path
+    with atomic_files(out) as aside:
+        for one in done:
+            folder = aside / file_name(one.name)
+            write_json(folder / "fit.json", one.fit)
+            write_figures(folder / "figures", one.fit, one.points)
+        with atomic_file(aside / "reproduce.html") as file:
+            file.write(page.encode(errors="replace"))
+    return out / "reproduce.html"
 
 
 def reproduction_page(done: Sequence[Reproduction]) -> str:
     """Make one self-contained HTML page, a section a table."""
-    anchors = _anchors([one.name for one in done])
+    ids = [f"table-{anchor}" for anchor in anchors([one.name for one in done])]
     shades = css_declarations(css_variables(0))
     styles = [f":root {{ {shades} }}", asset("style.css")]
     tables: list[dict[str, object]] = []
-    for anchor, one in zip(anchors, done, strict=True):
+    for anchor, one in zip(ids, done, strict=True):
         evidence = Evidence.of(one.fit, one.points)
         variables = css_variables(len(evidence.budgets))
         styles.append(f"#{anchor} {{ {css_declarations(variables)} }}")
@@ -63,7 +63,7 @@ def reproduction_page(done: Sequence[Reproduction]) -> str:
         "reproduction.html",
         title=TITLE,
         subtitle=f"{len(done)} table{'s' if len(done) != 1 else ''} · {count:,} points",
-        summary=_summary(anchors, done),
+        summary=_summary(ids, done),
         tables=tables,
         styles=styles,
         scripts=[asset("theme.js")],
@@ -78,19 +78,10 @@ def sentences(one: Reproduction) -> list[str]:
     return [*laws, record] if record else laws
 
 
-def _anchors(names: Sequence[str]) -> list[str]:
-    """Return an id for each table: letters, digits and hyphens, unique."""
-    found: list[str] = []
-    for name in names:
-        base = "table-" + (re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "unnamed")
-        found.append(base if base not in found else f"{base}-{len(found) + 1}")
-    return found
-
-
-def _summary(anchors: Sequence[str], done: Sequence[Reproduction]) -> Markup:
+def _summary(ids: Sequence[str], done: Sequence[Reproduction]) -> Markup:
     """Return a row a table, its name a link: how near to what was published, and how well its laws forecast."""
     rows: list[list[Content]] = []
-    for anchor, one in zip(anchors, done, strict=True):
+    for anchor, one in zip(ids, done, strict=True):
         apart = [abs(row.difference) for row in one.compared if row.difference is not None]
         row: list[Content] = [
             tag("a", one.name, href=f"#{anchor}"),

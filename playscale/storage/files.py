@@ -21,6 +21,8 @@ PARTIAL = re.compile(r"\..*\.partial")  # names of what is being written
 LOCK_SECONDS = 3.0
 """Time for which a lock is waited for: processes that a killed one leaves behind hold it until they end, too."""
 
+LONGEST_NAME = 100  # bytes of a text that becomes a part of a path; file systems have 255 for a name
+
 
 def local_path(uri: str | Path) -> Path:
     """Return the local path of a path or file:// URI, ~ expanded; ValueError for any other scheme."""
@@ -65,6 +67,10 @@ def atomic_file(path: Path, mode: str = "wb", *, sync: bool = True) -> Iterator[
             if sync:
                 os.fsync(descriptor)
             aside.replace(path)  # before it is closed: until then no other process takes it for a leftover
+    except OSError as error:
+        if error.filename is None:  # of a write, as to a full disk
+            error.filename = str(path)
+        raise
     finally:
         aside.unlink(missing_ok=True)
 
@@ -79,13 +85,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))
     is_inside = path.is_dir() and all(PARTIAL.fullmatch(entry.name) for entry in path.iterdir())
-    aside = _aside(path / path.name if is_inside else path)
-
-    def make() -> Path:
-        aside.mkdir()
-        return aside
-
-    with temporary_dir(make):
+    with _directory_beside(path / path.name if is_inside else path) as aside:
         yield aside
         if is_inside:
             for file in sorted(aside.iterdir(), key=lambda file: file.suffix == ".json"):
@@ -94,6 +94,37 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         if path.is_dir():
             shutil.rmtree(path)
         aside.rename(path)
+
+
+@contextmanager
+def atomic_files(folder: Path) -> Iterator[Path]:
+    """Yield an empty directory; on success its files take their places in `folder`, on any exception none does."""
+    is_new = not folder.exists()
+    try:
+        with _directory_beside(folder / "new") as aside:
+            yield aside
+            files = [path for path in aside.rglob("*") if path.is_file()]
+            for path in sorted(files, key=lambda path: (path.suffix == ".json", path)):
+                place = folder / path.relative_to(aside)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(place)
+    finally:
+        if is_new:
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
+
+
+@contextmanager
+def _directory_beside(path: Path) -> Iterator[Path]:
+    """Yield a new, empty directory beside `path`, which is removed at the end unless it has been renamed."""
+    aside = _aside(path)
+
+    def make() -> Path:
+        aside.mkdir()
+        return aside
+
+    with temporary_dir(make):
+        yield aside
 
 
 @contextmanager
@@ -166,6 +197,14 @@ def locked(folder: Path, work: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def file_name(text: str) -> str:
+    """Return a text of anybody as one safe part of a path: itself, or what is safe of it with a hash of the whole."""
+    safe = re.sub(r"[^\w .,=@+-]", "_", text).lstrip(". ")
+    while len(safe.encode()) > LONGEST_NAME:
+        safe = safe[:-1]
+    return text if safe == text else f"{safe}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def read_range(path: Path, offset: int, size: int) -> bytes:

@@ -12,13 +12,16 @@ from playscale.config import (
     COLLECTING_SEED,
     EVALUATION_SEED,
     IMITATING_METHODS,
+    LONGEST_GAME,
     METHODS,
+    MOST_GAMES,
     PLAYING_METHODS,
     Budget,
     Core,
     FrozenModel,
     MethodName,
     Reinforcement,
+    Seed,
     Size,
     TrainConfig,
     Training,
@@ -29,15 +32,15 @@ from playscale.games.game import get_game, get_task
 from playscale.scaling.gpu import hardware
 from playscale.storage.files import read_text
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class CollectSpec(FrozenModel):
     """The games that the game's own expert plays."""
 
-    games: int = Field(ge=2, description="Number of games.")
-    max_steps: int = Field(default=5000, ge=1, description="Actions after which a game is cut.")
-    seed: int = Field(default=COLLECTING_SEED, ge=0, description="Seed of the first game; later games count up.")
+    games: int = Field(ge=2, le=MOST_GAMES, description="Number of games.")
+    max_steps: int = Field(default=5000, ge=1, le=LONGEST_GAME, description="Actions after which a game is cut.")
+    seed: Seed = Field(default=COLLECTING_SEED, description="Seed of the first game; later games count up.")
 
 
 class SourceSpec(FrozenModel):
@@ -70,10 +73,10 @@ class ReinforcementSpec(Reinforcement):
 class EvaluationSpec(FrozenModel):
     """The episodes that each trained agent plays, with the same seeds for every agent."""
 
-    episodes: int = Field(default=100, ge=1, description="Episodes of each agent.")
-    max_steps: int = Field(default=100_000, ge=1, description="Actions after which an episode is cut.")
+    episodes: int = Field(default=100, ge=1, le=MOST_GAMES, description="Episodes of each agent.")
+    max_steps: int = Field(default=100_000, ge=1, le=LONGEST_GAME, description="Actions after which an episode is cut.")
     temperature: float = Field(default=1.0, ge=0, description="Temperature of the policy; 0 takes the best action.")
-    seed: int = Field(default=EVALUATION_SEED, ge=0, description="Seed of the first episode; later episodes count up.")
+    seed: Seed = Field(default=EVALUATION_SEED, description="Seed of the first episode; later episodes count up.")
 
 
 class HardwareSpec(FrozenModel):
@@ -105,7 +108,7 @@ class StudySpec(FrozenModel):
     budgets: tuple[Budget, ...] = Field(min_length=2, description="Compute budgets in training FLOPs that are fitted.")
     held_out: tuple[Budget, ...] = Field(default=(), description="Budgets that are trained, but never fitted.")
     core: Core = Field(default="lstm", description="Recurrent core of the policies.")
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1, description="One run per method, size and seed.")
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1, description="One run per method, size and seed.")
     training: Training = Field(default=Training(), description="Training settings of all runs.")
     evaluate: EvaluationSpec = Field(default=EvaluationSpec(), description="Episodes that the agents play.")
     forecast: tuple[Budget, ...] = Field(default=(), description="Budgets to forecast for.")

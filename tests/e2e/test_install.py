@@ -90,17 +90,20 @@ def test_analysis_works_without_the_extras(analysis_only, arguments):
 @pytest.mark.parametrize(
     ("command", "needs"),
     [
-        ("train bc --corpus corpus --size 10k --budgets 1e9 --out run", "train needs torch: {train}"),
-        ("train impala --size 10k --steps 1000 --out run", "train needs torch: {train}"),
-        ("collect --out games", "collect needs nle: {train}"),
-        ("prepare games --out corpus", "prepare needs zstandard: {train}"),
-        (f"study run {ROOT}/studies/smoke.yaml --out out", "study needs kfp: {kubeflow}"),
-        (f"study run {ROOT}/studies/smoke.yaml --runner docker", "study needs docker: {kubeflow}"),
-        (f"study submit {ROOT}/studies/smoke.yaml --endpoint http://localhost:1", "study needs kfp: {kubeflow}"),
-        ("compile --out compiled", "compile needs kfp: {kubeflow}"),
-        ("bench fit", "bench needs torch: {train}"),
-        ("fit mlflow:smoke --out laws", "fit needs requests: {tracking}"),
-        ("fit s3://bucket/points.csv --out laws", "fit needs boto3: {s3}"),
+        ("train bc --corpus corpus --size 10k --budgets 1e9 --out run", "train needs the extra train: {train}"),
+        ("train impala --size 10k --steps 1000 --out run", "train needs the extra train: {train}"),
+        ("collect --out games", "collect needs the extra train: {train}"),
+        ("prepare games --out corpus", "prepare needs the extra train: {train}"),
+        (f"study run {ROOT}/studies/smoke.yaml --out out", "study needs the extra kubeflow: {kubeflow}"),
+        (f"study run {ROOT}/studies/smoke.yaml --runner docker", "study needs the extra kubeflow: {kubeflow}"),
+        (
+            f"study submit {ROOT}/studies/smoke.yaml --endpoint http://localhost:1",
+            "study needs the extra kubeflow: {kubeflow}",
+        ),
+        ("compile --out compiled", "compile needs the extra kubeflow: {kubeflow}"),
+        ("bench fit", "bench needs the extra train: {train}"),
+        ("fit mlflow:smoke --out laws", "fit needs the extra tracking: {tracking}"),
+        ("fit s3://bucket/points.csv --out laws", "fit needs the extra s3: {s3}"),
     ],
 )
 def test_command_without_its_extra_names_it_in_one_line(analysis_only, command, needs):

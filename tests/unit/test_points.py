@@ -11,7 +11,7 @@ from resources import PUBLISHED
 
 from playscale.points import COLUMNS, Point, from_row, in_order, read_points, to_row, write_points
 
-positive = st.floats(1e-300, 1e300)
+positive = st.floats(1e-99, 1e99)
 count = st.integers(1, 10**18)
 text = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
 extras = st.dictionaries(text.filter(lambda name: name.strip() == name != "" and name not in COLUMNS), text, max_size=3)
@@ -19,8 +19,8 @@ points = st.builds(
     Point,
     game=text, method=text, run=text, size=text, seed=st.none() | st.integers(-(2**31), 2**63),
     flops=positive, params=positive | count, samples=st.none() | positive | count,
-    dev_loss=st.none() | positive, dev_loss_se=st.none() | st.floats(0, 1e300),
-    return_mean=st.none() | st.floats(-1e300, 1e300), return_se=st.none() | st.floats(0, 1e300),
+    dev_loss=st.none() | positive, dev_loss_se=st.none() | st.floats(0, 1e99),
+    return_mean=st.none() | st.floats(-1e99, 1e99), return_se=st.none() | st.floats(0, 1e99),
     episodes=st.none() | st.integers(0, 10**9), split=st.sampled_from(["fit", "held-out"]), extra=extras,
 )  # fmt: skip
 

@@ -66,7 +66,7 @@ def test_grid_has_one_run_per_size_and_seed_smallest_first_through_all_budgets()
     ],
 )
 def test_bad_spec_is_one_line_that_names_the_place(changes, says):
-    with pytest.raises(ValueError, match="^spec: ") as caught:
+    with pytest.raises(ValueError, match=r"^spec(, line \d+)?: ") as caught:
         parse(**changes)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)

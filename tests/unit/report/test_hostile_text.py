@@ -1,0 +1,120 @@
+"""Text of a table that is markup, a path, mathematics, a control sequence or long is shown, and does nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_study import make_points
+
+from playscale.points import TEXT_COLUMNS, Point, Reference
+from playscale.report.figures import write_figures
+from playscale.report.html import anchors
+from playscale.report.report import write_report
+from playscale.report.reproduction import Reproduction
+from playscale.report.reproduction_page import write_reproductions
+from playscale.report.text import LONGEST, printable, short_name
+from playscale.storage.files import file_name
+
+HOSTILE = {
+    "path": "../../../X",
+    "script": "</style></script><script>alert(1)</script>",
+    "attribute": '"><img src=x onerror="alert(1)">',
+    "css": "x: red} body {display: none",
+    "mathematics": r"$\frac{1",
+    "template": "{{ 7 * 7 }}{% raw %}",
+    "control": "\x1b]0;title\x07\x00\u202e",
+    "long": "a" * 300,
+    "long too": "a" * 299 + "b",
+    "not UTF-8": "\udcff",
+    "Rich": "[red]x[/b]",
+}
+NAMES = list(HOSTILE.values())
+COLUMNS = [column for column in TEXT_COLUMNS if column != "split"]  # that is checked: fit or held-out
+
+
+def pages_of(folder: Path, points: list[Point], fit: dict[str, Any], text: str) -> str:
+    write_figures(folder / "figures", fit, points, [Reference(text, 3.0, 1.0, 4, text)])
+    write_report(
+        folder / "report.html",
+        fit,
+        points,
+        title=text,
+        references=[Reference(text, 3.0, 1.0, 4, text)],
+        details={text: text},
+    )
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+class Elements(HTMLParser):
+    """Every element of a page, with the names of its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, tuple[str, ...]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, tuple(name for name, _ in attrs)))
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_text_of_every_column_is_shown_and_does_nothing(kind: str, tmp_path: Path) -> None:
+    text, points = HOSTILE[kind], make_points()[:6]
+    out = tmp_path / "out"
+    hostile = [replace(p, **dict.fromkeys(COLUMNS, text), extra={text: text}) for p in points]
+    plain = [replace(p, **dict.fromkeys(COLUMNS, "x")) for p in points]
+    page = pages_of(out, hostile, {}, text)
+    assert Elements(page).found == Elements(pages_of(tmp_path / "plain", plain, {}, "x")).found
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "plain"]
+
+
+def test_methods_with_hostile_names_are_compared_each_with_its_own_figures(tmp_path: Path) -> None:
+    points = [replace(p, method=name) for name in [*NAMES, "bc"] for p in make_points()[:5]]
+    fit = {"methods": {name: {} for name in NAMES}, "failed": {"bc": "<b>too few</b>"}}
+    page = pages_of(tmp_path / "out", points, fit, "x")
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", each) for each in ids)
+    variables = re.findall(r"(--[^:;]+): light-dark", page)
+    assert all(re.fullmatch(r"--[A-Za-z0-9-]+", name) for name in variables)
+    assert sum(tag == "script" for tag, _ in Elements(page).found) == 1
+    figures = [path.name for path in (tmp_path / "out" / "figures").iterdir()]
+    own = {name.removesuffix("_dev_loss_against_compute.png") for name in figures if "dev_loss_against" in name}
+    assert len(own) == len(NAMES) + 1
+    assert "bc" in own
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_published_table_with_a_hostile_name_stays_in_its_own_directory(kind: str, tmp_path: Path) -> None:
+    one = Reproduction(HOSTILE[kind], make_points()[:6], {}, [])
+    page = write_reproductions(tmp_path / "out", [one]).read_text(encoding="utf-8")
+    assert sum(tag == "script" for tag, _ in Elements(page).found) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.parametrize("text", [*NAMES, "..", ".", "...", "", ".hidden", "a/b", "a\\b", "CON:"])
+def test_a_text_as_a_file_name_is_one_part_of_a_path(text: str) -> None:
+    name = file_name(text)
+    assert Path("x", name).parent == Path("x") or name == text == ""
+    assert len(name.encode()) < 200
+    assert not name.startswith(".")
+    assert printable(name) == name
+
+
+@pytest.mark.parametrize("text", ["bc", "published table", "impala-lstm-1.5M-s0", "Größe_2"])
+def test_a_harmless_text_is_its_own_file_name(text: str) -> None:
+    assert file_name(text) == text
+
+
+def test_different_texts_have_different_file_names_labels_and_anchors() -> None:
+    for made in (list(map(file_name, NAMES)), list(map(short_name, NAMES)), anchors(NAMES)):
+        assert len(set(made)) == len(NAMES)
+    assert all(len(short_name(text)) <= LONGEST + 5 for text in NAMES)
+    assert short_name("bc") == "bc"
