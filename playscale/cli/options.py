@@ -51,7 +51,7 @@ def _check_folder(out: str | Path) -> None:
     for path in (local_path(out), *local_path(out).parents):
         if path.exists() or path.is_symlink():
             if not path.is_dir():
-                raise ValueError(f"{path} is a file: give a directory, which is made if it is not there")
+                raise ValueError(f"{out}: {path} is a file; give a directory, which is made if it is not there")
             return
 
 

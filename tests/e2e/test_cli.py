@@ -91,7 +91,6 @@ BAD = {
     ),
     "no games": (["prepare", "none", "--out", "o"], {}, "none"),
     "empty games": (["prepare", "g", "--out", "o"], {"g/readme": "x"}, "g"),
-    "s3": (["prepare", "s3://bucket/games", "--out", "o"], {}, "s3://bucket/games"),
     "unknown game": (["collect", "--game", "nethak", "--games", "1", "--out", "o"], {}, "did you mean 'nethack'?"),
     "unknown task": (["evaluate", "none", "--game", "nethack/skore", "--out", "o"], {}, "known are challenge, score"),
     "no character": (["evaluate", "none", "--game", "nethack/score/val", "--out", "o"], {}, "no character 'val'"),
@@ -113,7 +112,30 @@ BAD = {
     "no name of an experiment": (["fit", "mlflow:", "--out", "o"], {}, "mlflow:EXPERIMENT"),
     "tracking without an experiment": ([*TRAIN, "none", "--tracking-uri", "http://h"], {}, "--experiment NAME"),
     "tracking of nothing": (["tracking", "deliver", "none"], {}, "none: no such directory"),
-    "option": (["fit"], {}, "Missing argument"),
+    "no option": (["fit"], {}, "Missing argument 'points'; see playscale fit --help"),
+    "unknown option": (["fit", "p.csv", "--forcast", "1e9"], {}, "--forecast"),
+    "no such core": ([*TRAIN, "c", "--core", "gru"], {}, "'lstm', 'transformer'"),
+    "size": (["train", "bc", "--size", "9", "--budgets", "1e9", "--corpus", "c", "--out", "o"], {}, "--size: "),
+    "learning rate": ([*TRAIN, "c", "--learning-rate", "inf"], {}, "--learning-rate: must be a finite number, not inf"),
+    "seed of 64 bits": ([*TRAIN, "c", "--seed", str(2**63)], {}, "'--seed': must be at most"),
+    "actors": ([*PLAY, "--size", "10k", "--steps", "6000", "--actors", "1000000000"], {}, "at most 4096"),
+    "few steps": ([*PLAY, "--size", "10k", "--steps", "1"], {}, "give at least 3,200"),
+    "start without teacher": ([*PLAY, "--size", "10k", "--steps", "6000", "--start", "scratch"], {}, "give --teacher"),
+    "device": (["evaluate", "none", "--out", "o", "--device", "meta"], {}, "use auto, cpu, cuda or cuda:N"),
+    "device of training": ([*TRAIN, "c", "--device", "mps"], {}, "--device: device 'mps' is unknown"),
+    "temperature": (["evaluate", "none", "--out", "o", "--temperature", "nan"], {}, "--temperature"),
+    "file in the way": ([*TRAIN, "c", "--out", "f"], {"f": ""}, "f is a file; give a directory"),
+    "page in the way": (["reproduce", "a.csv", "--out", "f/o"], {"f": "", "a.csv": TABLE}, "f is a file"),
+    "compile to a file": (["compile", "--out", "f"], {"f": ""}, "f is a file"),
+    "huge forecast": ([*FIT, "--forecast", "1e308"], {"p.csv": TABLE}, "--forecast: '1e308' is not a compute budget"),
+    "huge cell": ([*FIT, "--forecast-at", "params=1e308,samples=1"], {"p.csv": TABLE}, "--forecast-at: 1e308"),
+    "huge number": (FIT, {"p.csv": GOOD_HEADER + "1e308,1e4,1e4,1\n"}, "p.csv, line 2: column flops: 1e+308"),
+    "expert": ([*FIT, "--expert-return", "nan"], {"p.csv": TABLE}, "--expert-return"),
+    "target": ([*FIT, "--target-return", "a=-1"], {"p.csv": TABLE}, "--target-return: -1 must be above zero"),
+    "bootstrap": ([*FIT, "--seed", "-1"], {"p.csv": TABLE}, "'--seed': must be at least 0"),
+    "utilisation alone": ([*FIT, "--utilisation", "0.2"], {"p.csv": TABLE}, "give --gpu too"),
+    "no gpu": ([*FIT, "--gpu", "h900"], {"p.csv": TABLE}, "h900"),
+    "YAML": (["study", "run", "s.yaml"], {"s.yaml": "name: 2024\n"}, "s.yaml, line 1: name: must be text"),
     "no table": (["reproduce", "none.csv", "--out", "o"], {}, "none.csv"),
     "bad second table": (
         ["reproduce", "a.csv", "b.csv", "--out", "o"],
@@ -157,15 +179,28 @@ def test_bad_input_is_one_line_and_exit_code_2(case, main_here, tmp_path):
     code, stderr = main_here(*arguments)
     assert code == 2, stderr
     assert says in stderr
-    if case != "option":
-        assert len([line for line in stderr.splitlines() if line.startswith("playscale: ")]) == 1
-    assert not [path for path in (tmp_path / "o").rglob("*") if path.is_file()]
+    assert len([line for line in stderr.splitlines() if line.startswith("playscale: ")]) == 1
+    assert not [path for path in (tmp_path / "o").rglob("*") if path.is_file() and path.name != ".lock"]
 
 
 def test_bad_input_to_the_installed_command_shows_no_traceback(cli, tmp_path):
     result = cli(*TRAIN, "none", cwd=tmp_path)
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_server_that_fails_is_one_line_and_exit_code_1(main_here, monkeypatch):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    code, stderr = main_here("prepare", "s3://bucket/games", "--out", "o")
+    assert code == 1
+    assert stderr.startswith("playscale: s3://bucket/games: ")
+    assert stderr.count("\n") == 1
+
+
+def test_a_group_called_alone_shows_its_help(main_here):
+    code, stderr = main_here("train")
+    assert code == 2
+    assert stderr.startswith("Usage: ")
 
 
 def test_unwritable_output_is_one_line(cli, tmp_path):

@@ -1,4 +1,4 @@
-"""A disk that fills up: one line, exit code 2, nothing half-written; a rerun on a larger disk completes."""
+"""A disk that fills up: one line, exit code 1, nothing half-written; a rerun on a larger disk completes."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def small_disk(tmp_path):
 def test_prepare_on_a_full_disk_fails_in_one_line_and_leaves_no_file(cli, small_disk, tmp_path):
     assert cli("collect", "--games", 4, "--max-steps", 500, "--out", "games", cwd=tmp_path).returncode == 0
     result = cli("prepare", "games", "--out", small_disk / "corpus", cwd=tmp_path)
-    assert result.returncode == 2
+    assert result.returncode == 1
     assert "No space left" in result.stderr
     assert "Traceback" not in result.stderr
     assert [path for path in small_disk.rglob("*") if path.is_file()] == []

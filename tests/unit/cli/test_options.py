@@ -57,8 +57,8 @@ def options(command):
     return {p.opts[0]: p for p in COMMANDS[command].params if p.opts[0].startswith("--") and p.name != "help"}
 
 
-def test_the_commands_are_those_of_version_0_1():
-    assert set(COMMANDS) == set(FLAGS)
+def test_every_command_of_version_0_1_is_there():
+    assert set(COMMANDS) >= set(FLAGS)
 
 
 @pytest.mark.parametrize(("command", "flag"), [(name, flag) for name, row in FLAGS.items() for flag in row.split()])
