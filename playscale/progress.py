@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from playscale.storage.files import atomic_file, read_json
+from playscale.storage.files import atomic_file, is_input_error, read_json
 from playscale.tracking.monitor import gauge
 
 
@@ -17,7 +17,7 @@ from playscale.tracking.monitor import gauge
 class TaskProgress:
     """State of one task: its last message, the fraction done (0 to 1), unix times, and the state that it ended in.
 
-    user_error: whether it failed because of its input (ValueError, OSError)
+    user_error: whether it failed because of its input
     parts: seconds by what they were spent on; at most `seconds` together
     """
 
@@ -89,7 +89,7 @@ def reporting(folder: Path, task: str) -> Iterator[ProgressFile]:
         yield progress
     except BaseException as error:
         first_line = (str(error) or type(error).__name__).split("\n")[0]
-        progress.end("failed", first_line, user_error=isinstance(error, ValueError | OSError))
+        progress.end("failed", first_line, user_error=is_input_error(error))
         raise
     progress.end("done", progress.last_message)
 

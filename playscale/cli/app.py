@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sys
@@ -23,6 +22,7 @@ from playscale.cli.train import train_bc, train_impala
 from playscale.config import explain
 from playscale.processes import Stopped, fill_standard_descriptors, stoppable
 from playscale.report.text import printable
+from playscale.storage.files import is_input_error
 
 EXTRAS = {
     "train": ("torch", "nle", "gymnasium", "safetensors", "zstandard"),
@@ -31,11 +31,6 @@ EXTRAS = {
     "s3": ("boto3", "botocore"),
 }
 """Modules that the extras in pyproject.toml bring."""
-INPUT_ERRNOS = {
-    errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG,
-    errno.ELOOP,
-}  # fmt: skip
-"""Errors of the system that another path or permission mends; all others are failures of a disk or a network."""
 WORDING = {
     "Value error, ": "",
     "Input should be ": "must be ",
@@ -113,7 +108,7 @@ def main() -> None:
     except ValueError as error:
         _fail(str(error), 2)
     except OSError as error:
-        _fail(_system_error(error), 2 if error.errno in INPUT_ERRNOS else 1)
+        _fail(_system_error(error), 2 if is_input_error(error) else 1)
     except RuntimeError as error:
         _fail(str(error), 1)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -22,6 +23,18 @@ LOCK_SECONDS = 3.0
 """Time for which a lock is waited for: processes that a killed one leaves behind hold it until they end, too."""
 
 LONGEST_NAME = 100  # bytes of a text that becomes a part of a path; file systems have 255 for a name
+
+
+INPUT_ERRNOS = {
+    errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG,
+    errno.ELOOP,
+}  # fmt: skip
+"""Errors of the system that another path or permission mends; all others are failures of a disk or a network."""
+
+
+def is_input_error(error: BaseException) -> bool:
+    """Return whether other input, another path or permission mends an error; if not, a disk or a network failed."""
+    return isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno in INPUT_ERRNOS)
 
 
 def local_path(uri: str | Path) -> Path:

@@ -1,5 +1,7 @@
 """Progress files: what a watcher in another process reads."""
 
+import errno
+
 import pytest
 
 from playscale.progress import read_progress, reporting
@@ -19,7 +21,15 @@ def test_the_last_thing_said_is_kept_however_soon_it_comes(tmp_path):
     assert read_progress(tmp_path)[0].what == "step 999"
 
 
-@pytest.mark.parametrize(("error", "user"), [(ValueError("no corpus\nhere"), True), (RuntimeError("broken"), False)])
+@pytest.mark.parametrize(
+    ("error", "user"),
+    [
+        (ValueError("no corpus\nhere"), True),
+        (RuntimeError("broken"), False),
+        (FileNotFoundError(errno.ENOENT, "no such file", "x"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+    ],
+)
 def test_a_failure_is_reported_with_its_first_line_and_raised(tmp_path, error, user):
     with pytest.raises(type(error)), reporting(tmp_path, "train"):
         raise error
