@@ -4,7 +4,6 @@ import csv
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -149,17 +148,3 @@ def test_points_csv_begins_with_the_fixed_header(study):
 def test_a_study_lies_in_its_directory_alone(study):
     out, _, _ = study
     assert [path.name for path in out.parent.iterdir()] == [out.name]
-
-
-@pytest.mark.slow
-def test_a_copied_study_goes_on_without_the_first(study, cli, tmp_path):
-    out, _, _ = study
-    before = {path: path.stat().st_mtime for path in out.rglob("*") if path.is_file() and "mlflow.db" not in path.name}
-    copy = tmp_path / "copy"
-    shutil.copytree(out, copy)
-    shutil.rmtree(copy / "mlartifacts")
-    result = cli("study", "run", SPEC, "--out", copy, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert {path: path.stat().st_mtime for path in before} == before
-    assert {path.name for path in (copy / "mlartifacts").glob("*/artifacts/*")} >= {"checkpoint", "points.csv"}
-    assert (copy / "points.csv").read_bytes() == (out / "points.csv").read_bytes()
