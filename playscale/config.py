@@ -343,8 +343,14 @@ class Reinforcement(FrozenModel):
         default=None, ge=1, le=MOST_PROCESSES, description="Environment processes, all actors. Default: by cores."
     )
     discount: float = Field(default=0.999, ge=0, le=1, description="Discount factor.")
-    rho_bar: float = Field(default=1.0, gt=0, description="V-trace: largest importance weight of a TD error.")
-    c_bar: float = Field(default=1.0, gt=0, description="V-trace: largest trace-cutting weight.")
+    rho_bar: float = Field(
+        default=1.0, gt=0, description="V-trace correction for old actors: cap of the policy ratio in a step's error."
+    )
+    c_bar: float = Field(
+        default=1.0,
+        gt=0,
+        description="V-trace correction for old actors: cap of the ratio that passes later errors back.",
+    )
     baseline_cost: float = Field(default=0.5, ge=0, description="Weight of the value loss.")
     entropy_cost: float = Field(default=0.0005, ge=0, description="Weight of the entropy bonus.")
     reward_scale: Literal["running", "none"] = Field(
@@ -392,7 +398,9 @@ class Training(FrozenModel):
         le=MOST_PROCESSES,
         description="Threads of torch in each process. Default: by cores and size, 1 if small.",
     )
-    compile: bool = Field(default=False, description="Compile the layers before the core (worthwhile on a GPU).")
+    compile: bool = Field(
+        default=False, description="Compile the encoder with torch.compile: slower to start, faster steps on a GPU."
+    )
     dev_samples: int = Field(default=8192, ge=1, description="Transitions that the dev loss is measured on.")
     save_seconds: float = Field(default=60.0, gt=0, description="Seconds between two saves of the resume state.")
 
@@ -417,7 +425,10 @@ class TrainConfig(Training):
         default=(), description="Budgets marked as held out: trained, but left out of fits; comma-separated."
     )
     core: Core = Field(default="lstm", description="Recurrent core of the policy.")
-    seed: Seed = Field(default=0, description="Seed of the initial weights and of the order of games.")
+    seed: Seed = Field(
+        default=0,
+        description="Seed of the initial weights and of the order of games; in IMPALA, of the games that are played.",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -13,7 +13,8 @@ def bench(
     json: Annotated[Path | None, typer.Option(help="Also write the results to this JSON file.")] = None,
     games: Annotated[Path | None, typer.Option(help="Recorded games in NLD-AA layout. Default: collect some.")] = None,
     peer: Annotated[
-        Path | None, typer.Option(help="Directory with the code of the reference implementation of training.")
+        Path | None,
+        typer.Option(help="Clone of the paper's code, whose training is then measured too."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Measurements of each side, in alternation.")] = 5,
     seconds: Annotated[float, typer.Option(help="Seconds of one measurement.")] = 2.0,

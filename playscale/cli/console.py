@@ -74,14 +74,13 @@ def show(*tables: Table | Text | str) -> None:
     """
     console = plain_console()
     for table in tables:
-        shown, width = table, console.width if console.is_terminal else WIDTH
-        if isinstance(table, Table):
-            needed = _width(table, console)
-            if needed > width and console.is_terminal:
-                shown = narrowed(table, console)
-            else:
-                width = max(needed, width)
-        console.print(shown, width=width)
+        needed = _width(table, console) if isinstance(table, Table) else 0
+        if not console.is_terminal:
+            plain_console(width=max(needed, WIDTH)).print(table)
+        elif isinstance(table, Table) and needed > console.width:
+            console.print(narrowed(table, console))
+        else:
+            console.print(table)
 
 
 def _width(table: Table, console: Console) -> int:

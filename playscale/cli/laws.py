@@ -109,7 +109,11 @@ def reproduce(
     tables: Annotated[list[Path], typer.Argument(help="Points CSVs of published results.")],
     reference: Annotated[
         Path | None,
-        typer.Option(help="CSV of published exponents with columns table,from_flops,target,quantity,at,exponent."),
+        typer.Option(
+            help="CSV of published exponents, with columns table (file name without .csv), from_flops (smallest budget "
+            "fitted; may be empty), target (dev_loss, return_mean), quantity (params, samples, ...), at (argmin: best "
+            "cell of a budget; vertex: of its parabola), exponent."
+        ),
     ] = None,
     out: OutFolder = Path("out/reproduce"),
     seed: BootstrapSeed = 0,

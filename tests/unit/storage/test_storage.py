@@ -4,10 +4,20 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
-from playscale.storage.files import atomic_dir, atomic_file, local_path, path_below, read_json, read_range, write_json
+from playscale.storage.files import (
+    atomic_dir,
+    atomic_file,
+    atomic_files,
+    local_path,
+    path_below,
+    read_json,
+    read_range,
+    write_json,
+)
 
 
 def test_local_path():
@@ -163,3 +173,19 @@ def test_json(tmp_path):
     with pytest.raises(ValueError, match=r"d.json: not valid JSON"):
         read_json(tmp_path / "d.json")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "c.json", "d.json"]
+
+
+def test_atomic_files_write_all_or_none(tmp_path):
+    folder = tmp_path / "out"
+    with suppress(ZeroDivisionError), atomic_files(folder) as aside:
+        (aside / "fit.json").write_text("1")
+        1 / 0  # noqa: B018
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "mine").write_text("kept")
+    with atomic_files(folder) as aside:
+        (aside / "figures").mkdir()
+        (aside / "figures" / "a.png").write_text("a")
+        (aside / "fit.json").write_text("1")
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert found == ["figures/a.png", "fit.json", "mine"]

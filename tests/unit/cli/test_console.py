@@ -1,0 +1,37 @@
+"""Tables show every number at any width, and text of data as it is."""
+
+import pytest
+from rich.console import Console
+
+from playscale.cli import console
+from playscale.points import Point
+
+MARKUP = "[red]a[/b]\x1b[31m"
+POINTS = [
+    Point(
+        run=MARKUP,
+        flops=1.23e13,
+        params=123_456_789,
+        samples=987_654_321,
+        dev_loss=1.234,
+        dev_loss_se=0.021,
+    )
+]
+NUMBERS = ("1.23e+13", "123,456,789", "987,654,321", "1.234 ± 0.021")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_numbers_of_a_table_are_never_cropped(width, monkeypatch, capsys):
+    monkeypatch.setattr(console, "plain_console", lambda **_: Console(width=width, force_terminal=True, markup=False))
+    console.show(console.points_table(POINTS))
+    shown = capsys.readouterr().out
+    assert all(number in shown for number in NUMBERS)
+    assert "…" not in shown
+
+
+def test_text_of_data_is_no_markup_and_no_control_sequence(capsys):
+    console.show(console.points_table(POINTS), "a directory x[q] :smile:")
+    shown = capsys.readouterr().out
+    assert "[red]a[/b]?[31m" in shown
+    assert "x[q] :smile:" in shown
+    assert "\x1b" not in shown
