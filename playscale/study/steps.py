@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from playscale.processes import usable_cores
 from playscale.progress import ProgressFile
-from playscale.storage.files import read_json, write_json
+from playscale.storage.files import atomic_files, read_json, write_json
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import NO_FILES
@@ -231,15 +231,14 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
         references = [Reference(**row) for row in read_json(study.folder / "evaluate" / REFERENCES / "references.json")]
         with progress.timed("fit"):
             fitted = fit_study(study.spec, points, references)
-        fitted.write(study.folder / "fit.json")
         result = fitted.to_dict()
         curves = {path.parent.name: read_curve(path) for path in sorted(study.folder.glob("train/*/curve.csv"))}
         progress("drawing the figures", 0.5)
-        report = study.folder / "report.html"
-        with progress.timed("report"):
-            write_figures(study.folder / "figures", result, points, references, curves)
+        with progress.timed("report"), atomic_files(study.folder) as aside:
+            fitted.write(aside / "fit.json")
+            write_figures(aside / "figures", result, points, references, curves)
             write_report(
-                report,
+                aside / "report.html",
                 result,
                 points,
                 title=title(study.spec),
@@ -259,4 +258,5 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
         refused = queue_files(study.folder)
         left_out = f"; MLflow refused entries, for the reasons in {refused[0]}.refused" if refused else ""
         progress(f"{len(points)} points, {laws} laws{left_out}", 1.0)
-        return FitResult(metrics, report.read_text(encoding="utf-8"), study.uri_of("report.html"))
+        report = (study.folder / "report.html").read_text(encoding="utf-8")
+        return FitResult(metrics, report, study.uri_of("report.html"))
