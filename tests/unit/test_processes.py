@@ -200,7 +200,7 @@ def test_worker_killed_at_its_start_says_so(tmp_path, monkeypatch):
         WorkerProcess("test_processes:echo", large)
     with (
         closing(run_tasks(task, [0], 1)) as results,
-        pytest.raises(OSError, match=r"a worker process could not start: process \d+ was killed by SIGKILL"),
+        pytest.raises(OSError, match=r"a worker process could not start: worker process \d+ was killed by SIGKILL"),
     ):
         next(results)
 
