@@ -104,7 +104,7 @@ def test_damage_of_a_kept_section_is_healed_and_of_the_shard_is_named(s3, tmp_pa
     kept.unlink()
     shard = s3 / "d" / "shard-00000"
     shard.write_bytes(bytes([data[0] ^ 1]) + data[1:])
-    with pytest.raises(ValueError, match=r"s3://bucket/d/shard-00000: game 0, transitions from 0: damaged block"):
+    with pytest.raises(ValueError, match=r"s3://bucket/d/shard-00000: game 0: damaged section"):
         corpus.read_game(0)
 
 
