@@ -48,6 +48,7 @@ PRELOADED = (
     "torch._dynamo",  # which the first optimizer imports
     "toy_game",
 )
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Warm:
@@ -152,7 +153,9 @@ class _Forks:
             self.returncode: int | None = None
             sys.stdout.flush()
             sys.stderr.flush()
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # Python ignores what a handler raises in os.fork()
             self.pid = os.fork()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             if self.pid:
                 return
             code = 1
