@@ -49,8 +49,9 @@ class Episode:
         }
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any]) -> Episode:
-        return cls(row["episode"], row["seed"], row["return"], row["length"], row["terminated"], row["metadata"])
+    def to_fields(cls, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of an episode, of any type, from what to_dict() wrote."""
+        return {**row, "index": row["episode"], "score": row["return"]}
 
 
 class Advance(NamedTuple):

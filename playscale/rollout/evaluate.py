@@ -27,10 +27,10 @@ from playscale.points import Point, from_row, in_order, write_points
 from playscale.rollout.agent import Agent
 from playscale.rollout.env_pool import PLAYING, play_folder
 from playscale.rollout.episode import Episode, SeedRanges, common_seeds
-from playscale.rollout.evaluation import EvalSettings, Evaluation, read_evaluation
+from playscale.rollout.evaluation import EvalSettings, Evaluation, read_evaluation, write_evaluation
 from playscale.rollout.evaluation_pool import EvalJob, EvalProgress, play_jobs, recording_name
 from playscale.rollout.evaluation_worker import Load
-from playscale.storage.files import locked, write_json
+from playscale.storage.files import locked
 from playscale.tracking.tracker import Spent, not_timed
 
 Progress = Callable[[str, float], None]
@@ -292,7 +292,7 @@ def _write(game: Game, candidate: EvalCandidate, job: EvalJob, settings: EvalSet
         train_seeds=common_seeds(candidate.train_seeds, settings.seed, settings.episodes),
         recordings={role: f"recordings/{name}" for role, name in kept.items() if name in recorded},
     )
-    write_json(scratch / "evaluation.json", evaluation.to_dict())
+    write_evaluation(scratch / "evaluation.json", evaluation)
     if folder.exists():
         shutil.rmtree(folder)
     scratch.rename(folder)

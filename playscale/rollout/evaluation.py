@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
+from playscale.config import explain
 from playscale.points import Reference
 from playscale.rollout.episode import Episode, SeedRanges
-from playscale.storage.files import read_json
+from playscale.storage.files import is_whole, read_json, with_checksum, write_json
 
 SCHEMA = 1
 
@@ -99,23 +103,25 @@ def standard_error(values: list[float]) -> float | None:
     return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
 
 
+def write_evaluation(path: Path, evaluation: Evaluation) -> None:
+    """Write an evaluation.json, with a checksum of all of it."""
+    write_json(path, with_checksum(evaluation.to_dict()))
+
+
 def read_evaluation(path: Path) -> Evaluation:
-    """Read an evaluation.json; raises ValueError when it is none."""
+    """Read an evaluation.json; ValueError when it is none, or damaged. Version 0.1 wrote no checksum."""
     data = read_json(path)
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise ValueError(f"{path}: not an evaluation of schema {SCHEMA}: evaluate again")
+    if not is_whole(data):
+        raise ValueError(f"{path}: damaged (not what was written): evaluate again")
     try:
-        if data["schema"] != SCHEMA:
-            raise ValueError(f"{path}: schema {data['schema']}, not {SCHEMA}: evaluate again")
-        return Evaluation(
-            name=data["name"],
-            game=data["game"],
-            settings=EvalSettings(**data["settings"]),
-            episodes=tuple(Episode.from_dict(row) for row in data["episodes"]),
-            seconds=data["seconds"],
-            digest=data["digest"],
-            checkpoint=data["checkpoint"],
-            point=data["point"],
-            train_seeds=tuple((first, last) for first, last in data.get("train_seeds", ())),
-            recordings=data["recordings"],
-        )
-    except (KeyError, TypeError) as error:
+        episodes = [Episode.to_fields(row) for row in data["episodes"]]
+        evaluation = TypeAdapter(Evaluation).validate_python({**data, "episodes": episodes})
+        if not (episodes and math.isfinite(evaluation.return_mean)):
+            raise ValueError("episodes: none, or with a return that is not finite")
+    except ValidationError as error:
+        raise ValueError(f"{path}: not an evaluation ({explain(error)})") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: not an evaluation ({error})") from error
+    return evaluation
