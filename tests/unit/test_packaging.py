@@ -5,6 +5,9 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 import playscale
 
 ROOT = Path(__file__).parents[2]
@@ -37,3 +40,27 @@ def test_every_image_tag_and_chart_has_the_version():
     tags.add(("appVersion", *re.findall(r'^appVersion: "(.*)"$', texts["charts/playscale/Chart.yaml"], re.MULTILINE)))
     assert {tag for tag in tags if tag[1:] != (playscale.__version__,)} == set()
     assert f"\n## {playscale.__version__}" in texts["CHANGELOG.md"]
+
+
+def locked(name):
+    """Return the versions in a lock of the image. Each has a hash."""
+    text = (ROOT / ".ci" / "locks" / f"{name}.txt").read_text().replace("\\\n", "")
+    lines = [line.split() for line in text.splitlines() if not line.startswith("#")]
+    assert all(hashes and all(one.startswith("--hash=sha256:") for one in hashes) for _, *hashes in lines)
+    return {canonicalize_name(name): version for name, version in (pin.split("==") for pin, *_ in lines)}
+
+
+def test_the_locks_of_the_image_are_those_of_the_project():
+    image, cpu, cuda = locked("image"), locked("cpu"), locked("cuda")
+    assert "setuptools" in locked("build")
+    pins = [line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    known = {canonicalize_name(name): version for name, version in pins}
+    for lock in (image, cuda):
+        assert {name: known.get(name, version) for name, version in lock.items()} == lock, "run .ci/lock"
+    command = [ROOT / ".ci" / "requirements", "train", "tracking", "kubeflow", "s3", "cluster"]
+    wanted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    for requirement in map(Requirement, filter(None, wanted)):
+        version = (image | cpu)[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{requirement}: run .ci/lock"
+    assert cpu["torch"] == f"{cuda['torch']}+cpu"
+    assert not set(image) & set(cuda)

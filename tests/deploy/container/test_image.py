@@ -99,3 +99,16 @@ def test_it_is_not_larger_than_it_was(described, image):
     size = described["Size"] / 1e9
     print(f"{image}: {size:.2f} GB")
     assert size < 2.0  # raise it when a dependency grew, not when a cache came in
+
+
+def test_the_bill_of_materials_lists_what_is_installed(podman, image):
+    shown = podman("run", "--rm", "--entrypoint=cat", image, "/opt/playscale/sbom.cdx.json")
+    assert shown.returncode == 0, shown.stderr
+    bill = json.loads(shown.stdout)
+    assert bill["bomFormat"] == "CycloneDX"
+    assert bill["metadata"]["component"]["name"] == "playscale"
+    listed = {f"{part['name'].lower()}=={part['version']}" for part in bill["components"]}
+    code = "from importlib.metadata import distributions as d; print(*(f'{x.name.lower()}=={x.version}' for x in d()))"
+    installed = podman("run", "--rm", "--entrypoint=python", image, "-c", code)
+    assert installed.returncode == 0, installed.stderr
+    assert listed == {pin for pin in installed.stdout.split() if not pin.startswith("playscale==")}
