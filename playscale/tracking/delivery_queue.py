@@ -218,7 +218,7 @@ class QueueFile:
         content = path.read_bytes()
         self._writer.truncate(content.rfind(b"\n") + 1)
         self._reader = path.open("rb")
-        self._done = os.open(self._done_path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._done = os.open(self._done_path, os.O_RDWR | os.O_CREAT, 0o666)
         self._offset = self._read_done(content)  # of the oldest entry that waits
         self._appended = content.count(b"\n")
         self._removed = content.count(b"\n", 0, self._offset)
