@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import pytest
+from resources import need
 
 
 @pytest.fixture
@@ -12,8 +13,8 @@ def small_disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a tmpfs")
+    mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    need(mounted, "right to mount a tmpfs", "PLAYSCALE_REQUIRE_TMPFS")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
