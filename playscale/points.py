@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from playscale.config import LARGEST_NUMBER
-from playscale.storage.files import atomic_file
+from playscale.storage.files import atomic_file, read_text
 from playscale.storage.sync import local_copy
 
 CURVE_COLUMNS = (
@@ -300,12 +300,32 @@ class LearningCurve:
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
-    """Return the lines, each with what was measured; [] without a curve. A line cut off by a kill is left out."""
+    """Return the lines, each with what was measured; [] without a curve. A line cut off by a kill is left out.
+
+    Raises:
+        ValueError: the file is damaged; one line that names file and line.
+    """
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if None not in row.values() and row.get("step")]
-    return [{name: float(value) for name, value in row.items() if value} for row in rows]
+    text = read_text(path)
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+    try:
+        if "step" not in (reader.fieldnames or ["step"]):
+            raise ValueError("no column step")
+        return [_curve_row(row) for row in reader]
+    except (ValueError, csv.Error) as error:
+        remedy = "remove the file, and the run goes on with a new curve"
+        raise ValueError(f"{path}, line {max(reader.line_num, 1)}: {error}; {remedy}") from error
+
+
+def _curve_row(row: Mapping[Any, Any]) -> dict[str, float]:
+    """Return the numbers of a line; ValueError for a line that cannot have been written."""
+    if None in row or None in row.values():
+        raise ValueError("another number of cells than in the first line")
+    values = {name: float(value) for name, value in row.items() if value}
+    if "step" not in values or not all(map(math.isfinite, values.values())):
+        raise ValueError("step is missing or a number is not finite")
+    return values
 
 
 def _curve_text(value: float | None) -> str:

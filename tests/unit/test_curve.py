@@ -32,6 +32,18 @@ def test_what_came_after_the_save_is_written_again(tmp_path):
     assert [row["train_return"] for row in read_curve(curve.path)] == [10, 20, 99]
 
 
+@pytest.mark.parametrize(
+    ("line", "damaged"),
+    [(1, "stop,flops"), (2, "10,nan"), (2, "1o,2"), (2, "10"), (2, "10,1,2"), (2, ",1"), (2, "\0"), (3, '"20,3\n4')],
+)
+def test_damaged_curve_is_named_with_its_line(tmp_path, line, damaged):
+    lines = ["step,flops", "10,1", "20,2", "30,3"]
+    lines[line - 1] = damaged
+    (tmp_path / "curve.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=r"curve\.csv, line \d: .*remove the file"):
+        LearningCurve(tmp_path / "curve.csv").resume(20)
+
+
 def test_there_may_be_none(tmp_path):
     assert read_curve(tmp_path / "curve.csv") == []
 
