@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from playscale.config import COLLECTING_SEED
+from pydantic import BaseModel, Field, ValidationError
+
+from playscale.config import COLLECTING_SEED, explain
 from playscale.games.game import get_game
 from playscale.processes import WorkerDiedError, run_tasks
 from playscale.rollout.env_pool import PLAYING, check_disk, play_folder
-from playscale.storage.files import locked, read_json, write_json
+from playscale.storage.files import is_whole, locked, read_json, with_checksum, write_json
 from playscale.tracking.monitor import count
 
 SCHEMA = 1
@@ -147,13 +149,13 @@ def _resume(out: Path, settings: Row, seed: int | None) -> tuple[int, dict[int, 
     first = COLLECTING_SEED if seed is None else seed
     rows: dict[int, Row] = {}
     if collection.exists():
-        existing = read_json(collection)
+        existing = _read(collection)
         for name, value in settings.items():
             if existing.get(name) != value:
                 raise ValueError(
                     f"{out} was collected with {name}={existing.get(name)}, not {value}: choose another --out"
                 )
-        first = existing.get("seed", 0)  # version 0.1 did not write it, and began at 0 by default
+        first = existing.get("seed", 0)  # version 0.1 wrote no seed and no checksum, and began at 0 by default
         rows = {row["seed"]: row for row in existing["games"] if _folder(out, row["seed"]).is_dir()}
     keep = {_folder(out, number) for number in rows}
     for path in list(out.iterdir()):
@@ -163,8 +165,37 @@ def _resume(out: Path, settings: Row, seed: int | None) -> tuple[int, dict[int, 
     return first, rows
 
 
+class _Game(BaseModel, extra="allow", strict=True):
+    """A row of collect.json; beside these fields stands the game's metadata."""
+
+    seed: int = Field(ge=0)
+    score: float = Field(allow_inf_nan=False)
+    steps: int = Field(ge=0)
+    terminated: bool
+
+
+class _Collection(BaseModel, extra="allow", strict=True):
+    """What a collection is resumed from."""
+
+    seed: int = Field(default=0, ge=0)
+    games: list[_Game]
+
+
+def _read(path: Path) -> Row:
+    """Read collect.json; ValueError when it is damaged."""
+    value = read_json(path)
+    remedy = "remove the file, and all games are played again"
+    if not isinstance(value, dict) or not is_whole(value):
+        raise ValueError(f"{path}: damaged (not what was written); {remedy}")
+    try:
+        _Collection.model_validate(value)
+    except ValidationError as error:
+        raise ValueError(f"{path}: damaged ({explain(error)}); {remedy}") from error
+    return value
+
+
 def _save(out: Path, settings: Row, rows: dict[int, Row]) -> None:
-    write_json(out / "collect.json", {**settings, "games": [rows[number] for number in sorted(rows)]})
+    write_json(out / "collect.json", with_checksum({**settings, "games": [rows[number] for number in sorted(rows)]}))
 
 
 def _folder(out: Path, number: int) -> Path:

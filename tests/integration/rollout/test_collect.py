@@ -145,9 +145,27 @@ def test_collect_begins_apart_from_the_seeds_of_evaluation_and_goes_on_where_it_
     old = tmp_path / "old"
     seeds(old, 1, seed=1)
     collection = json.loads((old / "collect.json").read_text())
-    del collection["seed"]  # as version 0.1 left it, the game of seed 0 unfinished
+    del collection["seed"], collection["checksum"]  # as version 0.1 left it, the game of seed 0 unfinished
     (old / "collect.json").write_text(json.dumps(collection))
     assert seeds(old, 2) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seed": []},
+        {"games": {}},
+        {"games": [{"seed": "7", "score": 1.0, "steps": 3, "terminated": True}]},
+        {"games": [{"seed": 7, "score": 1.0, "steps": 3}]},
+        {"checksum": "0" * 32},
+    ],
+    ids=["seed", "games", "seed of a game", "missing key", "checksum"],
+)
+def test_damaged_collection_is_refused(tmp_path, changed):
+    document = {"schema": 1, "game": "nethack", "expert": "3", "max_steps": 250, "seed": 7, "games": []} | changed
+    (tmp_path / "collect.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=r"collect\.json: damaged .*remove the file"):
+        collect("nethack", 1, tmp_path, seed=7, max_steps=250)
 
 
 def test_other_settings_are_refused(games):
