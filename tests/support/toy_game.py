@@ -160,7 +160,7 @@ class Recall:
     def find_recordings(self, source: Path) -> tuple[list[Recording], list[Rejected]]:
         recordings = [
             Recording(path.stem, (path,), {"seed": int(path.stem.removeprefix("recall-"))})
-            for path in sorted(source.glob("recall-*.json"))
+            for path in sorted(source.rglob("recall-*.json"))
         ]
         if not recordings:
             raise ValueError(f"{source}: no recordings of recall in it")
