@@ -54,12 +54,14 @@ class Command:
         arguments: The command line; {inputs} stands for the folder of shared inputs.
         moments: Patterns below the folder that it runs in; when a file of such a name appears is a moment to strike.
         exact: Its results are equal bit by bit after a kill; otherwise rows and budgets are, and nothing is doubled.
+        workers: It has processes beside the first.
         share: Of all kill trials, by weight.
     """
 
     arguments: tuple[str, ...]
     moments: tuple[str, ...]
     exact: bool = True
+    workers: bool = True
     share: int = 1
 
     def compared(self, found: Snapshot) -> Any:
@@ -85,8 +87,8 @@ COMMANDS = {
         (".out*", ".out*/shard-*", "out/*"),
         share=5,
     ),
-    "train bc": Command(CLONE, SAVES, share=7),
-    "train bc --experiment": Command((*CLONE, *LOG), (*STORE, *SAVES), share=5),
+    "train bc": Command(CLONE, SAVES, workers=False, share=7),
+    "train bc --experiment": Command((*CLONE, *LOG), (*STORE, *SAVES), workers=False, share=5),
     "train impala": Command(IMPALA, SAVES, exact=False, share=5),
     "train impala --experiment": Command((*IMPALA, *LOG), (*STORE, *SAVES), exact=False, share=3),
     "evaluate": Command(EVALUATE, ("out/*", "out/*/recordings/*", "out/*/evaluation.json"), share=5),
@@ -94,10 +96,11 @@ COMMANDS = {
     "fit": Command(
         ("fit", "{inputs}/points.csv", "--forecast", "1e13", "--out", OUT),
         (".out*", "out", "out/fit.json", "out/figures/*"),
+        workers=False,
         share=4,
     ),
     "reproduce": Command(
-        ("reproduce", "{inputs}/points.csv", "--out", OUT), ("out", "out/*", "out/*/*"), share=3
+        ("reproduce", "{inputs}/points.csv", "--out", OUT), ("out", "out/*", "out/*/*"), workers=False, share=3
     ),
     "study run": Command(
         ("study", "run", "{inputs}/study.yaml", "--out", OUT),

@@ -65,10 +65,11 @@ def trials(seed: int, count: int) -> Iterator[Trial]:
     for number in range(count):
         draw = random.Random(f"{seed}/kills/{number}")
         name = turns[number % len(turns)]
+        ways = [way for way in WAYS if way != "child" or COMMANDS[name].workers]
         strikes = []
         for _ in range(draw.choice((2, 3)) if number % 4 == 3 else 1):
             appears = draw.choice(COMMANDS[name].moments) if draw.random() < 1 / 3 else None
-            strikes.append(Strike(draw.choice(tuple(WAYS)), draw.uniform(0.02, 1.0), appears))
+            strikes.append(Strike(draw.choice(ways), draw.uniform(0.02, 1.0), appears))
         yield Trial(f"kills:{number}", name, tuple(strikes), cold=number % 5 == 4)
 
 
