@@ -14,9 +14,14 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
+
+from playscale.config import explain
+
+T = TypeVar("T")
 
 PARTIAL = re.compile(r"\..*\.partial")  # names of what is being written
 LOCK_SECONDS = 3.0
@@ -274,6 +279,27 @@ def is_whole(document: Mapping[str, Any], required: bool = False) -> bool:
 def read_json(path: Path) -> Any:
     """Read JSON; ValueError with the line where it is damaged."""
     return parse_json(path.read_bytes(), str(path))
+
+
+def read_document(path: Path, kind: type[T]) -> T:
+    """Read a JSON document that `write_document` wrote, or an earlier version without a checksum.
+
+    ValueError when it is damaged or is not of `kind`, any type that pydantic validates.
+    """
+    document = read_json(path)
+    if isinstance(document, dict):
+        if not is_whole(document):
+            raise ValueError(f"{path}: damaged (it is not what was written)")
+        document.pop("checksum", None)
+    try:
+        return TypeAdapter(kind).validate_python(document)
+    except ValidationError as error:
+        raise ValueError(f"{path}: damaged ({explain(error)})") from error
+
+
+def write_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON document with a checksum of all of it, completely or not at all."""
+    write_json(path, with_checksum(document))
 
 
 def parse_json(data: bytes, where: str) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from playscale.points import Point, in_order, read_points
 from playscale.processes import follow, stoppable
 from playscale.progress import ProgressFile, reporting
-from playscale.storage.files import read_json, write_json
+from playscale.storage.files import read_document, read_json, write_json
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import workspace
 from playscale.study.spec import StudySpec, parse_spec
@@ -52,8 +52,7 @@ class StudyContext:
 
     def plan(self) -> dict[str, Any]:
         """Return the plan as the plan step wrote it."""
-        plan: dict[str, Any] = read_json(self.folder / "plan.json")
-        return plan
+        return read_document(self.folder / "plan.json", dict[str, Any])
 
     def owner(self) -> StudyOwner:
         """Return the study as the owner of its experiment, by the id in OUT/study.json, made when it is missing."""

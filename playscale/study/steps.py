@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from playscale.processes import usable_cores
 from playscale.progress import ProgressFile
-from playscale.storage.files import atomic_files, read_json, write_json
+from playscale.storage.files import atomic_files, read_document, write_document, write_json
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import NO_FILES
@@ -76,7 +76,7 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
         with study_step("plan-taught", spec, out, "plan.json", "train/*/points.csv") as (study, progress):
             planned = study.plan()
             kickstarted = choose_teachers(planned["runs"], study.folder / "train", study.uri_of("train"))
-            write_json(study.folder / "plan.json", planned)
+            write_document(study.folder / "plan.json", planned)
             progress(f"{len(kickstarted)} runs have a teacher", 1.0)
             return [*kickstarted, REFERENCES]
     with study_step("plan", spec, out, "plan.json", "study.json", tracking_uri=tracking_uri) as (study, progress):
@@ -87,7 +87,7 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
             baseline = {"corpus": str(expert_play.uri) if expert_play else None, "bigram_dev_loss": bigram}
         with progress.timed("tracking"):
             study.tracking.prepare(study.owner(), resumed=(study.folder / "plan.json").is_file())
-        write_json(study.folder / "plan.json", grid.to_dict() | baseline)
+        write_document(study.folder / "plan.json", grid.to_dict() | baseline)
         progress(grid.summary(), 1.0)
         return [name for name, run in grid.runs.items() if not run.teacher_is_clone_of_study]
 
@@ -228,7 +228,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
             points = [point for point in points if point.game == study.spec.played]
         write_points(points, study.folder / "points.csv")
         progress(f"fitting {len(points)} points", 0.1)
-        references = [Reference(**row) for row in read_json(study.folder / "evaluate" / REFERENCES / "references.json")]
+        references = read_document(study.folder / "evaluate" / REFERENCES / "references.json", list[Reference])
         with progress.timed("fit"):
             fitted = fit_study(study.spec, points, references)
         result = fitted.to_dict()
