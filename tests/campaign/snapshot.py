@@ -21,7 +21,14 @@ UNCOMPARED = (  # logs, locks, the study's id and states of progress; what MLflo
     "*.lock", "*study.json", "*pipeline.log", "*progress/*", "*kfp/*", "*seconds.json", "*mlflow.db*", "*mlartifacts/*",
     "*mlruns/*",
 )  # fmt: skip
-MEASURED = {"seconds", "samples_per_second", "starttime", "endtime", "realtime"}
+MEASURED = {
+    "seconds",
+    "samples_per_second",
+    "starttime",
+    "endtime",
+    "realtime",
+    "stats",
+}  # stats: a digest of times of change
 """Keys and columns that hold measured times, which differ from run to run."""
 
 
