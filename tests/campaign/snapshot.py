@@ -27,8 +27,8 @@ MEASURED = {
     "starttime",
     "endtime",
     "realtime",
-    "stats",
-}  # stats: a digest of times of change
+    "stats",  # a digest of times of change
+}
 """Keys and columns that hold measured times, which differ from run to run."""
 
 
