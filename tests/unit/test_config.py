@@ -53,7 +53,7 @@ def test_the_normal_spelling_stands_for_the_same_count(count):
 
 
 @pytest.mark.parametrize("size", ["", "10 k", "-10k", "1e5", "ten", "7999", "2B", "nan", None, True, [1]])
-def test_what_is_no_size_is_refused_in_one_line_by_a_run_and_by_a_study(size):
+def test_invalid_size_is_refused_in_one_line_by_a_run_and_by_a_study(size):
     with pytest.raises(ValueError, match=r"size[^\n]*$"):
         parse_size(size)
     with pytest.raises(ValueError, match="size"):
@@ -69,7 +69,7 @@ def test_budgets_are_numbers_or_texts_of_training_flops():
 
 
 @pytest.mark.parametrize("budget", ["", "much", 0, -1, "nan", "inf", None, True, [1e9], 10**400])
-def test_what_is_no_budget_is_refused_in_one_line(budget):
+def test_invalid_budget_is_refused_in_one_line(budget):
     with pytest.raises(ValueError, match=r"^[^\n]* is not a compute budget[^\n]*$"):
         parse_budget(budget)
 

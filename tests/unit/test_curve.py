@@ -19,7 +19,7 @@ def test_lines_are_appended_and_what_is_missing_is_missing(tmp_path):
     assert curve.path.read_text().splitlines()[0] == ",".join(CURVE_COLUMNS)
 
 
-def test_what_came_after_the_save_is_written_again(tmp_path):
+def test_rows_after_the_save_are_written_again(tmp_path):
     curve = LearningCurve(tmp_path / "curve.csv")
     curve.resume(0)
     for step in (10, 20, 30):
@@ -44,7 +44,7 @@ def test_damaged_curve_is_named_with_its_line(tmp_path, line, damaged):
         LearningCurve(tmp_path / "curve.csv").resume(20)
 
 
-def test_there_may_be_none(tmp_path):
+def test_missing_curve_is_an_empty_one(tmp_path):
     assert read_curve(tmp_path / "curve.csv") == []
 
 

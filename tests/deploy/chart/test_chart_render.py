@@ -20,7 +20,7 @@ CASES = {name: example(name) for name in EXAMPLES} | {"least": GIVEN, "everythin
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_lint(case):
+def test_chart_passes_helm_lint(case):
     found = helm_python.lint(CHART, CASES[case], strict=True, kube_version=f"v{VERSIONS[-1]}.0")
     assert found["errors"] == []
     assert {message["error"] for message in found["messages"]} <= {"icon is recommended"}
@@ -48,7 +48,7 @@ def test_two_renders_are_one(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_notes(case):
+def test_notes_of_the_release_name_its_services(case):
     (notes,) = [text for path, text in texts(CASES[case]).items() if path.endswith("NOTES.txt")]
     assert "helm -n space test playscale" in notes
     assert ("no backup" in notes) == ("production" not in case and case != "everything")

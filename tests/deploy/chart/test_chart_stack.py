@@ -189,12 +189,12 @@ def test_names_of_the_cluster_are_answered(stack, port):
     "host",
     ["rebound.example", f"{SERVER}.elsewhere.svc", "10.0.0.1:5000", f"{SERVER}.space.svc.cluster.local.evil.example"],
 )
-def test_other_names_are_refused(port, host):
+def test_server_refuses_other_host_names(port, host):
     assert status(port, LIST, host=host) == 403
     assert status(port, "/health", host=host) == 200  # the kubelet asks with the pod's address
 
 
-def test_only_pages_of_the_ingress_may_write(port):
+def test_server_accepts_writes_from_pages_of_the_ingress_alone(port):
     search = "/ajax-api/2.0/mlflow/experiments/search"
     body = json.dumps({"max_results": 1}).encode()
     assert status(port, search, host="mlflow.example", body=body, origin="https://mlflow.example") == 200

@@ -98,7 +98,7 @@ def test_no_secret_stands_in_a_pod():
         ({"postgres": {"password": "p"}, "s3": {"ambientCredentials": True}}, "set s3.deploy to false"),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(values, said):
+def test_missing_values_are_named_in_one_line(values, said):
     with pytest.raises(helm_python.HelmRenderError, match=said) as error:
         render(values)
     assert "\n" not in str(error.value).strip()
@@ -123,7 +123,7 @@ def test_development_pods_take_existing_secrets_too():
     assert variable(containers(found["playscale-s3"])[-1], "AWS_ACCESS_KEY_ID")["secretKeyRef"]["name"] == "keys"
 
 
-def test_without_keys_pods_rely_on_their_accounts():
+def test_pods_without_keys_rely_on_their_accounts():
     documents = render(example("production"))
     assert names(documents, "Secret") == set()
     env = {v["name"] for c in containers(pods(documents)["playscale-mlflow"]) for v in c["env"]}
@@ -355,7 +355,7 @@ WATCHED = merged(GIVEN, {"pipeline": PIPELINES, "monitoring": {"podMonitor": {"e
     ],
     ids=str,
 )
-def test_what_must_talk_can(source, target, port):
+def test_network_policies_allow_the_connections_that_are_needed(source, target, port):
     assert allowed(render(WATCHED), source, target, port)
 
 
@@ -378,11 +378,11 @@ def test_what_must_talk_can(source, target, port):
     ],
     ids=str,
 )
-def test_what_need_not_talk_cannot(source, target, port):
+def test_network_policies_deny_all_other_connections(source, target, port):
     assert not allowed(render(WATCHED), source, target, port)
 
 
-def test_without_monitoring_nobody_scrapes():
+def test_chart_without_monitoring_lets_nobody_scrape():
     documents = render(merged(GIVEN, {"pipeline": {"namespace": "kubeflow"}}))
     assert not allowed(documents, PROMETHEUS, step("train"), 9464)
     assert not allowed(documents, PROMETHEUS, part("mlflow"), 5000)

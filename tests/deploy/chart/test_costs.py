@@ -17,7 +17,7 @@ def rows():
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
-def test_hours(row):
+def test_cost_table_counts_hours(row):
     _, runs, flops, *hours = row
     product = 1.0
     for factor in runs.split(" x "):
@@ -27,5 +27,5 @@ def test_hours(row):
         assert float(said.replace(",", "")) == pytest.approx(hardware(gpu, utilisation).hours(product), rel=0.05)
 
 
-def test_there_are_rows():
+def test_cost_table_has_rows():
     assert len(rows()) >= 4

@@ -101,7 +101,7 @@ def test_a_token_is_sent(server, compiled, tmp_path):
     assert set(server.tokens) == {"Bearer a-token"}
 
 
-def test_nobody_there_is_one_line(compiled):
+def test_upload_to_a_server_that_is_away_fails_in_one_line(compiled):
     done = run(compiled, "--endpoint=http://127.0.0.1:9")
     assert done.returncode == 1
     assert "did not take" in done.stderr

@@ -177,7 +177,7 @@ def test_faults_of_every_kind_lose_and_double_nothing(server, tmp_path, monkeypa
         print(f"\nfaults made: {dict(proxy.injected)}, {sum(proxy.injected.values())} together; lost: 0, twice: 0")
 
 
-def test_what_needs_the_server_says_so_in_one_line(server, tmp_path, monkeypatch):
+def test_commands_that_need_the_server_say_so_in_one_line(server, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("PLAYSCALE_TRACKING_WAIT", "1")
     server.kill()

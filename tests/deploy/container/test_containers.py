@@ -149,7 +149,7 @@ def wait_for(what, process):
         time.sleep(0.1)
 
 
-def test_without_a_daemon_or_an_image_there_is_one_line(cli, docker_host, tmp_path):
+def test_missing_daemon_or_image_is_one_line(cli, docker_host, tmp_path):
     spec = write_spec(tmp_path)
     run = ("study", "run", spec, "--out", tmp_path / "out", "--runner", "docker")
     nobody = cli(*run, cwd=tmp_path, DOCKER_HOST=f"unix://{tmp_path}/nobody")

@@ -23,7 +23,7 @@ def described(podman, image):
     return json.loads(podman("image", "inspect", image).stdout)[0]
 
 
-def test_it_runs_as_anybody_with_a_read_only_root(podman, image):
+def test_image_runs_as_any_user_with_a_read_only_root(podman, image):
     result = podman("run", "--rm", *ARBITRARY, image, "--help")
     assert result.returncode == 0, result.stderr
     assert "study" in result.stdout
@@ -87,7 +87,7 @@ def test_nothing_of_the_build_is_left_in_it(podman, image):
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
 
 
-def test_its_user_and_labels(described):
+def test_image_has_its_user_and_labels(described):
     assert described["Config"]["User"] == "10001:0"
     labels = described["Config"]["Labels"]
     assert labels["org.opencontainers.image.version"] == "0.2.0"
@@ -95,7 +95,7 @@ def test_its_user_and_labels(described):
     assert not [item for item in described["Config"]["Env"] if "CERT" in item or "PIP_" in item]
 
 
-def test_it_is_not_larger_than_it_was(described, image):
+def test_image_is_not_larger_than_its_limit(described, image):
     size = described["Size"] / 1e9
     print(f"{image}: {size:.2f} GB")
     assert size < 2.0  # raise it when a dependency grew, not when a cache came in

@@ -24,7 +24,7 @@ def games(tmp_path_factory):
     return folder
 
 
-def test_our_rows_say_what_was_done_and_what_the_hardware_could(games, tmp_path):
+def test_training_benchmark_reports_the_work_and_the_hardware_limit(games, tmp_path):
     options = Options(games, None, rounds=2, seconds=0.01)
     row = own(options, _Unrolls(games, tmp_path).entry("policy", 4, 2, "fp32", size="10k"))
     flops = training_flops_per_sample(config_for_size(get_game("nethack"), "10k", "lstm"))
@@ -35,7 +35,7 @@ def test_our_rows_say_what_was_done_and_what_the_hardware_could(games, tmp_path)
     assert row.peer is None
 
 
-def test_without_the_peer_the_twin_is_measured_alone(games, tmp_path):
+def test_training_benchmark_without_the_peer_measures_the_twin_alone(games, tmp_path):
     row = equal_layers(
         Options(games, None, rounds=1, seconds=0.01), _Unrolls(games, tmp_path).entry("twin", 4, 2, "fp32", width=16)
     )

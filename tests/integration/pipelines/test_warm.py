@@ -68,7 +68,7 @@ def test_a_task_is_what_it_would_be(warmed):
     assert run(warmed, "killed").returncode == 137
 
 
-def test_without_a_warm_process_a_task_is_started(warmed):
+def test_task_is_started_as_a_process_where_no_warm_one_is(warmed):
     done = run(warmed, "exit", "4", environment={"PLAYSCALE_WARM": "nobody"})
     assert done.stdout == f"task ['exit', '4'] planted {warmed} False\n"
     assert done.returncode == 4

@@ -94,7 +94,7 @@ def test_the_number_of_workers_changes_nothing(games, tmp_path):
         np.testing.assert_array_equal(ours[key][1], theirs[key][1])
 
 
-def test_it_goes_on_after_a_kill(tmp_path):
+def test_collect_resumes_after_a_kill(tmp_path):
     """kill -9 in the middle: no torn game is visible, no worker stays behind, the same call completes the rest."""
     out = tmp_path / "out"
     (tmp_path / "run.py").write_text(SCRIPT)
@@ -168,7 +168,7 @@ def test_damaged_collection_is_refused(tmp_path, changed):
         collect("nethack", 1, tmp_path, seed=7, max_steps=250)
 
 
-def test_other_settings_are_refused(games):
+def test_collect_refuses_other_settings_in_the_same_directory(games):
     out, _, _ = games
     before = (out / "collect.json").read_bytes()
     with pytest.raises(ValueError, match="was collected with max_steps=250, not 300: choose another --out"):
@@ -184,7 +184,7 @@ def test_foreign_directories_are_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"games": 0}, {"workers": 0}, {"max_steps": 0}, {"seed": -1}])
-def test_nonsense(tmp_path, wrong):
+def test_collect_refuses_arguments_out_of_range(tmp_path, wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
         collect(**({"game": "nethack", "games": 1, "out": tmp_path / "out"} | wrong))
     assert not (tmp_path / "out").exists()

@@ -111,7 +111,7 @@ def test_an_agent_that_diverged_is_named(tmp_path):
 @pytest.mark.parametrize(
     "bad", [{"episodes": 0}, {"max_steps": 0}, {"temperature": -1.0}, {"workers": 0}, {"device": "gpu"}]
 )
-def test_nonsense_is_refused(tmp_path, bad):
+def test_evaluate_refuses_arguments_out_of_range(tmp_path, bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         run(tmp_path / "out", **bad)
     assert not (tmp_path / "out").exists()

@@ -63,7 +63,7 @@ def test_an_evaluation_in_another_task_is_not_taken_for_this_one(checkpoints, tm
     assert (own.game, own.point["game"]) == ("nethack", "nethack")
 
 
-def test_what_cannot_be_played(checkpoints, tmp_path):
+def test_evaluate_refuses_tasks_that_the_agent_cannot_play(checkpoints, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(
         ValueError, match=r"restricted: an agent of nethack/score cannot play nethack: it has no action"

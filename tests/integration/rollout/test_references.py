@@ -70,7 +70,7 @@ def test_random_policy_in_a_task(tmp_path):
     assert taken == set(range(23))
 
 
-def test_expert(tmp_path, nethack):
+def test_expert_is_evaluated_and_recorded(tmp_path, nethack):
     evaluation = evaluate_expert(nethack, 3, tmp_path, max_steps=300, workers=2)
     actions = recorded_actions(nethack, evaluation, tmp_path / "expert")
     for episode in evaluation.episodes:
@@ -82,7 +82,7 @@ def test_expert(tmp_path, nethack):
         assert (episode.score, episode.length) == (outcome.score, outcome.steps)
 
 
-def test_expert_of_a_corpus():
+def test_expert_reference_is_the_mean_score_of_a_corpus():
     corpus = SimpleNamespace(
         uri="corpus", game="nethack", games=[SimpleNamespace(score=score) for score in (10, 20, 60)]
     )

@@ -121,7 +121,7 @@ def test_answers_that_break_off_are_asked_for_again(s3, s3_root, tmp_path, monke
             open_storage("s3://bucket/big").read("file", 0, 290_000)
 
 
-def test_what_s3_refuses_is_one_clear_line(s3, tmp_path, monkeypatch):
+def test_refusals_of_s3_are_one_line(s3, tmp_path, monkeypatch):
     for uri, says in (
         ("s3://bucket/nothing", r"s3://bucket/nothing/: no such corpus"),
         ("s3://nobucket/x", r"s3://nobucket/x/: missing \(NoSuchBucket"),

@@ -42,7 +42,7 @@ def store(tmp_path, files):
         S3Storage("s3://bucket").upload(tmp_path / "given" / name, name)
 
 
-def test_what_is_there_is_fetched_and_what_changes_is_stored(s3, tmp_path):
+def test_workspace_fetches_existing_files_and_stores_changed_ones(s3, tmp_path):
     there = {"plan.json": b"{}", "train/a/points.csv": b"a", "train/ab/points.csv": b"ab", "other": b"other"}
     store(tmp_path, {f"study/{name}": data for name, data in there.items()})
     with workspace("s3://bucket/study", "plan.json", "train/a/*") as folder:
@@ -71,7 +71,7 @@ def test_a_local_directory_is_worked_in_as_it_is(tmp_path):
     assert local_copy(tmp_path) == tmp_path
 
 
-def test_what_was_done_before_an_exception_is_stored(s3):
+def test_workspace_stores_finished_work_on_an_exception(s3):
     def work():
         with workspace("s3://bucket/broken") as folder:
             put(folder, "half.csv", b"1,2")
@@ -244,7 +244,7 @@ def test_an_s3_that_refuses_to_write_is_noticed_before_the_work(s3, s3_root, tmp
 
 
 @pytest.mark.parametrize(("kind", "error"), [("denied", ValueError), ("expired", ValueError), ("refused", OSError)])
-def test_what_s3_does_not_take_at_the_end_is_kept(s3, s3_root, tmp_path, monkeypatch, kind, error):
+def test_workspace_keeps_files_that_s3_does_not_take(s3, s3_root, tmp_path, monkeypatch, kind, error):
     with refusing(s3_root, monkeypatch, kind) as proxy:
         says = "s3://bucket/kept/a/new: .*; what S3 lacks of s3://bucket/kept/ is kept in .*"
 
@@ -341,7 +341,7 @@ def test_an_endpoint_without_a_scheme_is_named(s3, monkeypatch, caplog):
     assert not caplog.messages
 
 
-def test_what_is_damaged_every_time_is_refused(s3, s3_root, tmp_path, monkeypatch):
+def test_workspace_refuses_an_object_that_arrives_damaged_each_time(s3, s3_root, tmp_path, monkeypatch):
     put(tmp_path, "file", b"what was stored")
     storage = S3Storage("s3://bucket/damaged")
     storage.upload(tmp_path / "file", "file")
@@ -358,7 +358,7 @@ def test_what_is_damaged_every_time_is_refused(s3, s3_root, tmp_path, monkeypatc
     assert not (tmp_path / "back").exists()
 
 
-def test_whatever_sums_a_server_gives_are_compared(tmp_path):
+def test_workspace_compares_each_checksum_that_a_server_gives(tmp_path):
     """ETags that are no MD5 of ours say nothing; an SHA-256 of ours always does."""
     with (tmp_path / "file").open("w+b") as file:
         file.write(b"x" * (PART + 1))

@@ -41,7 +41,7 @@ def finished(tmp_path_factory):
     return asked, out, points, curves
 
 
-def test_its_points_have_their_columns(finished):
+def test_impala_points_have_their_columns(finished):
     asked, out, points, _ = finished
     assert read_points(out / "points.csv") == points
     for steps, budget, point in zip((20, 60), asked.budgets, points, strict=True):
@@ -61,7 +61,7 @@ def test_its_points_have_their_columns(finished):
     assert 0 < float(points[1].extra["train_return"]) <= toy_game.ROUNDS
 
 
-def test_its_curves_tell_of_the_actors(finished):
+def test_impala_curves_hold_figures_of_the_actors(finished):
     *_, curves = finished
     for name in ("policy_loss", "baseline_loss", "entropy", "policy_lag", "actor_share_forward", "samples_per_second"):
         assert len(curves.of(name)) > 20, name
@@ -71,13 +71,13 @@ def test_its_curves_tell_of_the_actors(finished):
     assert curves.of("interactions") == sorted(curves.of("interactions"))
 
 
-def test_finished_it_answers_at_once(finished, monkeypatch):
+def test_finished_impala_run_returns_its_points_at_once(finished, monkeypatch):
     asked, out, points, _ = finished
     monkeypatch.setattr(impala, "ActorPool", None)  # none is needed
     assert train(asked, out) == points
 
 
-def test_another_run_in_the_same_place_is_refused(finished):
+def test_impala_refuses_another_run_in_the_same_directory(finished):
     asked, out, *_ = finished
     for change, says in (
         ({"rl": asked.rl.model_copy(update={"discount": 0.8})}, r"rl\.discount 0\.9, not 0\.8"),
@@ -120,7 +120,7 @@ train(config, Path(sys.argv[2]), progress=report)
 
 
 @pytest.mark.slow
-def test_killed_it_leaves_no_process_and_goes_on_from_its_last_save(tmp_path):
+def test_killed_impala_run_leaves_no_process_and_resumes_from_its_last_save(tmp_path):
     asked, before = toy_run.config(100, 300, save_seconds=0.05), shared_memory()
     command = [sys.executable, "-c", CHILD, str(TESTS), str(tmp_path), asked.model_dump_json()]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -156,7 +156,7 @@ def test_a_loss_that_runs_away_stops_it_and_its_actors(tmp_path):
     assert (below(os.getpid()), shared_memory()) == before
 
 
-def test_what_cannot_be_is_one_line(tmp_path):
+def test_impossible_settings_of_impala_are_one_line(tmp_path):
     with pytest.raises(ValueError, match="fewer than 5 optimizer steps"):
         train(toy_run.config(2), tmp_path)
     with pytest.raises(ValueError, match="unknown game 'chess'"):

@@ -110,7 +110,7 @@ def test_the_step_is_taken_with_the_mean_of_their_gradients(trained):
     assert any(not torch.allclose(one[f"own.{name}"], other[f"own.{name}"]) for name in names), "of different games"
 
 
-def test_each_has_actors_of_its_own_and_the_interactions_are_of_both(trained):
+def test_learners_have_actors_of_their_own_and_count_interactions_together(trained):
     out, notes, asked = trained
     one, other = (json.loads((notes / f"about-{rank}.json").read_text()) for rank in (0, 1))
     assert not set(one["pids"]) & set(other["pids"])

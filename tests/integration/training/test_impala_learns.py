@@ -40,11 +40,11 @@ def toy(monkeypatch):
     torch.set_num_threads(threads)
 
 
-def test_with_an_lstm_it_comes_within_5_percent_of_the_optimum(tmp_path):
+def test_impala_with_an_lstm_comes_within_5_percent_of_the_optimum(tmp_path):
     assert evaluated(tmp_path, "lstm") >= 0.95 * toy_game.ROUNDS
 
 
-def test_without_memory_it_does_not(tmp_path, monkeypatch):
+def test_impala_without_memory_stays_below_the_optimum(tmp_path, monkeypatch):
     """A transformer that sees one step alone can but guess."""
     monkeypatch.setattr(sizing, "CONTEXT", 1)
     assert 0.5 * GUESSING < evaluated(tmp_path, "transformer") < 2 * GUESSING

@@ -51,7 +51,7 @@ def screens(seed, steps, columns, num_actions):
     }
 
 
-def test_it_begins_as_its_teacher_over_the_actions_of_the_task(tmp_path):
+def test_kickstarted_run_begins_as_its_teacher_over_the_actions_of_the_task(tmp_path):
     """A teacher of 121 actions in a task of 23. Steps too small to change anything leave what it began with."""
     game, curves = get_game("nethack/score"), toy_run.Curves()
     torch.manual_seed(3)
@@ -86,7 +86,7 @@ def test_the_pull_alone_makes_it_as_its_teacher(tmp_path):
     assert curves.of("teacher_cost")[-1] == pytest.approx(1, abs=1e-4)
 
 
-def test_without_a_cost_there_is_no_teacher_to_ask(tmp_path):
+def test_kickstarted_run_without_a_teacher_cost_holds_no_teacher(tmp_path):
     teacher, curves = keep(tmp_path / "teacher", toy_run.policy(seed=4)), toy_run.Curves()
     (point,) = train(kickstarted(teacher, 10, rl={"teacher_cost": 0.0, "actors": 1}), tmp_path / "out", tracker=curves)
     assert curves.of("teacher_divergence") == []
@@ -130,7 +130,7 @@ def test_teachers_that_are_none(tmp_path):
         toy_run.config(9, rl={"teacher": toy})
 
 
-def test_another_teacher_in_the_same_place_is_refused_but_not_the_same_elsewhere(tmp_path):
+def test_kickstarted_run_refuses_another_teacher_and_takes_the_same_from_elsewhere(tmp_path):
     policy = toy_run.policy(seed=4)
     first, copied = keep(tmp_path / "first", policy), keep(tmp_path / "copied", policy)
     other = keep(tmp_path / "other", toy_run.policy(seed=5))

@@ -78,7 +78,7 @@ def assert_same(out, alone):
         for stops in ([1], [13], [2, 2, 17, 3, 9])
     ],
 )
-def test_stopped_and_started_again_it_ends_the_same(recall, tmp_path, left_alone, save_seconds, stops):
+def test_stopped_run_resumes_to_the_same_end(recall, tmp_path, left_alone, save_seconds, stops):
     asked, expected, alone = left_alone
     asked = asked.model_copy(update={"save_seconds": save_seconds})
     losses, out = {}, tmp_path / "stopped"
@@ -91,7 +91,7 @@ def test_stopped_and_started_again_it_ends_the_same(recall, tmp_path, left_alone
 
 
 @pytest.mark.parametrize("name", ["train_loss", "train_loss_cooldown"])
-def test_stopped_in_the_last_steps_of_a_stretch(recall, tmp_path, name):
+def test_run_stopped_just_before_a_budget_resumes_to_the_same_end(recall, tmp_path, name):
     """Also within a cooldown branch, whose own save it then goes on from."""
     asked, expected = config(cooldown=0.4, save_seconds=1e9), {}
     train(asked, tmp_path / "alone", recall.uri, Curves(expected))
@@ -169,7 +169,7 @@ train(config, Path(sys.argv[3]), sys.argv[2], progress=report)
 
 
 @pytest.mark.slow
-def test_killed_it_ends_the_same(recall, tmp_path):
+def test_killed_run_resumes_to_the_same_end(recall, tmp_path):
     asked = config((200, 600), save_seconds=0.05)
     alone, out = tmp_path / "alone", tmp_path / "killed"
     train(asked, alone, recall.uri)
@@ -222,20 +222,20 @@ def test_a_budget_the_run_has_passed_is_refused(recall, tmp_path):
         train(config((20, 40, 60)), tmp_path, recall.uri)
 
 
-def test_another_config_in_the_same_place_is_refused(recall, tmp_path):
+def test_run_refuses_another_config_in_the_same_directory(recall, tmp_path):
     train(config((20,)), tmp_path, recall.uri)
     with pytest.raises(ValueError, match=r"another run \(batch 4, not 2; seed 0, not 1\): use another output"):
         train(config((20,), batch=2, seed=1), tmp_path, recall.uri)
 
 
-def test_another_corpus_in_the_same_place_is_refused(recall, tmp_path):
+def test_run_refuses_another_corpus_in_the_same_directory(recall, tmp_path):
     other = prepare(toy_game.record_games(tmp_path / "games", 12), tmp_path / "other", game="recall", workers=1)
     train(config((20,)), tmp_path / "out", recall.uri)
     with pytest.raises(ValueError, match=r"another run \(corpus "):
         train(config((20,)), tmp_path / "out", other.uri)
 
 
-def test_what_a_killed_save_left_is_cleared_away(recall, tmp_path):
+def test_resumed_run_removes_what_a_killed_save_left(recall, tmp_path):
     train(config((20,)), tmp_path, recall.uri)
     torn = tmp_path / "resume" / ".000000021.99.partial"
     torn.mkdir()

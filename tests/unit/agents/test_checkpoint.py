@@ -22,7 +22,7 @@ def policy():
 
 
 @pytest.mark.parametrize("core", CORES)
-def test_what_is_saved_is_loaded(tmp_path, core):
+def test_checkpoint_is_loaded_as_it_was_saved(tmp_path, core):
     policy = build_policy(config_for_size(get_game("nethack"), "10k", core))
     extra = {"hidden": torch.randn(2, 3), "steps": torch.tensor(7), "half": torch.ones(2, dtype=torch.bfloat16)}
     save_checkpoint(tmp_path / "a", policy, META, extra)
@@ -153,7 +153,7 @@ CLAIMS = [
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=json.dumps)
-def test_what_the_json_claims_takes_no_memory_before_it_is_compared(tmp_path, policy, claim):
+def test_claims_of_a_checkpoint_take_no_memory_before_they_are_compared(tmp_path, policy, claim):
     save_checkpoint(tmp_path / "a", policy, META)
     edit(policy={**policy.config.to_dict(), **claim})(tmp_path / "a" / JSON)
     with pytest.raises(ValueError, match="does not fit|damaged checkpoint") as caught:
@@ -187,7 +187,7 @@ def test_damaged_extra_is_told_when_it_is_read(tmp_path, policy):
         _ = checkpoint.extra
 
 
-def test_another_game_is_refused(tmp_path, policy):
+def test_checkpoint_of_another_game_is_refused(tmp_path, policy):
     save_checkpoint(tmp_path / "a", policy, META)
     with pytest.raises(ValueError, match="checkpoint of nethack, but recall"):
         load_checkpoint(tmp_path / "a", expect_game="recall")

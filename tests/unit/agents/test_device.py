@@ -7,7 +7,7 @@ from playscale.agents import device
 from playscale.agents.device import autocast, default_threads, resolve_device, resolve_precision, torch_threads
 
 
-def test_devices():
+def test_devices_are_resolved_by_name():
     assert resolve_device("cpu") == torch.device("cpu")
     assert resolve_device("auto").type in {"cpu", "cuda"}
 
@@ -21,12 +21,12 @@ def test_devices():
         ("xpu", "device 'xpu' is not here"),
     ],
 )
-def test_devices_that_are_not_here(name, text):
+def test_missing_devices_are_refused_in_one_line(name, text):
     with pytest.raises(ValueError, match=text):
         resolve_device(name)
 
 
-def test_precision():
+def test_auto_precision_follows_the_device():
     cpu = torch.device("cpu")
     assert resolve_precision("auto", cpu) == "fp32"
     assert resolve_precision("bf16", cpu) == "bf16"

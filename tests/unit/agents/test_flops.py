@@ -39,7 +39,7 @@ def test_the_analytic_count_agrees_with_torchs(size, core, unroll, batch):
 
 
 @pytest.mark.parametrize("core", CORES)
-def test_each_part_agrees_with_torchs(core):
+def test_flops_of_each_part_agree_with_torchs_counter(core):
     policy = Policy(config_for_size(NETHACK, "300k", core))
     modules = counted(policy, 1, 1).get_flop_counts()
     parts = flops_by_part(policy)

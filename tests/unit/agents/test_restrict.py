@@ -36,7 +36,7 @@ def unroll(seed, num_actions):
     }
 
 
-def test_it_acts_as_the_policy_told_which_actions_there_are(policy):
+def test_restricted_policy_acts_as_the_whole_one_with_other_actions_masked(policy):
     restricted = restrict(policy, SCORE)
     assert (restricted.config.game, restricted.config.num_actions) == ("nethack/score", 23)
     of_policy = torch.cat((IDS, torch.tensor([121])))  # the last: no action yet
@@ -74,7 +74,7 @@ def test_a_value_head_is_added_or_kept(policy):
         )
 
 
-def test_where_nothing_is_to_change_it_is_an_equal_policy_that_shares_nothing(policy):
+def test_restriction_to_all_actions_is_an_equal_policy_that_shares_no_tensor(policy):
     before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
     generator = torch.random.get_rng_state()
     same = restrict(policy, CHALLENGE)
@@ -100,7 +100,7 @@ def test_the_row_of_an_action_is_its_own(policy):
     assert restricted.encoder.previous_action is restricted.encoder.action_table
 
 
-def test_what_cannot_be(policy, monkeypatch):
+def test_restriction_to_unknown_actions_is_refused(policy, monkeypatch):
     with pytest.raises(ValueError, match="an agent of nethack/score cannot play nethack: it has no action 'Command"):
         restrict(restrict(policy, SCORE), CHALLENGE)
     register(monkeypatch)

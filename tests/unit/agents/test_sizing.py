@@ -88,7 +88,7 @@ def test_parse_size(text, count):
 
 
 @pytest.mark.parametrize("text", ["", "k", "-10k", "10 k", "1e5", "nan", "ten", "100", "1k", "2000B", "10kk"])
-def test_nonsense_sizes_are_refused(text):
+def test_sizes_out_of_range_are_refused(text):
     with pytest.raises(ValueError, match="size"):
         parse_size(text)
 

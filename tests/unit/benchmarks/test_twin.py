@@ -56,7 +56,7 @@ def test_the_crop_is_around_the_cursor_and_empty_beyond_the_map():
 
 @pytest.mark.skipif(not PEER, reason="set PLAYSCALE_PEER to a checkout of princeton-nlp/il-scaling-in-games")
 @pytest.mark.parametrize("width", [64, 512])
-def test_with_the_peers_weights_it_computes_what_the_peer_does(monkeypatch, width):
+def test_twin_with_the_peers_weights_computes_what_the_peer_does(monkeypatch, width):
     """In fp64: in fp32 a ReLU's input within rounding of zero can send a gradient of 4 % the other way."""
     monkeypatch.setattr(torch.Tensor, "float", lambda self, **_: self.double())
     torch.manual_seed(0)

@@ -128,7 +128,7 @@ def test_bounds_and_choices_are_checked(bad):
     assert run(*arguments)[0].exit_code == 2
 
 
-def test_version():
+def test_version_option_prints_the_version():
     assert CliRunner().invoke(app, ["--version"]).stdout == f"playscale {playscale.__version__}\n"
 
 

@@ -214,7 +214,7 @@ def test_a_rerun_returns_what_is_there(tmp_path):
         make(source, tmp_path / "c")
 
 
-def test_what_cannot_be_done_is_refused(tmp_path):
+def test_prepare_refuses_impossible_arguments(tmp_path):
     source = record(tmp_path / "s", [5, 5])
     for wrong in ({"dev_fraction": 0}, {"dev_fraction": 1}, {"workers": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -18,7 +18,7 @@ from playscale.games.nethack.ttyrec import RECORD, read_xlogfile
 WANDERING = [action_of(key) for key in "hjklyubns.<>oi,"]
 
 
-def test_it_is_the_seeded_equivalent_of_nethack_challenge():
+def test_environment_equals_nethack_challenge_seeded():
     """Frame for frame what nle's gymnasium environment shows, menus, prompts and score included."""
     peer = gym.make(
         "NetHackScore-v0",
@@ -133,7 +133,7 @@ def test_a_game_that_stands_still_is_stopped():
 
 
 @pytest.mark.parametrize("max_steps", [0, -1])
-def test_nonsense_limits(max_steps):
+def test_environment_refuses_limits_out_of_range(max_steps):
     with pytest.raises(ValueError, match="max_steps"):
         make_env(max_steps)
     with pytest.raises(ValueError, match="seed"):

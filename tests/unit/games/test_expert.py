@@ -51,7 +51,7 @@ def test_more_and_lists_are_dismissed_with_one_key(press):
     assert press([" Discoveries", " (1 of 2)", *ROOM], cursor=(6, 10)) == ESC
 
 
-def test_it_goes_down(press):
+def test_expert_goes_down(press):
     assert press([" -----", " |@>.|", " |...|", " -----"]) == "l"
     assert press([" -----", " |.@.|", " |...|", " -----"], turn=2) == ">"
 
@@ -63,11 +63,11 @@ def test_far_stairs_are_travelled_to(press):
     assert press(room, "staircase down", cursor=(6, 11)) == "."
 
 
-def test_it_fights_what_stands_beside_it(press):
+def test_expert_fights_adjacent_monsters(press):
     assert press([" -----", " |..x|", " |.@.|", " -----"]) == "u"
 
 
-def test_it_leaves_floating_eyes_and_peaceful_monsters_alone(press):
+def test_expert_leaves_floating_eyes_and_peaceful_monsters_alone(press):
     room = [" -----", " |...|", " |.@e|", " |>..|", " -----"]
     assert press(room, colors={"e": BLUE}) == "b"
     room = [" -----", " |...|", " |.@h|", " |>..|", " -----"]
@@ -80,14 +80,14 @@ def test_a_pet_beside_the_hero_on_arrival_is_no_enemy(press):
     assert press([" -----", " |.d.|", " |.@.|", " |>..|", " -----"], colors={"d": WHITE}) == "b"
 
 
-def test_it_prays_when_dying_but_not_too_soon(press):
+def test_expert_prays_when_dying_but_not_too_soon(press):
     assert [press(ROOM, hp=2, turn=50) for _ in range(3)] == ["2", "0", "s"]  # it rests instead
     assert press(ROOM, hp=2, turn=500) == "\xf0"
     assert press(ROOM, "Are you sure you want to pray? [yn] (n)", cursor=(0, 40), hp=2, turn=500) == "y"
     assert press(ROOM, hp=2, turn=600) != "\xf0"
 
 
-def test_it_eats_when_hungry(press):
+def test_expert_eats_when_hungry(press):
     assert press(ROOM, condition="Hungry") == "e"
     corpse = "There is a newt corpse here; eat it? [ynq] (n)"
     assert press(ROOM, corpse, cursor=(0, 46), condition="Hungry") == "n"
@@ -105,7 +105,7 @@ def test_an_unknown_question_is_declined(press):
     assert press(ROOM, "What do you want to name this?", cursor=(0, 31)) == ESC
 
 
-def test_it_never_freezes(press):
+def test_expert_never_repeats_itself_forever(press):
     """A screen that never changes is answered with different keys before long."""
     keys = {press([" -----", " |.@>|", " -----"]) for _ in range(60)}
     assert len(keys) > 4
@@ -124,7 +124,7 @@ def play(seed, max_steps):
             return env.outcome(), turns
 
 
-def test_it_plays():
+def test_expert_plays_real_games_to_their_end():
     """Twenty real games of at most 1,500 steps: it scores hundreds of times what random keys do, and time passes."""
     games = [play(seed, 1_500) for seed in range(100, 120)]
     assert np.mean([outcome.score for outcome, _ in games]) > 200

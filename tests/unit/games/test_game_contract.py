@@ -50,7 +50,7 @@ def play(game, seed, max_steps=STEPS, record_dir=None):
     return observations[:-1], actions, steps, outcome
 
 
-def test_it_is_known_by_its_name_and_its_actions_by_theirs(game):
+def test_game_and_its_actions_are_found_by_name(game):
     assert get_game(game.name).name == game.name
     assert len(game.actions) == len(set(game.actions)) == game.num_actions
     with pytest.raises(ValueError, match="task"):

@@ -53,7 +53,7 @@ def test_a_door_under_the_hero_is_remembered():
     assert first in (at(1, 0), at(0, 1))
 
 
-def test_what_is_seen():
+def test_level_reads_what_a_screen_shows():
     level = look(["-----", "|.d@0", "|.^>|", "-----"])
     assert list(squares(level.monsters)) == [at(1, 2)]
     assert list(squares(level.boulders)) == [at(1, 4)]

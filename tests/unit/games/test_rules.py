@@ -10,7 +10,7 @@ def test_keys_are_nles_actions_in_order():
     assert len(KEYS) == 121
 
 
-def test_there_and_back():
+def test_actions_and_keys_map_to_each_other():
     assert (key_to_action[action_to_key] >= 0).all()
     np.testing.assert_array_equal(action_to_key[key_to_action[action_to_key]], action_to_key)
     assert np.flatnonzero(key_to_action[action_to_key] != np.arange(121)).size == 3  # + " $ belong to two actions each

@@ -146,7 +146,7 @@ def test_metadata_comes_from_the_xlogfile(real):
     assert all(isinstance(recording.metadata[name], int) for name in ("score", "turns", "deepest_level"))
 
 
-def test_what_has_no_finished_game_is_rejected(real, tmp_path):
+def test_recordings_without_a_finished_game_are_rejected(real, tmp_path):
     shutil.copytree(real, tmp_path, dirs_exist_ok=True)
     folder = tmp_path / FOLDER.name
     game = folder / "nle.6113.3.ttyrec3.bz2"

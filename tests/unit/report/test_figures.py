@@ -217,7 +217,7 @@ def test_axes_reach_the_forecasts(plots: dict[str, Plot]) -> None:
 @pytest.mark.parametrize(
     "lacking", ["return_mean", "dev_loss_se", "profiles", "curves", "power_laws", "forecasts", "laws", "all"]
 )
-def test_what_is_missing_is_left_out(evidence: Evidence, lacking: str) -> None:
+def test_figures_leave_out_missing_parts(evidence: Evidence, lacking: str) -> None:
     points: list[Point] = list(evidence.points)
     if lacking in ("return_mean", "dev_loss_se"):
         points = [replace(point, **{lacking: None}) for point in points]
@@ -287,5 +287,5 @@ def test_ticks_are_few_and_distinct(low: float, decades: float) -> None:
         (numbers.off(1e6), "over a factor 1,000"), (numbers.off(math.nan), "not measured"),
     ],
 )  # fmt: skip
-def test_numbers(shown: str, wanted: str) -> None:
+def test_numbers_are_written_short(shown: str, wanted: str) -> None:
     assert shown == wanted

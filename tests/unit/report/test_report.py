@@ -160,7 +160,7 @@ def test_every_law_is_shown_with_its_split_and_its_backtest(
     )
 
 
-def test_how_returns_of_zero_enter_is_said(
+def test_report_says_how_returns_of_zero_are_treated(
     tmp_path: Path, long_study: tuple[list[Point], dict[str, Any]], fit: dict[str, Any], points: list[Point]
 ) -> None:
     said = "a return of 0 or less has none: cells with such a mean return are left out of every fit of the return"
@@ -205,7 +205,7 @@ def test_all_text_is_escaped(tmp_path: Path, fit: dict[str, Any], points: list[P
 
 
 @pytest.mark.parametrize("broken", ["nulls", "empty", "no points", "no numbers"])
-def test_what_is_missing_is_named(tmp_path: Path, fit: dict[str, Any], points: list[Point], broken: str) -> None:
+def test_report_names_missing_parts(tmp_path: Path, fit: dict[str, Any], points: list[Point], broken: str) -> None:
     given = fit
     if broken == "nulls":
         given = nulled(fit)
@@ -222,7 +222,7 @@ def test_what_is_missing_is_named(tmp_path: Path, fit: dict[str, Any], points: l
     assert "No game was recorded" in text
 
 
-def test_one_point_is_enough(tmp_path: Path) -> None:
+def test_report_of_one_point_is_written(tmp_path: Path) -> None:
     alone = [Point(flops=1e12, params=1e5, samples=1e6, dev_loss=1.5)]
     assert "1 point · 1 model size · 1 compute budget" in page(tmp_path, {}, alone).text
 

@@ -48,7 +48,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> list[Reproduction]:
     return reproduce([folder / "planted.csv", folder / "a study.csv"], published, replicates=40)
 
 
-def test_ours_stands_beside_what_was_published(done: list[Reproduction]) -> None:
+def test_reproduction_shows_our_values_beside_the_published_ones(done: list[Reproduction]) -> None:
     rows = {(row.from_flops, row.target, row.quantity, row.at): row for row in done[0].compared}
     whole = rows[None, "dev_loss", "params", "argmin"]
     assert whole.exponent == pytest.approx(0.5, abs=1e-6)
@@ -116,7 +116,7 @@ def test_anchors_are_unique_and_safe(done: list[Reproduction]) -> None:
     assert all(re.fullmatch(r"[\w-]+", one) for one in ids)
 
 
-def test_what_is_written(tmp_path: Path, done: list[Reproduction]) -> None:
+def test_reproduction_writes_a_page_and_one_directory_a_table(tmp_path: Path, done: list[Reproduction]) -> None:
     path = write_reproductions(tmp_path / "out", done)
     assert path == tmp_path / "out" / "reproduce.html"
     for one in done:

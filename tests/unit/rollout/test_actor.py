@@ -123,7 +123,7 @@ def test_log_prob_and_state_are_those_of_the_policy_over_the_unroll(played):
                 torch.testing.assert_close(value, after[name], atol=2e-5, rtol=1e-4)
 
 
-def test_what_is_said_of_an_unroll_adds_up(played):
+def test_figures_of_an_unroll_add_up(played):
     """Interactions are the actions taken; the episodes are those that ended in it, with the scores they were paid."""
     paid, count, seeds = np.zeros(E), 0, [list(column) for column in played.seeds]
     for frames, filled in zip(played.frames, played.filled, strict=True):

@@ -72,7 +72,7 @@ def test_an_actor_plays_on_only_when_its_unroll_is_taken(playing):
 
 
 @pytest.mark.parametrize("victim", ["actor", "worker"])
-def test_another_takes_the_place_of_one_that_is_killed(playing, victim):
+def test_killed_actor_is_replaced(playing, victim):
     policy, actors = playing
     restarts, version = actors.restarts, actors.publish(policy)
     symbols = unroll_of(actors, 0).frames["symbol"].copy()
@@ -90,7 +90,7 @@ def test_another_takes_the_place_of_one_that_is_killed(playing, victim):
     assert not unroll_of(actors, 0).frames["done"][0].all()
 
 
-def test_one_that_always_fails_is_given_up(monkeypatch, caplog):
+def test_actor_that_always_fails_ends_the_run(monkeypatch, caplog):
     toy_game.register(monkeypatch)
     before = below(os.getpid()), shared_memory()
     policy, made = make("recall-bug", actors=1)

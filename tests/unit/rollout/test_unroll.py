@@ -19,7 +19,7 @@ def test_samples_a_step_grow_with_parameters_up_to_the_papers():
     assert all(batch % 8 == 0 for batch, _ in map(recipe_batch, sizes))
 
 
-def test_what_is_given_is_kept():
+def test_unroll_keeps_its_arrays():
     def batch_of(**values):
         config = TrainConfig(size="10M", budgets=(1e15,), **values)
         return config.batch, config.unroll
@@ -30,7 +30,7 @@ def test_what_is_given_is_kept():
     assert batch_of(batch=6, unroll=None) == (6, 32)
 
 
-def test_each_size_of_a_study_gets_its_own():
+def test_each_size_of_a_study_has_an_unroll_layout_of_its_own():
     values = {"name": "s", "source": {"corpus": "c"}, "sizes": ["30k", "10M"], "budgets": [1e12, 1e13]}
     runs = StudySpec.model_validate(values).runs().values()
     assert [(run.batch, run.unroll) for run in runs] == [(8, 16), (40, 32)]

@@ -86,7 +86,7 @@ def test_a_reader_who_was_overtaken_reads_again():
     weights.close()
 
 
-def test_only_what_is_new_is_loaded():
+def test_reader_loads_new_versions_alone():
     weights, policy = SharedWeights(COUNT), module()
     assert weights.load(policy, -1) == -1, "nothing was published"
     assert weights.publish([torch.ones(COUNT)]) == 0

@@ -161,7 +161,7 @@ def test_text_is_utf_8_whatever_the_locale(tmp_path):
         assert (result.returncode == 0) == (not says)
 
 
-def test_json(tmp_path):
+def test_json_is_read_as_written_and_refuses_nan(tmp_path):
     write_json(tmp_path / "a.json", {"x": [1, None]})
     assert read_json(tmp_path / "a.json") == {"x": [1, None]}
     with pytest.raises(ValueError, match="not JSON compliant"):

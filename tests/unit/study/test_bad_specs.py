@@ -29,7 +29,7 @@ LATE = {
 
 
 @pytest.mark.parametrize("text", LATE, ids=lambda text: text[:30])
-def test_what_would_fail_later_is_refused_with_its_line(text):
+def test_spec_with_values_out_of_range_is_refused_with_its_line(text):
     with pytest.raises(ValueError, match=r"^spec[^\n]*$") as caught:
         parse_spec(GOOD + text)
     assert LATE[text] in str(caught.value)

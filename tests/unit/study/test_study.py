@@ -73,7 +73,7 @@ def test_bad_spec_is_one_line_that_names_the_place(changes, says):
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b", "just text", "a: [1", "{}", "\t"])
-def test_what_is_not_a_spec_is_refused_in_one_line(text):
+def test_spec_that_is_none_is_refused_in_one_line(text):
     with pytest.raises(ValueError, match="^spec: [^\n]*$"):
         parse_spec(text)
 
@@ -106,7 +106,7 @@ def test_missing_spec(tmp_path):
         read_spec(tmp_path / "none.yaml")
 
 
-def test_what_the_forecast_is_asked_is_part_of_the_spec() -> None:
+def test_forecast_settings_are_part_of_the_spec() -> None:
     text = "name: x\nsource: {corpus: c}\nsizes: [10k]\nbudgets: [1e9, 2e9]\n"
     spec = parse_spec(text + "target_returns: {human: 127356}\nhardware: {gpu: h100, utilisation: 0.4}\n")
     assert spec.target_returns == {"human": 127356}

@@ -36,7 +36,7 @@ def test_entries_come_in_order_and_the_files_go_when_none_waits(tmp_path):
     assert list((tmp_path / "a").iterdir()) == []
 
 
-def test_what_waits_is_there_for_the_next_process(tmp_path):
+def test_waiting_entries_are_delivered_by_the_next_process(tmp_path):
     code = (
         "import os, sys; from pathlib import Path; from playscale.tracking.delivery_queue import QueueFile\n"
         "queue = QueueFile(Path(sys.argv[1]))\n"
@@ -66,7 +66,7 @@ def test_a_harmed_mark_delivers_everything_once_more(tmp_path, mark):
     assert drain(QueueFile(tmp_path / "spool")) == [0, 1]
 
 
-def test_one_process_at_a_time(tmp_path):
+def test_queue_is_delivered_by_one_process_at_a_time(tmp_path):
     queue = QueueFile(tmp_path / "spool")
     with pytest.raises(ValueError, match="another process is logging there"):
         QueueFile(tmp_path / "spool")
@@ -112,7 +112,7 @@ def test_an_outage_holds_nothing_up_and_loses_nothing(tmp_path, monkeypatch, cap
     assert sum("answers again: the 100 entries" in line for line in said) == 1
 
 
-def test_what_is_left_waits_for_the_next_one(tmp_path, caplog):
+def test_undelivered_entries_wait_for_the_next_delivery(tmp_path, caplog):
     server = Server()
     server.down = UNREACHABLE
     queue = DeliveryQueue(tmp_path / "spool", server, "http://there")
@@ -126,7 +126,7 @@ def test_what_is_left_waits_for_the_next_one(tmp_path, caplog):
     assert server.taken == [1, 2]
 
 
-def test_what_is_refused_is_kept_aside_and_holds_up_no_other(tmp_path, caplog):
+def test_refused_entries_are_kept_aside_and_hold_up_no_other(tmp_path, caplog):
     server = Server()
     queue = DeliveryQueue(tmp_path / "spool", server, "http://there")
     for entry in ({"n": 1}, {"n": 2, "bad": True}, {"n": 3}):
@@ -157,7 +157,7 @@ def test_a_damaged_line_is_refused(tmp_path):
         (KeyError("call"), False),
     ],
 )
-def test_which_errors_may_pass(error, later):
+def test_errors_that_may_pass_are_those_of_networks_and_servers(error, later):
     assert transient(error) is later
 
 

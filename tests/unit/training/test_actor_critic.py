@@ -79,7 +79,7 @@ def test_each_cost_weighs_its_own_loss():
     assert (losses.entropy > 0, losses.teacher > 0, losses.baseline > 0) == (True, True, True)
 
 
-def test_without_a_teacher_or_with_one_that_agrees_there_is_no_pull():
+def test_distillation_loss_is_zero_without_a_teacher_or_where_it_agrees():
     logits, values, bootstrap, seen, _ = draw()
     for teacher in (None, logits + 3):  # the same distribution
         assert actor_critic_losses(logits, values, bootstrap, seen, teacher, 1.0, 1.0).teacher == pytest.approx(0)

@@ -35,7 +35,7 @@ def test_a_process_gets_its_columns_and_their_resets_alone():
         assert batch.tensors["done"].is_contiguous()
 
 
-def test_what_the_stream_raises_is_raised_in_its_place():
+def test_batches_raise_errors_of_the_stream_in_their_place():
     def broken():
         yield from stream(count=2)
         raise OSError("disk")
@@ -47,7 +47,7 @@ def test_what_the_stream_raises_is_raised_in_its_place():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_on_a_gpu_they_are_the_same():
+def test_batches_on_a_gpu_equal_those_on_a_cpu():
     with closing(batches(stream(), CPU)) as here, closing(batches(stream(), torch.device("cuda"))) as there:
         for one, two in zip(here, there, strict=True):
             assert one.resets == two.resets

@@ -164,7 +164,7 @@ def test_training_refuses_a_directory_that_another_one_writes_to(recall, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("core", ["lstm", "transformer"])
-def test_it_learns_what_only_memory_can_know(recall, tmp_path, core):
+def test_cloning_learns_what_only_memory_can_know(recall, tmp_path, core):
     """Without memory, no policy is better than a guess among the cues at each question."""
     dev = np.concatenate([recall.read_game(game.key)["symbol"] for game in recall.games if game.split == "dev"])
     without_memory = (dev == toy_game.QUESTION).mean() * math.log(toy_game.CUES)

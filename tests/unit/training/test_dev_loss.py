@@ -42,7 +42,7 @@ def slow_twin(policy, corpus):
     return losses
 
 
-def test_it_is_the_mean_over_every_transition_of_the_dev_games(corpus, policy):
+def test_dev_loss_is_the_mean_over_every_transition_of_the_dev_games(corpus, policy):
     found = dev_loss(policy, corpus, 10**9, CPU, "fp32")
     with torch.inference_mode():
         expected = slow_twin(policy, corpus)
@@ -58,13 +58,13 @@ def test_the_unroll_does_not_matter(corpus, policy, monkeypatch):
 
 
 @pytest.mark.parametrize("samples", [1, 100, 150])
-def test_it_takes_as_many_transitions_as_asked_always_the_same(corpus, policy, samples):
+def test_dev_loss_takes_the_same_transitions_each_time(corpus, policy, samples):
     first = dev_loss(policy, corpus, samples, CPU, "fp32")
     assert first.samples == samples
     assert dev_loss(policy, corpus, samples, CPU, "fp32") == first
 
 
-def test_it_leaves_the_policy_as_it_was(corpus, policy):
+def test_dev_loss_leaves_the_policy_unchanged(corpus, policy):
     before = {name: value.clone() for name, value in policy.state_dict().items()}
     policy.train()
     dev_loss(policy, corpus, 100, CPU, "fp32")

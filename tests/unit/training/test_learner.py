@@ -154,7 +154,7 @@ def test_compiled_it_trains_the_same(tmp_path, monkeypatch):
     assert_same(*trained)
 
 
-def test_without_a_compiler_training_goes_on_without(monkeypatch):
+def test_missing_compiler_leaves_training_uncompiled(monkeypatch):
     monkeypatch.setenv("PATH", "")
     policy = policy_of("lstm")
     assert not compile_features(policy, CPU)

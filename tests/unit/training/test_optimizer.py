@@ -32,7 +32,7 @@ def train(state, seeds):
 
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop"])
-def test_what_was_saved_goes_on_as_if_never_stopped(policy, tmp_path, name):
+def test_optimizer_resumes_from_its_saved_state(policy, tmp_path, name):
     state = new_state(policy, {}, name)
     train(state, range(3))
     state.play.add(12, [])

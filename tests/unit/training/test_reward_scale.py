@@ -85,7 +85,7 @@ def test_a_tally_goes_through_json():
     assert again.to_dict() == tally.to_dict()
 
 
-def test_what_a_tally_has_given_away_no_longer_changes():
+def test_saved_moments_of_rewards_no_longer_change():
     tally = PlayStatistics()
     given = tally.to_dict()
     tally.add(5, [episode(1)])

@@ -66,7 +66,7 @@ def test_held_out_budgets_are_trained_and_marked():
 
 
 @pytest.mark.parametrize("bad", [(), (0.0,), (-1e9,), (float("nan"),), (float("inf"),)])
-def test_nonsense_budgets_are_refused(bad):
+def test_budgets_out_of_range_are_refused(bad):
     with pytest.raises(ValidationError, match="budget"):
         TrainConfig(size="10k", budgets=bad)
 

@@ -94,7 +94,7 @@ def literal(case, rho_bar, c_bar):
 
 
 @pytest.mark.parametrize(("rho_bar", "c_bar"), [(1.0, 1.0), (2.0, 0.5), (0.7, 1.3), (np.inf, np.inf)])
-def test_it_is_the_papers(rho_bar, c_bar):
+def test_vtrace_equals_the_papers_sums(rho_bar, c_bar):
     seen = set()
     for seed in range(150):
         case = draw(seed)
@@ -104,7 +104,7 @@ def test_it_is_the_papers(rho_bar, c_bar):
     assert seen >= {True, False, RUNNING, TERMINATED, TRUNCATED, "last", "none"}
 
 
-def test_on_policy_it_is_the_n_step_return():
+def test_vtrace_on_policy_is_the_n_step_return():
     """Every step's reward discounted, up to the episode's end or, with its value, to where the unroll leaves off."""
     for seed in range(150):
         case = draw(seed, on_policy=True)
