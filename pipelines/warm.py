@@ -107,9 +107,21 @@ def _task(connection: socket.socket) -> None:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
         sys.stdout.flush()
+        _remove_code(arguments)
         with suppress(BrokenPipeError):  # the client was stopped
             connection.sendall(bytes([code & 0xFF]))
     sys.exit(code)
+
+
+def _remove_code(arguments: list[str]) -> None:
+    """Remove the folder in which kfp.local's shell has put the code of a task: it leaves it behind."""
+    import shutil
+
+    option = "--component_module_path"
+    if option in arguments[:-1]:
+        folder, _, _ = arguments[arguments.index(option) + 1].rpartition("/")
+        if folder.rpartition("/")[2].startswith("tmp."):  # as mktemp names it
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def client(arguments: list[str]) -> int:

@@ -68,6 +68,15 @@ def test_a_task_is_what_it_would_be(warmed):
     assert run(warmed, "killed").returncode == 137
 
 
+def test_task_leaves_no_folder_of_its_code(warmed, tmp_path):
+    folder = tmp_path / "tmp.kfp"
+    folder.mkdir()
+    (folder / "ephemeral_component.py").touch()
+    assert run(warmed, "exit", "3", "--component_module_path", f"{folder}/ephemeral_component.py").returncode == 3
+    assert not folder.exists()
+    assert warmed.exists()
+
+
 def test_task_is_started_as_a_process_where_no_warm_one_is(warmed):
     done = run(warmed, "exit", "4", environment={"PLAYSCALE_WARM": "nobody"})
     assert done.stdout == f"task ['exit', '4'] planted {warmed} False\n"
