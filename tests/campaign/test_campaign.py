@@ -11,7 +11,7 @@ from .commands import Bench
 
 SEED = 0
 SAMPLE = {"kills": 10, "inputs": 60, "disk": 6}
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a busy machine is several times slower
 
 
 @pytest.fixture(scope="module")
