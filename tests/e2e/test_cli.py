@@ -54,7 +54,7 @@ def test_examples_of_help_run_one_after_the_other(main_here, tmp_path):
     for example in itertools.chain.from_iterable(map(examples, CHAIN)):
         words = ([str(path) for path in sorted(tmp_path.glob(word))] or [word] for word in shlex.split(example)[1:])
         code, stderr = main_here(*itertools.chain.from_iterable(words))
-        assert code == 0, f"{example}\n{stderr}"
+        assert not code, f"{example}\n{stderr}"
     made = (
         "games",
         "corpus/corpus.json",
