@@ -213,11 +213,13 @@ def _play_all(game: str, numbers: list[int], out: Path, files: Path, max_steps: 
                 raise RuntimeError(text) from result
             if isinstance(result, Exception):
                 raise result
-            yield result
+            row, recorded = result
+            recorded.rename(_folder(out, row["seed"]))  # here, not in the worker: a game in its place has its row
+            yield row
 
 
-def _play(task: _GameTask) -> Row:
-    """In a worker, let the expert play one game, recorded aside and moved into place."""
+def _play(task: _GameTask) -> tuple[Row, Path]:
+    """In a worker, let the expert play one game; return its row and the folder in which it is recorded."""
     game, number, out, files, max_steps = task
     tempfile.tempdir = str(files)
     aside = out / PLAYING / str(os.getpid()) / _folder(out, number).name
@@ -231,11 +233,11 @@ def _play(task: _GameTask) -> Row:
         observation, done = step.observation, step.done
     outcome = env.outcome()
     env.close()
-    aside.rename(_folder(out, number))
-    return {
+    row = {
         "seed": number,
         "score": outcome.score,
         "steps": outcome.steps,
         "terminated": outcome.terminated,
         **outcome.metadata,
     }
+    return row, aside
