@@ -10,7 +10,7 @@ from . import disk
 from .commands import Bench
 
 SEED = 0
-SAMPLE = {"kills": 10, "inputs": 60, "disk": 6}
+SAMPLE = {"kills": 6, "inputs": 40, "disk": 4}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a busy machine is several times slower
 
 
