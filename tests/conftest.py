@@ -27,7 +27,7 @@ def cli():
     def run(*arguments, cwd, **environment):
         command = [sys.executable, "-m", "playscale.cli", *map(str, arguments)]
         env = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"} | environment
-        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=600)
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=1100)
 
     return run
 

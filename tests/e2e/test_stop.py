@@ -27,15 +27,15 @@ def stop(folder, number, pattern, *arguments, files=1):
     command = [sys.executable, *map(str, arguments)]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment)
     signal.signal(signal.SIGINT, usual)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while len(list(folder.glob(pattern))) < files:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline, "it never began"
         time.sleep(0.05)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    _, err = process.communicate(timeout=200)
-    _, left = psutil.wait_procs(children, timeout=10)
+    _, err = process.communicate(timeout=600)
+    _, left = psutil.wait_procs(children, timeout=60)
     assert left == []
     return process.returncode, err.splitlines()
 

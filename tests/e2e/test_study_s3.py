@@ -57,14 +57,14 @@ def s3_study(tmp_path_factory):
             "PYTHONPATH": toy_game.python_path(folder),
         }
         process = start(folder, environment, log)
-        deadline = time.time() + 300
+        deadline = time.time() + 600
         while not list((root / "bucket/far/train").glob("*/checkpoints/*/checkpoint.json")):
             assert process.poll() is None, (folder / "log").read_text()
             assert time.time() < deadline, "no checkpoint came to S3"
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        code = start(folder, environment, log).wait(timeout=580)
+        code = start(folder, environment, log).wait(timeout=1100)
         said = (folder / "log").read_text() + "".join(path.read_text() for path in folder.glob("out/far/*.log"))
         assert code == 0, said[-4000:]
     return root / "bucket" / "far", proxy

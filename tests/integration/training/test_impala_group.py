@@ -81,7 +81,7 @@ def trained(tmp_path_factory):
     command += [str(TESTS), str(out), asked.model_dump_json(), str(notes)]
     paths = [path for path in sys.path if path]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert {line[0] for line in done.stdout.splitlines() if line[1:2] == " "} == {"0"}, "the first alone reports"
     return out, notes, asked
