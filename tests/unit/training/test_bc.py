@@ -234,7 +234,7 @@ def test_bad_input_is_one_clear_line(recall, tmp_path):
         train(config([2]), tmp_path / "out", recall.uri)
     with pytest.raises(ValueError, match="device 'cuda:99' is not here"):
         train(config([6], device="cuda:99"), tmp_path / "out", recall.uri)
-    with pytest.raises(ValueError, match="device 'gpu' is not one torch knows"):
+    with pytest.raises(ValueError, match="device 'gpu' is unknown"):
         train(config([6], device="gpu"), tmp_path / "out", recall.uri)
     games = toy_game.record_games(tmp_path / "games", 1)
     no_dev = prepare(games, tmp_path / "corpus", game="recall", workers=1).uri
