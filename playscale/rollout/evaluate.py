@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -106,7 +106,7 @@ def evaluate(
     candidates = checkpoint_candidates([Path(path) for path in checkpoints], game)
     played = get_game(candidates[0].game)
     with locked(out, "evaluation"):
-        earlier = evaluations_in(out)
+        earlier = evaluations_in(out, [candidate.name for candidate in candidates])
         candidates = [_beside(candidate, earlier) for candidate in candidates]
         evaluations = evaluate_candidates(
             played, candidates, settings, out, workers=workers, device=device, progress=progress, spent=spent
@@ -130,9 +130,19 @@ def _with_digest(candidate: EvalCandidate) -> str:
     return f"{candidate.name}-{candidate.digest[:8]}"
 
 
-def evaluations_in(out: Path) -> list[Evaluation]:
-    """Return the evaluations in a directory. ValueError: one of them is damaged."""
-    return [read_evaluation(path) for path in sorted(out.glob("[!.]*/evaluation.json"))]
+def evaluations_in(out: Path, played: Collection[str]) -> list[Evaluation]:
+    """Return the evaluations in a directory.
+
+    ValueError: one of them is damaged. Those of the names that are `played` now are left out then: they are made anew.
+    """
+    evaluations = []
+    for path in sorted(out.glob("[!.]*/evaluation.json")):
+        try:
+            evaluations.append(read_evaluation(path))
+        except ValueError:
+            if path.parent.name not in played:
+                raise
+    return evaluations
 
 
 def point_of(evaluation: Evaluation) -> Point | None:

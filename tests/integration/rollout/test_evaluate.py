@@ -204,6 +204,19 @@ def test_points_has_a_row_for_every_evaluation_of_its_directory(tmp_path, checkp
     assert [(p.run, p.episodes) for p in read_points(tmp_path / "out" / "points.csv")] == [("r0", 2), ("r1", 2)]
 
 
+def test_damaged_evaluation_is_played_again_and_that_of_another_agent_is_refused(tmp_path, checkpoints):
+    out = tmp_path / "out"
+    evaluate(checkpoints, 2, out, max_steps=5, workers=1, device="cpu")
+    before = (out / "points.csv").read_bytes()
+    damaged = out / "r0-3e+11" / "evaluation.json"
+    damaged.write_text("{")
+    with pytest.raises(ValueError, match=r"r0-3e\+11/evaluation\.json"):
+        evaluate(checkpoints[1:], 2, out, max_steps=5, workers=1, device="cpu")
+    evaluate(checkpoints[:1], 2, out, max_steps=5, workers=1, device="cpu")
+    assert read_evaluation(damaged).episode_count == 2
+    assert (out / "points.csv").read_bytes() == before
+
+
 def test_evaluations_of_runs_that_differ_in_settings_lie_side_by_side(tmp_path, checkpoints):
     for path, digest in zip(checkpoints, ("aa", "bb"), strict=True):
         policy, checkpoint = load_policy(path)
