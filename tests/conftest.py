@@ -55,6 +55,14 @@ def recall_uri(tmp_path_factory):
         return prepare(games, folder / "corpus", game="recall", workers=1, dev_fraction=0.2).uri
 
 
+@pytest.fixture(scope="module")
+def registered():
+    """The toy game, registered for the tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        toy_game.register(patch)
+        yield
+
+
 @pytest.fixture
 def recall(recall_uri, monkeypatch):
     """The toy game, registered for this test, and a corpus of it."""

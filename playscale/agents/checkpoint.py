@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from playscale.agents.policy import Policy, PolicyConfig, build_policy
-from playscale.storage.files import atomic_dir, is_whole, read_json, with_checksum, write_json
+from playscale.storage.files import atomic_dir, is_whole, read_json, write_document
 from playscale.storage.sync import local_copy
 
 SCHEMA = 1
@@ -73,17 +73,15 @@ def save_checkpoint(
         if extra:
             digests[EXTRA] = write_tensors(aside / EXTRA, extra)
         config = policy.config
-        write_json(
+        write_document(
             aside / JSON,
-            with_checksum(
-                {
-                    "schema": SCHEMA,
-                    "game": config.game,
-                    "policy": config.to_dict(),
-                    "meta": dict(meta),
-                    "sha256": digests,
-                }
-            ),
+            {
+                "schema": SCHEMA,
+                "game": config.game,
+                "policy": config.to_dict(),
+                "meta": dict(meta),
+                "sha256": digests,
+            },
         )
 
 

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from playscale.config import COLLECTING_SEED, explain
+from playscale.config import COLLECTING_SEED
 from playscale.games.game import get_game
 from playscale.processes import WorkerDiedError, run_tasks
 from playscale.rollout.env_pool import PLAYING, check_disk, play_folder
-from playscale.storage.files import is_whole, locked, read_json, with_checksum, write_json
+from playscale.storage.files import locked, read_document, write_document
 from playscale.tracking.monitor import count
 
 SCHEMA = 1
@@ -149,7 +149,7 @@ def _resume(out: Path, settings: Row, seed: int | None) -> tuple[int, dict[int, 
     first = COLLECTING_SEED if seed is None else seed
     rows: dict[int, Row] = {}
     if collection.exists():
-        existing = _read(collection)
+        existing = read_document(collection, _Collection, "remove the file, and all games are played again")
         for name, value in settings.items():
             if existing.get(name) != value:
                 raise ValueError(
@@ -175,27 +175,14 @@ class _Game(BaseModel, extra="allow", strict=True):
 
 
 class _Collection(BaseModel, extra="allow", strict=True):
-    """What a collection is resumed from."""
+    """The content of collect.json, for a check of it; beside these fields stand the settings."""
 
     seed: int = Field(default=0, ge=0)
     games: list[_Game]
 
 
-def _read(path: Path) -> Row:
-    """Read collect.json; ValueError when it is damaged."""
-    value = read_json(path)
-    remedy = "remove the file, and all games are played again"
-    if not isinstance(value, dict) or not is_whole(value):
-        raise ValueError(f"{path}: damaged (not what was written); {remedy}")
-    try:
-        _Collection.model_validate(value)
-    except ValidationError as error:
-        raise ValueError(f"{path}: damaged ({explain(error)}); {remedy}") from error
-    return value
-
-
 def _save(out: Path, settings: Row, rows: dict[int, Row]) -> None:
-    write_json(out / "collect.json", with_checksum({**settings, "games": [rows[number] for number in sorted(rows)]}))
+    write_document(out / "collect.json", {**settings, "games": [rows[number] for number in sorted(rows)]})
 
 
 def _folder(out: Path, number: int) -> Path:

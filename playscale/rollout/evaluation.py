@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from playscale.config import explain
 from playscale.points import Reference
 from playscale.rollout.episode import Episode, SeedRanges
-from playscale.storage.files import is_whole, read_json, with_checksum, write_json
+from playscale.storage.files import is_whole, read_json, write_document
 
 SCHEMA = 1
 
@@ -105,7 +105,7 @@ def standard_error(values: list[float]) -> float | None:
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
     """Write an evaluation.json, with a checksum of all of it."""
-    write_json(path, with_checksum(evaluation.to_dict()))
+    write_document(path, evaluation.to_dict())
 
 
 def read_evaluation(path: Path) -> Evaluation:

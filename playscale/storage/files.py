@@ -14,14 +14,12 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from playscale.config import explain
-
-T = TypeVar("T")
 
 PARTIAL = re.compile(r"\..*\.partial")  # names of what is being written
 LOCK_SECONDS = 3.0
@@ -281,20 +279,25 @@ def read_json(path: Path) -> Any:
     return parse_json(path.read_bytes(), str(path))
 
 
-def read_document(path: Path, kind: type[T]) -> T:
+def read_document(path: Path, kind: Any, remedy: str = "use another output directory") -> Any:
     """Read a JSON document that `write_document` wrote, or an earlier version without a checksum.
 
-    ValueError when it is damaged or is not of `kind`, any type that pydantic validates.
+    Args:
+        path: The file.
+        kind: A type that pydantic validates; the values are returned as they are in the file.
+        remedy: What mends a damaged file, for the message.
+
+    Raises:
+        ValueError: It is damaged, or not of `kind`.
     """
     document = read_json(path)
-    if isinstance(document, dict):
-        if not is_whole(document):
-            raise ValueError(f"{path}: damaged (it is not what was written)")
-        document.pop("checksum", None)
+    if isinstance(document, dict) and not is_whole(document):
+        raise ValueError(f"{path}: damaged (it is not what was written); {remedy}")
     try:
-        return TypeAdapter(kind).validate_python(document)
+        TypeAdapter(kind).validate_python(document)
     except ValidationError as error:
-        raise ValueError(f"{path}: damaged ({explain(error)})") from error
+        raise ValueError(f"{path}: damaged ({explain(error)}); {remedy}") from error
+    return document
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:

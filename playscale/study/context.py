@@ -52,7 +52,8 @@ class StudyContext:
 
     def plan(self) -> dict[str, Any]:
         """Return the plan as the plan step wrote it."""
-        return read_document(self.folder / "plan.json", dict[str, Any])
+        plan: dict[str, Any] = read_document(self.folder / "plan.json", dict[str, Any], "run the study again")
+        return plan
 
     def owner(self) -> StudyOwner:
         """Return the study as the owner of its experiment, by the id in OUT/study.json, made when it is missing."""

@@ -228,7 +228,8 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
             points = [point for point in points if point.game == study.spec.played]
         write_points(points, study.folder / "points.csv")
         progress(f"fitting {len(points)} points", 0.1)
-        references = read_document(study.folder / "evaluate" / REFERENCES / "references.json", list[Reference])
+        measured = study.folder / "evaluate" / REFERENCES / "references.json"
+        references = [Reference(**row) for row in read_document(measured, list[Reference], "run the study again")]
         with progress.timed("fit"):
             fitted = fit_study(study.spec, points, references)
         result = fitted.to_dict()

@@ -25,7 +25,7 @@ class StudyOwner:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a run is beside its kind and name: two runs of one name with other digests are two runs.
+    """The identity of a run beside its kind and name: runs of one name with different digests are different runs.
 
     Attributes:
         digest: Of everything that decides the run's result.

@@ -18,14 +18,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from playscale.agents.checkpoint import is_checkpoint, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.flops import params, training_flops_per_sample
 from playscale.agents.policy import PolicyConfig
-from playscale.config import TrainConfig, budget_name, explain, normal_size
+from playscale.config import TrainConfig, budget_name, normal_size
 from playscale.points import Point, from_row, to_row, write_points
-from playscale.storage.files import read_json, write_json
+from playscale.storage.files import read_document, write_json
 from playscale.training.identity import Source, deciding, run_digest
 from playscale.training.run_state import latest, saved_step
 from playscale.training.schedule import Cell, constant_rate, plan_cells, recipe_learning_rate
@@ -92,7 +92,7 @@ class Run:
         path = self.out / "run.json"
         record = {"schema": SCHEMA, "config": self.config.model_dump(mode="json"), "source": self.source}
         record["threads"] = threads
-        existing = _read_record(path) if path.is_file() else None
+        existing = read_document(path, _Record) if path.is_file() else None
         if existing is not None and (differences := _differences(existing, record)):
             raise ValueError(f"{self.out} holds another run ({'; '.join(differences)}): use another output directory")
         if existing != record:
@@ -152,15 +152,6 @@ class _Record(BaseModel):
 
     config: dict[str, Any]
     source: dict[str, dict[str, Any]]
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = read_json(path)
-    try:
-        _Record.model_validate(value)
-    except ValidationError as error:
-        raise ValueError(f"{path}: damaged ({explain(error)}); use another output directory") from error
-    return value
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -21,14 +21,8 @@ from playscale.training.trainer import train
 from playscale_benchmarks.tree import below
 
 TESTS = Path(__file__).parents[2] / "support"
+pytestmark = pytest.mark.usefixtures("registered")
 PER_STEP = toy_run.BATCH * toy_run.UNROLL
-
-
-@pytest.fixture(scope="module", autouse=True)
-def registered():
-    with pytest.MonkeyPatch.context() as patch:
-        toy_game.register(patch)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-import toy_game
 import toy_run
 
 from playscale.agents.checkpoint import load_checkpoint, save_checkpoint
@@ -17,17 +16,11 @@ from playscale.training.metrics import Moments
 from playscale.training.run_state import RunState, latest
 from playscale.training.trainer import train
 
+pytestmark = pytest.mark.usefixtures("registered")
 PER_STEP = toy_run.BATCH * toy_run.UNROLL
 GAMMA = 0.9
 SEGMENTS = [15, 5, 30, 15]
 """Steps of the run to its first branch, of that branch, of the run to its second branch, of that branch."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def registered():
-    with pytest.MonkeyPatch.context() as patch:
-        toy_game.register(patch)
-        yield
 
 
 @dataclass

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import toy_game
 import toy_run
 from safetensors.torch import load_file
 
 from playscale.points import read_points
 from playscale.training.trainer import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registered")]
 
 TESTS = Path(__file__).parents[2] / "support"
 CHILD = """
@@ -60,13 +59,6 @@ PolicyOptimizer.step, Impala.update = noted_step, noted_update
 config = TrainConfig.model_validate_json(sys.argv[3])
 train(config, Path(sys.argv[2]), progress=lambda what, fraction: print(rank, what, flush=True))
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def registered():
-    with pytest.MonkeyPatch.context() as patch:
-        toy_game.register(patch)
-        yield
 
 
 @pytest.fixture(scope="module")
