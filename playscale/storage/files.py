@@ -268,10 +268,13 @@ def with_checksum(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_whole(document: Mapping[str, Any], required: bool = False) -> bool:
     """Return whether a JSON document is what `with_checksum` made; without a checksum, whether none is `required`."""
-    rest = {name: value for name, value in document.items() if name != "checksum"}
     if "checksum" not in document:
         return not required
-    return bool(document["checksum"] == checksum(canonical(rest)))
+    return bool(document["checksum"] == checksum(canonical(_unmarked(document))))
+
+
+def _unmarked(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != "checksum"}
 
 
 def read_json(path: Path) -> Any:
@@ -284,7 +287,7 @@ def read_document(path: Path, kind: Any, remedy: str = "use another output direc
 
     Args:
         path: The file.
-        kind: A type that pydantic validates; the values are returned as they are in the file.
+        kind: A type that pydantic validates; the values are returned as they are in the file, without the checksum.
         remedy: What mends a damaged file, for the message.
 
     Raises:
@@ -297,7 +300,7 @@ def read_document(path: Path, kind: Any, remedy: str = "use another output direc
         TypeAdapter(kind).validate_python(document)
     except ValidationError as error:
         raise ValueError(f"{path}: damaged ({explain(error)}); {remedy}") from error
-    return document
+    return _unmarked(document) if isinstance(document, dict) else document
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:

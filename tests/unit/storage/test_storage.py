@@ -14,8 +14,10 @@ from playscale.storage.files import (
     atomic_files,
     local_path,
     path_below,
+    read_document,
     read_json,
     read_range,
+    write_document,
     write_json,
 )
 
@@ -189,3 +191,13 @@ def test_atomic_files_write_all_or_none(tmp_path):
         (aside / "fit.json").write_text("1")
     found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert found == ["figures/a.png", "fit.json", "mine"]
+
+
+def test_document_that_is_read_changed_and_written_is_read_again(tmp_path):
+    path = tmp_path / "plan.json"
+    write_document(path, {"runs": 1})
+    write_document(path, read_document(path, dict[str, int]) | {"runs": 2})
+    assert read_document(path, dict[str, int]) == {"runs": 2}
+    path.write_text(path.read_text().replace("2", "3", 1))
+    with pytest.raises(ValueError, match=r"plan\.json: damaged .*; run again"):
+        read_document(path, dict[str, int], "run again")
