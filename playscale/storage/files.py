@@ -294,13 +294,15 @@ def read_document(path: Path, kind: Any, remedy: str = "use another output direc
         ValueError: It is damaged, or not of `kind`.
     """
     document = read_json(path)
-    if isinstance(document, dict) and not is_whole(document):
-        raise ValueError(f"{path}: damaged (it is not what was written); {remedy}")
+    if isinstance(document, dict):
+        if not is_whole(document):
+            raise ValueError(f"{path}: damaged (it is not what was written); {remedy}")
+        document = _unmarked(document)
     try:
         TypeAdapter(kind).validate_python(document)
     except ValidationError as error:
         raise ValueError(f"{path}: damaged ({explain(error)}); {remedy}") from error
-    return _unmarked(document) if isinstance(document, dict) else document
+    return document
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
