@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import Literal
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from playscale.points import Point
 
@@ -59,6 +61,7 @@ class Cells:
 
     flops, params, samples, cost [n] (samples NaN where unknown); error [n]: standard error of the cost, NaN where the
     table has none; repeats [n]: how many points were averaged; budget [n]: index into budgets [B] (FLOPs, rising).
+    cluster [n]: index of the cells whose errors belong together: those of one run, or of one size where no run is named.
     repeat_sd: standard deviation of one run's cost about its cell's mean, pooled over the cells with repeats; NaN
     without repeats.
     """
@@ -73,13 +76,14 @@ class Cells:
     budget: np.ndarray
     budgets: np.ndarray
     repeat_sd: float
+    cluster: np.ndarray
 
     def value(self, cost: np.ndarray) -> np.ndarray:
         return value_of(self.target, cost)
 
     def where(self, mask: np.ndarray) -> Cells:
         """Return the cells of a mask [n]; budgets and their indices stay as they are."""
-        columns = ("flops", "params", "samples", "cost", "error", "repeats", "budget")
+        columns = ("flops", "params", "samples", "cost", "error", "repeats", "budget", "cluster")
         return replace(self, **{name: getattr(self, name)[mask] for name in columns})
 
     def noise(self) -> np.ndarray:
@@ -143,9 +147,17 @@ def make_cells(points: Sequence[Point], target: Target) -> tuple[Cells, list[Exc
     known = np.where(error[good] > 0, np.minimum(error[good], LARGEST_ERROR), np.nan)
     cells = Cells(
         target, budgets[first][good], params[good], samples[good], SIGN[target] * np.log(mean[good]),
-        known, repeats[good], index.ravel(), budgets[kept], repeat_sd,
+        known, repeats[good], index.ravel(), budgets[kept], repeat_sd, _clusters(measured, size, cell)[good],
     )  # fmt: skip
     return cells, excluded
+
+
+def _clusters(points: Sequence[Point], size: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Return the cluster of each cell, from the size and the cell of each point; cells that share a run are one."""
+    _, label = np.unique([f"{s} {p.run}" for p, s in zip(points, size, strict=True)], return_inverse=True)
+    cells, labels = int(cell.max()) + 1, int(label.max()) + 1
+    joined = coo_array((np.ones(len(cell)), (cell, cells + label)), shape=(cells + labels,) * 2)
+    return np.asarray(connected_components(joined, directed=False)[1][:cells])
 
 
 def _columns(points: Sequence[Point], target: str) -> tuple[np.ndarray, ...]:

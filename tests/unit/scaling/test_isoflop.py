@@ -123,3 +123,26 @@ def test_resampled_optima_surround_the_fitted_one() -> None:
     assert low < np.log(1e5) < high
     assert high - low < 1.0
     assert set(np.round(optima["argmin"].params[:, 0], 9)) <= set(np.round(np.log(cells.params), 9))
+
+
+@pytest.mark.parametrize(
+    ("runs", "clusters"),
+    [
+        (("", "", ""), 2),  # none named: two sizes
+        (("a", "b", "c"), 3),
+        (("a", "a", "a"), 2),  # a name used again for another size
+        (("", "b", ""), 3),
+    ],
+)
+def test_cells_of_one_run_or_of_one_size_where_none_is_named_are_a_cluster(
+    runs: tuple[str, ...], clusters: int
+) -> None:
+    cells = zip(runs, ((1e12, 1e4), (1e13, 1e4), (1e13, 1e5)), strict=True)
+    table = [Point(flops=c, params=n, samples=c / 6 / n, dev_loss=1.0, run=run) for run, (c, n) in cells]
+    assert len(set(make_cells(table, "dev_loss")[0].cluster)) == clusters
+
+
+def test_runs_that_share_a_cell_are_one_cluster() -> None:
+    cells = (("a", 1e12), ("b", 1e12), ("b", 1e13))
+    table = [Point(flops=c, params=1e4, samples=c / 6e4, dev_loss=1.0, run=run) for run, c in cells]
+    assert make_cells(table, "dev_loss")[0].cluster.tolist() == [0, 0]
