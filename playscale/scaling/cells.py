@@ -61,7 +61,7 @@ class Cells:
 
     flops, params, samples, cost [n] (samples NaN where unknown); error [n]: standard error of the cost, NaN where the
     table has none; repeats [n]: how many points were averaged; budget [n]: index into budgets [B] (FLOPs, rising).
-    cluster [n]: index of the cells whose errors belong together: those of one run, or of one size where no run is named.
+    cluster [n]: index of the cells whose errors belong together: of one run, or of one size where no run is named.
     repeat_sd: standard deviation of one run's cost about its cell's mean, pooled over the cells with repeats; NaN
     without repeats.
     """
