@@ -140,7 +140,7 @@ def _profile(profile: Profile) -> dict[str, Any]:
         "argmin_params": profile.argmin_params, "argmin_samples": profile.argmin_samples,
         "argmin_value": float(value_of(profile.target, np.array(profile.argmin_cost))),
         "vertex_params": profile.vertex_params, "vertex_samples": profile.vertex_samples, "vertex_value": vertex,
-        "excluded": None if profile.excluded is None else profile.excluded.value,
+        "excluded": None if profile.excluded is None else profile.excluded.value, "edge": profile.edge,
     }  # fmt: skip
 
 

@@ -6,7 +6,9 @@ x = log10(params).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +17,11 @@ from playscale.scaling.cells import SIGN, Cells, Excluded, Reason
 # The window: cells within this factor of the best cell's size. A parabola is the second-order picture of a minimum;
 # on published grids (NetHack, Atari) profiles a decade away from it are no longer symmetric.
 WINDOW = 10.0
+# A best cell at the edge of the sizes counts as the best of its budget where less than this (a relative cost), and less
+# than the scatter of cells about their parabolas, would be gained beyond the edge.
+SMALL_GAIN = 0.005
+
+Edge = Literal["below", "above"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,8 @@ class Profile:
     """One budget: its best cell (argmin) and, where there is one, its parabola and the vertex.
 
     low, high: the window's smallest and largest size; value is in the target's unit; rss and degrees: of the cost about
-    the parabola (natural logarithm). `excluded` says why there is no vertex.
+    the parabola (natural logarithm). `excluded` says why there is no vertex. edge: the side on which no size beyond the
+    best cell's was trained; step: the cost and the log size of its neighbour, less its own (log size without sign).
     """
 
     target: str
@@ -41,6 +49,44 @@ class Profile:
     rss: float = 0.0
     degrees: int = 0
     excluded: Reason | None = None
+    edge: Edge | None = None
+    step: tuple[float, float] | None = None
+
+    def gain(self, curvature: float) -> float:
+        """Return the cost that sizes beyond the edge would gain if the profile had this curvature (cost per ln N^2)."""
+        if self.edge is None or self.step is None:
+            return 0.0
+        rise, apart = self.step
+        return curvature * max(0.0, (rise / apart / curvature - apart) / 2) ** 2
+
+    @property
+    def curvature(self) -> float | None:
+        """Return the curvature of the cost per ln N^2; None without a vertex."""
+        if self.coefficients is None or self.vertex_cost is None:
+            return None
+        return SIGN[self.target] * self.coefficients[0] / float(np.log(10.0))
+
+
+def bounds(profiles: Sequence[Profile]) -> np.ndarray:
+    """Return the mask [B] of the budgets whose best cell bounds what is best there, and does not measure it.
+
+    These are profiles that curve the wrong way, and best cells at the edge of the sizes: those with fewer than 3 cells
+    and those beyond whose edge the common curvature (median of the profiles with a vertex) says that more is gained
+    than noise explains.
+    """
+    curvatures = [c for p in profiles if (c := p.curvature) is not None]
+    if not curvatures:
+        return np.array([p.edge is not None or p.excluded is Reason.WRONG_CURVATURE for p in profiles], dtype=bool)
+    common, degrees = float(np.median(curvatures)), sum(p.degrees for p in profiles)
+    scatter = float(np.sqrt(sum(p.rss for p in profiles) / degrees)) if degrees else 0.0
+    small = max(scatter, SMALL_GAIN)
+    return np.array(
+        [
+            p.excluded is Reason.WRONG_CURVATURE or (p.edge is not None and (p.cells < 3 or p.gain(common) > small))
+            for p in profiles
+        ],
+        dtype=bool,
+    )
 
 
 def weights_of(error: np.ndarray) -> np.ndarray:
@@ -80,10 +126,11 @@ def _fit_profile(cells: Cells, index: np.ndarray) -> Profile:
     best = int(np.argmin(cost))
     inside = window(log_params, best)
     sizes = cells.params[index]
+    edge, step = _edge(log_params, cost, best)
     base = Profile(
         cells.target, float(cells.flops[index[0]]), float(sizes[best]), float(cells.samples[index][best]),
         float(cost[best]), float(cells.noise()[index][best]), len(index),
-        float(sizes[inside].min()), float(sizes[inside].max()),
+        float(sizes[inside].min()), float(sizes[inside].max()), edge=edge, step=step,
     )  # fmt: skip
     if inside.sum() < 3:
         return replace(base, excluded=Reason.FEW_CELLS)
@@ -103,6 +150,19 @@ def _fit_profile(cells: Cells, index: np.ndarray) -> Profile:
         profile, vertex_params=float(np.exp(vertex)), vertex_cost=float(c - b * b / (4 * a)),
         vertex_samples=float(samples_at(log_params, cells.samples[index], vertex)), rss=rss, degrees=len(x) - 3,
     )  # fmt: skip
+
+
+def _edge(log_params: np.ndarray, cost: np.ndarray, best: int) -> tuple[Edge | None, tuple[float, float] | None]:
+    """Return the side on which the best cell is the last, and the step to its neighbour on the other."""
+    order = np.argsort(log_params)
+    at, last = int(np.flatnonzero(order == best)[0]), len(order) - 1
+    if last == 0:
+        return "above", None
+    if 0 < at < last:
+        return None, None
+    beside = int(order[1 if at == 0 else last - 1])
+    step = float(cost[beside] - cost[best]), float(abs(log_params[beside] - log_params[best]))
+    return ("below" if at == 0 else "above"), step
 
 
 def samples_at(log_params: np.ndarray, samples: np.ndarray, log_size: np.ndarray | float) -> np.ndarray:
