@@ -131,7 +131,7 @@ def table(law: Planted, noise: float, rng: np.random.Generator) -> list[Point]:
 class DrawResult:
     """Result of one draw: {name: (value, low, high)}, and the name of the form chosen."""
 
-    exponents: dict[str, tuple[float, float | None, float | None]]
+    exponents: dict[str, tuple[float | None, float | None, float | None]]
     form: str
 
 
@@ -141,24 +141,26 @@ def analyse(law: Planted, noise: float, seed: int, replicates: int = 200) -> Dra
     rng = np.random.default_rng([seed, round(1e4 * noise), which])
     cells, _ = make_cells(table(law, noise, rng), law.target)  # type: ignore[arg-type]
     profiles = fit_profiles(cells)
-    results: dict[str, tuple[float, float | None, float | None]] = {}
+    results: dict[str, tuple[float | None, float | None, float | None]] = {}
     for row in fit_exponents(cells, profiles, rng, 0):
         if row.quantity == "params":
             results[f"params {row.at}"] = (row.law.exponent, row.law.low, row.law.high)
     if law.form is None:
         surface = fit_parametric(cells, rng, replicates)
-        results |= {name: span for name, span in surface.parameters().items() if name in {"alpha", "beta"}}
-        results["params parametric"] = surface.exponents()["params"]
+        results |= {name: span[:3] for name, span in surface.parameters().items() if name in {"alpha", "beta"}}
+        results["params parametric"] = surface.exponents()["params"][:3]
         shares = fit_translog(cells.where(in_windows(cells)), 0).exponents()
         if shares:
-            results["params translog"] = shares["params"]
+            results["params translog"] = shares["params"][:3]
         return DrawResult(results, "")
     frontier = Frontier(
         cells.target, cells.budgets, np.array([p.argmin_cost for p in profiles]), np.array([p.noise for p in profiles])
     )
     about = (sum(p.rss for p in profiles), sum(p.degrees for p in profiles))
     fitted = frontier.fit(law.form, rng, replicates, about)
-    results |= {name: span for name, span in parameters(fitted, cells.target).items() if name.startswith("gamma")}
+    results |= {
+        name: span[:3] for name, span in parameters(fitted, cells.target).items() if name.startswith("gamma")
+    }
     return DrawResult(results, choose(frontier, rng, 20).name.partition(",")[0])
 
 
@@ -182,10 +184,10 @@ def summarise(name: str, noise: float, results: list[DrawResult]) -> Iterator[Ex
     for quantity, truth in law.truth.items():
         spans = [one.exponents[quantity] for one in results if quantity in one.exponents]
         value, low, high = (np.array(column, dtype=float) for column in zip(*spans, strict=True))
-        width = float(np.mean(high - low))
+        mean, width = float(np.nanmean(value)), float(np.nanmean(high - low))
+        held = ~(low > truth) & ~(truth > high)  # an end that is not bounded holds the truth
         yield ExponentSummary(
-            name, noise, quantity, truth, float(value.mean()), width, float(abs(value.mean() - truth) / width),
-            float(np.mean((low <= truth) & (truth <= high))), len(spans),
+            name, noise, quantity, truth, mean, width, abs(mean - truth) / width, float(np.mean(held)), len(spans),
         )  # fmt: skip
 
 

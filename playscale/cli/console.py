@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from playscale.points import Point, Reference
-from playscale.report import numbers, track_record
+from playscale.report import track_record
 from playscale.report.text import printable
+from playscale.scaling import numbers
 from playscale.tracking.monitor import gauge
 
 log = logging.getLogger(__name__)
@@ -286,7 +287,7 @@ def _cell(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _value(row: Mapping[str, Any]) -> str:
-    return f"{_number(row['value'], '.4g')} {interval(row['low'], row['high'], '.4g')}"
+    return numbers.with_interval(row["value"], row["low"], row["high"], row.get("reason"), digits=4)
 
 
 def plus_minus(value: float | None, error: float | None, form: str) -> str:

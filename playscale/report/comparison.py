@@ -9,7 +9,6 @@ from markupsafe import Markup
 
 from playscale.config import PLAYING_METHODS
 from playscale.points import Point
-from playscale.report import numbers
 from playscale.report.drawing import DASHED, Drawing, Plot
 from playscale.report.evidence import Evidence, describe
 from playscale.report.html import Content, join, readable, table, tag
@@ -17,6 +16,7 @@ from playscale.report.learning import Curves, compared_curves
 from playscale.report.palette import METHOD_COLOUR, METHOD_MARKER, SOFT
 from playscale.report.performance import mark_references, near_references
 from playscale.report.seeds import spread_sentence
+from playscale.scaling import numbers
 
 Evidences = Mapping[str, Evidence]
 Place = Callable[[Point], float | None]

@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from playscale.points import Point
-from playscale.report import numbers
 from playscale.report.evidence import Evidence, describe, error_of, off_axis_tip
 from playscale.report.palette import FAINT, GRID, INK, SOFT, budget_colours
+from playscale.scaling import numbers
 
 WIDTH, HEIGHT = 5.2, 4.3  # inches; at 72 points an inch, text of 9.5 points stays legible on a phone
 MANTISSAS: tuple[tuple[float, ...], ...] = (

@@ -9,9 +9,9 @@ from typing import Any
 
 from playscale.config import PLAYING_METHODS
 from playscale.points import Point, Reference
-from playscale.report import numbers
 from playscale.report.seeds import MeanPoint, average
 from playscale.report.text import printable, short_name
+from playscale.scaling import numbers
 from playscale.scaling.cells import Reason
 from playscale.scaling.methods import by_method
 

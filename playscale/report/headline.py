@@ -7,11 +7,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from playscale.report import numbers
 from playscale.report.evidence import NAMES, SAME_BUDGET, TARGETS, Evidence
 from playscale.report.html import Content, join, readable, table, tag
 from playscale.report.seeds import spread_sentence
 from playscale.report.track_record import interval_cell, tables, tested
+from playscale.scaling import numbers
 
 Row = Mapping[str, Any]
 Forecasts = dict[float, dict[str, Row]]

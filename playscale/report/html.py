@@ -21,7 +21,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from playscale.report.drawing import Plot
-from playscale.report.numbers import power_of_ten
+from playscale.scaling.numbers import power_of_ten
 
 Content = str | None  # of an element: text, Markup, or nothing
 MANY_ROWS = 40

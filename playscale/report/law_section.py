@@ -7,10 +7,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from playscale.report import numbers, track_record
+from playscale.report import track_record
 from playscale.report.evidence import NAMES, TARGETS, Evidence
 from playscale.report.html import Content, join, readable, symbol, table, tag, with_powers
 from playscale.report.track_record import cell
+from playscale.scaling import numbers
 
 Row = Mapping[str, Any]
 FORMULA = {
@@ -21,7 +22,7 @@ FORMULA = {
     ("return_mean", "bounded"): "1 / R = 1 / R_max + 1 / (A C^gamma)",
     ("return_mean", "broken"): "R = A C^gamma, with another exponent after a break",
 }
-ENDS = ("value", "low", "high")
+ENDS = ("value", "low", "high", "reason")
 FEW_POINTS = 6
 NOT_POSITIVE = "return not positive"
 NAMES_OF_LAWS = {
@@ -221,8 +222,8 @@ def allocation(evidence: Evidence) -> Markup:
 
 def _exponent(row: Row | None) -> Content:
     if row is None or not numbers.known(row.get("exponent")):
-        return numbers.NOTHING
-    span = numbers.between(row.get("low"), row.get("high"))
+        return (row or {}).get("reason") or numbers.NOTHING
+    span = interval_text(row)
     return join([numbers.number(row["exponent"]), tag("small", f" {span}") if span else None])
 
 
@@ -270,8 +271,15 @@ def _parameters(law: Row) -> Markup:
 
 def parameter(given: Row) -> Markup:
     """Write a parameter and its interval."""
-    span = numbers.between(given.get("low"), given.get("high"))
-    return join([numbers.number(given.get("value")), tag("small", f" ({span})") if span else None])
+    value, span = numbers.number(given.get("value")), interval_text(given)
+    if not numbers.known(given.get("value")) and span:
+        return join([span])
+    return join([value, tag("small", f" ({span})") if span else None])
+
+
+def interval_text(given: Row) -> str:
+    """Write the interval of a row of the fit, or why it is missing."""
+    return numbers.between(given.get("low"), given.get("high")) or str(given.get("reason") or "")
 
 
 def _translog_sentence(target: str, translog: Row) -> str:

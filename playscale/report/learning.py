@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from playscale.points import Point
-from playscale.report import numbers
 from playscale.report.drawing import Drawing, Plot
 from playscale.report.evidence import Evidence
 from playscale.report.palette import METHOD_COLOUR, SOFT, size_colours
+from playscale.scaling import numbers
 
 Curves = Mapping[str, Sequence[Mapping[str, float]]]
 GRID = 200  # points of a mean curve

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from playscale.points import Reference
-from playscale.report import numbers
 from playscale.report.drawing import DASHED, Drawing, Plot, literal
 from playscale.report.evidence import NAMES, RETURN_OF_LOSS, Evidence, law_at
 from playscale.report.palette import FAINT, HELD, INK, SOFT, TARGET_COLOUR
 from playscale.report.profile_figures import exponent_text
 from playscale.report.text import short_name
+from playscale.scaling import numbers
 
 NEAR = 30.0  # a reference further than this factor from all that was measured is named at the edge, not drawn to scale
 # The band is drawn from as many decades before the last fitted budget as the shortest window of a law that shares it:

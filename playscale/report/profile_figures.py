@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from playscale.report import numbers
 from playscale.report.drawing import DASHED, DOTTED, Drawing, Plot
 from playscale.report.evidence import NAMES, TARGETS, Evidence, describe, law_at
 from playscale.report.palette import FAINT, INK, TARGET_COLOUR
+from playscale.scaling import numbers
 
 UNCHANGED = 0.005  # an exponent nearer to 0 is no change: 7 % in six decades of compute
 MARKER = {"dev_loss": "o", "return_mean": "s"}

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from playscale.points import Point, Reference
-from playscale.report import numbers
 from playscale.report.comparison import compared, comparison_plots
 from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.figures import make_plots
@@ -17,9 +16,10 @@ from playscale.report.headline import headline
 from playscale.report.html import anchors, asset, figures, join, render, table, tag
 from playscale.report.law_section import allocation, backtest, forecasting_laws, left_out, power_laws, surfaces
 from playscale.report.learning import Curves, sizes_of
-from playscale.report.numbers import NOTHING
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.replay import Replay, players
+from playscale.scaling import numbers
+from playscale.scaling.numbers import NOTHING
 from playscale.storage.files import atomic_file
 
 MANY_LINES = 3  # a detail longer than this is folded

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from playscale.report import numbers, track_record
+from playscale.report import track_record
 from playscale.report.evidence import NAMES, RETURN_OF_LOSS, TARGETS, Evidence
 from playscale.report.figures import make_plots, write_figures
 from playscale.report.html import Content, anchors, asset, figures, join, readable, render, table, tag
@@ -15,6 +15,7 @@ from playscale.report.law_section import law_sentence
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.reproduction import Compared, Reproduction
 from playscale.report.track_record import cell, track_sentence
+from playscale.scaling import numbers
 from playscale.storage.files import atomic_file, atomic_files, file_name, write_json
 
 TITLE = "Published tables, analysed anew"

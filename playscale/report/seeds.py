@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from playscale.points import Point
-from playscale.report import numbers
+from playscale.scaling import numbers
 
 
 @dataclass(frozen=True, kw_only=True)

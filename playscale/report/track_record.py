@@ -10,10 +10,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from playscale.report import numbers
 from playscale.report.evidence import NAMES, TARGETS, Evidence
 from playscale.report.html import Content, join, table, tag
-from playscale.report.numbers import known, positive
+from playscale.scaling import numbers
+from playscale.scaling.numbers import known, positive
 
 Row = Mapping[str, Any]
 ANEW = "Chosen anew at each budget from what was known there, forecasts "

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from playscale.report import numbers, track_record
+from playscale.report import track_record
 from playscale.report.drawing import DASHED, Drawing, Plot
 from playscale.report.evidence import NAMES, Evidence
 from playscale.report.palette import SOFT, TARGET_COLOUR
 from playscale.report.performance import FAR
+from playscale.scaling import numbers
 
 Row = Mapping[str, Any]
 # How far ahead, in decades, and in words; the first with enough forecasts within a third of it is shown.

@@ -16,15 +16,16 @@ from playscale.scaling.surface import Surface
 class OptimalExponent:
     """The best params or samples as a power of compute, with its 95 % interval, by one method.
 
-    method: argmin | vertex (isoFLOP profiles), or a law of params and samples.
+    method: argmin | vertex (isoFLOP profiles), or a law of params and samples. reason: why an end is None.
     """
 
     target: Target
     method: str
     quantity: str
-    exponent: float
+    exponent: float | None
     low: float | None
     high: float | None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)

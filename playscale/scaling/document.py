@@ -93,8 +93,7 @@ def _repeats(cells: Cells) -> dict[str, Any]:
 
 def _law(result: TargetFit) -> dict[str, Any]:
     choice = result.choice
-    named = parameters(choice.law, choice.target)
-    rows = {name: {"value": value, "low": low, "high": high} for name, (value, low, high) in named.items()}
+    rows = {name: found._asdict() for name, found in parameters(choice.law, choice.target).items()}
     fitted = {"from_flops": choice.law.first, "to_flops": choice.law.last, "scatter": choice.law.sd}
     return {"form": choice.name, "parameters": rows, "why": choice.why, "widening": choice.widening} | fitted
 
@@ -148,7 +147,7 @@ def _parametric(target: str, surface: Surface) -> dict[str, Any]:
     """Return the laws of params and samples: the parametric one over all cells, the translog one, the chosen one."""
     law = surface.laws[WHOLE]
     assert isinstance(law, Parametric)
-    rows = {name: {"value": value, "low": low, "high": high} for name, (value, low, high) in law.parameters().items()}
+    rows = {name: found._asdict() for name, found in law.parameters().items()}
     left, floor = ("L", "E") if target == "dev_loss" else ("1/R", "1/R_max")
     translog = surface.laws.get(TRANSLOG)
     return {

@@ -17,13 +17,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from playscale.scaling.bound import TOO_FAR, UNBOUNDED, Bound, bound
 from playscale.scaling.cells import FitError
 from playscale.scaling.levenberg import minimise
-from playscale.scaling.powerlaw import LEVEL
 
 BREAK_WIDTH = np.log(10.0) / 4
-# A floor below a millionth of what was measured, or a ceiling above a million times it, counts as none.
-NO_BOUND = np.log(1e6)
+# Of the exponent's logarithm where a law levels off: what the optimiser may try.
+GAMMA = (-12.0, 3.0)
+# A term beside a floor that changes by less than a thousandth over all budgets is a constant; one that falls by more
+# than a factor 100 from one budget to the next is a step. The data do not tell its exponent from one further out.
+CONSTANT, STEP = 1e-3, np.log(100.0)
 
 Curve = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -46,7 +49,7 @@ def _power(theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _saturating(theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    floor, a, g = theta[:, :1], theta[:, 1:2], np.exp(np.clip(theta[:, 2:3], -12, 3))
+    floor, a, g = theta[:, :1], theta[:, 1:2], np.exp(np.clip(theta[:, 2:3], *GAMMA))
     falling = a - g * x
     cost = np.logaddexp(floor, falling)
     share = np.exp(np.minimum(falling - cost, 0))
@@ -239,31 +242,46 @@ def _solve(
     return minimise(residuals, start)
 
 
-def parameters(law: FrontierLaw, target: str) -> dict[str, tuple[float, float | None, float | None]]:
-    """Return named parameters (value, low, high) in the target's units; C in FLOPs.
+def parameters(law: FrontierLaw, target: str) -> dict[str, Bound]:
+    """Return named parameters in the target's units; C in FLOPs.
 
-    dev_loss: A, gamma (and E, 0 where no floor shows); return_mean: A, gamma (and R_max, inf where no ceiling shows;
-    not where it is given); broken: also gamma_after and C_break. What does not fit a float is inf.
+    dev_loss: A, gamma (and E, 0 where no floor shows); return_mean: A, gamma (and R_max, None where no ceiling shows;
+    not where it is given); broken: also gamma_after and C_break.
     """
     every = law.theta[None] if law.draws is None else np.concatenate([law.theta[None], law.draws])
     shift = np.log(law.reference)
     sign = 1.0 if target == "dev_loss" else -1.0
+    named: dict[str, Bound] = {}
     with np.errstate(over="ignore", under="ignore"):
         levels_off = law.form is SATURATING or law.form.floor is not None
-        a, g = (every[:, -2], np.exp(np.clip(every[:, -1], -12, 3))) if levels_off else (every[:, 0], every[:, 1])
-        named = {"A": np.exp(sign * (a + g * shift)), "gamma": g}
+        a, g = (every[:, -2], np.exp(np.clip(every[:, -1], *GAMMA))) if levels_off else (every[:, 0], every[:, 1])
+        named["gamma"] = bound(g, *_felt(law)) if levels_off else bound(g)
+        if named["gamma"].reason is None:
+            named["A"] = bound(np.exp(sign * (a + g * shift)))
+        else:  # the coefficient, at one FLOP, is where the exponent puts it
+            named["A"] = Bound(float(np.exp(sign * (a[0] + g[0] * shift))), None, None, UNBOUNDED)
         if law.form is SATURATING:
-            seen = float(np.min(law.cost(np.array([law.first, law.last]))))
-            floor = np.where(every[:, 0] < seen - NO_BOUND, -np.inf, every[:, 0])
-            named["E" if sign > 0 else "R_max"] = np.exp(sign * floor)
+            named["E" if sign > 0 else "R_max"] = floor_of(
+                every[:, 0], float(law.cost(np.array([law.first, law.last])).min()), sign
+            )
         if law.form is BROKEN:
-            named |= {"gamma_after": g + every[:, 2], "C_break": np.exp(every[:, 3] + shift)}
-    return {name: (float(v[0]), *_ends(v[1:])) for name, v in named.items()}
+            named |= {"gamma_after": bound(g + every[:, 2]), "C_break": bound(np.exp(every[:, 3] + shift))}
+    return {name: named[name] for name in ("A", "gamma", *list(named)[2:])}
 
 
-def _ends(draws: np.ndarray) -> tuple[float | None, float | None]:
-    """Return the central 95 % of the draws; an end that is infinite stays so."""
-    if len(draws) == 0:
-        return None, None
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
-    return float(low), float(high)
+def _felt(law: FrontierLaw) -> tuple[float, float]:
+    """Return the exponents beyond which a term beside a floor is a constant, or a step between two budgets."""
+    decay = np.log(law.last / law.first)
+    return CONSTANT / decay, STEP * (len(law.residuals) - 1) / decay
+
+
+def floor_of(log_floor: np.ndarray, seen: float, sign: float) -> Bound:
+    """Return E (sign 1; 0 where no floor shows) or R_max (sign -1) from its cost, fitted and drawn [1 + R].
+
+    seen: the least cost that was measured.
+    """
+    none = log_floor < seen - TOO_FAR
+    if sign > 0:
+        found = bound(np.where(none, 0.0, np.exp(log_floor)), 0.0)
+        return found._replace(value=0.0) if found.value is None else found
+    return bound(np.where(none, np.inf, np.exp(-log_floor)))

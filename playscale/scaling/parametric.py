@@ -12,9 +12,10 @@ from itertools import product
 
 import numpy as np
 
+from playscale.scaling.bound import UNBOUNDED, Bound, bound
 from playscale.scaling.cells import Cells, FitError
+from playscale.scaling.frontier import floor_of
 from playscale.scaling.levenberg import minimise
-from playscale.scaling.powerlaw import LEVEL
 
 DELTA = 1e-3
 SIZE = 5
@@ -24,6 +25,8 @@ STARTS, FINALISTS = 54, 8
 # Relative change of the objective at which a replicate is done: its interval is three orders wider.
 REFIT_TOLERANCE = 1e-5
 EXPONENT_RANGE = (-7.0, 1.5)
+# An exponent of the optimum within this of 0 or of all compute is at the end of what the optimiser may try.
+ALL_TO_ONE = 0.01
 # Of the smoothed bootstrap, times n^-0.2 times the residuals' spread (Silverman 1986): with so small a delta the fit
 # goes through some cells exactly, and resampling their zero residuals as they are makes intervals too narrow.
 BANDWIDTH = 0.9
@@ -76,37 +79,33 @@ class Parametric:
         with np.errstate(over="ignore", under="ignore"):
             return float(np.exp(x + self.centre[0])), float(np.exp(budget - ratio * x + self.centre[1]))
 
-    def exponents(self) -> dict[str, tuple[float, float, float]]:
-        """Return N_opt and D_opt as powers of compute, (exponent, low, high).
+    def exponents(self) -> dict[str, Bound]:
+        """Return N_opt and D_opt as powers of compute.
 
         With C ~ N^k1 D^k2, N_opt has the exponent beta / (k2 alpha + k1 beta); Hoffmann et al., equation 4, has
-        k1 = k2 = 1.
+        k1 = k2 = 1. It lies between 0 and 1 / k1, where all compute goes to data or to size.
         """
         _, k1, k2 = self.compute
         every = np.concatenate([self.theta[None], self.draws])
         alpha, beta = (np.exp(np.clip(every[:, i], *EXPONENT_RANGE)) for i in (2, 4))
         size = beta / (k2 * alpha + k1 * beta)
-        return {"params": _span(size), "samples": _span((1 - k1 * size) / k2)}
+        spans = {"params": (size, k1), "samples": ((1 - k1 * size) / k2, k2)}
+        return {name: bound(v, ALL_TO_ONE / k, (1 - ALL_TO_ONE) / k) for name, (v, k) in spans.items()}
 
-    def parameters(self) -> dict[str, tuple[float, float, float]]:
-        """Return E (or R_max), A, alpha, B, beta in the target's units, each (value, low, high)."""
+    def parameters(self) -> dict[str, Bound]:
+        """Return E (or R_max), A, alpha, B, beta in the target's units."""
         every = np.concatenate([self.theta[None], self.draws])
-        alpha, beta = (np.exp(np.clip(every[:, i], *EXPONENT_RANGE)) for i in (2, 4))
-        with np.errstate(over="ignore", under="ignore"):
-            named = {
-                "E" if self.target == "dev_loss" else "R_max": np.exp(
-                    every[:, 0] if self.target == "dev_loss" else -every[:, 0]
-                ),
-                "A": np.exp(every[:, 1] + alpha * self.centre[0]), "alpha": alpha,
-                "B": np.exp(every[:, 3] + beta * self.centre[1]), "beta": beta,
-            }  # fmt: skip
-        return {name: _span(v) for name, v in named.items()}
-
-
-def _span(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the fitted value, the first, and the central 95 % of the draws after it."""
-    low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
-    return float(values[0]), float(low), float(high)
+        sign = 1.0 if self.target == "dev_loss" else -1.0
+        typical = curve(self.theta[None], np.zeros(1), np.zeros(1))[0][0, 0]
+        named = {"E" if sign > 0 else "R_max": floor_of(every[:, 0], typical, sign)}
+        least, most = np.exp(EXPONENT_RANGE)
+        for i, centre, names in ((1, self.centre[0], ("A", "alpha")), (3, self.centre[1], ("B", "beta"))):
+            power = np.exp(np.clip(every[:, i + 1], *EXPONENT_RANGE))
+            exponent = bound(power, 1.1 * least, most / 1.1)
+            coefficient = np.exp(every[:, i] + power * centre)
+            known = Bound(float(coefficient[0]), None, None, UNBOUNDED) if exponent.reason else bound(coefficient)
+            named |= dict(zip(names, (known, exponent), strict=True))
+        return named
 
 
 def curve(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from playscale.scaling.backtest import Prediction
+from playscale.scaling.bound import Bound
 from playscale.scaling.cells import Cells, FitError, Target
 from playscale.scaling.choice import EQUALLY_GOOD, widening
 from playscale.scaling.isoflop import in_windows
@@ -35,7 +36,7 @@ class SurfaceLaw(Protocol):
         self, params: np.ndarray, samples: np.ndarray, rng: np.random.Generator, noise: float = 0.0
     ) -> np.ndarray: ...
     def optimum(self, flops: float) -> tuple[float, float] | None: ...
-    def exponents(self) -> dict[str, tuple[float, float, float]] | None: ...
+    def exponents(self) -> dict[str, Bound] | None: ...
     def flops(self, params: float, samples: float) -> float: ...
 
 

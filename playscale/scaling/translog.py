@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from playscale.scaling.bound import Bound
 from playscale.scaling.cells import Cells, FitError
 from playscale.scaling.isoflop import weights_of
 from playscale.scaling.parametric import compute_of, flops_of
@@ -77,8 +78,8 @@ class Translog:
         with np.errstate(over="ignore", under="ignore"):
             return float(np.exp(n + self.centre[0])), float(np.exp(budget - r * n + self.centre[1]))
 
-    def exponents(self) -> dict[str, tuple[float, float, float]] | None:
-        """Return N_opt and D_opt as powers of compute, (exponent, low, high) by the delta method; None without one."""
+    def exponents(self) -> dict[str, Bound] | None:
+        """Return N_opt and D_opt as powers of compute, intervals by the delta method; None without an optimum."""
         _, k1, k2 = self.compute
         if self._bowl <= 0:
             return None
@@ -90,8 +91,8 @@ class Translog:
         half = self._t * float(np.sqrt(gradient @ self.covariance @ gradient))
         data, other = (1 - k1 * exponent) / k2, abs(k1 / k2) * half
         return {
-            "params": (float(exponent), float(exponent - half), float(exponent + half)),
-            "samples": (float(data), float(data - other), float(data + other)),
+            "params": Bound(float(exponent), float(exponent - half), float(exponent + half)),
+            "samples": Bound(float(data), float(data - other), float(data + other)),
         }
 
 

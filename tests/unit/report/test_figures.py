@@ -24,12 +24,12 @@ from report_study import (
 )
 
 from playscale.points import Point
-from playscale.report import numbers
 from playscale.report.drawing import EDGE, Plot, log_ticks, plain
 from playscale.report.evidence import Evidence, law_at
 from playscale.report.figures import make_plots, write_figures
 from playscale.report.html import inline_svg
 from playscale.report.palette import ROLES, css_variables
+from playscale.scaling import numbers
 
 ALL = [
     "dev_loss_against_compute", "return_mean_against_compute", "isoflop_dev_loss", "isoflop_return_mean",

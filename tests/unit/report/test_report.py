@@ -15,10 +15,10 @@ from report_study import MANY_BUDGETS, REFERENCES, make_fit, make_points, make_r
 from resources import PUBLISHED
 
 from playscale.points import Point, Reference, read_points
-from playscale.report import numbers
 from playscale.report.evidence import Evidence
 from playscale.report.law_section import method_name
 from playscale.report.report import points_table, write_report
+from playscale.scaling import numbers
 from playscale.scaling.fit import fit as fit_points
 from playscale.scaling.gpu import hardware
 

@@ -72,7 +72,7 @@ def test_a_planted_floor_is_recovered_and_its_interval_covers() -> None:
         law = fit_law(SATURATING, data.flops, data.cost, data.noise, rng, 100)
         found = parameters(law, "dev_loss")
         for name, truth in {"E": 0.5, "gamma": 0.35, "A": 2.0 * 1e14**0.35}.items():
-            value, low, high = found[name]
+            value, low, high, _ = found[name]
             inside[name] += low <= truth <= high  # type: ignore[operator]
             assert low <= high  # type: ignore[operator]
             assert value > 0

@@ -81,7 +81,7 @@ def test_the_document_has_the_agreed_shape_and_no_nan(tmp_path: Path) -> None:
             assert names <= set(row), key
     for law in document["laws"].values():
         assert {"form", "parameters", "why"} <= set(law)
-        assert all(set(row) == {"value", "low", "high"} for row in law["parameters"].values())
+        assert all(set(row) == {"value", "low", "high", "reason"} for row in law["parameters"].values())
     assert set(document["curves"]) == {"dev_loss", "return_mean"}
     assert {"flops", "value", "low", "high", "params", "samples"} == set(document["curves"]["dev_loss"][0])
     assert {(row["target"], row["quantity"]) for row in document["power_laws"]} == {

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from playscale.points import Point
-from playscale.report import numbers
 from playscale.report.comparison import answer, comparison_plots, total
 from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.figures import make_plots
 from playscale.report.report import write_report
 from playscale.report.seeds import spread_sentence
+from playscale.scaling import numbers
 from playscale.scaling.cells import FitError
 from playscale.scaling.fit import fit
 from playscale.scaling.methods import expert_bound, fit_methods, fits_of

@@ -94,10 +94,17 @@ def between(low: float | None, high: float | None, digits: int = 3) -> str:
     return f"below {number(high, digits)}" if known(high) else ""
 
 
-def with_interval(value: float | None, low: float | None, high: float | None, digits: int = 3) -> str:
-    """Write a value and its interval: 0.52 (0.41 to 0.63); without the brackets when the interval is missing."""
-    span = between(low, high, digits)
-    return f"{number(value, digits)} ({span})" if span and known(value) else number(value, digits)
+def with_interval(
+    value: float | None, low: float | None, high: float | None, reason: str | None = None, digits: int = 3
+) -> str:
+    """Write a value and its interval: 0.52 (0.41 to 0.63); without the brackets when the interval is missing.
+
+    reason: why an end of the interval is missing; stands in for the interval, or for a value that is missing too.
+    """
+    span = between(low, high, digits) or reason or ""
+    if not known(value):
+        return span if reason else number(value, digits)
+    return f"{number(value, digits)} ({span})" if span else number(value, digits)
 
 
 def with_error(value: float | None, error: float | None) -> str:
