@@ -158,9 +158,7 @@ def analyse(law: Planted, noise: float, seed: int, replicates: int = 200) -> Dra
     )
     about = (sum(p.rss for p in profiles), sum(p.degrees for p in profiles))
     fitted = frontier.fit(law.form, rng, replicates, about)
-    results |= {
-        name: span[:3] for name, span in parameters(fitted, cells.target).items() if name.startswith("gamma")
-    }
+    results |= {name: span[:3] for name, span in parameters(fitted, cells.target).items() if name.startswith("gamma")}
     return DrawResult(results, choose(frontier, rng, 20).name.partition(",")[0])
 
 

@@ -28,6 +28,7 @@ LINE_SECONDS = 10.0
 WIDTH = 140  # columns where there is no terminal
 WIDEST = 10_000  # columns to measure a table in, so that nothing limits it
 CELL_HEAD = ("FLOPs", "params", "samples", "target")
+COEFFICIENTS = ("A", "B")
 
 
 @contextmanager
@@ -150,7 +151,7 @@ def fit_tables(fit: Mapping[str, Any]) -> list[Table | Text | str]:
         return [*(table for tables in own for table in tables), *failed]
     chosen, why = _chosen(fit), [printable(f"{target}: {law['why']}") for target, law in fit["laws"].items()]
     tables = [
-        *(_backtest(fit, target) for target in fit["laws"]), _track_record(fit), _power_laws(fit),
+        *(_backtest(fit, target) for target in fit["laws"]), _track_record(fit), _power_laws(fit), _surfaces(fit),
         _forecasts(fit), _target_returns(fit), _held_out(fit),
     ]  # fmt: skip
     warnings = [_marked("warning", "yellow", f" {warning['text']}") for warning in fit["warnings"]]
@@ -164,11 +165,23 @@ def _marked(start: str, style: str, text: str = "") -> Text:
 def _chosen(fit: Mapping[str, Any]) -> Table:
     """Show the law chosen for each target, a parameter a line."""
     table = _table("The laws that forecast", "target", "law", "parameter", "value (95 %)")
-    for target, law in fit["laws"].items():
+    _add_parameters(table, fit["laws"])
+    return table
+
+
+def _surfaces(fit: Mapping[str, Any]) -> Table:
+    """Show the law of params and samples of each target, a parameter a line."""
+    table = _table("The laws of params (N) and samples (D)", "target", "law", "parameter", "value (95 %)")
+    _add_parameters(table, fit["parametric"])
+    return table
+
+
+def _add_parameters(table: Table, laws: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add the parameters of each target's law; a coefficient, at one FLOP or parameter, without its interval."""
+    for target, law in laws.items():
         for i, (name, given) in enumerate(law["parameters"].items()):
             first = (target, law["form"]) if i == 0 else ("", "")
-            table.add_row(*first, name, _value(given))
-    return table
+            table.add_row(*first, name, numbers.number(given["value"], 4) if name in COEFFICIENTS else _value(given))
 
 
 def _backtest(fit: Mapping[str, Any], target: str) -> Table:
@@ -246,7 +259,7 @@ def _held_out(fit: Mapping[str, Any]) -> Table:
     table = _table("Held-out: forecast against measured", *CELL_HEAD, "measured", "forecast (95 %)", "inside")
     for row in fit["held_out"]:
         inside = {None: "", True: "yes", False: "NO"}[row["inside"]]
-        table.add_row(*_cell(row), _number(row["measured"], ".4g"), _value(row), inside)
+        table.add_row(*_cell(row), numbers.number(row["measured"], 4), _value(row), inside)
     return table
 
 
@@ -283,7 +296,8 @@ def _cost(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
 
 
 def _cell(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    return _number(row["flops"], ".3g"), _number(row["params"], ",.0f"), _number(row["samples"], ",.0f"), row["target"]
+    sizes = ("" if row[name] is None else numbers.count(row[name]) for name in ("params", "samples"))
+    return _number(row["flops"], ".3g"), *sizes, row["target"]
 
 
 def _value(row: Mapping[str, Any]) -> str:

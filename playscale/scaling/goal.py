@@ -11,7 +11,7 @@ from playscale.scaling.cells import value_of
 from playscale.scaling.choice import Choice
 from playscale.scaling.exponents import Exponent
 from playscale.scaling.forecast import Forecaster
-from playscale.scaling.warning import number
+from playscale.scaling.numbers import count
 
 # How far beyond the last fitted budget it is looked for, in decades, and the steps of a decade.
 DECADES, STEPS = 12, 100
@@ -67,7 +67,7 @@ def _plainly(value: float, forecaster: Forecaster, last: float) -> str:
         return ""
     flops = float(np.exp(log_flops))
     sizes = zip(forecaster.recommended(flops), ("parameters", "samples"), strict=True)
-    with_ = " and ".join(f"{number(size)} {what}" for size, what in sizes if size is not None)
+    with_ = " and ".join(f"{count(size)} {what}" for size, what in sizes if size is not None)
     return (
         f"; a power law without a ceiling would reach it at {flops:.2g} FLOPs, {flops / last:.2g} times the"
         f" largest fitted budget{f', with {with_}' if with_ else ''}"

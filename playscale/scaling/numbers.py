@@ -86,9 +86,15 @@ def off(log_error: float | None, *, short: bool = False) -> str:
 
 
 def between(low: float | None, high: float | None, digits: int = 3) -> str:
-    """Write an interval: "0.41 to 0.63"; one end alone is "above 0.41" or "below 0.63"; "" without either."""
+    """Write an interval: "0.41 to 0.63"; one end alone is "above 0.41" or "below 0.63"; "" without either.
+
+    One narrower than the digits shown is written by its half width, "± under 0.001".
+    """
     if known(low) and known(high):
-        return f"{number(low, digits)} to {number(high, digits)}"
+        first, last = number(low, digits), number(high, digits)
+        if first != last or low == 0:
+            return f"{first} to {last}"
+        return f"± under {number(10.0 ** (math.floor(math.log10(abs(low))) - digits + 1), 1)}"
     if known(low):
         return f"above {number(low, digits)}"
     return f"below {number(high, digits)}" if known(high) else ""

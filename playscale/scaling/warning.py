@@ -12,6 +12,7 @@ from scipy import stats
 from playscale.points import Point
 from playscale.scaling.cells import Cells, Reason
 from playscale.scaling.isoflop import Profile
+from playscale.scaling.numbers import count
 from playscale.scaling.powerlaw import LEVEL, PowerLaw
 
 # Run-to-run scatter above which a single run per cell says little: of dev loss, of return.
@@ -43,14 +44,6 @@ class Warned:
     text: str
 
 
-def number(value: float) -> str:
-    """Write three digits, as people write sizes and budgets: 3e+11, 120k, 1.5M."""
-    for bound, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if bound <= value < bound * 1000:
-            return f"{value / bound:.3g}{unit}"
-    return f"{value:.3g}"
-
-
 def profile_warnings(cells: Cells, profiles: Sequence[Profile]) -> list[Warned]:
     """Warn about budgets without a usable vertex; name the sizes or runs that would give them one."""
     target, found = cells.target, []
@@ -59,10 +52,10 @@ def profile_warnings(cells: Cells, profiles: Sequence[Profile]) -> list[Warned]:
         at = [p for p in profiles if p.excluded is reason]
         if at:
             edge = max(sizes[p.flops].max() for p in at) if side == "above" else min(sizes[p.flops].min() for p in at)
-            more = " and ".join(number(edge * f) for f in ((2.0, 4.0) if side == "above" else (0.5, 0.25)))
+            more = " and ".join(count(edge * f) for f in ((2.0, 4.0) if side == "above" else (0.5, 0.25)))
             text = (
                 f"{target}: the best size lies {side} the trained ones at {_budgets(at)};"
-                f" train sizes {side} {number(edge)}, such as {more}, at these budgets"
+                f" train sizes {side} {count(edge)}, such as {more}, at these budgets"
             )
             found.append(Warned(Code.MINIMUM_OUTSIDE, text))
     wrong = [p for p in profiles if p.excluded is Reason.WRONG_CURVATURE]
@@ -150,7 +143,7 @@ def diverged_warning(points: Sequence[Point]) -> list[Warned]:
     diverged = [p for p in points if p.diverged]
     if not diverged:
         return []
-    each = [f"{p.run or number(p.params) + ' parameters'} at {number(p.flops)} FLOPs: {p.diverged}" for p in diverged]
+    each = [f"{p.run or count(p.params) + ' parameters'} at {p.flops:.3g} FLOPs: {p.diverged}" for p in diverged]
     more = f", and {len(each) - 3} more" if len(each) > 3 else ""
     text = f"training diverged, so these points are left out ({'; '.join(each[:3])}{more}); lower the learning rate"
     return [Warned(Code.DIVERGED, text)]
