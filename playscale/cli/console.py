@@ -301,7 +301,7 @@ def _cell(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _value(row: Mapping[str, Any]) -> str:
-    return numbers.with_interval(row["value"], row["low"], row["high"], row.get("reason"), digits=4)
+    return numbers.with_interval(row, digits=4)
 
 
 def plus_minus(value: float | None, error: float | None, form: str) -> str:

@@ -91,7 +91,7 @@ def _article(target: str) -> str:
 
 
 def _span(row: Row) -> str:
-    span = numbers.between(row.get("low"), row.get("high"))
+    span = numbers.interval_of(row)
     return f" ({span})" if span else ""
 
 

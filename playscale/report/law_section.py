@@ -22,7 +22,6 @@ FORMULA = {
     ("return_mean", "bounded"): "1 / R = 1 / R_max + 1 / (A C^gamma)",
     ("return_mean", "broken"): "R = A C^gamma, with another exponent after a break",
 }
-ENDS = ("value", "low", "high", "reason")
 FEW_POINTS = 6
 NOT_POSITIVE = "return not positive"
 NAMES_OF_LAWS = {
@@ -85,7 +84,7 @@ def law_sentence(target: str, law: Mapping[str, Any]) -> str:
     given = [
         f"{symbol(name)} = "
         # the interval of A, at one FLOP, says nothing to a reader
-        + (numbers.number(one.get("value")) if name == "A" else numbers.with_interval(*map(one.get, ENDS)))
+        + (numbers.number(one.get("value")) if name == "A" else numbers.with_interval(one))
         for name, one in (law.get("parameters") or {}).items()
     ]
     return (
@@ -223,7 +222,7 @@ def allocation(evidence: Evidence) -> Markup:
 def _exponent(row: Row | None) -> Content:
     if row is None or not numbers.known(row.get("exponent")):
         return (row or {}).get("reason") or numbers.NOTHING
-    span = interval_text(row)
+    span = numbers.interval_of(row)
     return join([numbers.number(row["exponent"]), tag("small", f" {span}") if span else None])
 
 
@@ -271,15 +270,10 @@ def _parameters(law: Row) -> Markup:
 
 def parameter(given: Row) -> Markup:
     """Write a parameter and its interval."""
-    value, span = numbers.number(given.get("value")), interval_text(given)
+    value, span = numbers.number(given.get("value")), numbers.interval_of(given)
     if not numbers.known(given.get("value")) and span:
         return join([span])
     return join([value, tag("small", f" ({span})") if span else None])
-
-
-def interval_text(given: Row) -> str:
-    """Write the interval of a row of the fit, or why it is missing."""
-    return numbers.between(given.get("low"), given.get("high")) or str(given.get("reason") or "")
 
 
 def _translog_sentence(target: str, translog: Row) -> str:

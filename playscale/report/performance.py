@@ -96,7 +96,7 @@ def _forecast(drawing: Drawing, row: Mapping[str, Any], target: str) -> None:
         return
     tip = (
         f"forecast at {numbers.budget(row['flops'])} FLOPs, {numbers.count(row.get('params'))} parameters:\n"
-        f"{NAMES[target]} {numbers.with_interval(row['value'], row.get('low'), row.get('high'))}"
+        f"{NAMES[target]} {numbers.with_interval(row)}"
     )
     colour = TARGET_COLOUR[target]
     if _positive(row, "low", "high"):
@@ -141,7 +141,7 @@ def _title(evidence: Evidence, target: str) -> str:
     ahead = [row for row in evidence.forecasts(target) if numbers.positive(row.get("value"))]
     if ahead:
         row = max(ahead, key=lambda row: float(row["flops"]))
-        reach = numbers.with_interval(row["value"], row.get("low"), row.get("high"))
+        reach = numbers.with_interval(row)
         return f"{name} forecast at {numbers.budget(row['flops'])} FLOPs: {reach}"
     law = evidence.power_law(target, target)
     if law is not None:

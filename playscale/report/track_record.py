@@ -186,7 +186,7 @@ def interval_cell(row: Row | None) -> Content:
     """Write a forecast and its interval, for a table."""
     if row is None or not numbers.known(row.get("value")):
         return "no forecast"
-    span = numbers.between(row.get("low"), row.get("high"))
+    span = numbers.interval_of(row)
     return join([numbers.number(row["value"]), tag("small", f" {span}") if span else None])
 
 

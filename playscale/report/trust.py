@@ -71,10 +71,10 @@ def _tip(row: Row, target: str) -> str:
     lines = [
         f"{numbers.budget(row['flops'])} FLOPs: {NAMES[target]} {numbers.number(row['measured'])} measured",
         f"forecast from {numbers.budget(row['from_flops'])} FLOPs ({row.get('form') or 'law'}): "
-        + numbers.with_interval(row["value"], row.get("low"), row.get("high")),
+        + numbers.with_interval(row),
     ]
     if numbers.known(row.get("power_value")):
-        span = numbers.with_interval(row["power_value"], row.get("power_low"), row.get("power_high"))
+        span = numbers.with_interval(row, "power_")
         lines.append(f"the plain power law: {span}")
     return "\n".join(lines)
 

@@ -38,13 +38,12 @@ def bound(values: np.ndarray, least: float = -np.inf, most: float = np.inf) -> B
     value = float(values[0]) if least < values[0] < most else None
     if len(values) == 1:
         return Bound(value, None, None, None if value is not None else UNBOUNDED)
-    low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
-    return limited_to(value, float(low), float(high), least, most)
+    ends = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
+    return with_ends(value, *(float(end) if least < end < most else None for end in ends))
 
 
-def limited_to(value: float | None, low: float, high: float, least: float, most: float) -> Bound:
-    """Return a number without the ends of its interval that lie at or beyond `least` and `most`."""
-    first, last = (low if least < low < most else None), (high if least < high < most else None)
-    if first is not None and last is not None:
-        return Bound(value, first, last)
-    return Bound(value, first, last, between(first, last) or UNBOUNDED)
+def with_ends(value: float | None, low: float | None, high: float | None) -> Bound:
+    """Return a number with the ends of its interval, and the reason where one of them is not bounded."""
+    if low is not None and high is not None:
+        return Bound(value, low, high)
+    return Bound(value, low, high, between(low, high) or UNBOUNDED)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from playscale.scaling.bound import TOO_FAR, with_ends
 from playscale.scaling.cells import SIGN, Cells, Target, value_of
 from playscale.scaling.choice import Choice
 from playscale.scaling.exponents import Exponent, used_laws
@@ -14,11 +15,14 @@ from playscale.scaling.surface import Surface
 
 CURVE_POINTS = 60
 
+Interval = tuple[float, float | None, float | None, str | None]  # value, low, high, reason
+
 
 @dataclass(frozen=True)
 class Forecast:
     """A forecast of `target` with its 95 % prediction interval, None without one.
 
+    reason: why an end is None though there is an interval: it is more than a factor 1,000 from the forecast.
     params, samples: recommended for the budget, or as given; None where no law recommends them.
     """
 
@@ -29,6 +33,7 @@ class Forecast:
     value: float
     low: float | None
     high: float | None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,14 @@ class HeldOut:
     value: float
     low: float | None
     high: float | None
+    reason: str | None = None
 
     @property
     def inside(self) -> bool | None:
-        return None if self.low is None or self.high is None else self.low <= self.measured <= self.high
+        if self.low is None and self.high is None and self.reason is None:
+            return None
+        above = self.low is None or self.low <= self.measured
+        return above and (self.high is None or self.measured <= self.high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +108,13 @@ class Forecaster:
     def curve(self, first: float, last: float, rng: np.random.Generator) -> list[Forecast]:
         return self.at_flops(np.geomspace(first, last, CURVE_POINTS).tolist(), rng)
 
-    def _interval(self, cost: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
+    def _interval(self, cost: float, low: float | None, high: float | None) -> Interval:
         value = float(value_of(self.target, cost))
         if low is None or high is None:
-            return value, None, None
-        ends = sorted((float(value_of(self.target, low)), float(value_of(self.target, high))))
-        return value, ends[0], ends[1]
+            return value, None, None, None
+        ends = sorted((low, high), reverse=SIGN[self.target] < 0)
+        near = [float(value_of(self.target, end)) if abs(end - cost) < TOO_FAR else None for end in ends]
+        return (value, *with_ends(value, *near)[1:])
 
     def recommended(self, flops: float) -> tuple[float | None, float | None]:
         """Return the size and the data recommended for a budget."""
@@ -147,5 +157,5 @@ def _beside(cells: Cells, row: int, forecast: Forecast) -> HeldOut:
     measured = float(np.exp(SIGN[cells.target] * cells.cost[row]))
     return HeldOut(
         cells.target, forecast.flops, float(cells.params[row]), samples, measured,
-        forecast.value, forecast.low, forecast.high,
+        forecast.value, forecast.low, forecast.high, forecast.reason,
     )  # fmt: skip

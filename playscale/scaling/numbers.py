@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TypeGuard
+from collections.abc import Mapping
+from typing import Any, TypeGuard
 
 LARGEST_FACTOR = 1000
 SMALLEST_COUNT, LARGEST_COUNT = 1e-3, 1e15
@@ -100,16 +101,16 @@ def between(low: float | None, high: float | None, digits: int = 3) -> str:
     return f"below {number(high, digits)}" if known(high) else ""
 
 
-def with_interval(
-    value: float | None, low: float | None, high: float | None, reason: str | None = None, digits: int = 3
-) -> str:
-    """Write a value and its interval: 0.52 (0.41 to 0.63); without the brackets when the interval is missing.
+def interval_of(row: Mapping[str, Any], of: str = "", digits: int = 3) -> str:
+    """Write the interval of a row of the fit, or why it is missing; "" where the fit gives none."""
+    return between(row.get(of + "low"), row.get(of + "high"), digits) or str(row.get(of + "reason") or "")
 
-    reason: why an end of the interval is missing; stands in for the interval, or for a value that is missing too.
-    """
-    span = between(low, high, digits) or reason or ""
+
+def with_interval(row: Mapping[str, Any], of: str = "", digits: int = 3) -> str:
+    """Write the value of a row of the fit and its interval: 0.52 (0.41 to 0.63); of: prefix of their names."""
+    value, span = row.get(of + "value"), interval_of(row, of, digits)
     if not known(value):
-        return span if reason else number(value, digits)
+        return span or MISSING
     return f"{number(value, digits)} ({span})" if span else number(value, digits)
 
 
