@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from playscale.scaling.bound import TOO_FAR, UNBOUNDED, Bound, bound
+from playscale.scaling.bound import TOO_FAR, UNBOUNDED, Bound, bound, with_ends
 from playscale.scaling.cells import FitError
 from playscale.scaling.levenberg import minimise
 
@@ -282,6 +282,8 @@ def floor_of(log_floor: np.ndarray, seen: float, sign: float) -> Bound:
     """
     none = log_floor < seen - TOO_FAR
     if sign > 0:
-        found = bound(np.where(none, 0.0, np.exp(log_floor)), 0.0)
-        return found._replace(value=0.0) if found.value is None else found
+        value, low, high, _ = bound(np.where(none, 0.0, np.exp(log_floor)), 0.0)
+        if high is None and len(log_floor) > 1:
+            high = float(np.exp(seen - TOO_FAR))
+        return with_ends(value or 0.0, low, high) if len(log_floor) > 1 else Bound(value or 0.0, None, None)
     return bound(np.where(none, np.inf, np.exp(-log_floor)))
