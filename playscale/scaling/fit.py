@@ -30,6 +30,7 @@ from playscale.scaling.warning import (
     expert_warning,
     extrapolation_warning,
     goal_warning,
+    grid_warning,
     profile_warnings,
     return_warning,
     size_warning,
@@ -213,6 +214,8 @@ def _fit_targets(
         excluded += [*left_out, *excluded_budgets(result.profiles)]
         warnings += [*profile_warnings(cells, result.profiles), *cell_warnings(cells)]
         warnings += size_warning(target, result.forecaster.params.law if result.forecaster.params else None)
+        at_cells = (row.law for row in result.exponents if (row.quantity, row.at) == ("params", "argmin"))
+        warnings += grid_warning(target, cells, next(at_cells, None))
         frontier_cost = np.array([p.argmin_cost for p in result.profiles])
         warnings += bend_warning(target, np.log(cells.budgets), frontier_cost)
     if not targets:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,6 +20,8 @@ HIGH_VARIANCE = {"dev_loss": 0.05, "return_mean": 0.25}
 FAR = 10.0
 # Width of an exponent's interval from which on it says nothing: the best size might as well stay as grow like compute.
 UNKNOWN = 1.0
+# Share of the scatter that rounding to the grid of sizes gives, below which best cells lie on a line by the grid alone.
+BELOW_GRID = 0.03
 
 
 class Code(StrEnum):
@@ -36,6 +38,7 @@ class Code(StrEnum):
     TARGET_ABSENT = "target-absent"
     DIVERGED = "diverged"
     SIZE_UNKNOWN = "best-size-unknown"
+    GRID_DECIDES = "grid-decides"
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,14 @@ def profile_warnings(cells: Cells, profiles: Sequence[Profile]) -> list[Warned]:
     """Warn about budgets without a usable vertex; name the sizes or runs that would give them one."""
     target, found = cells.target, []
     sizes = {p.flops: cells.params[cells.flops == p.flops] for p in profiles}
-    for reason, side in ((Reason.ABOVE_SIZES, "above"), (Reason.BELOW_SIZES, "below")):
-        at = [p for p in profiles if p.excluded is reason]
+    sides = ((Reason.ABOVE_SIZES, "above", "2 and 4 times it"), (Reason.BELOW_SIZES, "below", "1/2 and 1/4 of it"))
+    for reason, side, more in sides:
+        at = [p for p in profiles if p.excluded is reason or (p.edge == side and p.cells >= 3)]
         if at:
-            edge = max(sizes[p.flops].max() for p in at) if side == "above" else min(sizes[p.flops].min() for p in at)
-            more = " and ".join(count(edge * f) for f in ((2.0, 4.0) if side == "above" else (0.5, 0.25)))
+            last = {p.flops: count(sizes[p.flops].max() if side == "above" else sizes[p.flops].min()) for p in at}
             text = (
-                f"{target}: the best size lies {side} the trained ones at {_budgets(at)};"
-                f" train sizes {side} {count(edge)}, such as {more}, at these budgets"
+                f"{target}: the best size may lie {side} the trained ones at {_budgets(at, last)}; in brackets: the"
+                f" {'largest' if side == 'above' else 'smallest'} trained; train {more} at these budgets"
             )
             found.append(Warned(Code.MINIMUM_OUTSIDE, text))
     wrong = [p for p in profiles if p.excluded is Reason.WRONG_CURVATURE]
@@ -69,8 +72,9 @@ def profile_warnings(cells: Cells, profiles: Sequence[Profile]) -> list[Warned]:
     return found
 
 
-def _budgets(profiles: Sequence[Profile]) -> str:
-    shown = ", ".join(f"{p.flops:.3g}" for p in profiles[:6])
+def _budgets(profiles: Sequence[Profile], notes: Mapping[float, str] | None = None) -> str:
+    each = [f"{p.flops:.3g}" + (f" ({notes[p.flops]})" if notes else "") for p in profiles]
+    shown = ", ".join(each[:6])
     more = f" and {len(profiles) - 6} more" if len(profiles) > 6 else ""
     return f"budget{'s' if len(profiles) > 1 else ''} {shown}{more} FLOPs"
 
@@ -100,6 +104,27 @@ def size_warning(target: str, law: PowerLaw | None) -> list[Warned]:
         f" 95 %: {law.low:.2f} to {law.high:.2f}); do not rely on the sizes recommended: add seeds, episodes or budgets"
     )
     return [Warned(Code.SIZE_UNKNOWN, text)]
+
+
+def grid_warning(target: str, cells: Cells, law: PowerLaw | None) -> list[Warned]:
+    """Warn where the sizes of the best cells lie on a line far more closely than the grid of sizes can show.
+
+    law: of the best cells' sizes. Were the best sizes anywhere between those trained, the nearest one would be off by
+    up to half a step of the grid: a scatter of a step over the root of 12.
+    """
+    if law is None or law.n < 3:
+        return []
+    steps = [np.diff(np.unique(np.log(cells.params[cells.budget == i]))) for i in range(len(cells.budgets))]
+    step = float(np.median(np.concatenate(steps))) if any(map(len, steps)) else 0.0
+    scatter = float(np.sqrt(np.mean(np.square(law.residuals))))
+    if scatter >= BELOW_GRID * step / np.sqrt(12):
+        return []
+    text = (
+        f"{target}: the grid of sizes decides how the best cells' size grows (exponent {law.exponent:.3f}): they lie"
+        f" on a line to within {100 * max(np.expm1(scatter), 1e-3):.2g} %, where neighbouring sizes are a factor"
+        f" {np.exp(step):.2g} apart; the interval of this exponent says nothing; train sizes between them"
+    )
+    return [Warned(Code.GRID_DECIDES, text)]
 
 
 def bend_warning(target: str, log_flops: np.ndarray, cost: np.ndarray) -> list[Warned]:
