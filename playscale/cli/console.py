@@ -28,6 +28,7 @@ LINE_SECONDS = 10.0
 WIDTH = 140  # columns where there is no terminal
 WIDEST = 10_000  # columns to measure a table in, so that nothing limits it
 CELL_HEAD = ("FLOPs", "params", "samples", "target")
+VERDICT = ("verdict", "ground", "what was found")
 COEFFICIENTS = ("A", "B")
 
 
@@ -155,11 +156,21 @@ def fit_tables(fit: Mapping[str, Any]) -> list[Table | Text | str]:
         _forecasts(fit), _target_returns(fit), _held_out(fit),
     ]  # fmt: skip
     warnings = [_marked("warning", "yellow", f" {warning['text']}") for warning in fit["warnings"]]
-    return [chosen, *why, *(table for table in tables if table.row_count), *warnings]
+    return [_verdicts(fit), chosen, *why, *(table for table in tables if table.row_count), *warnings]
 
 
 def _marked(start: str, style: str, text: str = "") -> Text:
     return Text.assemble((printable(start), style), printable(text))
+
+
+def _verdicts(fit: Mapping[str, Any]) -> Table:
+    """Show whether the table can carry a forecast of each target, a ground a line."""
+    table = _table("Can this table carry a forecast?", "target", *VERDICT)
+    for target, verdict in fit["verdicts"].items():
+        for i, ground in enumerate(verdict["grounds"]):
+            first = (target, verdict["level"]) if i == 0 else ("", "")
+            table.add_row(*first, ground["level"], ground["text"])
+    return table
 
 
 def _chosen(fit: Mapping[str, Any]) -> Table:
@@ -250,9 +261,11 @@ def _size(row: Mapping[str, Any], name: str) -> str:
     """Write the size recommended where a return is reached, and its interval."""
     value, ends = row[name], (row[f"{name}_low"], row[f"{name}_high"])
     if value is None or ends == (None, None):
-        return "" if value is None else numbers.count(value)
+        note = " (not measured)" if name == "params" and row["params_note"] else ""
+        return "" if value is None else numbers.count(value) + note
     low, high = (numbers.count(end) if end else "no end" for end in ends)
-    return f"{numbers.count(value)} ({low} to {high})"
+    note = "not measured; " if name == "params" and row["params_note"] else ""
+    return f"{numbers.count(value)} ({note}{low} to {high})"
 
 
 def _held_out(fit: Mapping[str, Any]) -> Table:
@@ -296,8 +309,9 @@ def _cost(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
 
 
 def _cell(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    sizes = ("" if row[name] is None else numbers.count(row[name]) for name in ("params", "samples"))
-    return _number(row["flops"], ".3g"), *sizes, row["target"]
+    sizes = ["" if row[name] is None else numbers.count(row[name]) for name in ("params", "samples")]
+    sizes[0] += " (not measured)" if row.get("params_note") else ""
+    return _number(row["flops"], ".3g"), sizes[0], sizes[1], row["target"]
 
 
 def _value(row: Mapping[str, Any]) -> str:
@@ -324,7 +338,9 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(
             column,
-            justify="left" if column in {"run", "agent", "split", "law", "target", "best by", "parameter"} else "right",
+            justify="left"
+            if column in {"run", "agent", "split", "law", "target", "best by", "parameter", *VERDICT}
+            else "right",
             no_wrap=True,
         )
     return table

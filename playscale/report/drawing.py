@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.transforms import Transform, offset_copy
 
 from playscale.points import Point
 from playscale.report.evidence import Evidence, describe, error_of, off_axis_tip
@@ -64,6 +65,10 @@ class Drawing:
             self.see(x, y)
         if label:
             self.entries.setdefault(label, line)
+
+    def beside(self, points: float) -> Transform:
+        """Return the transform of marks that are drawn so many points to the right of their place."""
+        return offset_copy(self.axes.transData, self.figure, x=points, units="points")
 
     def line(self, x: Sequence[float], y: Sequence[float], *, label: str | None = None, **style: Any) -> None:
         (line,) = self.axes.plot(x, y, **({"linewidth": 1.6} | style))

@@ -91,7 +91,7 @@ class Evidence:
     @cached_property
     def subtitle(self) -> str:
         """Return what was measured, in one line."""
-        sizes = len({point.size or point.params for point in self.points})
+        sizes = len({point.params for point in self.points})
         games = sum(point.episodes or 0 for point in self.points)
         points = self.measured_points or len(self.runs)
         methods, seeds = ({getattr(point, name) for point in self.runs} for name in ("method", "seed"))

@@ -16,6 +16,7 @@ from playscale.scaling import numbers
 Row = Mapping[str, Any]
 Forecasts = dict[float, dict[str, Row]]
 MANY_WARNINGS = 4
+LEVELS = {"yes": "yes", "with care": "with care", "no": "no, not by itself"}
 EXACT = 1e6  # a target return below is shown with all its digits
 OF_SINGLE_BUDGETS = ("minimum-outside-range", "profile-not-parabolic")
 
@@ -25,6 +26,7 @@ def headline(evidence: Evidence) -> Markup:
     return join([
         _answer(evidence, forecasts),
         tested(evidence, next(iter(forecasts), None)),
+        verdicts(evidence),
         _seeds(evidence),
         _warnings(evidence),
         _next_table(evidence, forecasts),
@@ -33,6 +35,24 @@ def headline(evidence: Evidence) -> Markup:
         cost_note(evidence),
         tables(evidence),
     ])  # fmt: skip
+
+
+def verdicts(evidence: Evidence) -> Markup:
+    """Say whether the table can carry a forecast of each target, and on what grounds."""
+    found: Mapping[str, Row] = evidence.fit.get("verdicts") or {}
+    parts = []
+    for target, verdict in found.items():
+        level = str(verdict.get("level"))
+        name = join([f"{NAMES.get(target, target).capitalize()}: ", tag("b", LEVELS.get(level, level))])
+        grounds = [tag("li", readable(str(g["text"])), class_=_level(g)) for g in verdict.get("grounds") or []]
+        parts.append(tag("div", tag("p", name, class_=f"level {_level(verdict)}"), tag("ul", *grounds)))
+    if not parts:
+        return Markup("")
+    return tag("aside", tag("h3", "Can this table carry a forecast?"), tag("div", *parts), class_="verdicts")
+
+
+def _level(row: Row) -> str:
+    return str(row.get("level")).replace(" ", "-")
 
 
 def _seeds(evidence: Evidence) -> Markup:
@@ -72,16 +92,16 @@ def _answer(evidence: Evidence, forecasts: Forecasts) -> Markup:
                 tag("b", numbers.number(given["value"])),
             ]
             expected.append(_span(given))
-    train = [
-        tag("b", f"{numbers.count(row.get('params'))} parameters"),
-        " on ",
-        tag("b", f"{numbers.count(row.get('samples'))} {evidence.noun}"),
-    ]
+    size = [", no size can be recommended: the profiles have no minimum"]
+    if numbers.positive(row.get("params")):
+        size = [", train ", tag("b", f"{numbers.count(row['params'])} parameters")]
+        size += [f" ({row['params_note']})"] if row.get("params_note") else []
+        size += [" on ", tag("b", f"{numbers.count(row.get('samples'))} {evidence.noun}")]
     hours = row.get("gpu_hours")
     if numbers.known(hours) and cost_head(evidence):
-        train += [": about ", tag("b", f"{numbers.number(hours, 2)} {cost_head(evidence)[0]}")]
+        size += [": about ", tag("b", f"{numbers.number(hours, 2)} {cost_head(evidence)[0]}")]
     return tag(
-        "p", "With ", tag("b", f"{numbers.budget(flops)} FLOPs"), ", train ", *train, ".",
+        "p", "With ", tag("b", f"{numbers.budget(flops)} FLOPs"), *size, ".",
         *expected, "." if expected else None, class_="answer",
     )  # fmt: skip
 
@@ -102,7 +122,7 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Markup:
     rows: list[list[Content]] = []
     for flops, by_target in forecasts.items():
         row = _recommended(by_target)
-        size = [tag("b", numbers.count(row.get("params"))), tag("b", numbers.count(row.get("samples")))]
+        size = [_recommended_size(row), tag("b", _count(row.get("samples")))]
         cells = [interval_cell(by_target.get(target)) for target in evidence.targets]
         rows.append(
             [
@@ -117,6 +137,15 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Markup:
     head = ["FLOPs", "parameters", evidence.noun, *heads, "times the largest fitted"]
     head += cost_head(evidence)
     return join([table(head, rows, caption="Recommended by budget"), _other_optimum(forecasts)])
+
+
+def _recommended_size(row: Row) -> Markup:
+    note = tag("small", " not measured") if row.get("params_note") else None
+    return join([tag("b", _count(row.get("params"))), note])
+
+
+def _count(value: float | None) -> str:
+    return numbers.count(value) if numbers.known(value) else "none recommended"
 
 
 def _given_table(evidence: Evidence) -> Markup:
@@ -204,7 +233,9 @@ def _goal(evidence: Evidence, row: Row) -> list[Content]:
 def _size(row: Row, name: str) -> Content:
     """Return the recommended size or data with their interval: from the compute's interval and the law's."""
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    value = numbers.count(row.get(name))
+    value: Content = numbers.count(row.get(name))
+    if name == "params":
+        value = _recommended_size(row)
     if not (numbers.known(low) or numbers.known(high)):
         return value
     ends = f" {numbers.count(low) if low else 'no lower end'} to {numbers.count(high) if high else 'no upper end'}"

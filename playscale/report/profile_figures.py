@@ -14,6 +14,7 @@ from playscale.scaling import numbers
 
 UNCHANGED = 0.005  # an exponent nearer to 0 is no change: 7 % in six decades of compute
 MARKER = {"dev_loss": "o", "return_mean": "s"}
+EDGES = {"below": ("<", -8.0), "above": (">", 8.0)}  # marker, and how far beside the best cell in points
 HELD_OUT_SIZE = {"dev_loss": 7.5, "return_mean": 5.0}  # the smaller shows on top of the larger where they agree
 
 
@@ -38,11 +39,14 @@ def isoflop(evidence: Evidence, target: str) -> Plot | None:
     drawing.seeds(target, "params", lambda point: colours[evidence.budget_index(point.flops)])
     for profile in profiles:
         _vertex(drawing, profile, target)
+        _edge(drawing, profile)
     off = evidence.not_positive(target)
     for point in off:
         drawing.off_the_axis(point, point.params)
     drawing.scale("params", target)
     caption = "Each colour is one compute budget (FLOPs), spent on small models (left) or large ones (right)."
+    if any(profile.get("edge") in EDGES for profile in profiles):
+        caption += " Triangles: the best is the last size trained, so the true best may lie beyond it."
     if any(profile.get("excluded") for profile in profiles):
         caption += " Dotted, ringed: the parabola has no optimum among the sizes trained; hover for why."
     if held_out:
@@ -85,6 +89,18 @@ def _vertex(drawing: Drawing, profile: Mapping[str, Any], target: str) -> None:
     )
     style = {"marker": "X", "markersize": 7.5, "markeredgewidth": 0, "color": INK, "zorder": 4}
     drawing.mark(params, value, tip, label="best size", **style)
+
+
+def _edge(drawing: Drawing, profile: Mapping[str, Any]) -> None:
+    """Point, with a triangle, to where the best size may lie beyond the last size trained."""
+    side, params, value = (profile.get(name) for name in ("edge", "argmin_params", "argmin_value"))
+    if side not in EDGES or not numbers.positive(value) or not numbers.positive(params):
+        return
+    last = {"above": "largest", "below": "smallest"}[side]
+    tip = f"the best at {numbers.budget(profile['flops'])} FLOPs is the {last} size trained:\na bound, no optimum"
+    marker, offset = EDGES[side]
+    style = {"marker": marker, "markersize": 5.5, "markeredgewidth": 0, "color": INK, "zorder": 4}
+    drawing.mark(params, value, tip, label=f"best beyond the {last}?", transform=drawing.beside(offset), **style)
 
 
 def _isoflop_title(evidence: Evidence, target: str) -> str:

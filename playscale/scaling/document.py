@@ -11,7 +11,7 @@ from playscale.points import COLUMNS, to_row
 from playscale.scaling.backtest import Prediction
 from playscale.scaling.cells import Cells, value_of
 from playscale.scaling.choice import Record
-from playscale.scaling.exponents import Exponent, used_laws
+from playscale.scaling.exponents import SPLIT, Exponent, used_laws
 from playscale.scaling.forecast import Forecast, HeldOut
 from playscale.scaling.frontier import parameters
 from playscale.scaling.gpu import Hardware
@@ -19,6 +19,7 @@ from playscale.scaling.isoflop import Profile
 from playscale.scaling.parametric import Parametric
 from playscale.scaling.surface import TRANSLOG, WHOLE, Surface
 from playscale.scaling.translog import TERMS, Translog
+from playscale.scaling.verdict import Verdict
 
 if TYPE_CHECKING:
     from playscale.scaling.fit import Fit, TargetFit
@@ -32,6 +33,7 @@ def document(fit: Fit) -> dict[str, Any]:
             {"target": e.target, "flops": e.flops, "params": e.params, "reason": e.reason.value} for e in fit.excluded
         ],
         "warnings": [{"code": warned.code.value, "text": warned.text} for warned in fit.warnings],
+        "verdicts": {target: _verdict(verdict) for target, verdict in fit.verdicts.items()},
         "power_laws": _power_laws(fit),
         "laws": {target: _law(result) for target, result in fit.targets.items()},
         "backtest": [dict(row.__dict__) for row in fit.backtest],
@@ -66,11 +68,17 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    grounds = [{"level": ground.level.text, "text": ground.text} for ground in verdict.grounds]
+    return {"level": verdict.level.text, "grounds": grounds}
+
+
 def _power_laws(fit: Fit) -> list[dict[str, Any]]:
     used = {
         (target, quantity, law.at)
         for target, result in fit.targets.items()
         for quantity, law in used_laws(fit.power_laws, target, len(result.cells.budgets)).items()
+        if quantity not in SPLIT or result.forecaster.params is not None
     }
     return [_exponent(row) | {"used": (row.target, row.quantity, row.at) in used} for row in fit.power_laws]
 

@@ -21,6 +21,7 @@ from playscale.scaling.goal import Goal, reach
 from playscale.scaling.gpu import Hardware
 from playscale.scaling.isoflop import Profile, excluded_budgets, fit_profiles
 from playscale.scaling.surface import Surface, fit_surface
+from playscale.scaling.verdict import Verdict, judge
 from playscale.scaling.warning import (
     Code,
     Warned,
@@ -72,6 +73,7 @@ class Fit:
         optima: optimal size and data of each forecast budget by every law.
         target_returns: compute at which given returns are reached.
         hardware: GPU that hours and energy are given for.
+        verdicts: whether the table can carry a forecast of each target.
     """
 
     points: tuple[Point, ...]
@@ -88,6 +90,7 @@ class Fit:
     optima: tuple[Optimum, ...] = ()
     target_returns: tuple[Goal, ...] = ()
     hardware: Hardware | None = None
+    verdicts: dict[Target, Verdict] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return fit.json: plain JSON types, null for every number that does not exist."""
@@ -164,7 +167,7 @@ def fit(
         tuple(forecasts), tuple(held_out), tuple(held_out_cells), curves,
         tuple(row for t, r in targets.items() for row in optimal_exponents(t, r.exponents, r.surface)),
         tuple(row for t, r in targets.items() for row in optima(t, r.exponents, r.surface, forecast_flops)),
-        tuple(reached), hardware,
+        tuple(reached), hardware, {t: judge(result, warnings) for t, result in targets.items()},
     )  # fmt: skip
 
 
@@ -245,7 +248,8 @@ def _fit_target(
         surface = fit_surface(cells, rng, max(20, fewer))
     except FitError:
         surface = None
-    return TargetFit(cells, profiles, choice, surface, exponents, make_forecaster(choice, exponents, surface, cells))
+    forecaster = make_forecaster(choice, exponents, surface, cells, profiles)
+    return TargetFit(cells, profiles, choice, surface, exponents, forecaster)
 
 
 def _goals(targets: dict[Target, TargetFit], goals: Sequence[tuple[str, float]], seed: int) -> list[Goal]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from playscale.scaling.bound import TOO_FAR, with_ends
-from playscale.scaling.cells import SIGN, Cells, Target, value_of
+from playscale.scaling.cells import SAME_SIZE, SIGN, Cells, Reason, Target, value_of
 from playscale.scaling.choice import Choice
 from playscale.scaling.exponents import Exponent, used_laws
+from playscale.scaling.isoflop import Profile
+from playscale.scaling.numbers import count
 from playscale.scaling.surface import Surface
 
 CURVE_POINTS = 60
@@ -23,6 +25,7 @@ class Forecast:
     """A forecast of `target` with its 95 % prediction interval, None without one.
 
     reason: why an end is None though there is an interval: it is more than a factor 1,000 from the forecast.
+    params_note: that the size recommended lies outside those trained, so that nothing like it was measured.
     params, samples: recommended for the budget, or as given; None where no law recommends them.
     """
 
@@ -34,6 +37,7 @@ class Forecast:
     low: float | None
     high: float | None
     reason: str | None = None
+    params_note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class HeldOut:
 class Forecaster:
     """The laws that forecast one target: along the frontier, of size and data, and of (N, D) where there is one.
 
-    plain: the power law through the best cells of all budgets, for comparison
+    plain: the power law through the best cells of all budgets, for comparison; sizes: the smallest and largest trained.
     """
 
     choice: Choice
@@ -71,6 +75,7 @@ class Forecaster:
     surface: Surface | None
     noise: float
     plain: Exponent | None = None
+    sizes: tuple[float, float] = (0.0, float("inf"))
 
     @property
     def target(self) -> Target:
@@ -92,6 +97,7 @@ class Forecaster:
             Forecast(
                 self.target, float(c), self._recommended(self.params, c), self._recommended(self.samples, c),
                 *self._interval(cost[i], low if low is None else low[i], high if high is None else high[i]),
+                self.note(self._recommended(self.params, c)),
             )
             for i, c in enumerate(at)
         ]  # fmt: skip
@@ -120,16 +126,29 @@ class Forecaster:
         """Return the size and the data recommended for a budget."""
         return self._recommended(self.params, flops), self._recommended(self.samples, flops)
 
+    def note(self, params: float | None) -> str | None:
+        """Say so where a size recommended lies outside those trained; None where it does not."""
+        first, last = self.sizes
+        if params is None or first / SAME_SIZE <= params <= last * SAME_SIZE:
+            return None
+        return f"not measured: sizes from {count(first)} to {count(last)} were trained"
+
     @staticmethod
     def _recommended(exponent: Exponent | None, flops: float) -> float | None:
         return None if exponent is None else exponent.law.at(flops)
 
 
-def make_forecaster(choice: Choice, exponents: list[Exponent], surface: Surface | None, cells: Cells) -> Forecaster:
+def make_forecaster(
+    choice: Choice, exponents: list[Exponent], surface: Surface | None, cells: Cells, profiles: Sequence[Profile]
+) -> Forecaster:
+    """Put the laws together. Profiles most of which curve the wrong way recommend no size."""
     used = used_laws(exponents, cells.target, len(cells.budgets))
+    if 2 * sum(profile.excluded is Reason.WRONG_CURVATURE for profile in profiles) > len(profiles):
+        used = {}
     plain = next((row for row in exponents if row.quantity == cells.target and row.at == "argmin"), None)
     noise = float(np.median(cells.noise()))
-    return Forecaster(choice, used.get("params"), used.get("samples"), surface, noise, plain)
+    sizes = float(cells.params.min()), float(cells.params.max())
+    return Forecaster(choice, used.get("params"), used.get("samples"), surface, noise, plain, sizes)
 
 
 def compare_held_out(

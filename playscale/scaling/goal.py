@@ -23,7 +23,7 @@ class Goal:
 
     low, high: the budgets between which the 95 % prediction interval holds the return; None: not within 12 decades.
     params_low, ..., samples_high: what is recommended from the one to the other, with the 95 % interval of that law at
-    each end; None where an end, or the law's interval, is missing.
+    each end; None where an end, or the law's interval, is missing. params_note: as of a Forecast.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Goal:
     params_high: float | None = None
     samples_low: float | None = None
     samples_high: float | None = None
+    params_note: str | None = None
 
 
 def reach(name: str, value: float, forecaster: Forecaster, rng: np.random.Generator) -> Goal:
@@ -53,8 +54,10 @@ def reach(name: str, value: float, forecaster: Forecaster, rng: np.random.Genera
     if at is None:
         return Goal(name, value, None, soonest, latest, None, None, text + _plainly(value, forecaster, last))
     best = forecaster.at_flops([at], rng)[0]
-    ends = [*_span(forecaster.params, soonest, latest), *_span(forecaster.samples, soonest, latest)]
-    return Goal(name, value, at, soonest, latest, best.params, best.samples, text, *ends)
+    return Goal(
+        name, value, at, soonest, latest, best.params, best.samples, text,
+        *_span(forecaster.params, soonest, latest), *_span(forecaster.samples, soonest, latest), best.params_note,
+    )  # fmt: skip
 
 
 def _plainly(value: float, forecaster: Forecaster, last: float) -> str:

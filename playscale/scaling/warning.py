@@ -39,6 +39,7 @@ class Code(StrEnum):
     DIVERGED = "diverged"
     SIZE_UNKNOWN = "best-size-unknown"
     GRID_DECIDES = "grid-decides"
+    LAWS_DISAGREE = "laws-disagree"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""Whether a table can carry a forecast, in three levels, with the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from playscale.scaling.cells import SAME_SIZE
+from playscale.scaling.numbers import off
+from playscale.scaling.warning import Code, Warned
+
+if TYPE_CHECKING:
+    from playscale.scaling.choice import Record
+    from playscale.scaling.fit import TargetFit
+
+# Budgets whose best size lies between those trained, and sizes: enough, and the fewest that show a law at all.
+ENOUGH, FEWEST = 5, 3
+# Sizes at a typical budget, from which on its best one is more than the middle of three.
+SIZES = 4
+# Share of past forecasts inside their 95 % intervals: as it should be, and where the intervals cannot be relied on.
+HELD, FAILED = 0.85, 0.5
+# Past forecasts from which on their share says something, and the median miss (a factor) from which on to take care.
+MANY, MISSED = 5, 2.0
+DOUBTS = {
+    Code.LAWS_DISAGREE: "the laws differ in the size that they recommend",
+    Code.SIZE_UNKNOWN: "how the best size grows is not known",
+    Code.GRID_DECIDES: "the grid of sizes decides how the best cells' size grows",
+}
+
+
+class Level(IntEnum):
+    """How far a table, or one property of it, carries a forecast."""
+
+    YES = 0
+    WITH_CARE = 1
+    NO = 2
+
+    @property
+    def text(self) -> str:
+        return ("yes", "with care", "no")[self]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """One property of a table, and how far it carries a forecast."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far a table carries a forecast of one target: as far as the weakest of its grounds."""
+
+    grounds: tuple[Ground, ...]
+
+    @property
+    def level(self) -> Level:
+        return max(ground.level for ground in self.grounds)
+
+
+def judge(result: TargetFit, warnings: Sequence[Warned]) -> Verdict:
+    """Judge the table by its budgets, its sizes, its track record, and the doubts that were warned about."""
+    target = result.cells.target
+    codes = {warned.code for warned in warnings if warned.text.startswith(f"{target}:")}
+    doubts = [Ground(Level.WITH_CARE, text) for code, text in DOUBTS.items() if code in codes]
+    return Verdict((*_grid(result), _track_record(result.choice.record), *doubts))
+
+
+def _grid(result: TargetFit) -> Iterator[Ground]:
+    profiles, count = result.profiles, len(result.profiles)
+    logs = np.sort(np.log(result.cells.params))
+    sizes = 1 + int(np.sum(np.diff(logs) > np.log(SAME_SIZE)))
+    a_budget = np.array([profile.cells for profile in profiles])
+    several = int(np.sum(a_budget >= FEWEST))
+    if 2 * several < count:
+        text = f"no isoFLOP table: {several} of {count} budgets have {FEWEST} sizes or more"
+        level = Level.NO if result.surface is None else Level.WITH_CARE
+        yield Ground(level, text + ("" if result.surface is None else "; the laws of params and samples are fitted"))
+    else:
+        inner = sum(profile.excluded is None and profile.edge is None for profile in profiles)
+        text = f"{inner} of {count} budgets have their best size between the smallest and the largest trained"
+        yield Ground(max(_enough(inner), Level.WITH_CARE if 2 * inner < count else Level.YES), text)
+    text = f"{sizes} size{'s' if sizes > 1 else ''}, {np.median(a_budget):.2g} at a typical budget"
+    few = 2 * several >= count and np.median(a_budget) < SIZES
+    yield Ground(max(_enough(sizes), Level.WITH_CARE if few else Level.YES), text)
+
+
+def _enough(number: int) -> Level:
+    return Level.YES if number >= ENOUGH else Level.WITH_CARE if number >= FEWEST else Level.NO
+
+
+def _track_record(record: Sequence[Record]) -> Ground:
+    if not record:
+        return Ground(
+            Level.WITH_CARE, "no track record: too few budgets to have forecast the later ones from the first"
+        )
+    held = sum(row.own.inside for row in record)
+    missed = float(np.median([abs(row.own.error) for row in record]))
+    text = f"{held} of {len(record)} past forecasts inside their 95 % interval, median miss {off(missed)}"
+    share = held / len(record)
+    if share < FAILED and len(record) >= MANY:
+        return Ground(Level.NO, text)
+    sound = share >= HELD and len(record) >= MANY and missed < np.log(MISSED)
+    return Ground(Level.YES if sound else Level.WITH_CARE, text)

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from playscale.points import Point
+from playscale.scaling.fit import Fit, fit
+from playscale.scaling.verdict import Level
+
+
+def table(budgets: int, factors: list[float], curvature: float = 0.05) -> Fit:
+    """Losses with their minimum at N = sqrt(C) / 1000, at sizes that are these factors of it, and a seventh off."""
+    points = []
+    for i, flops in enumerate(1e13 * 4.0 ** np.arange(budgets)):
+        for factor in factors:
+            params = factor * flops**0.5 / 1e3 * (1.15 if i % 2 else 1.0)
+            away = np.log(params / flops**0.5 * 1e3)
+            loss = (0.5 + 3 * (flops / 1e13) ** -0.15) * np.exp(curvature * away**2)
+            points.append(Point(flops=flops, params=params, samples=flops / 6 / params, dev_loss=loss))
+    return fit(points, [1e18], replicates=40)
+
+
+FIVE = [0.2, 0.5, 1.0, 2.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("budgets", "factors", "level", "ground"),
+    [
+        (9, FIVE, Level.YES, "9 of 9 budgets have their best size between the smallest and the largest trained"),
+        (9, [0.5, 1.0, 2.0], Level.WITH_CARE, "3 at a typical budget"),
+        (4, FIVE, Level.WITH_CARE, "no track record"),
+        (9, [1.5, 3.0, 6.0, 12.0], Level.NO, "0 of 9 budgets"),
+        (9, [1.0, 2.0], Level.WITH_CARE, "no isoFLOP table: 0 of 9 budgets have 3 sizes or more"),
+    ],
+)
+def test_a_table_carries_a_forecast_as_far_as_its_weakest_ground(
+    budgets: int, factors: list[float], level: Level, ground: str
+) -> None:
+    result = table(budgets, factors)
+    verdict = result.verdicts["dev_loss"]
+    assert any(ground in own.text for own in verdict.grounds), verdict
+    assert verdict.level is level
+    assert result.to_dict()["verdicts"]["dev_loss"]["level"] == verdict.level.text
+
+
+def test_a_size_outside_those_trained_is_recommended_as_not_measured() -> None:
+    (forecast,) = table(5, FIVE).forecasts
+    assert forecast.params is not None
+    assert forecast.params > 5 * 2.56e15**0.5 / 1e3
+    assert forecast.params_note == "not measured: sizes from 632 to 253k were trained"
+
+
+def test_profiles_that_curve_the_wrong_way_recommend_nothing() -> None:
+    result = table(6, FIVE, curvature=-0.05)
+    (forecast,) = result.forecasts
+    assert forecast.params is forecast.samples is forecast.params_note is None
+    laws = result.to_dict()["power_laws"]
+    assert not any(law["used"] for law in laws if law["quantity"] in {"params", "samples"})
