@@ -15,6 +15,7 @@ from playscale.cli.options import (
     budget_list,
     finite,
     given,
+    number,
     positive,
     tracking_client,
 )
@@ -46,7 +47,15 @@ def fit(
         float | None, typer.Option(callback=finite, help="Mean return of the expert that the agents imitate.")
     ] = None,
     max_return: Annotated[
-        float | None, typer.Option(min=0, callback=finite, help="Largest return that the game allows.")
+        float | None, typer.Option(callback=finite, help="Largest return that the game allows.")
+    ] = None,
+    min_return: Annotated[
+        float | None,
+        typer.Option(
+            callback=finite,
+            help="Smallest return that the game allows, from which returns are counted. Default: 0, "
+            "or fitted where a mean return is not above 0.",
+        ),
     ] = None,
     gpu: Annotated[str | None, typer.Option(help="GPU model to give hours and energy for: a100, h100, l4, ...")] = None,
     utilisation: Annotated[
@@ -92,6 +101,7 @@ def fit(
             seed,
             expert_return=bound,
             max_return=max_return,
+            min_return=min_return,
             target_returns=[*goals, *targets],
             hardware=machine,
         )
@@ -147,4 +157,4 @@ def _pair(text: str) -> tuple[float, float]:
 
 def _named(text: str) -> tuple[str, float]:
     name, _, value = text.rpartition("=")
-    return name, positive(value, "--target-return")
+    return name, number(value, "--target-return")

@@ -142,14 +142,21 @@ def budget_list(text: str, option: str) -> list[float]:
         raise ValueError(f"{option}: {error}") from error
 
 
-def positive(text: str, option: str) -> float:
-    """Return a number above zero; ValueError, which names the option, when the text is none."""
+def number(text: str, option: str) -> float:
+    """Return a finite number; ValueError, which names the option, when the text is none."""
     try:
         value = float(text)
+        _check_finite(value)
     except ValueError as error:
-        raise ValueError(f"{option}: {text!r} is not a number") from error
-    if not 0 < value <= LARGEST_NUMBER:
-        raise ValueError(f"{option}: {text} must be above zero, and at most {LARGEST_NUMBER:g}")
+        raise ValueError(f"{option}: {text!r} is not a number of at most {LARGEST_NUMBER:g}") from error
+    return value
+
+
+def positive(text: str, option: str) -> float:
+    """Return a number above zero; ValueError, which names the option, when the text is none."""
+    value = number(text, option)
+    if not value > 0:
+        raise ValueError(f"{option}: {text} must be above zero")
     return value
 
 

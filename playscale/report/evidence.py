@@ -224,11 +224,16 @@ def error_of(point: Point, target: str) -> float | None:
     return point.dev_loss_se if target == "dev_loss" else point.return_se
 
 
-def law_at(law: Mapping[str, Any], x: float) -> float | None:
-    """Return the value of a power law at x; None without a coefficient."""
+def law_at(law: Mapping[str, Any], x: float, offset: float = 0.0) -> float | None:
+    """Return the value of a power law at x, from an offset where it is of returns; None without a coefficient."""
     if not numbers.positive(law.get("coefficient")) or not numbers.known(law.get("exponent")):
         return None
-    return float(law["coefficient"] * x ** law["exponent"])
+    return float(offset + law["coefficient"] * x ** law["exponent"])
+
+
+def offset_of(fit: Mapping[str, Any], target: str) -> float:
+    """Return what the fit took from each value before its logarithm: 0 but for returns that may be negative."""
+    return float(((fit.get("laws") or {}).get(target) or {}).get("offset") or 0.0)
 
 
 def better(target: str, value: float, than: float) -> bool:

@@ -80,7 +80,7 @@ def forecasting_laws(evidence: Evidence) -> Markup:
 def law_sentence(target: str, law: Mapping[str, Any]) -> str:
     """Write the chosen law with its parameters in a line: dev loss: saturating, L = E + A C^-gamma with A = ..."""
     form = str(law.get("form") or "no law")
-    formula = _formula(target, form)
+    formula = _formula(target, law)
     given = [
         f"{symbol(name)} = "
         # the interval of A, at one FLOP, says nothing to a reader
@@ -94,15 +94,19 @@ def law_sentence(target: str, law: Mapping[str, Any]) -> str:
     )
 
 
-def _formula(target: str, form: str) -> str | None:
-    if form.startswith("bounded by"):
-        return f"{FORMULA['return_mean', 'bounded']}, R_max given"
-    return FORMULA.get((target, form.partition(",")[0]))
+def _formula(target: str, law: Mapping[str, Any]) -> str | None:
+    form = str(law.get("form") or "no law")
+    bounded = form.startswith("bounded by")
+    formula = FORMULA.get((target, "bounded" if bounded else form.partition(",")[0]))
+    if formula is None:
+        return None
+    counted = f", R and R_max counted from {numbers.number(law['offset'])}" if law.get("offset") else ""
+    return formula + (", R_max given" if bounded else "") + counted
 
 
 def _forecasting_law(target: str, law: Mapping[str, Any]) -> Markup:
     form = str(law.get("form") or "no law")
-    formula = _formula(target, form)
+    formula = _formula(target, law)
     parameters = [
         tag("tr", tag("td", _symbol(name)), tag("td", parameter(given or {}), class_="number"))
         for name, given in (law.get("parameters") or {}).items()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from playscale.points import Reference
 from playscale.report.drawing import DASHED, Drawing, Plot, literal
-from playscale.report.evidence import NAMES, RETURN_OF_LOSS, Evidence, law_at
+from playscale.report.evidence import NAMES, RETURN_OF_LOSS, Evidence, law_at, offset_of
 from playscale.report.palette import FAINT, HELD, INK, SOFT, TARGET_COLOUR
 from playscale.report.profile_figures import exponent_text
 from playscale.report.text import short_name
@@ -174,9 +176,10 @@ def return_against_loss(evidence: Evidence) -> Plot | None:
 def _return_line(drawing: Drawing, law: Mapping[str, Any]) -> None:
     """Draw the law of the best of each budget, over the losses of those."""
     best = [loss for _, loss in drawing.evidence.best("dev_loss", held_out=False)] or [loss for loss, _ in drawing.seen]
-    returns = [value for value in (law_at(law, min(best)), law_at(law, max(best))) if value is not None]
-    if len(returns) == 2:
-        drawing.line([min(best), max(best)], returns, color=INK, label="law of the best", linewidth=1.3, zorder=3)
+    losses, offset = np.geomspace(min(best), max(best), 60), offset_of(drawing.evidence.fit, "return_mean")
+    returns = [value for loss in losses if (value := law_at(law, float(loss), offset)) is not None]
+    if returns:
+        drawing.line(list(losses), returns, color=INK, label="law of the best", linewidth=1.3, zorder=3)
 
 
 def _loss_title(law: Mapping[str, Any] | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from playscale.report.drawing import DASHED, DOTTED, Drawing, Plot
-from playscale.report.evidence import NAMES, TARGETS, Evidence, describe, law_at
+from playscale.report.evidence import NAMES, TARGETS, Evidence, describe, law_at, offset_of
 from playscale.report.palette import FAINT, INK, TARGET_COLOUR
 from playscale.scaling import numbers
 
@@ -27,7 +27,7 @@ def isoflop(evidence: Evidence, target: str) -> Plot | None:
     colours = drawing.budget_legend()
     profiles = [row for row in evidence.rows("profiles", target=target) if numbers.known(row.get("flops"))]
     for profile in profiles:
-        _parabola(drawing, profile, colours[evidence.budget_index(profile["flops"])])
+        _parabola(drawing, profile, colours[evidence.budget_index(profile["flops"])], target)
     held_out = evidence.measured(target, held_out=True)
     for budget in evidence.held_out_budgets:
         cells = sorted((point.params, value) for point, value in held_out if evidence.same_budget(point.flops, budget))
@@ -58,16 +58,16 @@ def isoflop(evidence: Evidence, target: str) -> Plot | None:
     )
 
 
-def _parabola(drawing: Drawing, profile: Mapping[str, Any], colour: str) -> None:
-    """Draw log10 y = a x^2 + b x + c with x = log10 N, over the sizes it was fitted to."""
+def _parabola(drawing: Drawing, profile: Mapping[str, Any], colour: str, target: str) -> None:
+    """Draw log10(y - offset) = a x^2 + b x + c with x = log10 N, over the sizes it was fitted to."""
     if not all(numbers.known(profile.get(name)) for name in ("a", "b", "c", "low", "high")):
         return
     x = np.linspace(np.log10(profile["low"]), np.log10(profile["high"]), 60)
-    y = profile["a"] * x**2 + profile["b"] * x + profile["c"]
+    y = offset_of(drawing.evidence.fit, target) + 10 ** (profile["a"] * x**2 + profile["b"] * x + profile["c"])
     style = DOTTED if profile.get("excluded") else "-"
-    drawing.line(list(10**x), list(10**y), color=colour, zorder=1.8, linestyle=style)
+    drawing.line(list(10**x), list(y), color=colour, zorder=1.8, linestyle=style)
     if profile.get("excluded"):
-        drawing.hover(list(10**x), list(10**y), _no_vertex(profile))
+        drawing.hover(list(10**x), list(y), _no_vertex(profile))
 
 
 def _no_vertex(profile: Mapping[str, Any]) -> str:

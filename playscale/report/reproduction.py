@@ -106,26 +106,27 @@ def reproduce(
         except FitError as error:
             raise ValueError(f"{path}: {error}") from error
         own = [one for one in published if one.table == name]
-        compared = compare(points, whole.power_laws, own, seed=seed, replicates=replicates)
+        compared = compare(points, own, seed=seed, replicates=replicates)
         done.append(Reproduction(name, points, whole.to_dict(), compared))
     return done
 
 
-def compare(
-    points: Sequence[Point], whole: Sequence[Exponent], published: Sequence[Published], *, seed: int, replicates: int
-) -> list[Compared]:
-    """Return all exponents of all budgets, then those of fewer budgets that a value was published for."""
+def compare(points: Sequence[Point], published: Sequence[Published], *, seed: int, replicates: int) -> list[Compared]:
+    """Return all exponents of all budgets, then those of fewer budgets that a value was published for.
+
+    As in published analyses, returns are counted from zero, and those that are not above it are left out.
+    """
     smallest = min(point.flops for point in points) * SAME_BUDGET
     given: dict[Key, float] = {}
     for one in published:
         start = one.from_flops if one.from_flops is not None and one.from_flops > smallest else None
         given[start, one.target, one.quantity, one.at] = one.exponent
     starts = sorted({key[0] for key in given if key[0] is not None})
-    found: dict[Key, Exponent] = {(None, row.target, row.quantity, row.at): row for row in whole}
-    keys = list(found)
-    for start in starts:
-        rows = exponents_from(points, start, seed=seed, replicates=replicates)
+    found: dict[Key, Exponent] = {}
+    for start in (None, *starts):
+        rows = exponents_from(points, start or 0.0, seed=seed, replicates=replicates)
         found |= {(start, row.target, row.quantity, row.at): row for row in rows}
+    keys = [key for key in found if key[0] is None]
     keys += [key for key in given if key not in keys]
     return [_compared(key, found.get(key), given.get(key)) for key in keys]
 
@@ -136,7 +137,7 @@ def exponents_from(points: Sequence[Point], flops: float, *, seed: int, replicat
     fitted, rows = [], []
     for target in TARGETS:
         try:
-            cells, _ = make_cells(seen, target)
+            cells, _ = make_cells(seen, target, offset=0.0)
         except FitError:
             continue
         profiles, fewer = fit_profiles(cells), _fewer(len(cells.cost), replicates)

@@ -42,7 +42,8 @@ def _mean(own: Sequence[Point], fit: Mapping[str, Any]) -> Point:
         se = math.sqrt(statistics.fmean(value**2 for value in within) / len(own)) if within else None
         among = ((fit.get("repeats") or {}).get(target) or {}).get("sd")
         if target == "return_mean" and mean is not None and numbers.positive(among):
-            se = max(se or 0.0, among * abs(mean) / math.sqrt(len(own)))
+            offset = ((fit.get("laws") or {}).get(target) or {}).get("offset") or 0.0
+            se = max(se or 0.0, among * abs(mean - offset) / math.sqrt(len(own)))
         values |= {target: mean, error: se}
     samples = [point.samples for point in own if point.samples is not None]
     episodes = [point.episodes for point in own if point.episodes is not None]

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from playscale.report.evidence import NAMES, TARGETS, Evidence
+from playscale.report.evidence import NAMES, TARGETS, Evidence, offset_of
 from playscale.report.html import Content, join, table, tag
 from playscale.scaling import numbers
 from playscale.scaling.numbers import known, positive
@@ -43,10 +43,16 @@ def reach_name(reach: float) -> str:
 
 
 def track(fit: Mapping[str, Any], target: str) -> list[Row]:
-    """Return the forecasts of the track record that can be scored."""
+    """Return the forecasts of the track record that can be scored, each with the offset that its error is above."""
     rows: Sequence[Row] = fit.get("track_record") or []
-    numbers = ("from_flops", "flops", "measured", "value")
-    return [row for row in rows if row.get("target") == target and all(positive(row.get(name)) for name in numbers)]
+    offset = offset_of(fit, target)
+    own = [{**row, "offset": offset} for row in rows if row.get("target") == target]
+    return [
+        row
+        for row in own
+        if all(positive(row.get(name)) for name in ("from_flops", "flops"))
+        and all(known(row.get(name)) and row[name] > offset for name in ("measured", "value"))
+    ]
 
 
 def decades(row: Row) -> float:
@@ -56,11 +62,13 @@ def decades(row: Row) -> float:
 
 def score(rows: Iterable[Row], of: str = "") -> Score | None:
     """Score forecasts of the chosen law, or of the plain power law (of="power_"); None without any."""
-    made = [row for row in rows if positive(row.get(of + "value"))]
+    made = [row for row in rows if known(row.get(of + "value")) and row[of + "value"] > row["offset"]]
     if not made:
         return None
     judged = [bool(row[of + "inside"]) for row in made if row.get(of + "inside") is not None]
-    error = median(abs(math.log(row[of + "value"] / row["measured"])) for row in made)
+    error = median(
+        abs(math.log((row[of + "value"] - row["offset"]) / (row["measured"] - row["offset"]))) for row in made
+    )
     return Score(error, fmean(judged) if judged else None, len(made))
 
 
@@ -195,7 +203,7 @@ def _held_out_table(evidence: Evidence) -> Markup:
     if not held_out:
         return Markup("")
     head = ["target", "FLOPs", "parameters", "forecast (95%)", "measured", "forecast is off by", "verdict"]
-    rows = [_held_out_row(row) for row in held_out]
+    rows = [_held_out_row(row, offset_of(evidence.fit, str(row.get("target")))) for row in held_out]
     whole = table(head, rows, caption="Forecast against held-out truth", text=(0, 6))
     judged = [row for row in evidence.rows("held_out_cells") if row.get("inside") is not None]
     if not judged:
@@ -205,9 +213,11 @@ def _held_out_table(evidence: Evidence) -> Markup:
     return join([whole, tag("p", text, class_="note")])
 
 
-def _held_out_row(row: Row) -> list[Content]:
+def _held_out_row(row: Row, offset: float) -> list[Content]:
     value, measured, inside = row.get("value"), row.get("measured"), row.get("inside")
-    off = numbers.percent(value / measured - 1, "+.1%") if numbers.known(value) and numbers.positive(measured) else None
+    off = None
+    if known(value) and known(measured) and measured > offset:
+        off = numbers.percent((value - measured) / (measured - offset), "+.1%")
     verdict = "no interval" if inside is None else "inside" if inside else "outside"
     return [
         NAMES.get(str(row.get("target")), str(row.get("target"))),

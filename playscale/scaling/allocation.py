@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from playscale.scaling.cells import Target, value_of
+from playscale.scaling.cells import Cells, Target
 from playscale.scaling.exponents import ATS, SPLIT, Exponent
 from playscale.scaling.surface import Surface
 
@@ -56,9 +56,10 @@ def optimal_exponents(target: Target, exponents: Sequence[Exponent], surface: Su
 
 
 def optima(
-    target: Target, exponents: Sequence[Exponent], surface: Surface | None, flops: Sequence[float]
+    cells: Cells, exponents: Sequence[Exponent], surface: Surface | None, flops: Sequence[float]
 ) -> list[Optimum]:
     """Return the best params and samples of each budget, by every method that has them."""
+    target = cells.target
     laws = {(row.at, row.quantity): row.law for row in exponents if row.target == target}
     rows = []
     for budget in flops:
@@ -71,5 +72,5 @@ def optima(
             best = law.optimum(budget)
             if best is not None and np.all(np.isfinite(best)) and min(best) > 0:
                 cost = law.cost(np.array([best[0]]), np.array([best[1]]))
-                rows.append(Optimum(target, name, budget, *best, float(value_of(target, cost)[0])))
+                rows.append(Optimum(target, name, budget, *best, float(cells.value(cost)[0])))
     return rows

@@ -1,7 +1,7 @@
 """Points as cells: repeats of one (flops, params) averaged, one noise estimate, one direction in which less is better.
 
-Everything downstream works on the cost of a cell, log dev loss or minus log return, so that a best cell is always a
-minimum and a power law always a line. Legend: n cells, B budgets.
+Everything downstream works on the cost of a cell, log dev loss or minus log of the return above the offset, so that a
+best cell is always a minimum and a power law always a line. Legend: n cells, B budgets.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from playscale.points import Point
+from playscale.scaling.offset import fit_offset
 
 Target = Literal["dev_loss", "return_mean"]
 TARGETS: tuple[Target, ...] = ("dev_loss", "return_mean")
@@ -63,7 +64,8 @@ class Cells:
     table has none; repeats [n]: how many points were averaged; budget [n]: index into budgets [B] (FLOPs, rising).
     cluster [n]: index of the cells whose errors belong together: of one run, or of one size where no run is named.
     repeat_sd: standard deviation of one run's cost about its cell's mean, pooled over the cells with repeats; NaN
-    without repeats.
+    without repeats. offset: what is taken from a return before its logarithm; errors are relative to the rest;
+    offset_fitted: it is neither zero nor given.
     """
 
     target: Target
@@ -77,9 +79,12 @@ class Cells:
     budgets: np.ndarray
     repeat_sd: float
     cluster: np.ndarray
+    offset: float = 0.0
+    offset_fitted: bool = False
 
-    def value(self, cost: np.ndarray) -> np.ndarray:
-        return value_of(self.target, cost)
+    def value(self, cost: np.ndarray | float) -> np.ndarray:
+        """Return the dev loss or return of a cost."""
+        return value_of(self.target, cost, self.offset)
 
     def where(self, mask: np.ndarray) -> Cells:
         """Return the cells of a mask [n]; budgets and their indices stay as they are."""
@@ -97,17 +102,35 @@ class Cells:
         return np.maximum(among, within)
 
 
-def value_of(target: str, cost: np.ndarray | float) -> np.ndarray:
+def value_of(target: str, cost: np.ndarray | float, offset: float) -> np.ndarray:
     """Return the dev loss or return of a cost; inf where it would overflow."""
     with np.errstate(over="ignore", under="ignore"):
-        return np.exp(SIGN[target] * np.asarray(cost, dtype=float))
+        return offset + np.exp(SIGN[target] * np.asarray(cost, dtype=float))
 
 
-def make_cells(points: Sequence[Point], target: Target) -> tuple[Cells, list[Excluded]]:
+def cost_of(target: str, value: float, offset: float) -> float:
+    """Return the cost of a dev loss or return; inf where a return is not above the offset."""
+    above = value - offset
+    return SIGN[target] * float(np.log(above)) if above > 0 else float("inf")
+
+
+def make_cells(
+    points: Sequence[Point], target: Target, *, offset: float | None = None, min_return: float | None = None
+) -> tuple[Cells, list[Excluded]]:
     """Average points to the cells of `target`; also return the points that have none.
 
-    A cell's value is the mean of its repeats; a return whose mean is not positive has no logarithm and is excluded.
-    Raises FitError when no cell is left.
+    A cell's value is the mean of its repeats. A return is counted from an offset: from `min_return`, or zero, where all
+    cells lie above it, else from one that is fitted (`playscale.scaling.offset`).
+
+    Args:
+        points: rows of the points table.
+        target: dev_loss or return_mean.
+        offset: the offset of a fit, for other rows of its table, or 0 as in published analyses; a cell whose mean
+            return is not above it has no logarithm and is excluded.
+        min_return: the smallest return that the game gives.
+
+    Raises:
+        FitError: no cell is left.
     """
     excluded: list[Excluded] = []
     missing = Reason.NO_LOSS if target == "dev_loss" else Reason.NO_RETURN
@@ -127,27 +150,41 @@ def make_cells(points: Sequence[Point], target: Target) -> tuple[Cells, list[Exc
     _, cell, repeats = np.unique(np.stack([budget, size]), axis=1, return_inverse=True, return_counts=True)
     cell = cell.ravel()
     mean = _mean(values, cell, repeats)
-    centre = mean[cell]
     params, samples = (_centre(column, cell, repeats) for column in (params, samples))
-    error = np.sqrt(_mean(errors**2, cell, repeats) / repeats) / np.abs(np.where(mean == 0, np.nan, mean))
+    error = np.sqrt(_mean(errors**2, cell, repeats) / repeats)
     first = np.zeros(len(mean), dtype=int)
     first[cell] = budget
-    good = mean > 0
+    fitted = False
+    if target == "dev_loss":
+        offset = 0.0
+    elif offset is None:
+        offset = 0.0 if min_return is None else min_return
+        fitted = not mean.min() > offset
+        if fitted and np.ptp(mean) == 0:
+            raise FitError(f"every mean return is {mean[0]:g}, so there is no law of returns; play more or train more")
+        if fitted:
+            best = np.full(len(budgets), -np.inf)
+            np.maximum.at(best, first, mean)
+            offset = fit_offset(budgets, best, mean, float(np.nan_to_num(error[np.argmin(mean)])))
+    good = mean > offset
     excluded += [
         Excluded(target, float(budgets[b]), float(n), Reason.RETURN_NOT_POSITIVE)
         for b, n in zip(first[~good], params[~good], strict=True)
     ]
     if not good.any():
-        raise FitError(f"no cell has a positive {target}; laws on logarithms need at least 2 budgets with one")
-    spread = (values - centre) / np.where(centre > 0, centre, np.nan)
+        raise FitError(f"no cell has a {target} above {offset:g}; laws on logarithms need at least 2 budgets with one")
+    above = np.where(good, mean - offset, np.nan)
+    spread = (values - mean[cell]) / above[cell]
+    error = error / above
     degrees = int(np.sum(repeats[good] - 1))
     limited = np.minimum(np.abs(spread), LARGEST_ERROR)
     repeat_sd = float(np.sqrt(np.nansum(limited**2) / degrees)) if degrees else float("nan")
     kept, index = np.unique(first[good], return_inverse=True)
     known = np.where(error[good] > 0, np.minimum(error[good], LARGEST_ERROR), np.nan)
     cells = Cells(
-        target, budgets[first][good], params[good], samples[good], SIGN[target] * np.log(mean[good]),
+        target, budgets[first][good], params[good], samples[good], SIGN[target] * np.log(above[good]),
         known, repeats[good], index.ravel(), budgets[kept], repeat_sd, _clusters(measured, size, cell)[good],
+        offset, fitted,
     )  # fmt: skip
     return cells, excluded
 

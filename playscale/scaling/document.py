@@ -9,7 +9,7 @@ import numpy as np
 
 from playscale.points import COLUMNS, to_row
 from playscale.scaling.backtest import Prediction
-from playscale.scaling.cells import Cells, value_of
+from playscale.scaling.cells import Cells
 from playscale.scaling.choice import Record
 from playscale.scaling.exponents import SPLIT, Exponent, used_laws
 from playscale.scaling.forecast import Forecast, HeldOut
@@ -48,11 +48,11 @@ def document(fit: Fit) -> dict[str, Any]:
         else fit.hardware.gpu.__dict__ | {"utilisation": fit.hardware.utilisation},
         "held_out": [_held_out(row) for row in fit.held_out],
         "held_out_cells": [_held_out(row) for row in fit.held_out_cells],
-        "profiles": [_profile(p) for result in fit.targets.values() for p in result.profiles],
+        "profiles": [_profile(p, result.cells) for result in fit.targets.values() for p in result.profiles],
         "curves": {t: [_without(_forecast(f), "target") for f in curve] for t, curve in fit.curves.items()},
         "optimal_exponents": [dict(row.__dict__) for row in fit.optimal_exponents],
         "optima": [dict(row.__dict__) for row in fit.optima],
-        "parametric": {t: _parametric(t, r.surface) for t, r in fit.targets.items() if r.surface is not None},
+        "parametric": {t: _parametric(r.cells, r.surface) for t, r in fit.targets.items() if r.surface is not None},
     }
     return _finite(whole)
 
@@ -101,8 +101,9 @@ def _repeats(cells: Cells) -> dict[str, Any]:
 
 def _law(result: TargetFit) -> dict[str, Any]:
     choice = result.choice
-    rows = {name: found._asdict() for name, found in parameters(choice.law, choice.target).items()}
-    fitted = {"from_flops": choice.law.first, "to_flops": choice.law.last, "scatter": choice.law.sd}
+    offset = result.cells.offset
+    rows = {name: found._asdict() for name, found in parameters(choice.law, choice.target, offset).items()}
+    fitted = {"offset": offset, "from_flops": choice.law.first, "to_flops": choice.law.last, "scatter": choice.law.sd}
     return {"form": choice.name, "parameters": rows, "why": choice.why, "widening": choice.widening} | fitted
 
 
@@ -120,13 +121,16 @@ def _record(target: str, result: TargetFit, record: Record) -> dict[str, Any]:
     """Return one forecast of the track record in the target's unit, beside the plain power law's."""
     measured = float(result.cells.cost[result.cells.flops == record.own.flops].min())
 
+    def value(cost: float) -> float:
+        return float(result.cells.value(cost))
+
     def made(prediction: Prediction, before: str) -> dict[str, Any]:
         cost = measured - prediction.error
-        ends = sorted(float(value_of(target, cost + end)) for end in (prediction.low, prediction.high))
-        return {before + "value": float(value_of(target, cost)), before + "low": ends[0], before + "high": ends[1]}
+        ends = sorted(value(cost + end) for end in (prediction.low, prediction.high))
+        return {before + "value": value(cost), before + "low": ends[0], before + "high": ends[1]}
 
     row = {"target": target, "from_flops": record.own.from_flops, "flops": record.own.flops, "form": record.own.name}
-    row |= {"measured": float(value_of(target, measured)), **made(record.own, ""), "inside": record.own.inside}
+    row |= {"measured": value(measured), **made(record.own, ""), "inside": record.own.inside}
     return row | (made(record.plain, "power_") | {"power_inside": record.plain.inside} if record.plain else {})
 
 
@@ -138,25 +142,27 @@ def _without(row: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != name}
 
 
-def _profile(profile: Profile) -> dict[str, Any]:
+def _profile(profile: Profile, cells: Cells) -> dict[str, Any]:
     a, b, c = profile.coefficients or (None, None, None)
-    vertex = None if profile.vertex_cost is None else float(value_of(profile.target, np.array(profile.vertex_cost)))
+    vertex = None if profile.vertex_cost is None else float(cells.value(profile.vertex_cost))
     return {
         "target": profile.target, "flops": profile.flops, "a": a, "b": b, "c": c,
         "low": profile.low, "high": profile.high, "cells": profile.cells,
         "argmin_params": profile.argmin_params, "argmin_samples": profile.argmin_samples,
-        "argmin_value": float(value_of(profile.target, np.array(profile.argmin_cost))),
+        "argmin_value": float(cells.value(profile.argmin_cost)),
         "vertex_params": profile.vertex_params, "vertex_samples": profile.vertex_samples, "vertex_value": vertex,
         "excluded": None if profile.excluded is None else profile.excluded.value, "edge": profile.edge,
     }  # fmt: skip
 
 
-def _parametric(target: str, surface: Surface) -> dict[str, Any]:
+def _parametric(cells: Cells, surface: Surface) -> dict[str, Any]:
     """Return the laws of params and samples: the parametric one over all cells, the translog one, the chosen one."""
     law = surface.laws[WHOLE]
     assert isinstance(law, Parametric)
-    rows = {name: found._asdict() for name, found in law.parameters().items()}
-    left, floor = ("L", "E") if target == "dev_loss" else ("1/R", "1/R_max")
+    rows = {name: found._asdict() for name, found in law.parameters(cells.offset).items()}
+    left, floor = ("L", "E") if cells.target == "dev_loss" else ("1/R", "1/R_max")
+    if cells.offset:
+        left, floor = "1/(R - offset)", "1/(R_max - offset)"
     translog = surface.laws.get(TRANSLOG)
     return {
         "form": f"{left} = {floor} + A/N^alpha + B/D^beta", "parameters": rows, "n": len(law.residuals),

@@ -107,6 +107,7 @@ def fit(
     *,
     expert_return: float | None = None,
     max_return: float | None = None,
+    min_return: float | None = None,
     target_returns: Sequence[tuple[str, float]] = (),
     hardware: Hardware | None = None,
     replicates: int = REPLICATES,
@@ -124,6 +125,8 @@ def fit(
         seed: of the bootstrap; the same seed gives the same result.
         expert_return: mean return of the expert that the agents imitate: a bound, and a target return.
         max_return: the largest return that the game allows.
+        min_return: the smallest, from which returns are counted; by default zero, or fitted where a mean return is
+            not above zero.
         target_returns: (name, return) pairs whose compute is sought.
         hardware: GPU to give hours and energy for.
         replicates: how many bootstrap replicates the intervals take.
@@ -132,17 +135,17 @@ def fit(
         The laws, forecasts, held-out comparisons and warnings.
 
     Raises:
-        FitError: nothing can be fitted, or an argument is not a positive number; one line says what is missing.
+        FitError: nothing can be fitted, or an argument is no number that can be; one line says what is missing.
     """
-    goals = [*target_returns, *([("the expert", expert_return)] if expert_return is not None else [])]
-    _check(forecast_flops, forecast_at, [("the largest", 1.0 if max_return is None else max_return), *target_returns])
-    limits = [(n, v) for n, v in (("the expert's return", expert_return), ("the largest return", max_return)) if v]
+    limits = {"the expert's return": expert_return, "the largest return": max_return}
+    known = [(name, value) for name, value in limits.items() if value is not None]
+    _check(forecast_flops, forecast_at, [*known, *target_returns], min_return, points)
     seen = [point for point in points if not point.held_out]
     if len(methods := {point.method for point in points}) > 1:
         raise FitError(f"a law is of one method; this table has {', '.join(sorted(methods))}: fit each apart")
     if not seen:
         raise FitError('no point to fit: every row of the table is "held-out", or there are none')
-    targets, excluded, warnings = _fit_targets(seen, methods <= PLAYING_METHODS, seed, replicates, limits)
+    targets, excluded, warnings = _fit_targets(seen, methods <= PLAYING_METHODS, seed, replicates, known, min_return)
     power_laws = [row for result in targets.values() for row in result.exponents]
     if len(targets) == len(TARGETS):
         loss, ret = (targets[target] for target in TARGETS)
@@ -151,7 +154,7 @@ def fit(
         power_laws += fit_return_of_loss(*both, rng, _fewer(loss.cells, replicates))
         warnings += return_warning(seen)
     forecasts, more = _forecasts(targets, forecast_flops, forecast_at, seed)
-    reached = _goals(targets, [(name, value) for name, value in goals if value > 0], seed)
+    reached = _goals(targets, target_returns, expert_return, seed)
     held_out, held_out_cells, left_out = _held_out(targets, [p for p in points if p.held_out], seed)
     excluded += left_out
     warnings += diverged_warning(points)
@@ -166,7 +169,7 @@ def fit(
         tuple(points), tuple(excluded), tuple(warnings), targets, tuple(power_laws), tuple(rows),
         tuple(forecasts), tuple(held_out), tuple(held_out_cells), curves,
         tuple(row for t, r in targets.items() for row in optimal_exponents(t, r.exponents, r.surface)),
-        tuple(row for t, r in targets.items() for row in optima(t, r.exponents, r.surface, forecast_flops)),
+        tuple(row for r in targets.values() for row in optima(r.cells, r.exponents, r.surface, forecast_flops)),
         tuple(reached), hardware, {t: judge(result, warnings) for t, result in targets.items()},
     )  # fmt: skip
 
@@ -180,13 +183,22 @@ def _predictions(result: TargetFit) -> tuple[Prediction, ...]:
     return result.choice.predictions + (result.surface.predictions if result.surface else ())
 
 
-def _check(flops: Sequence[float], pairs: Sequence[tuple[float, float]], returns: Sequence[tuple[str, float]]) -> None:
-    for name, value in returns:
-        if not (np.isfinite(value) and value > 0):
-            raise FitError(f"{name or 'target'}: a return of {value:g} has no logarithm; give one above zero")
+def _check(
+    flops: Sequence[float], pairs: Sequence[tuple[float, float]], returns: Sequence[tuple[str, float]],
+    min_return: float | None, points: Sequence[Point],
+) -> None:  # fmt: skip
+    for name, value in [*returns, *([] if min_return is None else [("the smallest return", min_return)])]:
+        if not np.isfinite(value):
+            raise FitError(f"{name or 'target'}: {value:g} is not a return; give a number")
     for value in [*flops, *(v for pair in pairs for v in pair)]:
         if not (np.isfinite(value) and value > 0):
             raise FitError(f"cannot forecast at {value:g}: budgets, params and samples must be positive numbers")
+    measured = [p.return_mean for p in points if p.return_mean is not None and not p.diverged]
+    if min_return is not None and min(measured, default=min_return) < min_return:
+        raise FitError(
+            f"the smallest return of the game is given as {min_return:g}, but the table has one of {min(measured):g};"
+            " give the smallest that is possible"
+        )
 
 
 def _fewer(cells: Cells, replicates: int) -> int:
@@ -195,8 +207,9 @@ def _fewer(cells: Cells, replicates: int) -> int:
 
 
 def _fit_targets(
-    seen: Sequence[Point], played: bool, seed: int, replicates: int, limits: Sequence[tuple[str, float]]
-) -> tuple[dict[Target, TargetFit], list[Excluded], list[Warned]]:
+    seen: Sequence[Point], played: bool, seed: int, replicates: int, limits: Sequence[tuple[str, float]],
+    min_return: float | None,
+) -> tuple[dict[Target, TargetFit], list[Excluded], list[Warned]]:  # fmt: skip
     """Fit each target that can be fitted; also return what was excluded, and warnings.
 
     played: the points have no dev loss, which is then no reason for a warning.
@@ -206,7 +219,7 @@ def _fit_targets(
     targets: dict[Target, TargetFit] = {}
     for target in TARGETS:
         try:
-            cells, left_out = make_cells(seen, target)
+            cells, left_out = make_cells(seen, target, min_return=min_return)
             result = _fit_target(cells, np.random.default_rng([seed, len(target)]), replicates, limits)
         except FitError as error:
             if target == "dev_loss" and played:
@@ -241,7 +254,7 @@ def _fit_target(
     )
     about = (sum(p.rss for p in profiles), sum(p.degrees for p in profiles))
     best = float(cells.value(frontier.cost).max())
-    above = [(name, value) for name, value in limits if value > best]
+    above = [(name, value - cells.offset) for name, value in limits if value > best]
     choice = choose(frontier, rng, replicates, about, above)
     exponents = fit_exponents(cells, profiles, rng, fewer)
     try:
@@ -252,10 +265,19 @@ def _fit_target(
     return TargetFit(cells, profiles, choice, surface, exponents, forecaster)
 
 
-def _goals(targets: dict[Target, TargetFit], goals: Sequence[tuple[str, float]], seed: int) -> list[Goal]:
+def _goals(
+    targets: dict[Target, TargetFit], goals: Sequence[tuple[str, float]], expert: float | None, seed: int
+) -> list[Goal]:
+    """Find the compute of each target return, and of the expert's where that is above the offset."""
     if "return_mean" not in targets:
         return []
     forecaster = targets["return_mean"].forecaster
+    for name, value in goals:
+        if not np.isfinite(forecaster.cost(value)):
+            least = f"{forecaster.offset:.4g}, from which returns are counted" if forecaster.offset else "zero"
+            raise FitError(f"{name or 'target'}: a return of {value:g} has no logarithm; give one above {least}")
+    if expert is not None and np.isfinite(forecaster.cost(expert)):
+        goals = [*goals, ("the expert", expert)]
     return [reach(name, value, forecaster, np.random.default_rng([seed, 14])) for name, value in goals]
 
 
@@ -280,19 +302,20 @@ def _forecasts(
 def _held_out(
     targets: dict[Target, TargetFit], points: Sequence[Point], seed: int
 ) -> tuple[list[HeldOut], list[HeldOut], list[Excluded]]:
-    """Compare the held-out points with their forecasts; also return those that diverged, which are left out."""
+    """Compare the held-out points with their forecasts; also return those that are left out."""
     best: list[HeldOut] = []
     every: list[HeldOut] = []
-    diverged = [Excluded(t, p.flops, p.params, Reason.DIVERGED) for t in targets for p in points if p.diverged]
+    left_out = [Excluded(t, p.flops, p.params, Reason.DIVERGED) for t in targets for p in points if p.diverged]
     for target, result in targets.items():
         try:
-            cells, _ = make_cells(points, target)
+            cells, below = make_cells(points, target, offset=result.cells.offset)
         except FitError:
             continue
+        left_out += [row for row in below if row.reason is Reason.RETURN_NOT_POSITIVE]
         of_budget, of_cell = compare_held_out(cells, result.forecaster, np.random.default_rng([seed, 12, len(target)]))
         best += of_budget
         every += of_cell
-    return best, every, diverged
+    return best, every, left_out
 
 
 def _curves(targets: dict[Target, TargetFit], ahead: Sequence[float], seed: int) -> dict[Target, list[Forecast]]:
@@ -307,4 +330,4 @@ def _curves(targets: dict[Target, TargetFit], ahead: Sequence[float], seed: int)
 
 def _expert(result: TargetFit, end: Forecast, expert: float) -> list[Warned]:
     reached = float(result.cells.value(result.cells.cost).max())
-    return expert_warning(reached, end.high, end.flops, expert)
+    return expert_warning(reached, end.high, end.flops, expert, result.cells.offset)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from playscale.scaling.bound import TOO_FAR, with_ends
-from playscale.scaling.cells import SAME_SIZE, SIGN, Cells, Reason, Target, value_of
+from playscale.scaling.cells import SAME_SIZE, SIGN, Cells, Reason, Target, cost_of, value_of
 from playscale.scaling.choice import Choice
 from playscale.scaling.exponents import Exponent, used_laws
 from playscale.scaling.isoflop import Profile
@@ -66,7 +66,8 @@ class HeldOut:
 class Forecaster:
     """The laws that forecast one target: along the frontier, of size and data, and of (N, D) where there is one.
 
-    plain: the power law through the best cells of all budgets, for comparison; sizes: the smallest and largest trained.
+    plain: the power law through the best cells of all budgets, for comparison; sizes: the smallest and largest trained;
+    offset: that of the returns.
     """
 
     choice: Choice
@@ -76,6 +77,7 @@ class Forecaster:
     noise: float
     plain: Exponent | None = None
     sizes: tuple[float, float] = (0.0, float("inf"))
+    offset: float = 0.0
 
     @property
     def target(self) -> Target:
@@ -115,12 +117,20 @@ class Forecaster:
         return self.at_flops(np.geomspace(first, last, CURVE_POINTS).tolist(), rng)
 
     def _interval(self, cost: float, low: float | None, high: float | None) -> Interval:
-        value = float(value_of(self.target, cost))
+        value = self.value(cost)
         if low is None or high is None:
             return value, None, None, None
         ends = sorted((low, high), reverse=SIGN[self.target] < 0)
-        near = [float(value_of(self.target, end)) if abs(end - cost) < TOO_FAR else None for end in ends]
+        near = [self.value(end) if abs(end - cost) < TOO_FAR else None for end in ends]
         return (value, *with_ends(value, *near)[1:])
+
+    def value(self, cost: float) -> float:
+        """Return the dev loss or return of a cost."""
+        return float(value_of(self.target, cost, self.offset))
+
+    def cost(self, value: float) -> float:
+        """Return the cost of a dev loss or return; inf where a return is not above the offset."""
+        return cost_of(self.target, value, self.offset)
 
     def recommended(self, flops: float) -> tuple[float | None, float | None]:
         """Return the size and the data recommended for a budget."""
@@ -148,7 +158,7 @@ def make_forecaster(
     plain = next((row for row in exponents if row.quantity == cells.target and row.at == "argmin"), None)
     noise = float(np.median(cells.noise()))
     sizes = float(cells.params.min()), float(cells.params.max())
-    return Forecaster(choice, used.get("params"), used.get("samples"), surface, noise, plain, sizes)
+    return Forecaster(choice, used.get("params"), used.get("samples"), surface, noise, plain, sizes, cells.offset)
 
 
 def compare_held_out(
@@ -173,7 +183,7 @@ def compare_held_out(
 
 def _beside(cells: Cells, row: int, forecast: Forecast) -> HeldOut:
     samples = float(cells.samples[row]) if np.isfinite(cells.samples[row]) else None
-    measured = float(np.exp(SIGN[cells.target] * cells.cost[row]))
+    measured = float(cells.value(cells.cost[row]))
     return HeldOut(
         cells.target, forecast.flops, float(cells.params[row]), samples, measured,
         forecast.value, forecast.low, forecast.high, forecast.reason,

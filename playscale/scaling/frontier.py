@@ -242,8 +242,8 @@ def _solve(
     return minimise(residuals, start)
 
 
-def parameters(law: FrontierLaw, target: str) -> dict[str, Bound]:
-    """Return named parameters in the target's units; C in FLOPs.
+def parameters(law: FrontierLaw, target: str, offset: float = 0.0) -> dict[str, Bound]:
+    """Return named parameters in the target's units; C in FLOPs; offset: that of the returns.
 
     dev_loss: A, gamma (and E, 0 where no floor shows); return_mean: A, gamma (and R_max, None where no ceiling shows;
     not where it is given); broken: also gamma_after and C_break.
@@ -261,9 +261,8 @@ def parameters(law: FrontierLaw, target: str) -> dict[str, Bound]:
         else:  # the coefficient, at one FLOP, is where the exponent puts it
             named["A"] = Bound(float(np.exp(sign * (a[0] + g[0] * shift))), None, None, UNBOUNDED)
         if law.form is SATURATING:
-            named["E" if sign > 0 else "R_max"] = floor_of(
-                every[:, 0], float(law.cost(np.array([law.first, law.last])).min()), sign
-            )
+            seen = float(law.cost(np.array([law.first, law.last])).min())
+            named["E" if sign > 0 else "R_max"] = floor_of(every[:, 0], seen, sign, offset)
         if law.form is BROKEN:
             named |= {"gamma_after": bound(g + every[:, 2]), "C_break": bound(np.exp(every[:, 3] + shift))}
     return {name: named[name] for name in ("A", "gamma", *list(named)[2:])}
@@ -275,10 +274,10 @@ def _felt(law: FrontierLaw) -> tuple[float, float]:
     return CONSTANT / decay, STEP * (len(law.residuals) - 1) / decay
 
 
-def floor_of(log_floor: np.ndarray, seen: float, sign: float) -> Bound:
+def floor_of(log_floor: np.ndarray, seen: float, sign: float, offset: float = 0.0) -> Bound:
     """Return E (sign 1; 0 where no floor shows) or R_max (sign -1) from its cost, fitted and drawn [1 + R].
 
-    seen: the least cost that was measured.
+    seen: the least cost that was measured; offset: that of the returns.
     """
     none = log_floor < seen - TOO_FAR
     if sign > 0:
@@ -286,4 +285,4 @@ def floor_of(log_floor: np.ndarray, seen: float, sign: float) -> Bound:
         if high is None and len(log_floor) > 1:
             high = float(np.exp(seen - TOO_FAR))
         return with_ends(value or 0.0, low, high) if len(log_floor) > 1 else Bound(value or 0.0, None, None)
-    return bound(np.where(none, np.inf, np.exp(-log_floor)))
+    return bound(offset + np.where(none, np.inf, np.exp(-log_floor)))

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from playscale.scaling.cells import value_of
-from playscale.scaling.choice import Choice
 from playscale.scaling.exponents import Exponent
 from playscale.scaling.forecast import Forecaster
 from playscale.scaling.numbers import count
@@ -45,12 +43,13 @@ def reach(name: str, value: float, forecaster: Forecaster, rng: np.random.Genera
     """Find where the forecast of the return, and each end of its interval, first reaches `value`."""
     choice = forecaster.choice
     first, last = choice.law.first, choice.law.last
-    start = first if choice.law.cost(last)[0] <= -np.log(value) else last
+    goal = forecaster.cost(value)
+    start = first if choice.law.cost(last)[0] <= goal else last
     steps = int(STEPS * (np.log10(last / start) + DECADES))
     flops = np.geomspace(start, last * 10.0**DECADES, steps)
     cost, low, high = choice.predict(flops, rng)
-    at, soonest, latest = (_crossing(flops, c, -np.log(value)) for c in (cost, low, high))
-    text = _text(name, value, (at, soonest, latest), choice, last)
+    at, soonest, latest = (_crossing(flops, c, goal) for c in (cost, low, high))
+    text = _text(name, value, (at, soonest, latest), forecaster, last)
     if at is None:
         return Goal(name, value, None, soonest, latest, None, None, text + _plainly(value, forecaster, last))
     best = forecaster.at_flops([at], rng)[0]
@@ -65,7 +64,7 @@ def _plainly(value: float, forecaster: Forecaster, last: float) -> str:
     law = None if forecaster.plain is None else forecaster.plain.law
     if law is None or law.exponent <= 0:
         return ""
-    log_flops = (np.log(value) - law.log_coefficient) / law.exponent
+    log_flops = (-forecaster.cost(value) - law.log_coefficient) / law.exponent
     if not np.log(last) < log_flops < np.log(last) + DECADES * np.log(10):
         return ""
     flops = float(np.exp(log_flops))
@@ -97,11 +96,11 @@ def _crossing(flops: np.ndarray, cost: np.ndarray | None, goal: float) -> float 
     return float(np.exp(np.log(flops[i - 1]) + share * np.log(flops[i] / flops[i - 1])))
 
 
-def _text(name: str, value: float, at: Sequence[float | None], choice: Choice, last: float) -> str:
+def _text(name: str, value: float, at: Sequence[float | None], forecaster: Forecaster, last: float) -> str:
     reached, soonest, latest = at
     whose = f"a return of {value:,.6g}" + (f" ({name})" if name else "")
     if reached is None:
-        end = float(value_of("return_mean", choice.law.cost(last * 10.0**DECADES))[0])
+        end = forecaster.value(float(forecaster.choice.law.cost(last * 10.0**DECADES)[0]))
         text = f"{whose} is not reached under this law, which gives {end:,.4g} within {DECADES} decades of compute"
         return text if soonest is None else f"{text}; its 95 % interval reaches it from {soonest:.2g} FLOPs on"
     ends = (

@@ -92,12 +92,12 @@ class Parametric:
         spans = {"params": (size, k1), "samples": ((1 - k1 * size) / k2, k2)}
         return {name: bound(v, ALL_TO_ONE / k, (1 - ALL_TO_ONE) / k) for name, (v, k) in spans.items()}
 
-    def parameters(self) -> dict[str, Bound]:
-        """Return E (or R_max), A, alpha, B, beta in the target's units."""
+    def parameters(self, offset: float = 0.0) -> dict[str, Bound]:
+        """Return E (or R_max), A, alpha, B, beta in the target's units; offset: that of the returns."""
         every = np.concatenate([self.theta[None], self.draws])
         sign = 1.0 if self.target == "dev_loss" else -1.0
         typical = curve(self.theta[None], np.zeros(1), np.zeros(1))[0][0, 0]
-        named = {"E" if sign > 0 else "R_max": floor_of(every[:, 0], typical, sign)}
+        named = {"E" if sign > 0 else "R_max": floor_of(every[:, 0], typical, sign, offset)}
         least, most = np.exp(EXPONENT_RANGE)
         for i, centre, names in ((1, self.centre[0], ("A", "alpha")), (3, self.centre[1], ("B", "beta"))):
             power = np.exp(np.clip(every[:, i + 1], *EXPONENT_RANGE))

@@ -40,6 +40,7 @@ class Code(StrEnum):
     SIZE_UNKNOWN = "best-size-unknown"
     GRID_DECIDES = "grid-decides"
     LAWS_DISAGREE = "laws-disagree"
+    OFFSET_FITTED = "offset-fitted"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,13 @@ def cell_warnings(cells: Cells) -> list[Warned]:
             f" (more than {100 * limit:.0f} %); differences between single runs of that size mean nothing; add seeds"
         )
         found.append(Warned(Code.HIGH_VARIANCE, text))
+    if cells.offset_fitted:
+        text = (
+            f"{cells.target}: returns are counted from {cells.offset:.4g}, which is fitted to them, since the smallest"
+            f" mean return, {cells.value(cells.cost.max()):.4g}, is not above zero or the --min-return given; if you"
+            " know the smallest return of the game, give it as --min-return"
+        )
+        found.append(Warned(Code.OFFSET_FITTED, text))
     if len(cells.budgets) == 2:
         text = f"{cells.target}: 2 budgets give a power law without an interval; add a third budget"
         found.append(Warned(Code.TOO_FEW, text))
@@ -200,9 +208,9 @@ def goal_warning(last: float, goals: Sequence[tuple[str, float]]) -> list[Warned
     return [Warned(Code.EXTRAPOLATION, text)]
 
 
-def expert_warning(reached: float, high: float | None, flops: float, expert: float) -> list[Warned]:
-    """Warn where the best return is below half of the expert's and the law does not reach the expert's by `flops`."""
-    if reached >= expert / 2 or high is None or high >= expert:
+def expert_warning(reached: float, high: float | None, flops: float, expert: float, offset: float) -> list[Warned]:
+    """Warn where the best return is below half of the expert's, and the law below the expert's at `flops`."""
+    if reached - offset >= (expert - offset) / 2 or high is None or high >= expert:
         return []
     text = (
         f"agents are not approaching the expert: the best return is {reached:.3g} of its {expert:.3g}, and by"

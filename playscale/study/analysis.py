@@ -36,8 +36,9 @@ def title(spec: StudySpec) -> str:
 
 def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[Reference]) -> MethodFits:
     """Fit the laws of each method, with the forecasts and targets of the spec."""
-    experts = {one.name: one.return_mean or 0.0 for one in references if one.name.startswith(EXPERT)}
-    experts = {name: value for name, value in experts.items() if value > 0}
+    lowest = min((p.return_mean for p in points if p.return_mean is not None), default=0.0)
+    played = [(one.name, one.return_mean) for one in references if one.name.startswith(EXPERT)]
+    experts = {name: value for name, value in played if value is not None and value > min(lowest, 0)}
     machine = spec.hardware
 
     def fit_one(method: str, rows: Sequence[Point]) -> Fit:
@@ -47,6 +48,7 @@ def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[Ref
             spec.forecast,
             expert_return=bound,
             max_return=spec.max_return,
+            min_return=spec.min_return,
             target_returns=[*spec.target_returns.items(), *targets],
             hardware=hardware(machine.gpu, machine.utilisation) if machine else None,
         )

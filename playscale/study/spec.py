@@ -12,6 +12,7 @@ from playscale.config import (
     COLLECTING_SEED,
     EVALUATION_SEED,
     IMITATING_METHODS,
+    LARGEST_NUMBER,
     LONGEST_GAME,
     METHODS,
     MOST_GAMES,
@@ -32,7 +33,7 @@ from playscale.games.game import get_game, get_task
 from playscale.scaling.gpu import hardware
 from playscale.storage.files import read_text
 
-Positive = Annotated[float, Field(gt=0)]
+Finite = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
 
 
 class CollectSpec(FrozenModel):
@@ -112,10 +113,13 @@ class StudySpec(FrozenModel):
     training: Training = Field(default=Training(), description="Training settings of all runs.")
     evaluate: EvaluationSpec = Field(default=EvaluationSpec(), description="Episodes that the agents play.")
     forecast: tuple[Budget, ...] = Field(default=(), description="Budgets to forecast for.")
-    target_returns: dict[str, Positive] = Field(
+    target_returns: dict[str, Finite] = Field(
         default_factory=dict, description="Returns by name whose compute is sought."
     )
-    max_return: Positive | None = Field(default=None, description="Largest return that the game allows.")
+    max_return: Finite | None = Field(default=None, description="Largest return that the game allows.")
+    min_return: Finite | None = Field(
+        default=None, description="Smallest return that the game allows, from which returns are counted."
+    )
     hardware: HardwareSpec | None = Field(default=None, description="Hardware to give hours and energy for.")
 
     @model_validator(mode="before")

@@ -76,12 +76,12 @@ def test_points_without_a_usable_value_are_excluded_with_their_reason() -> None:
         for n, loss, ret in zip(SIZES, [1, None, 1, 1], [5, 4, None, -3], strict=True)
     ]
     assert make_cells(table, "dev_loss")[1] == [Excluded("dev_loss", 1e12, 3e4, Reason.NO_LOSS)]
-    assert make_cells(table, "return_mean")[1] == [
+    assert make_cells(table, "return_mean", offset=0.0)[1] == [
         Excluded("return_mean", 1e12, 1e5, Reason.NO_RETURN),
         Excluded("return_mean", 1e12, 3e5, Reason.RETURN_NOT_POSITIVE),
     ]
-    with pytest.raises(FitError, match="no cell has a positive return_mean"):
-        make_cells([row(1e12, 1e4, return_mean=-1.0), row(2e12, 1e4, return_mean=0.0)], "return_mean")
+    with pytest.raises(FitError, match="no cell has a return_mean above 0"):
+        make_cells([row(1e12, 1e4, return_mean=-1.0), row(2e12, 1e4, return_mean=0.0)], "return_mean", offset=0.0)
 
 
 def test_repeats_are_averaged_and_measure_the_noise() -> None:
