@@ -160,12 +160,14 @@ def test_every_law_is_shown_with_its_split_and_its_backtest(
     )
 
 
-def test_report_says_how_returns_of_zero_are_treated(
+def test_report_says_from_what_returns_of_zero_or_less_are_counted(
     tmp_path: Path, long_study: tuple[list[Point], dict[str, Any]], fit: dict[str, Any], points: list[Point]
 ) -> None:
-    said = "a return of 0 or less has none: cells with such a mean return are left out of every fit of the return"
-    assert said in page(tmp_path, long_study[1], long_study[0]).text
-    assert said not in page(tmp_path, fit, points).text
+    counted = numbers.number(long_study[1]["laws"]["return_mean"]["offset"])
+    text = page(tmp_path, long_study[1], long_study[0]).text
+    assert f"counted from {counted}" in text
+    assert "returns are counted from" in text
+    assert "counted from" not in page(tmp_path, fit, points).text
 
 
 def test_points_that_diverged_are_listed_with_their_reason_and_not_drawn(points: list[Point]) -> None:

@@ -107,7 +107,7 @@ def test_other_rows_of_a_table_take_the_offset_of_its_fit() -> None:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"min_return": -30.0}, "the smallest return of the game is given as -30, but the table has one of"),
+        ({"min_return": -20.0}, "the smallest return of the game is given as -20, but the table has one of"),
         ({"min_return": float("nan")}, "the smallest return: nan is not a return"),
         ({"max_return": float("inf")}, "the largest return: inf is not a return"),
     ],

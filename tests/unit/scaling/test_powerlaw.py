@@ -78,7 +78,7 @@ def test_the_published_tables_give_the_independently_computed_exponents(table: s
     points = [point for point in read_points(PUBLISHED / f"{table}.csv") if point.flops >= least]
     found = {}
     for target in ("dev_loss", "return_mean"):
-        cells, _ = make_cells(points, target)
+        cells, _ = make_cells(points, target, offset=0.0)
         rows = fit_exponents(cells, fit_profiles(cells), np.random.default_rng(0), 50)
         found |= {(target, row.quantity): row.law.exponent for row in rows if row.at == "argmin"}
     exponents = (
@@ -93,7 +93,7 @@ def test_return_against_loss_and_bootstrap_intervals_on_nethack() -> None:
     points = read_points(PUBLISHED / "nethack_isoflop.csv")
     both = []
     for target in ("dev_loss", "return_mean"):
-        cells, _ = make_cells(points, target)
+        cells, _ = make_cells(points, target, offset=0.0)
         both.append((cells, fit_profiles(cells)))
     rows = fit_return_of_loss(*both, np.random.default_rng(0), 200)
     assert [row.quantity for row in rows] == [RETURN_OF_LOSS] * 2
