@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from playscale.config import LARGEST_NUMBER
 from playscale.storage.files import atomic_file, read_text
@@ -198,6 +198,68 @@ def read_points(path: str | Path) -> list[Point]:
     if not points:
         raise ValueError(f"{path}: the table has a header but no rows; train and evaluate some points first")
     return points
+
+
+class ColumnTable(Protocol):
+    """A table that gives its columns by name: a pandas or polars DataFrame, or a mapping made one."""
+
+    @property
+    def columns(self) -> Iterable[Any]: ...
+    def __getitem__(self, name: Any, /) -> Iterable[Any]: ...
+
+
+PointTable = Sequence[Point] | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]] | ColumnTable
+
+
+def as_points(table: PointTable) -> list[Point]:
+    """Make points of any table of named columns.
+
+    Args:
+        table: points, rows {column: value}, columns {name: values}, or a DataFrame; None, NaN and "" are missing.
+
+    Returns:
+        One point per row, in order. Unknown columns are in `extra`.
+
+    Raises:
+        ValueError: it is no such table; one line that names row and column.
+    """
+    rows = _rows(table)
+    if all(isinstance(row, Point) for row in rows):
+        return rows
+    try:
+        _check_header(list(dict.fromkeys(str(name) for row in rows for name in row)))
+    except (TypeError, AttributeError) as error:
+        raise ValueError("points: give rows {column: value}, columns {name: values}, or a DataFrame") from error
+    points = []
+    for index, row in enumerate(rows):
+        try:
+            points.append(from_row({str(name): None if _missing(value) else value for name, value in row.items()}))
+        except ValueError as error:
+            raise ValueError(f"row {index}: {error}") from error
+    return points
+
+
+def _rows(table: Any) -> list[Any]:
+    """Return the rows of a table; of columns they are put together."""
+    if isinstance(table, str | bytes | Path):
+        raise ValueError(f"{table!r} is no table: read a file with read_points")
+    names = list(table) if isinstance(table, Mapping) else getattr(table, "columns", None)
+    if names is None:
+        return list(table)
+    try:
+        columns = {str(name): list(table[name]) for name in names}
+    except TypeError as error:
+        raise ValueError("points: the columns of a table are lists or arrays, one value a row") from error
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        each = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise ValueError(f"the columns have different lengths: {each}")
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _missing(value: Any) -> bool:
+    """Tell whether a cell is missing: None, or what a DataFrame has in its place."""
+    return value is None or str(value) in {"nan", "NaN", "<NA>", "NaT"}
 
 
 def write_points(points: Sequence[Point], path: str | Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from playscale.config import PLAYING_METHODS
-from playscale.points import Point
+from playscale.points import Point, PointTable, as_points
 from playscale.scaling.allocation import OptimalExponent, Optimum, optima, optimal_exponents
 from playscale.scaling.backtest import BacktestRow, Frontier, Prediction, backtest_rows
 from playscale.scaling.cells import TARGETS, Cells, Excluded, FitError, Reason, Target, make_cells
@@ -98,9 +98,32 @@ class Fit:
 
         return document(self)
 
+    def table(self, name: str) -> dict[str, np.ndarray]:
+        """Return a list of fit.json as columns {name: array}; a number that does not exist is NaN.
+
+        Args:
+            name: power_laws, forecasts, held_out, track_record, profiles, or another list of rows.
+
+        Raises:
+            ValueError: fit.json has no such list.
+        """
+        whole = self.to_dict()
+        if not isinstance(whole.get(name), list):
+            known = ", ".join(key for key, value in whole.items() if isinstance(value, list))
+            raise ValueError(f"{name}: no list of rows of a fit; known: {known}")
+        columns = {key: [row.get(key) for row in whole[name]] for key in (whole[name] or [{}])[0]}
+        return {key: _array(values) for key, values in columns.items()}
+
+
+def _array(values: list[Any]) -> np.ndarray:
+    numbers = all(value is None or isinstance(value, int | float) for value in values)
+    if numbers and not all(value is None or isinstance(value, bool) for value in values):
+        return np.array([np.nan if value is None else value for value in values], dtype=float)
+    return np.array(values, dtype=object if None in values or not values else None)
+
 
 def fit(
-    points: Sequence[Point],
+    points: PointTable,
     forecast_flops: Sequence[float] = (),
     forecast_at: Sequence[tuple[float, float]] = (),
     seed: int = 0,
@@ -119,7 +142,7 @@ def fit(
     (arXiv 2210.14891). docs/scaling.md describes each step.
 
     Args:
-        points: rows of the points table, of one method.
+        points: a table of one method: points, rows {column: value}, columns {name: values}, or a DataFrame.
         forecast_flops: budgets to forecast for, in training FLOPs.
         forecast_at: (params, samples) pairs to forecast for.
         seed: of the bootstrap; the same seed gives the same result.
@@ -137,6 +160,7 @@ def fit(
     Raises:
         FitError: nothing can be fitted, or an argument is no number that can be; one line says what is missing.
     """
+    points = as_points(points)
     limits = {"the expert's return": expert_return, "the largest return": max_return}
     known = [(name, value) for name, value in limits.items() if value is not None]
     _check(forecast_flops, forecast_at, [*known, *target_returns], min_return, points)

@@ -20,7 +20,7 @@ STEPS_OF_0_1 = {
     "evaluate": ["spec", "run", "checkpoints", "out", "tracking_uri"],
     "fit": ["spec", "out", "tracking_uri"],
 }
-EXAMPLE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[-1]
+OWN_TABLE, EXAMPLE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[-2:]
 
 
 def test_example_of_the_page_prints_forecasts_and_draws_figures(tmp_path, monkeypatch, capsys):
@@ -34,6 +34,14 @@ def test_example_of_the_page_prints_forecasts_and_draws_figures(tmp_path, monkey
     figures = list(tmp_path.glob("figures/*.png"))
     assert len(figures) > 5
     assert all(str(path.relative_to(tmp_path)) in printed for path in figures)
+
+
+def test_example_of_a_table_of_dicts_prints_a_verdict_and_a_forecast(capsys):
+    exec(compile(OWN_TABLE, "docs/api.md", "exec"), {})  # noqa: S102
+    printed = capsys.readouterr().out
+    assert re.search(r"can this table carry a forecast\? (yes|with care)", printed)
+    assert "best params (vertex) grows as C^0.4" in printed
+    assert "not measured: sizes from" in printed
 
 
 def test_every_name_can_be_imported_and_is_on_the_page():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from resources import PUBLISHED
 
-from playscale.points import COLUMNS, Point, from_row, in_order, read_points, to_row, write_points
+from playscale.points import COLUMNS, Point, as_points, from_row, in_order, read_points, to_row, write_points
 
 positive = st.floats(1e-99, 1e99)
 count = st.integers(1, 10**18)
@@ -126,3 +127,44 @@ def test_table_is_sorted_whoever_measured_first():
 )
 def test_point_diverged_says_why(text, reason):
     assert Point(flops=1e9, params=1e4, samples=1e3, extra={"diverged": text}).diverged == reason
+
+
+ROWS = [
+    {"flops": 1e13, "params": 1000, "samples": 100000, "dev_loss": 2.0, "lab": "a"},
+    {"flops": 1e14, "params": 2000, "samples": None, "dev_loss": 1.6, "lab": "b"},
+]
+
+
+def test_a_table_of_rows_or_of_columns_becomes_the_same_points() -> None:
+    points = as_points(ROWS)
+    assert as_points(points) == points
+    assert points[1] == Point(flops=1e14, params=2000, samples=None, dev_loss=1.6, extra={"lab": "b"})
+    columns = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+    assert as_points(columns) == points
+    columns["samples"] = np.array([100000, np.nan])  # type: ignore[assignment]
+    columns["flops"] = np.array([1e13, 1e14])  # type: ignore[assignment]
+    assert as_points(columns) == points
+
+
+def test_a_data_frame_becomes_points() -> None:
+    pandas = pytest.importorskip("pandas")
+    assert as_points(pandas.DataFrame(ROWS)) == as_points(ROWS)
+    assert as_points(pandas.DataFrame(ROWS).convert_dtypes()) == as_points(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("points.csv", "read a file with read_points"),
+        ([{"flops": 1e13}], "missing column params, samples, dev_loss"),
+        ([{**ROWS[0], "flops": "much"}], 'row 0: column flops: "much" is not a number'),
+        ([1, 2], "give rows"),
+        ({**ROWS[0], "flops": [1, 2]}, "points: the columns"),
+        ({"flops": [1e13, 1e14], "params": [1000]}, "different lengths: flops 2, params 1"),
+    ],
+)
+def test_what_is_no_table_of_columns_is_refused_in_one_line(table: object, said: str) -> None:
+    with pytest.raises(ValueError, match="(?s).*") as error:
+        as_points(table)  # type: ignore[arg-type]
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
