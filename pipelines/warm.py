@@ -24,6 +24,7 @@ PRELOADED = (
     "playscale.training.impala",
     "playscale.tracking.mlflow_tracker",
     "mlflow.store.tracking.sqlalchemy_store",
+    "torch._dynamo",  # which the first optimizer imports
 )
 LONGEST = 1 << 22  # bytes of a request, which holds a task's command line and environment
 

@@ -1,14 +1,13 @@
 """Fixtures of all tests, the number of parallel workers, and the figures at the end of a run."""
 
 import os
-import subprocess
-import sys
 import time
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker and its subprocesses have one core: set before torch is imported
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
 
+import forks
 import pytest
 import s3_server
 import toy_game
@@ -21,15 +20,24 @@ MOST_WORKERS = 8  # each takes up to 2 GB
 
 
 @pytest.fixture(scope="session")
-def cli():
-    """Run `playscale ...` in a directory; returns the completed process."""
+def cli(tmp_path_factory):
+    """Run `playscale ...` in a directory, in a process of its own; returns the completed process."""
+    logs = tmp_path_factory.mktemp("cli")
 
     def run(*arguments, cwd, **environment):
-        command = [sys.executable, "-m", "playscale.cli", *map(str, arguments)]
         env = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"} | environment
-        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=1100)
+        return forks.run_command(arguments, cwd, env, logs, seconds=1100)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def forked_workers():
+    """Worker processes of this process are forks of one that has imported everything: an import of torch takes 3 s."""
+    forks.ensure_server()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("playscale.processes.subprocess", forks.ForksOfServer)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,41 +14,15 @@ import json
 import os
 import resource
 import select
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from .processes import MARK, Started, outputs
+from forks import PRELOADED, ForksHere, redirect
 
-PRELOADED = (
-    "playscale.cli.app",
-    "playscale.cli.console",
-    "playscale.cli.study_console",
-    "playscale.corpus.prepare",
-    "playscale.report.report",
-    "playscale.report.figures",
-    "playscale.report.reproduction_page",
-    "playscale.rollout.collect",
-    "playscale.rollout.evaluate",
-    "playscale.scaling.methods",
-    "playscale.study.local_run",
-    "playscale.tracking.client",
-    "playscale.training.bc",
-    "playscale.training.impala",
-    "playscale.training.trainer",
-    "playscale_pipelines.compile",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "matplotlib.backends.backend_agg",
-    "nle",
-    "torch._dynamo",  # which the first optimizer imports
-    "toy_game",
-)
-STOPS = (signal.SIGTERM, signal.SIGINT)
+from .processes import MARK, Started, outputs
 
 
 class Warm:
@@ -93,7 +67,7 @@ class Fork(Started):
 
 def serve() -> None:
     """Answer requests until stdin closes."""
-    for name in PRELOADED:
+    for name in (*PRELOADED, "toy_game"):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # so that the collector of a fork does not copy the pages of all these objects
@@ -110,13 +84,13 @@ def serve() -> None:
 def _run(arguments: list[str], folder: str, temporary: str, stdout: str, stderr: str, mark: str, dry: bool) -> NoReturn:
     """Be the command, in a fork."""
     os.setsid()
-    _redirect(os.devnull, stdout, stderr)
+    redirect(os.devnull, stdout, stderr)
     os.chdir(folder)
     os.environ.update({"TMPDIR": temporary, MARK: mark})
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import playscale.processes
 
-    playscale.processes.subprocess = _Forks  # type: ignore[attr-defined, assignment]
+    playscale.processes.subprocess = ForksHere  # type: ignore[attr-defined, assignment]
     if dry:
         from playscale.study.local_run import LocalStudy
 
@@ -128,71 +102,12 @@ def _run(arguments: list[str], folder: str, temporary: str, stdout: str, stderr:
     sys.exit(0)
 
 
-def _redirect(stdin: str, stdout: str, stderr: str) -> None:
-    for fd, (path, flags) in enumerate(((stdin, os.O_RDONLY), (stdout, os.O_WRONLY), (stderr, os.O_WRONLY))):
-        opened = os.open(path, flags | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(opened, fd)
-        os.close(opened)
-
-
 def _write_spec(study: Any, _: Any) -> NoReturn:
     """Write the spec as it was read, in place of LocalStudy.run."""
     runs = {name: run.model_dump(mode="json") for name, run in study.spec.runs().items()}
     text = json.dumps({"spec": study.spec.model_dump(mode="json", exclude_unset=True), "runs": runs})
     Path("spec.json").write_text(text)
     sys.exit(0)
-
-
-class _Forks:
-    """What playscale.processes uses of the module subprocess: a worker is a fork that runs the same code."""
-
-    DEVNULL, TimeoutExpired = subprocess.DEVNULL, subprocess.TimeoutExpired
-
-    class Popen:
-        def __init__(self, command: list[str], *, stderr: int | None, pass_fds: Sequence[int], **_: Any) -> None:
-            self.returncode: int | None = None
-            sys.stdout.flush()
-            sys.stderr.flush()
-            signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # Python ignores what a handler raises in os.fork()
-            self.pid = os.fork()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-            if self.pid:
-                return
-            code = 1
-            try:
-                os.setpgid(0, 0)
-                for fd in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
-                    if fd > 2 and fd not in pass_fds:
-                        with suppress(OSError):
-                            os.close(fd)
-                _redirect(os.devnull, os.devnull, os.devnull if stderr == subprocess.DEVNULL else "/dev/fd/2")
-                exec(command[-1], {"__name__": "__main__"})  # noqa: S102 - the code that the interpreter would run
-                code = 0
-            except SystemExit as end:
-                code = end.code if isinstance(end.code, int) else 1
-            finally:
-                with suppress(Exception):
-                    sys.stderr.flush()
-                os._exit(code)
-
-        def kill(self) -> None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-
-        def poll(self) -> int | None:
-            if self.returncode is None:
-                done, status = os.waitpid(self.pid, os.WNOHANG)
-                if done:
-                    self.returncode = os.waitstatus_to_exitcode(status)
-            return self.returncode
-
-        def wait(self, timeout: float | None = None) -> int:
-            deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
-            while (code := self.poll()) is None:
-                if time.monotonic() > deadline:
-                    raise subprocess.TimeoutExpired("worker", timeout or 0.0)
-                time.sleep(0.002)
-            return code
 
 
 if __name__ == "__main__":

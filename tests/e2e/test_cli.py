@@ -3,6 +3,7 @@
 import itertools
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -49,12 +50,12 @@ def test_help_of_every_command_has_an_example_that_a_test_runs():
     assert all(examples(path) for path in CHAIN)
 
 
-def test_examples_of_help_run_one_after_the_other(main_here, tmp_path):
+def test_examples_of_help_run_one_after_the_other(cli, tmp_path):
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
     for example in itertools.chain.from_iterable(map(examples, CHAIN)):
         words = ([str(path) for path in sorted(tmp_path.glob(word))] or [word] for word in shlex.split(example)[1:])
-        code, stderr = main_here(*itertools.chain.from_iterable(words))
-        assert not code, f"{example}\n{stderr}"
+        result = cli(*itertools.chain.from_iterable(words), cwd=tmp_path)
+        assert not result.returncode, f"{example}\n{result.stderr}"
     made = (
         "games",
         "corpus/corpus.json",
@@ -183,8 +184,9 @@ def test_bad_input_is_one_line_and_exit_code_2(case, main_here, tmp_path):
     assert not [path for path in (tmp_path / "o").rglob("*") if path.is_file() and path.name != ".lock"]
 
 
-def test_bad_input_to_the_installed_command_shows_no_traceback(cli, tmp_path):
-    result = cli(*TRAIN, "none", cwd=tmp_path)
+def test_bad_input_to_the_installed_command_shows_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "playscale.cli", "prepare", "none", "--out", "o"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
 
@@ -203,10 +205,10 @@ def test_a_group_called_alone_shows_its_help(main_here):
     assert stderr.startswith("Usage: ")
 
 
-def test_unwritable_output_is_one_line(cli, tmp_path):
+def test_unwritable_output_is_one_line(main_here, tmp_path):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "p.csv").write_text(TABLE)
-    result = cli("fit", "p.csv", "--out", "file/o", cwd=tmp_path)
-    assert result.returncode == 2
-    assert result.stderr.count("\n") == 1
-    assert "file/o" in result.stderr
+    code, stderr = main_here("fit", "p.csv", "--out", "file/o")
+    assert code == 2
+    assert stderr.count("\n") == 1
+    assert "file/o" in stderr

@@ -4,12 +4,10 @@ import csv
 import fcntl
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forks
 import psutil
 import pytest
 
@@ -25,17 +23,17 @@ SPEC = ROOT / "studies" / "smoke.yaml"
 def killed(tmp_path_factory):
     """A study killed with -9 when its first training run has a checkpoint; its directory."""
     out = tmp_path_factory.mktemp("study") / "a%20b?#c"  # characters with a meaning in the URI of its database
-    command = [sys.executable, "-m", "playscale.cli", "study", "run", str(SPEC), "--out", str(out)]
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    log = tmp_path_factory.mktemp("log") / "log"
+    process = forks.start_command(["study", "run", SPEC, "--out", out], out.parent, environment, log, log)
     deadline = time.time() + 300
     while not list(out.glob("train/*/points.csv")):
-        assert process.poll() is None, process.stderr.read().decode()
+        assert process.is_alive(), log.read_text()
         assert time.time() < deadline, "no run got to its first budget"
         time.sleep(0.1)
     children = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     _, alive = psutil.wait_procs(children, timeout=60)
     return out, alive
 

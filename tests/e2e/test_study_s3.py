@@ -1,11 +1,9 @@
 """A study whose directory is in S3: a real server behind a faulty network; killed half-way and run again."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 
+import forks
 import pytest
 import s3_server
 import toy_game
@@ -30,9 +28,9 @@ SPEC = {
 
 
 def start(folder, environment, log):
-    command = [sys.executable, "-m", "playscale.cli", "study", "run", "far.yaml", "--out", "s3://bucket/far"]
+    command = ["study", "run", "far.yaml", "--out", "s3://bucket/far"]
     tracking = ["--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
-    return subprocess.Popen([*command, *tracking], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    return forks.start_command([*command, *tracking], folder, environment, log, log)
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +41,8 @@ def s3_study(tmp_path_factory):
         path.mkdir()
     toy_game.record_games(root / "bucket" / "games", 16)
     (folder / "far.yaml").write_text(yaml.safe_dump(SPEC | {"source": {"games": "s3://bucket/games"}}))
-    with (
-        s3_server.serve(root) as real,
-        faulty(real, share=0.1) as (endpoint, proxy),
-        (folder / "log").open("w+") as log,
-    ):
+    log = folder / "log"
+    with s3_server.serve(root) as real, faulty(real, share=0.1) as (endpoint, proxy):
         environment = os.environ | {
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_ACCESS_KEY_ID": s3_server.ACCESS,
@@ -59,14 +54,15 @@ def s3_study(tmp_path_factory):
         process = start(folder, environment, log)
         deadline = time.time() + 600
         while not list((root / "bucket/far/train").glob("*/checkpoints/*/checkpoint.json")):
-            assert process.poll() is None, (folder / "log").read_text()
+            assert process.is_alive(), log.read_text()
             assert time.time() < deadline, "no checkpoint came to S3"
             time.sleep(0.1)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        code = start(folder, environment, log).wait(timeout=1100)
-        said = (folder / "log").read_text() + "".join(path.read_text() for path in folder.glob("out/far/*.log"))
-        assert code == 0, said[-4000:]
+        process.kill()
+        process.join()
+        process = start(folder, environment, log)
+        process.join(1100)
+        said = log.read_text() + "".join(path.read_text() for path in folder.glob("out/far/*.log"))
+        assert process.exitcode == 0, said[-4000:]
     return root / "bucket" / "far", proxy
 
 

@@ -19,6 +19,8 @@ from playscale.tracking.mlflow_tracker import DIGEST, MlflowExperiment
 from playscale.training.run_state import latest, saved_step
 from playscale.training.trainer import train
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 NUMBERS = ("flops", "params", "samples", "dev_loss", "dev_loss_se", "return_mean", "return_se", "episodes")
 
 

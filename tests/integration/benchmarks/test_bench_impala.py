@@ -75,6 +75,7 @@ def test_a_tree_is_held_still_as_a_whole(tmp_path):
     assert all(gone(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_impala_benchmark_has_rows_for_each_shape_and_leaves_no_process(monkeypatch):
     monkeypatch.setattr(impala_sides, "WARM_UP", 0.1)
     before = below(os.getpid())

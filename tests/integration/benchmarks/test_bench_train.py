@@ -24,6 +24,7 @@ def games(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_training_benchmark_reports_the_work_and_the_hardware_limit(games, tmp_path):
     options = Options(games, None, rounds=2, seconds=0.01)
     row = own(options, _Unrolls(games, tmp_path).entry("policy", 4, 2, "fp32", size="10k"))

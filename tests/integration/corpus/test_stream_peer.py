@@ -12,6 +12,8 @@ from playscale.games.nethack.rules import key_to_action
 from playscale.rollout.collect import collect
 from playscale_benchmarks.data import TtyrecReader, check_same, first_games
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 NAMES = {"tty_chars": "tty_chars", "tty_colors": "tty_colors", "tty_cursor": "tty_cursor", "score": "scores"}
 
 
@@ -71,6 +73,7 @@ def test_batches_are_the_same_until_a_game_ends(played, batch, unroll):
     check_same(corpus, peer, games, batch, unroll)
 
 
+@pytest.mark.slow
 def test_real_games_are_the_same(tmp_path):
     folder = next(f for f in sorted(need_recordings().iterdir()) if f.is_dir())
     (tmp_path / "games").mkdir()

@@ -13,12 +13,14 @@ from process_state import gone
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere tasks are started, not forked")
 
 ROOT = Path(__file__).parents[3]
+PLAIN = sys.executable
 
 
-@pytest.fixture
-def module(tmp_path):
+@pytest.fixture(scope="module")
+def module(tmp_path_factory):
     """A module for tasks to run; it does what its arguments say."""
-    (tmp_path / "errand.py").write_text(
+    folder = tmp_path_factory.mktemp("module")
+    (folder / "errand.py").write_text(
         textwrap.dedent("""
             import os, sys, signal, threading
             assert __name__ == "__main__"
@@ -33,7 +35,7 @@ def module(tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
         """)
     )
-    return tmp_path
+    return folder
 
 
 def run(module, *arguments, environment=None):
@@ -43,17 +45,17 @@ def run(module, *arguments, environment=None):
     return subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=environment, cwd=module, check=False)
 
 
-@pytest.fixture
-def warmed(module, monkeypatch):
+@pytest.fixture(scope="module")
+def warmed(module):
     """Inside `warm`, with the errand's folder on the path that the warm process inherits."""
     from playscale_pipelines.warm import warm
 
-    monkeypatch.setenv("PYTHONPATH", f"{module}:{ROOT}")
-    plain = sys.executable
-    with warm():
-        assert sys.executable != plain
-        yield module
-    assert sys.executable == plain
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{module}:{ROOT}")
+        with warm():
+            assert sys.executable != PLAIN
+            yield module
+    assert sys.executable == PLAIN
 
 
 def test_a_task_is_what_it_would_be(warmed):
@@ -97,7 +99,7 @@ with warm.warm():
     time.sleep(60)
 """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    parent = subprocess.Popen([PLAIN, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
     warm_pid = int(parent.stdout.readline())
     assert not gone(warm_pid, 0)
     parent.send_signal(signal.SIGKILL)

@@ -17,6 +17,8 @@ from playscale.config import COLLECTING_SEED
 from playscale.games.game import get_game
 from playscale.rollout.collect import collect
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import sys

@@ -26,6 +26,8 @@ from playscale.rollout.evaluate import EvalCandidate, evaluate, evaluate_candida
 from playscale.rollout.evaluation import EvalSettings, read_evaluation
 from playscale.storage import files
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 EPISODES = 40
 EXPERT = EvalCandidate("expert", None, "counting", digest="d")  # it scores BEST points a step
 

@@ -11,6 +11,8 @@ from playscale.points import read_points
 from playscale.rollout.evaluate import evaluate
 from playscale.rollout.evaluation import read_evaluation
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 TASK = "nethack/score"
 
 

@@ -9,6 +9,8 @@ from playscale.games.game import get_game
 from playscale.games.nethack.rules import key_to_action
 from playscale.rollout.references import evaluate_expert, evaluate_random, expert_reference
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 @pytest.fixture(scope="module")
 def nethack():

@@ -15,6 +15,8 @@ from playscale.games.game import get_game
 from playscale.rollout.evaluate import EvalCandidate, evaluate, evaluate_candidates
 from playscale.rollout.evaluation import EvalSettings
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 @pytest.fixture(params=["lstm", pytest.param("transformer", marks=pytest.mark.slow)])
 def policy(request):

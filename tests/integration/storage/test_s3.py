@@ -14,6 +14,8 @@ from playscale.corpus.prepare import prepare
 from playscale.storage.s3 import ATTEMPTS, S3Storage
 from playscale.storage.storage import open_storage
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 LENGTHS = [700, 3, 1281, 640, 90, 1, 55, 20, 2500]
 
 

@@ -21,7 +21,7 @@ from playscale.training.trainer import train
 from playscale_benchmarks.tree import below
 
 TESTS = Path(__file__).parents[2] / "support"
-pytestmark = pytest.mark.usefixtures("registered")
+pytestmark = pytest.mark.usefixtures("registered", "forked_workers")
 PER_STEP = toy_run.BATCH * toy_run.UNROLL
 
 

@@ -16,7 +16,7 @@ from playscale.training.metrics import Moments
 from playscale.training.run_state import RunState, latest
 from playscale.training.trainer import train
 
-pytestmark = pytest.mark.usefixtures("registered")
+pytestmark = pytest.mark.usefixtures("registered", "forked_workers")
 PER_STEP = toy_run.BATCH * toy_run.UNROLL
 GAMMA = 0.9
 SEGMENTS = [15, 5, 30, 15]

@@ -10,7 +10,7 @@ from playscale.config import budget_name
 from playscale.rollout.evaluate import evaluate
 from playscale.training.trainer import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_workers")]
 
 INTERACTIONS = 400_000
 ENTROPY_COST = 0.03  # with 0.01, runs beside other work end where they tell only some of the cues apart

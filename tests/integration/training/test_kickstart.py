@@ -15,6 +15,8 @@ from playscale.games.game import get_game
 from playscale.training.impala import policy_config
 from playscale.training.trainer import train
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 PER_STEP = toy_run.BATCH * toy_run.UNROLL
 TRAINED = 3e9  # FLOPs that the teachers here took, as their checkpoints say
 

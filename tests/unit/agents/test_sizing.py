@@ -26,7 +26,7 @@ def test_sizes_are_within_three_percent_and_add_up(size, core):
 
 
 @given(st.floats(4, 8.7), st.sampled_from(CORES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_odd_sizes_too(exponent, core):
     asked = round(10**exponent)
     assert params(config_for_size(NETHACK, str(asked), core)) == pytest.approx(asked, rel=0.03)

@@ -19,6 +19,8 @@ from playscale.corpus.manifest import GameRecord, _parse
 from playscale.corpus.prepare import _split, prepare
 from playscale.games.game import Rejected
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 TESTS = Path(__file__).parents[2] / "support"
 LENGTHS = [700, 3, 1281, 640, 90, 1, 55, 20]
 

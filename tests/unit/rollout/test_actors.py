@@ -17,6 +17,8 @@ from playscale.processes import WorkerError
 from playscale.rollout.actor_pool import MAX_FAILURES, ActorPool
 from playscale_benchmarks.tree import below
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 T, E = 7, 4
 
 

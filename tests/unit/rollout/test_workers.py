@@ -17,6 +17,8 @@ from playscale.processes import WorkerError
 from playscale.rollout.env_pool import EnvPool, play_folder
 from playscale.rollout.episode import EpisodeSpec
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_every_episode_is_played_to_its_own_end(processes):
