@@ -76,6 +76,20 @@ def start_command(
     return process
 
 
+def start_script(script: Path, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> BaseProcess:
+    """Start a Python script; its output is appended to a file. Its workers are interpreters of their own."""
+    process = CONTEXT.Process(target=_script, args=(str(script), list(arguments), dict(environment), str(log)))
+    process.start()
+    return process
+
+
+def _script(script: str, arguments: list[str], environment: dict[str, str], log: str) -> None:
+    redirect(os.devnull, log, log)
+    _move_to(str(Path.cwd()), environment)
+    sys.argv = [script, *arguments]
+    runpy.run_path(script, run_name="__main__")
+
+
 def _command(arguments: list[str], folder: str, environment: dict[str, str], stdout: str, stderr: str) -> None:
     redirect(os.devnull, stdout, stderr)
     _move_to(folder, environment)

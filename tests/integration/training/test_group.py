@@ -2,13 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 import toy_game
+from s3_server import free_port
 
 from playscale.agents.checkpoint import load_checkpoint
 from playscale.agents.flops import training_flops_per_sample
@@ -56,15 +56,21 @@ def config(*steps, **values):
 
 
 def in_two_processes(tmp_path, recall, out, asked):
-    """Train under torchrun; what was logged, as (rank, samples, metrics)."""
+    """Train in two processes, as torchrun starts them; what was logged, as (rank, samples, metrics)."""
     script = tmp_path / "child.py"
     script.write_text(CHILD)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    command += [str(TESTS), recall.uri, str(out), asked.model_dump_json()]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    arguments = [str(TESTS), recall.uri, str(out), asked.model_dump_json()]
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    logs = [tmp_path / f"log-{rank}" for rank in range(2)]
+    ranks = [
+        forks.start_script(script, arguments, os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, log)
+        for rank, log in enumerate(logs)
+    ]
+    for rank in ranks:
+        rank.join(900)
+    said = "".join(log.read_text() for log in logs)
+    assert [rank.exitcode for rank in ranks] == [0, 0], said[-3000:]
+    return [json.loads(line) for line in said.splitlines() if line.startswith("[")]
 
 
 def assert_close_weights(a, b):

@@ -51,7 +51,7 @@ def test_impala_points_have_their_columns(finished):
         assert extra["flops_6nd"] == pytest.approx(6 * point.params * point.samples, rel=1e-5)
         assert load_checkpoint(out / "checkpoints" / budget_name(budget)).config.value_head
     assert points[0].samples < points[1].samples
-    assert float(points[1].extra["episodes_trained"]) > 10
+    assert float(points[1].extra["episodes_trained"]) >= toy_run.BATCH  # however the actors share the work
     assert 0 < float(points[1].extra["train_return"]) <= toy_game.ROUNDS
 
 
