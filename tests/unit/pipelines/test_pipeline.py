@@ -1,27 +1,13 @@
 """The compiled pipeline: every step in it, fanned out over runs, nothing cached, the report as an artifact."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import yaml
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
+def compiled(cli, tmp_path_factory):
     out = tmp_path_factory.mktemp("compiled")
-    command = [
-        sys.executable,
-        "-m",
-        "playscale.cli",
-        "compile",
-        "--out",
-        str(out),
-        "--image",
-        "registry.example.org/p:1",
-    ]
-    subprocess.run(command, check=True, env=os.environ | {"COLUMNS": "120"})
+    assert cli("compile", "--out", out, "--image", "registry.example.org/p:1", cwd=out).returncode == 0
     return next(iter(yaml.safe_load_all((out / "study.yaml").read_text())))
 
 

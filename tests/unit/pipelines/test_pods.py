@@ -1,8 +1,5 @@
 """Settings of pods: from YAML into the compiled pipeline, every one of them; mistakes are one line."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -165,9 +162,8 @@ def test_a_mistake_is_one_line_that_says_where(tmp_path, text, said):
     assert said in str(caught.value)
 
 
-def test_the_checked_in_pipeline_is_what_compiles_now(tmp_path):
-    environment = {key: value for key, value in os.environ.items() if key != "PLAYSCALE_IMAGE"}
-    command = [sys.executable, "-m", "playscale.cli", "compile", "--out", str(tmp_path)]
-    subprocess.run(command, check=True, env=environment, cwd=ROOT)
+def test_the_checked_in_pipeline_is_what_compiles_now(cli, tmp_path, monkeypatch):
+    monkeypatch.delenv("PLAYSCALE_IMAGE", raising=False)
+    assert cli("compile", "--out", tmp_path, cwd=ROOT).returncode == 0
     new, kept = (folder / "study.yaml" for folder in (tmp_path, ROOT / "pipelines" / "compiled"))
     assert new.read_text() == kept.read_text(), "pipelines/compiled is stale: run `playscale compile`"

@@ -75,6 +75,7 @@ def test_text_of_every_column_is_shown_and_does_nothing(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "plain"]
 
 
+@pytest.mark.slow
 def test_methods_with_hostile_names_are_compared_each_with_its_own_figures(tmp_path: Path) -> None:
     names = [HOSTILE["path"], HOSTILE["script"], HOSTILE["long"], HOSTILE["mathematics"]]
     points = [replace(make_points()[0], method=name) for name in [*names, "bc"]]
@@ -93,6 +94,7 @@ def test_methods_with_hostile_names_are_compared_each_with_its_own_figures(tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_published_tables_with_hostile_names_stay_in_their_directories(tmp_path: Path) -> None:
     names = [HOSTILE["path"], HOSTILE["script"], ".."]
     done = [Reproduction(name, make_points()[:1], {}, []) for name in names]

@@ -16,6 +16,8 @@ from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.shared_weights import SharedWeights
 from playscale.rollout.unroll import RUNNING, TERMINATED, TRUNCATED, UnrollBuffer
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 T, E = 13, 4
 MAX_STEPS = 80  # recall takes 60 to 100
 NONE = Recall.num_actions

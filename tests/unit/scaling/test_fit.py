@@ -241,7 +241,7 @@ def test_any_table_is_fitted_without_nan_or_refused_in_one_line(table: list[Poin
             assert row["low"] <= row["value"] <= row["high"]
 
 
-@pytest.mark.parametrize("table", ["nethack_isoflop", "atari_BattleZone"])
+@pytest.mark.parametrize("table", ["nethack_isoflop", pytest.param("atari_BattleZone", marks=pytest.mark.slow)])
 def test_a_published_table_is_fitted_whole(table: str) -> None:
     result = quick(read_points(PUBLISHED / f"{table}.csv"), forecast_flops=[1e20])
     document = result.to_dict()

@@ -97,6 +97,7 @@ def test_a_forecast_of_a_size_and_data_is_the_planted_loss() -> None:
     assert forecast.low < forecast.value < forecast.high
 
 
+@pytest.mark.slow
 def test_intervals_grow_with_distance_and_with_noise() -> None:
     def width(noise: float, flops: float) -> float:
         table = study(np.random.default_rng(3), noise)

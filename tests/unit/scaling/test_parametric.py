@@ -46,6 +46,7 @@ def test_the_optimum_of_a_planted_law_is_its_closed_form() -> None:
     assert law.flops(1e9, 1e10) == pytest.approx(6e19)
 
 
+@pytest.mark.slow
 def test_the_intervals_cover_the_planted_parameters_and_new_cells() -> None:
     truth = {"E": E, "alpha": ALPHA, "beta": BETA}
     covered: dict[str, list[bool]] = {name: [] for name in (*truth, "cell")}
