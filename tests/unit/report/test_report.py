@@ -97,6 +97,7 @@ def long_study() -> tuple[list[Point], dict[str, Any]]:
     return points, make_fit(points, forecast_at=[(2e5, 3e7)], hardware=hardware("h100", 0.4), **settings)
 
 
+@pytest.mark.slow
 def test_the_track_record_replaces_untested(tmp_path: Path, long_study: tuple[list[Point], dict[str, Any]]) -> None:
     points, fit = long_study
     text = page(tmp_path, fit, points).text
@@ -160,6 +161,7 @@ def test_every_law_is_shown_with_its_split_and_its_backtest(
     )
 
 
+@pytest.mark.slow
 def test_report_says_from_what_returns_of_zero_or_less_are_counted(
     tmp_path: Path, long_study: tuple[list[Point], dict[str, Any]], fit: dict[str, Any], points: list[Point]
 ) -> None:
@@ -241,6 +243,7 @@ def test_the_same_study_gives_the_same_page(tmp_path: Path, fit: dict[str, Any],
     assert (tmp_path / "a" / "report.html").read_bytes() == (tmp_path / "b" / "report.html").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_published_study(tmp_path: Path) -> None:
     points = read_points(PUBLISHED / "nethack_isoflop.csv")
     points = [point for point in points if f"{point.flops:.0e}".startswith("1e")]  # a budget a decade keeps this short

@@ -108,6 +108,7 @@ def test_one_page_holds_every_table(done: list[Reproduction]) -> None:
     assert not re.search(r"\b(nan|None|inf)\b", page.text)
 
 
+@pytest.mark.slow
 def test_anchors_are_unique_and_safe(done: list[Reproduction]) -> None:
     names = ["a b", "a-b", "a(b)", "\N{GREEK SMALL LETTER ALPHA}", "a-b-2"]
     same = [dataclasses.replace(done[0], name=name) for name in names]
