@@ -7,6 +7,8 @@ import toy_run
 from playscale.points import CURVE_COLUMNS, LearningCurve, read_curve
 from playscale.training.trainer import train
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 def test_lines_are_appended_and_what_is_missing_is_missing(tmp_path):
     curve = LearningCurve(tmp_path / "curve.csv")

@@ -13,6 +13,8 @@ from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.episode import EpisodeSpec
 from playscale.rollout.evaluation import EvalSettings
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 EPISODES = 12
 
 

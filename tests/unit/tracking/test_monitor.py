@@ -20,6 +20,8 @@ from playscale.tracking.prometheus import PORT, served
 from playscale.training.metrics import PEAK, peak_flops
 from playscale.training.trainer import train
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 DOCS = Path(__file__).parents[3] / "docs" / "monitoring.md"
 
 
