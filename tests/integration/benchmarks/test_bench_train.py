@@ -36,6 +36,7 @@ def test_training_benchmark_reports_the_work_and_the_hardware_limit(games, tmp_p
     assert row.peer is None
 
 
+@pytest.mark.slow
 def test_training_benchmark_without_the_peer_measures_the_twin_alone(games, tmp_path):
     row = equal_layers(
         Options(games, None, rounds=1, seconds=0.01), _Unrolls(games, tmp_path).entry("twin", 4, 2, "fp32", width=16)
