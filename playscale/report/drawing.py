@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import Transform, offset_copy
 
 from playscale.points import Point
-from playscale.report.evidence import Evidence, describe, error_of, off_axis_tip
+from playscale.report.evidence import Evidence, describe, error_of, off_axis_tip, offset_of
 from playscale.report.palette import FAINT, GRID, INK, SOFT, budget_colours
 from playscale.scaling import numbers
 
@@ -30,6 +30,8 @@ DOTTED = (0, (1, 2))
 MANY_POINTS = 80  # with more than this, markers are smaller
 EDGE = 0.022  # of the axis's length: where what a logarithmic axis cannot show is marked
 SAME_PLACE = 1.02  # marks at the edge closer than this are one
+FAR = 10.0  # largest factor by which an interval widens the axis beyond its value
+NEAR_ENOUGH = 1.5  # the same on a linear axis
 FEW_BUDGETS = 9  # with more than this, the legend names every second or third
 
 
@@ -48,8 +50,11 @@ class Plot:
 class Drawing:
     """Collect points with their tooltips, a legend below the axes, and how far the axes must reach."""
 
-    def __init__(self, name: str, evidence: Evidence) -> None:
+    def __init__(self, name: str, evidence: Evidence, target: str = "") -> None:
+        """Begin a figure whose vertical axis is of `target`, linear where its values are counted from an offset."""
         self.name = name
+        self.offset = offset_of(evidence.fit, target)
+        self.linear = evidence.linear(target)
         self.evidence = evidence
         self.figure, self.axes = new_axes()
         self.tips: dict[str, str] = {}
@@ -86,7 +91,9 @@ class Drawing:
 
     def interval(self, x: float, low: float, high: float, colour: str) -> None:
         """Draw a vertical bar; its lower end may be below what a log axis can show."""
-        if high > 0:
+        if self.linear:
+            self.axes.plot([x, x], [low, high], color=colour, linewidth=1.1, zorder=1.5)
+        elif high > 0:
             self.axes.plot([x, x], [max(low, high * 1e-6), high], color=colour, linewidth=1.1, zorder=1.5)
 
     def point(
@@ -112,7 +119,7 @@ class Drawing:
         """Draw the single runs behind the means as small dots; x: a column of the points table."""
         for point in self.evidence.repeats:
             value, place = getattr(point, target), getattr(point, x)
-            if numbers.positive(value) and numbers.positive(place):
+            if self.shows(value) and numbers.positive(place):
                 tip = f"seed {point.seed}\n{describe(point)}"
                 style = {"markersize": 3, "markeredgewidth": 0, "alpha": 0.75, "zorder": 1.7}
                 self.mark(place, value, tip, label="single seeds", color=colour(point), **style)
@@ -150,14 +157,27 @@ class Drawing:
                 self.line([], [], color=colours[i], marker="o", markersize=5, label=numbers.budget(budget))
         return colours
 
+    def shows(self, value: float | None) -> TypeGuard[float]:
+        """Tell whether the vertical axis can show a value."""
+        return numbers.known(value) if self.linear else numbers.positive(value)
+
     def see(self, x: float, y: float) -> None:
         """Make the axes reach (x, y)."""
         self.seen.append((x, y))
 
+    def see_end(self, x: float, end: float | None, of: float) -> None:
+        """Make the axes reach an end of an interval, but not far beyond the value that it is of."""
+        if self.shows(end):
+            far, above = NEAR_ENOUGH if self.linear else FAR, of - self.offset
+            self.see(x, self.offset + min(max(end - self.offset, above / far), above * far))
+
     def scale(self, x: str, y: str) -> None:
-        """Make the axes logarithmic for two quantities, wide enough for all that was seen."""
+        """Make the axes logarithmic for two quantities (linear for returns from an offset), wide enough for all."""
         quantity_axis("x", self.axes, x, [x for x, _ in self.seen] + [x for x, _ in self.off_axis])
-        quantity_axis("y", self.axes, y, [y for _, y in self.seen])
+        if self.linear:
+            linear_axis(self.axes, QUANTITY[y][0], [y for _, y in self.seen])
+        else:
+            quantity_axis("y", self.axes, y, [y for _, y in self.seen])
         self._mark_off_axis()
 
     def finish(self, title: str, caption: str, alt: str, columns: int = 3) -> Plot:
@@ -239,11 +259,22 @@ def log_axis(
     axis.set_label_text(label, color=INK, fontsize=10)
 
 
+def linear_axis(axes: Axes, label: str, values: Sequence[float], pad: float = 0.07) -> None:
+    """Make the vertical axis linear around `values`."""
+    low, high = min(values), max(values)
+    margin = pad * (high - low) or 1.0
+    limits = low - margin, high + margin
+    axes.set_ylim(*limits)
+    ticks = _linear_ticks(*limits)
+    axes.set_yticks(ticks, labels=[plain(tick) for tick in ticks])
+    axes.set_ylabel(label, color=INK, fontsize=10)
+
+
 def plain(value: float) -> str:
     """Write a tick of a loss or a return: 0.5, 1.2, 30, 1,000."""
-    if value >= 1e6 or value < 1e-4:
-        return numbers.power_of_ten(value)
-    return f"{value:,.6g}"
+    if value and not 1e-4 <= abs(value) < 1e6:
+        return numbers.number(value)
+    return f"{value:,.6g}".replace("-", numbers.MINUS)
 
 
 QUANTITY: dict[str, tuple[str, Callable[[float], str]]] = {

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from playscale.config import PLAYING_METHODS
 from playscale.points import Point, Reference
 from playscale.report.seeds import MeanPoint, average
 from playscale.report.text import printable, short_name
 from playscale.scaling import numbers
-from playscale.scaling.cells import Reason
+from playscale.scaling.cells import Reason, count_sizes
 from playscale.scaling.methods import by_method
 
 RETURN_OF_LOSS = "return_mean of dev_loss"
@@ -25,6 +28,7 @@ NAMES = {
     "flops": "compute",
 }
 MOST = 5000  # points that a page shows
+SAME_EXPONENT = 1e-4  # of one law, read from the fit and off its curve
 SAME_BUDGET = 1.05  # checkpoints are taken within a batch of their budget; budgets are at least a tenth apart
 
 
@@ -91,7 +95,7 @@ class Evidence:
     @cached_property
     def subtitle(self) -> str:
         """Return what was measured, in one line."""
-        sizes = len({point.params for point in self.points})
+        sizes = count_sizes(np.array([point.params for point in self.points])) if self.points else 0
         games = sum(point.episodes or 0 for point in self.points)
         points = self.measured_points or len(self.runs)
         methods, seeds = ({getattr(point, name) for point in self.runs} for name in ("method", "seed"))
@@ -157,17 +161,22 @@ class Evidence:
         return None
 
     def measured(self, target: str, *, held_out: bool | None = None) -> list[tuple[Point, float]]:
-        """Return the points of which `target` was measured, with its value; without values of 0 or less.
+        """Return the points of which `target` was measured, with its value; without what the axis cannot show.
 
         Nor those that diverged: their losses lie far above all others. The table of points has them.
         """
         points = [point for point in self.points if held_out in (None, point.held_out) and not point.diverged]
         found = [(point, getattr(point, target)) for point in points]
-        return [(point, value) for point, value in found if numbers.positive(value)]
+        shown = numbers.known if self.linear(target) else numbers.positive
+        return [(point, value) for point, value in found if shown(value)]
+
+    def linear(self, target: str) -> bool:
+        """Tell whether values are shown on a linear axis: returns that are counted from an offset may be negative."""
+        return target == "return_mean" and offset_of(self.fit, target) != 0
 
     def not_positive(self, target: str) -> list[Point]:
         """Return the points of which `target` was measured as 0 or less, which a logarithmic axis cannot show."""
-        values = [(point, getattr(point, target)) for point in self.points]
+        values = [(point, getattr(point, target)) for point in self.points if not self.linear(target)]
         return [point for point, value in values if numbers.known(value) and value <= 0]
 
     def best(self, target: str, *, held_out: bool) -> list[tuple[Point, float]]:
@@ -184,6 +193,23 @@ class Evidence:
         """Return the law of `quantity` that the fit uses, so that a line goes through the sizes it recommends."""
         laws = self.rows("power_laws", target=target, quantity=quantity)
         return next((law for law in laws if law.get("used") and numbers.known(law.get("exponent"))), None)
+
+    def recommends(self, target: str, quantity: str) -> Mapping[str, Any] | None:
+        """Return the law of what is recommended: a power law, with the interval of its exponent where one is known.
+
+        It is read off the curve of forecasts, so that the sentence, the table and the line are of one law.
+        """
+        rows = (self.fit.get("curves") or {}).get(target) or []
+        placed = [row for row in rows if all(numbers.positive(row.get(name)) for name in ("flops", quantity))]
+        if len(placed) < 2:
+            return self.power_law(target, quantity) if not rows else None
+        (x, y), (x_end, y_end) = ((math.log(row["flops"]), math.log(row[quantity])) for row in (placed[0], placed[-1]))
+        exponent = (y_end - y) / (x_end - x)
+        named = [self.power_law(target, quantity), *self.rows("optimal_exponents", target=target, quantity=quantity)]
+        same = [one for one in named if one and abs((one.get("exponent") or math.inf) - exponent) < SAME_EXPONENT]
+        span = same[0] if same else {}
+        coefficient = math.exp(y - exponent * x)
+        return {"exponent": exponent, "coefficient": coefficient, "low": span.get("low"), "high": span.get("high")}
 
     def last_fitted_budget(self) -> float | None:
         """Return the largest budget that was fitted."""

@@ -19,7 +19,6 @@ NEAR = 30.0  # a reference further than this factor from all that was measured i
 # The band is drawn from as many decades before the last fitted budget as the shortest window of a law that shares it:
 # before, it would show how far such a law is off where it was never meant to hold.
 BAND_DECADES = 2.0
-FAR = 10.0  # largest factor by which a band widens the axis beyond its line
 
 
 def against_compute(evidence: Evidence, target: str) -> Plot | None:
@@ -27,7 +26,7 @@ def against_compute(evidence: Evidence, target: str) -> Plot | None:
     measured = evidence.measured(target)
     if not measured:
         return None
-    drawing = Drawing(f"{target}_against_compute", evidence)
+    drawing = Drawing(f"{target}_against_compute", evidence, target)
     colour = TARGET_COLOUR[target]
     _law(drawing, target)
     chosen = {id(point) for held_out in (False, True) for point, _ in evidence.best(target, held_out=held_out)}
@@ -63,7 +62,7 @@ def _law(drawing: Drawing, target: str) -> None:
     """Draw the law used for forecasting and its 95% band."""
     fit = drawing.evidence.fit
     first = ((fit.get("laws") or {}).get(target) or {}).get("from_flops") or 0.0
-    curve = [row for row in (fit.get("curves") or {}).get(target) or [] if _positive(row, "flops", "value")]
+    curve = [row for row in (fit.get("curves") or {}).get(target) or [] if _drawn(drawing, row, "value")]
     curve = [row for row in curve if row["flops"] >= first * 0.999]
     curve.sort(key=lambda row: float(row["flops"]))
     fitted = (drawing.evidence.last_fitted_budget() or 0.0) * 1.001
@@ -75,7 +74,7 @@ def _law(drawing: Drawing, target: str) -> None:
             x, y = [row["flops"] for row in rows], [row["value"] for row in rows]
             drawing.line(x, y, color=colour, linestyle=style, label=label)
     start = fitted / 10**BAND_DECADES
-    banded = [row for row in curve if _positive(row, "low", "high") and row["flops"] >= start]
+    banded = [row for row in curve if _drawn(drawing, row, "low", "high") and row["flops"] >= start]
     if banded:
         lows, highs = [row["low"] for row in banded], [row["high"] for row in banded]
         x = [row["flops"] for row in banded]
@@ -88,29 +87,28 @@ def _law(drawing: Drawing, target: str) -> None:
 
 def _see_interval(drawing: Drawing, row: Mapping[str, Any]) -> None:
     drawing.see(row["flops"], row["value"])
-    if _positive(row, "low", "high"):
-        drawing.see(row["flops"], max(row["low"], row["value"] / FAR))
-        drawing.see(row["flops"], min(row["high"], row["value"] * FAR))
+    for end in ("low", "high"):
+        drawing.see_end(row["flops"], row.get(end), row["value"])
 
 
 def _forecast(drawing: Drawing, row: Mapping[str, Any], target: str) -> None:
-    if not _positive(row, "flops", "value"):
+    if not _drawn(drawing, row, "value"):
         return
     tip = (
         f"forecast at {numbers.budget(row['flops'])} FLOPs, {numbers.count(row.get('params'))} parameters:\n"
         f"{NAMES[target]} {numbers.with_interval(row)}"
     )
     colour = TARGET_COLOUR[target]
-    if _positive(row, "low", "high"):
+    if _drawn(drawing, row, "low", "high"):
         drawing.interval(row["flops"], row["low"], row["high"], colour)
     style = {"marker": ">", "markersize": 7.5, "markerfacecolor": "none", "color": colour}
     drawing.mark(row["flops"], row["value"], tip, label="forecast", **style)
     _see_interval(drawing, row)
 
 
-def _positive(row: Mapping[str, Any], *names: str) -> bool:
-    """Tell whether these numbers exist and can be drawn on a log axis."""
-    return all(numbers.positive(row.get(name)) for name in names)
+def _drawn(drawing: Drawing, row: Mapping[str, Any], *names: str) -> bool:
+    """Tell whether these numbers exist and can be drawn."""
+    return numbers.positive(row.get("flops")) and all(drawing.shows(row.get(name)) for name in names)
 
 
 def near_references(references: Sequence[Reference], values: Sequence[float]) -> list[Reference]:
@@ -140,7 +138,7 @@ def mark_references(drawing: Drawing, near: Sequence[Reference], values: Sequenc
 
 def _title(evidence: Evidence, target: str) -> str:
     name = NAMES[target].capitalize()
-    ahead = [row for row in evidence.forecasts(target) if numbers.positive(row.get("value"))]
+    ahead = [row for row in evidence.forecasts(target) if numbers.known(row.get("value"))]
     if ahead:
         row = max(ahead, key=lambda row: float(row["flops"]))
         reach = numbers.with_interval(row)
@@ -156,7 +154,7 @@ def return_against_loss(evidence: Evidence) -> Plot | None:
     pairs = [(point, value) for point, value in evidence.measured("return_mean") if point.dev_loss is not None]
     if not pairs:
         return None
-    drawing = Drawing("return_against_loss", evidence)
+    drawing = Drawing("return_against_loss", evidence, "return_mean")
     colours = drawing.budget_legend()
     for point, value in pairs:
         colour = colours[evidence.budget_index(point.flops)]
@@ -170,7 +168,7 @@ def return_against_loss(evidence: Evidence) -> Plot | None:
     drawing.scale("dev_loss", "return_mean")
     drawing.axes.invert_xaxis()
     caption = "Each point is one agent, its colour the budget (FLOPs). Loss runs from worse (left) to better (right)."
-    return drawing.finish(_loss_title(law), caption, "Return against dev loss, a point an agent.", 4)
+    return drawing.finish(_loss_title(law, drawing.offset), caption, "Return against dev loss, a point an agent.", 4)
 
 
 def _return_line(drawing: Drawing, law: Mapping[str, Any]) -> None:
@@ -182,9 +180,10 @@ def _return_line(drawing: Drawing, law: Mapping[str, Any]) -> None:
         drawing.line(list(losses), returns, color=INK, label="law of the best", linewidth=1.3, zorder=3)
 
 
-def _loss_title(law: Mapping[str, Any] | None) -> str:
+def _loss_title(law: Mapping[str, Any] | None, offset: float) -> str:
     if law is None:
         return "Return against dev loss, one point for each agent"
     gain = 0.9 ** law["exponent"] - 1
     words = f"{numbers.percent(abs(gain))} {'more' if gain > 0 else 'less'} return"
-    return f"10% less dev loss goes with {words} (return ∝ L^{numbers.number(law['exponent'], 2)})"
+    above = f" above {numbers.number(offset)}" if offset else ""
+    return f"10% less dev loss goes with {words}{above} (return{above} ∝ L^{numbers.number(law['exponent'], 2)})"

@@ -23,7 +23,7 @@ def isoflop(evidence: Evidence, target: str) -> Plot | None:
     measured = evidence.measured(target)
     if not measured:
         return None
-    drawing = Drawing(f"isoflop_{target}", evidence)
+    drawing = Drawing(f"isoflop_{target}", evidence, target)
     colours = drawing.budget_legend()
     profiles = [row for row in evidence.rows("profiles", target=target) if numbers.known(row.get("flops"))]
     for profile in profiles:
@@ -78,10 +78,10 @@ def _vertex(drawing: Drawing, profile: Mapping[str, Any], target: str) -> None:
     """Mark the best size with a cross; the best cell of a budget without one with a ring."""
     params, value = profile.get("vertex_params"), profile.get("vertex_value")
     best, measured = profile.get("argmin_params"), profile.get("argmin_value")
-    if profile.get("excluded") and numbers.positive(best) and numbers.positive(measured):
+    if profile.get("excluded") and numbers.positive(best) and drawing.shows(measured):
         ring = {"marker": "o", "markersize": 10.5, "color": FAINT, "markerfacecolor": "none", "zorder": 1.9}
         drawing.mark(best, measured, _no_vertex(profile), label="no optimum", **ring)
-    if profile.get("excluded") or not numbers.positive(params) or not numbers.positive(value):
+    if profile.get("excluded") or not numbers.positive(params) or not drawing.shows(value):
         return
     tip = (
         f"best at {numbers.budget(profile['flops'])} FLOPs:\n{numbers.count(params)} parameters, "
@@ -94,13 +94,13 @@ def _vertex(drawing: Drawing, profile: Mapping[str, Any], target: str) -> None:
 def _edge(drawing: Drawing, profile: Mapping[str, Any]) -> None:
     """Point, with a triangle, to where the best size may lie beyond the last size trained."""
     side, params, value = (profile.get(name) for name in ("edge", "argmin_params", "argmin_value"))
-    if side not in EDGES or not numbers.positive(value) or not numbers.positive(params):
+    if side not in EDGES or not drawing.shows(value) or not numbers.positive(params):
         return
     last = {"above": "largest", "below": "smallest"}[side]
     tip = f"the best at {numbers.budget(profile['flops'])} FLOPs is the {last} size trained:\na bound, no optimum"
     marker, offset = EDGES[side]
     style = {"marker": marker, "markersize": 5.5, "markeredgewidth": 0, "color": INK, "zorder": 4}
-    drawing.mark(params, value, tip, label=f"best beyond the {last}?", transform=drawing.beside(offset), **style)
+    drawing.mark(params, value, tip, label="last size", transform=drawing.beside(offset), **style)
 
 
 def _isoflop_title(evidence: Evidence, target: str) -> str:
@@ -175,9 +175,9 @@ def _forecast(drawing: Drawing, row: Mapping[str, Any], target: str, quantity: s
 
 
 def _line(drawing: Drawing, target: str, quantity: str, low: float, high: float) -> None:
-    """Draw the power law from the smallest budget to the largest forecast, dashed beyond what it was fitted to."""
-    law = drawing.evidence.power_law(target, quantity)
-    if law is None or law_at(law, low) is None:
+    """Draw what is recommended from the smallest budget to the largest forecast, dashed beyond what was fitted."""
+    law = drawing.evidence.recommends(target, quantity)
+    if law is None:
         return
     span = numbers.between(law.get("low"), law.get("high"), 2)
     exponent = numbers.number(law["exponent"], 2) + (f" ({span})" if span else "")
@@ -194,7 +194,7 @@ def _line(drawing: Drawing, target: str, quantity: str, low: float, high: float)
 def _optimum_title(evidence: Evidence, quantity: str) -> str:
     data = "The best number of interactions" if evidence.played else "The best amount of data"
     what = {"params": "The best model size", "samples": data}[quantity]
-    law = evidence.power_law("dev_loss", quantity) or evidence.power_law("return_mean", quantity)
+    law = evidence.recommends("dev_loss", quantity) or evidence.recommends("return_mean", quantity)
     if law is None:
         return f"{what} at each budget: too few optima for a law"
     if numbers.known(law.get("low")) and numbers.known(law.get("high")) and law["low"] < 0 < law["high"]:

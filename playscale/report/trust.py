@@ -9,7 +9,6 @@ from playscale.report import track_record
 from playscale.report.drawing import DASHED, Drawing, Plot
 from playscale.report.evidence import NAMES, Evidence
 from playscale.report.palette import SOFT, TARGET_COLOUR
-from playscale.report.performance import FAR
 from playscale.scaling import numbers
 
 Row = Mapping[str, Any]
@@ -23,7 +22,7 @@ def trust(evidence: Evidence, target: str) -> Plot | None:
     rows, ahead = _one_each(track_record.track(evidence.fit, target))
     if not rows:
         return None
-    drawing = Drawing(f"{target}_forecast_before", evidence)
+    drawing = Drawing(f"{target}_forecast_before", evidence, target)
     for row in rows:
         drawing.see(row["flops"], row["measured"])
     _forecasts(drawing, rows, "power_", SOFT, DASHED, "power law, forecast")
@@ -53,18 +52,17 @@ def _one_each(rows: Sequence[Row]) -> tuple[list[Row], str]:
 
 def _forecasts(drawing: Drawing, rows: Sequence[Row], of: str, colour: str, style: Any, label: str) -> None:
     """Draw the line and band of one kind of forecast; what is FAR from the truth does not widen the axis."""
-    made = [row for row in rows if numbers.positive(row.get(of + "value"))]
+    made = [row for row in rows if drawing.shows(row.get(of + "value"))]
     if not made:
         return
     x = [row["flops"] for row in made]
     drawing.line(x, [row[of + "value"] for row in made], color=colour, linestyle=style, label=label, zorder=3)
-    banded = [row for row in made if numbers.positive(row.get(of + "low")) and numbers.known(row.get(of + "high"))]
+    banded = [row for row in made if drawing.shows(row.get(of + "low")) and numbers.known(row.get(of + "high"))]
     lows, highs = ([row[of + end] for row in banded] for end in ("low", "high"))
     drawing.axes.fill_between([row["flops"] for row in banded], lows, highs, color=colour, alpha=0.16, linewidth=0)
     for row in made:
         for value in (row[of + "value"], row.get(of + "low"), row.get(of + "high")):
-            if numbers.positive(value):
-                drawing.see(row["flops"], min(max(value, row["measured"] / FAR), row["measured"] * FAR))
+            drawing.see_end(row["flops"], value, row["measured"])
 
 
 def _tip(row: Row, target: str) -> str:

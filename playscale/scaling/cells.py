@@ -217,6 +217,11 @@ def _group(values: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
     return index, np.where(low == high, low, logs)
 
 
+def count_sizes(params: np.ndarray) -> int:
+    """Count the sizes, of which those within 1 % are one."""
+    return len(_group(params, SAME_SIZE)[1])
+
+
 def _centre(values: np.ndarray, cell: np.ndarray, repeats: np.ndarray) -> np.ndarray:
     """Return the geometric mean of each cell's values, exact for equal ones; NaN when one of them is."""
     first = np.empty(len(repeats))

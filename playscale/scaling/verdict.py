@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from playscale.scaling.cells import SAME_SIZE
+from playscale.scaling.cells import count_sizes
 from playscale.scaling.numbers import off
 from playscale.scaling.warning import Code, Warned
 
@@ -73,8 +73,7 @@ def judge(result: TargetFit, warnings: Sequence[Warned]) -> Verdict:
 
 def _grid(result: TargetFit) -> Iterator[Ground]:
     profiles, count = result.profiles, len(result.profiles)
-    logs = np.sort(np.log(result.cells.params))
-    sizes = 1 + int(np.sum(np.diff(logs) > np.log(SAME_SIZE)))
+    sizes = count_sizes(result.cells.params)
     a_budget = np.array([profile.cells for profile in profiles])
     several = int(np.sum(a_budget >= FEWEST))
     if 2 * several < count:

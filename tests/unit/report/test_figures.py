@@ -135,9 +135,17 @@ def test_left_out_points_are_hollow_and_say_why(evidence: Evidence) -> None:
 
 def test_returns_of_zero_or_less_are_at_the_lower_edge() -> None:
     points = with_returns_of_zero(make_points(), 7)
-    plots = {plot.name: plot for plot in make_plots(Evidence(make_fit(points), points))}
+    fit = make_fit(points)
+    shown = {plot.name: plot for plot in make_plots(Evidence(fit, points))}
+    fit["laws"]["return_mean"]["offset"] = 0.0  # as in published analyses: these returns have no logarithm
+    plots = {plot.name: plot for plot in make_plots(Evidence(fit, points))}
     for name in ("isoflop_return_mean", "return_mean_against_compute", "return_against_loss"):
+        axes = shown[name].figure.axes[0]
+        assert axes.get_yscale() == "linear"
+        drawn = {float(y) for line in axes.lines for y in line.get_ydata()}
+        assert all(point.return_mean in drawn for point in points[:7])
         plot = plots[name]
+        assert plot.figure.axes[0].get_yscale() == "log"
         edge = [line for line in plot.figure.axes[0].lines if line.get_marker() == "v"]
         assert edge, name
         assert all(line.get_markerfacecolor() == "none" for line in edge)
@@ -166,6 +174,27 @@ def test_a_budget_without_an_optimum_says_why(evidence: Evidence) -> None:
     assert len(curve.get_xdata()) == 60
     assert curve.get_alpha() == 0
     assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (changed["argmin_params"], changed["argmin_value"])
+
+
+def test_the_line_of_the_best_sizes_goes_through_the_sizes_recommended(evidence: Evidence) -> None:
+    (plot,) = (plot for plot in make_plots(evidence) if plot.name == "optimal_params")
+    recommended = {(row["flops"], row["params"]) for row in evidence.forecasts("dev_loss")}
+    law = evidence.recommends("dev_loss", "params")
+    assert recommended
+    assert law is not None
+    for flops, params in recommended:
+        assert law_at(law, flops) == pytest.approx(params)
+    assert numbers.number(law["exponent"], 2) in plot.title
+
+
+def test_a_best_cell_that_is_the_last_size_is_drawn_as_a_bound(evidence: Evidence) -> None:
+    profiles = [{**row, "edge": "above"} for row in evidence.fit["profiles"]]
+    plots = {plot.name: plot for plot in make_plots(Evidence({**evidence.fit, "profiles": profiles}, evidence.points))}
+    plot = plots["isoflop_dev_loss"]
+    triangles = [line for line in plot.figure.axes[0].lines if line.get_marker() == ">"]
+    assert len(triangles) == sum(row["target"] == "dev_loss" for row in profiles)
+    assert "the largest size trained" in plot.tips[str(triangles[0].get_gid())]
+    assert "last size" in texts(plot)
 
 
 def test_forecasts_from_a_decade_before_stand_beside_the_truth() -> None:
