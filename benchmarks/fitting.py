@@ -37,7 +37,7 @@ def run(options: Options) -> list[Row]:
     points = _table(rng)
     cells, _ = make_cells(points, "dev_loss")
     x, y = np.log(cells.params / np.exp(np.log(cells.params).mean())), _centred(cells)
-    starts = search_starts(cells.cost)
+    starts = search_starts(x, y, cells.cost, 54)
     again = cells.cost + NOISE * rng.standard_normal((REPLICATES, len(cells.cost)))
 
     def surface(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,41 +1,48 @@
 """The parametric law over all cells, L(N, D) = E + A / N^alpha + B / D^beta.
 
-Hoffmann et al. (arXiv 2203.15556), approach 3: the Huber loss (delta = 1e-3) of log L, from many starts. A return is
-fitted as its inverse: 1/R = 1/R_max + A / N^alpha + B / D^beta. Legend: n cells, R problems, P = 5 parameters
-(ln E, ln A, ln alpha, ln B, ln beta), the latter four about the mean of log N and log D.
+Hoffmann et al. (arXiv 2203.15556), approach 3: the Huber loss (delta = 1e-3) of log L, from several starts. A return
+is fitted as its inverse: 1/R = 1/R_max + A / N^alpha + B / D^beta. Legend: n cells, R problems, G clusters of cells,
+m budgets or places, P = 5 parameters (ln E, ln A, ln alpha, ln B, ln beta), the latter four about the mean of log N and
+log D.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations
 
 import numpy as np
+from scipy import stats
 
 from playscale.scaling.bound import UNBOUNDED, Bound, bound
 from playscale.scaling.cells import Cells, FitError
 from playscale.scaling.frontier import floor_of
 from playscale.scaling.levenberg import minimise
+from playscale.scaling.powerlaw import LEVEL
 
 DELTA = 1e-3
 SIZE = 5
 FEW = 1000
-# Starts of the search, and how many of them are followed to the end after 15 iterations.
-STARTS, FINALISTS = 54, 8
+# Grid of either exponent for the starts, and how many of its places are followed to the end.
+EXPONENTS, STARTS = np.geomspace(0.05, 3.0, 20), 8
 # Relative change of the objective at which a replicate is done: its interval is three orders wider.
 REFIT_TOLERANCE = 1e-5
 EXPONENT_RANGE = (-7.0, 1.5)
 # An exponent of the optimum within this of 0 or of all compute is at the end of what the optimiser may try.
 ALL_TO_ONE = 0.01
-# Of the smoothed bootstrap, times n^-0.2 times the residuals' spread (Silverman 1986): with so small a delta the fit
-# goes through some cells exactly, and resampling their zero residuals as they are makes intervals too narrow.
-BANDWIDTH = 0.9
+# A term that changes by less than a hundredth over all cells is a constant, one that falls a million times a step: the
+# data do not tell its exponent from one further out.
+CONSTANT, STEP = 0.01, float(np.log(1e6))
+# E, A and alpha are read off between clusters, where these are sizes: so many degrees of freedom fewer than clusters.
+BETWEEN, FEWEST = 3, 2
 
 
 @dataclass(frozen=True, eq=False)
 class Parametric:
-    """The fitted law and its draws. theta [5]; draws [R, 5]; residuals [n] of the cost; sd: their robust scatter.
+    """The fitted law and its draws. theta [5]; draws [R, 5]; residuals [n] of the cost.
 
+    sizes, data: least and largest ln N and ln D of the cells, about the centre; largest: FLOPs of the largest budget.
     compute [3]: ln C = k0 + k1 ln N + k2 ln D over the cells (6 N D has k1 = k2 = 1).
     """
 
@@ -46,6 +53,9 @@ class Parametric:
     residuals: np.ndarray
     degrees: int
     compute: tuple[float, float, float]
+    sizes: tuple[float, float]
+    data: tuple[float, float]
+    largest: float
 
     def cost(self, params: np.ndarray, samples: np.ndarray) -> np.ndarray:
         return self._cost(self.theta[None], params, samples)[0]
@@ -56,36 +66,76 @@ class Parametric:
 
     def draw(self, params: np.ndarray, samples: np.ndarray, rng: np.random.Generator, noise: float = 0.0) -> np.ndarray:
         """Draw [R, m] what would be measured: the law's uncertainty, the cells' residuals, the error `noise`."""
-        mean = self._cost(self.draws, params, samples)
+        return self._cost(self.draws, params, samples) + self._error(rng, noise)[:, None]
+
+    def _error(self, rng: np.random.Generator, noise: float) -> np.ndarray:
+        """Draw [R] the error of a measurement: a cell's residual, or `noise` where that is larger."""
         scatter = self.residuals * np.sqrt(len(self.residuals) / self.degrees)
         chi = np.sqrt(self.degrees / np.maximum(rng.chisquare(self.degrees, len(self.draws)), 1e-12))
         error = chi * rng.choice(scatter, len(self.draws))
         spread = float(np.sqrt(np.mean(scatter**2)))
-        extra = np.sqrt(max(noise**2 - spread**2, 0.0)) * rng.standard_normal(len(self.draws))
-        return mean + (error + extra)[:, None]
+        return error + np.sqrt(max(noise**2 - spread**2, 0.0)) * rng.standard_normal(len(self.draws))
 
     def flops(self, params: float, samples: float) -> float:
         return flops_of(self.compute, params, samples)
 
-    def optimum(self, flops: float) -> tuple[float, float]:
-        """Return (params, samples) of least cost on ln C = k0 + k1 ln N + k2 ln D, where the two slopes balance."""
+    def optimum(self, flops: float) -> tuple[float, float] | None:
+        """Return (params, samples) of least cost at a budget; None where compute does not grow with both."""
+        found = self._optimum(self.theta[None], np.array([flops]))
+        if found is None:
+            return None
+        x, y = (float(v[0, 0]) for v in found)
+        with np.errstate(over="ignore", under="ignore"):
+            return float(np.exp(x + self.centre[0])), float(np.exp(y + self.centre[1]))
+
+    def frontier(self, flops: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the least cost of each budget, [m], and its draws [R, m] without the error of a measurement.
+
+        Each draw has its own best size there. None where compute does not grow with both size and data.
+        """
+        every = np.concatenate([self.theta[None], self.draws])
+        found = self._optimum(every, np.atleast_1d(flops))
+        if found is None:
+            return None
+        cost, _ = _sum(_terms(every, *found))
+        return cost[0], cost[1:]
+
+    def draw_frontier(self, flops: np.ndarray, rng: np.random.Generator, noise: float = 0.0) -> np.ndarray | None:
+        """Draw [R, m] what would be measured of the best of each budget; None as in `frontier`."""
+        found = self.frontier(flops)
+        return None if found is None else found[1] + self._error(rng, noise)[:, None]
+
+    def _optimum(self, theta: np.ndarray, flops: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return ln N and ln D [R, m] about the centre, where the slopes of the two terms balance.
+
+        Neither is below what was trained, nor has it grown by more than compute has since: a draw whose exponent the
+        data do not bound would put all compute into one of the two.
+        """
         k0, k1, k2 = self.compute
-        _, a, log_alpha, b, log_beta = self.theta
-        alpha, beta = np.exp(np.clip((log_alpha, log_beta), *EXPONENT_RANGE))
+        if not (k1 > 0 and k2 > 0):
+            return None
+        _, a, log_alpha, b, log_beta = (theta[:, i : i + 1] for i in range(SIZE))
+        alpha, beta = np.exp(np.clip(log_alpha, *EXPONENT_RANGE)), np.exp(np.clip(log_beta, *EXPONENT_RANGE))
         # d/dlnN: alpha e^(a - alpha x) = (beta k1 / k2) e^(b - beta y), and y = (ln C - k0 - k1 ln N) / k2
         budget = (np.log(flops) - k0 - k1 * self.centre[0] - k2 * self.centre[1]) / k2
         ratio = k1 / k2
         x = (np.log(alpha) + a - np.log(beta * ratio) - b + beta * budget) / (alpha + beta * ratio)
-        with np.errstate(over="ignore", under="ignore"):
-            return float(np.exp(x + self.centre[0])), float(np.exp(budget - ratio * x + self.centre[1]))
+        more = np.maximum(np.log(flops / self.largest), 0.0)
+        least = np.maximum(self.sizes[0], (budget - self.data[1] - more / k2) / ratio)
+        most = np.maximum(np.minimum(self.sizes[1] + more / k1, (budget - self.data[0]) / ratio), least)
+        x = np.clip(x, least, most)
+        return x, budget - ratio * x
 
     def exponents(self) -> dict[str, Bound]:
         """Return N_opt and D_opt as powers of compute.
 
         With C ~ N^k1 D^k2, N_opt has the exponent beta / (k2 alpha + k1 beta); Hoffmann et al., equation 4, has
-        k1 = k2 = 1. It lies between 0 and 1 / k1, where all compute goes to data or to size.
+        k1 = k2 = 1. It lies between 0 and 1 / k1, where all compute goes to data or to size. None of them where compute
+        does not grow with both.
         """
         _, k1, k2 = self.compute
+        if not (k1 > 0 and k2 > 0):
+            return {}
         every = np.concatenate([self.theta[None], self.draws])
         alpha, beta = (np.exp(np.clip(every[:, i], *EXPONENT_RANGE)) for i in (2, 4))
         size = beta / (k2 * alpha + k1 * beta)
@@ -98,32 +148,52 @@ class Parametric:
         sign = 1.0 if self.target == "dev_loss" else -1.0
         typical = curve(self.theta[None], np.zeros(1), np.zeros(1))[0][0, 0]
         named = {"E" if sign > 0 else "R_max": floor_of(every[:, 0], typical, sign, offset)}
-        least, most = np.exp(EXPONENT_RANGE)
-        for i, centre, names in ((1, self.centre[0], ("A", "alpha")), (3, self.centre[1], ("B", "beta"))):
+        of_size, of_data = (1, "A", "alpha", self.centre[0], self.sizes), (3, "B", "beta", self.centre[1], self.data)
+        for i, name, power_name, centre, (first, last) in (of_size, of_data):
             power = np.exp(np.clip(every[:, i + 1], *EXPONENT_RANGE))
-            exponent = bound(power, 1.1 * least, most / 1.1)
-            coefficient = np.exp(every[:, i] + power * centre)
+            exponent = bound(power, *_resolved(last - first))
+            with np.errstate(over="ignore", under="ignore"):
+                coefficient = np.exp(every[:, i] + power * centre)
             known = Bound(float(coefficient[0]), None, None, UNBOUNDED) if exponent.reason else bound(coefficient)
-            named |= dict(zip(names, (known, exponent), strict=True))
+            named |= {name: known, power_name: exponent}
         return named
+
+
+def _resolved(span: float) -> tuple[float, float]:
+    """Return the exponents between which the data tell one from another; span: of the cells' ln N, or ln D."""
+    least, most = np.exp(EXPONENT_RANGE)
+    return max(1.1 * least, CONSTANT / span), min(most / 1.1, STEP / span)
 
 
 def curve(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return cost [R, n] = ln(e^f + e^(a - alpha x) + e^(b - beta y)) and its derivatives [R, n, 5] by theta [R, 5]."""
+    cost, (by_floor, by_size, by_data) = _sum(_terms(theta, x, y))
+    alpha, beta = (np.exp(np.clip(theta[:, i : i + 1], *EXPONENT_RANGE)) for i in (2, 4))
+    return cost, np.stack([by_floor, by_size, -by_size * alpha * x, by_data, -by_data * beta * y], axis=2)
+
+
+def _terms(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the logarithms of the three terms; theta [R, 5], x and y [n] or [R, n]."""
     floor, a, log_alpha, b, log_beta = (theta[:, i : i + 1] for i in range(SIZE))
     alpha, beta = np.exp(np.clip(log_alpha, *EXPONENT_RANGE)), np.exp(np.clip(log_beta, *EXPONENT_RANGE))
-    in_size, in_data = a - alpha * x, b - beta * y
-    largest = np.maximum(np.maximum(floor, in_size), in_data)
-    by_floor, by_size, by_data = (np.exp(term - largest) for term in (floor, in_size, in_data))
-    total = by_floor + by_size + by_data
-    jacobian = np.empty((*total.shape, SIZE))
-    jacobian[:, :, 0], jacobian[:, :, 1], jacobian[:, :, 3] = by_floor / total, by_size / total, by_data / total
-    jacobian[:, :, 2], jacobian[:, :, 4] = -jacobian[:, :, 1] * alpha * x, -jacobian[:, :, 3] * beta * y
-    return largest + np.log(total), jacobian
+    return floor, a - alpha * x, b - beta * y
+
+
+def _sum(terms: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the logarithm of the sum of what `terms` are the logarithms of, and each one's share of it."""
+    largest = np.maximum(np.maximum(terms[0], terms[1]), terms[2])
+    each = [np.exp(term - largest) for term in terms]
+    total = each[0] + each[1] + each[2]
+    return largest + np.log(total), [one / total for one in each]
 
 
 def fit_parametric(cells: Cells, rng: np.random.Generator, replicates: int) -> Parametric:
-    """Huber fit from a grid of starts; draws by refitting to the fitted costs plus smoothed resampled residuals.
+    """Huber fit, and draws of it by resampling clusters of cells.
+
+    The errors of one run's checkpoints, and of one size, belong together, so whole clusters (`Cells.cluster`) are
+    drawn: a replicate weighs each by an exponential variate (the Bayesian bootstrap, Rubin 1981), which resamples pairs
+    without ever losing a size. The draws are spread about the fit by sqrt(G / d) t(d) / z, d = G - 3: with few clusters
+    the replicates are too close to each other.
 
     Raises FitError with fewer than 7 cells, 3 sizes or 3 amounts of data: five parameters need them.
     """
@@ -140,14 +210,21 @@ def fit_parametric(cells: Cells, rng: np.random.Generator, replicates: int) -> P
     x, y = log_params - centre[0], log_samples - centre[1]
     theta = _search(x, y, cost)
     fitted = curve(theta[None], x, y)[0][0]
-    residuals, degrees = cost - fitted, n - SIZE
-    scatter = residuals * np.sqrt(n / degrees)
-    chi = np.sqrt(degrees / np.maximum(rng.chisquare(degrees, replicates), 1e-12))
-    smooth = BANDWIDTH * n**-0.2 * float(np.std(scatter)) * rng.standard_normal((replicates, n))
-    noise = chi[:, None] * (rng.choice(scatter, (replicates, n)) + smooth)
-    draws = _refit(x, y, fitted + noise, theta)
+    _, of = np.unique(cells.cluster[use], return_inverse=True)
+    count = int(of.max()) + 1
+    again = _refit(x, y, cost, theta, rng.exponential(size=(replicates, count))[:, of])
+    draws = theta + _few_clusters(count) * (again - theta)
     compute = compute_of(log_params, log_samples, np.log(cells.flops[use]))
-    return Parametric(cells.target, theta, draws, centre, residuals, degrees, compute)
+    in_size, in_data = ((float(v.min()), float(v.max())) for v in (x, y))
+    largest = float(cells.flops[use].max())
+    return Parametric(cells.target, theta, draws, centre, cost - fitted, n - SIZE, compute, in_size, in_data, largest)
+
+
+def _few_clusters(count: int) -> float:
+    """Return the factor by which draws from `count` clusters are spread."""
+    degrees = max(count - BETWEEN, FEWEST)
+    top = (1 + LEVEL) / 2
+    return float(np.sqrt(count / degrees) * stats.t.ppf(top, degrees) / stats.norm.ppf(top))
 
 
 def flops_of(compute: tuple[float, float, float], params: float, samples: float) -> float:
@@ -165,37 +242,61 @@ def _search(x: np.ndarray, y: np.ndarray, cost: np.ndarray) -> np.ndarray:
     """Return the best minimum [5] of all starts; of a long table they use every k-th cell, the best one all."""
     some = slice(None, None, -(-len(cost) // FEW))
     seen = cost[some]
-    starts, values = _solve(x[some], y[some], np.tile(seen, (STARTS, 1)), search_starts(seen), 15)
-    ahead = starts[np.argsort(values, kind="stable")[:FINALISTS]]
-    thetas, values = _solve(x[some], y[some], np.tile(seen, (len(ahead), 1)), ahead, 200)
+    starts = search_starts(x[some], y[some], seen)
+    thetas, values = _solve(x[some], y[some], np.broadcast_to(seen, (len(starts), len(seen))), starts, 200)
     theta = thetas[int(np.argmin(values))]
     return theta if len(cost) <= FEW else _solve(x, y, cost[None], theta[None], 200)[0][0]
 
 
-def search_starts(cost: np.ndarray) -> np.ndarray:
-    """Return 54 starts: floors, levels of the two terms, and their exponents."""
-    grid = product((-3.0, -0.7, -0.1), (-1.0, -3.0), (0.2, 0.5, 1.0), (0.2, 0.5, 1.0))
-    return np.array(
-        [[cost.min() + f, cost.mean() + level, np.log(a), cost.mean() + level, np.log(b)] for f, level, a, b in grid]
-    )
+def search_starts(x: np.ndarray, y: np.ndarray, cost: np.ndarray, count: int = STARTS) -> np.ndarray:
+    """Return the best places [count, 5] of a grid of both exponents, by variable projection (Golub and Pereyra 1973).
+
+    Given the exponents, E, A and B are linear: non-negative least squares of relative errors. Every set of terms that
+    may be in it is solved, at all places at once; the best without a negative coefficient is the solution. Czech et al.
+    (arXiv 2603.22339) fit the law so; here its places are the starts of the Huber fit.
+    """
+    level = float(cost.mean())
+    inverse = np.exp(level - cost)
+    by_size, by_data = (inverse * np.exp(-EXPONENTS[:, None] * v) for v in (x, y))
+    k, n = len(EXPONENTS), len(cost)
+    grid = np.stack(np.broadcast_arrays(inverse, by_size[:, None], by_data[None]), axis=2).reshape(k * k, 3, n)
+    scale = np.linalg.norm(grid, axis=2)
+    grid = grid / scale[:, :, None]
+    normal, right = grid @ np.swapaxes(grid, 1, 2), grid.sum(axis=2)
+    least, found = np.full(len(grid), np.inf), np.zeros((len(grid), 3))
+    for some in (list(c) for size in (3, 2, 1) for c in combinations(range(3), size)):
+        part = normal[:, some][:, :, some] + 1e-12 * np.eye(len(some))
+        solved = np.linalg.solve(part, right[:, some, None])[:, :, 0]
+        rss = n - np.sum(solved * right[:, some], axis=1)
+        better = (solved >= 0).all(axis=1) & (rss < least)
+        least[better], found[better] = rss[better], 0.0
+        found[np.ix_(better, some)] = solved[better]
+    terms = np.log(np.maximum(found / scale, 1e-8)) + level
+    alpha, beta = np.log(np.repeat(EXPONENTS, k)), np.log(np.tile(EXPONENTS, k))
+    order = np.argsort(least, kind="stable")[:count]
+    return np.stack([terms[:, 0], terms[:, 1], alpha, terms[:, 2], beta], axis=1)[order]
 
 
-def _refit(x: np.ndarray, y: np.ndarray, cost: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Refit to each cost [R, n], from `theta` and, where its floor is far below the data, also from one near them."""
-    first, value = _solve(x, y, cost, np.tile(theta, (len(cost), 1)), 40, REFIT_TOLERANCE)
-    felt, half = theta.copy(), float(cost.mean(axis=0).min()) + np.log(0.5)
+def _refit(x: np.ndarray, y: np.ndarray, cost: np.ndarray, theta: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Refit with each weight [R, n], from `theta` and, where its floor is far below the data, also from one near."""
+    start, same = np.tile(theta, (len(weight), 1)), np.broadcast_to(cost, weight.shape)
+    first, value = _solve(x, y, same, start, 40, REFIT_TOLERANCE, weight)
+    half = float(cost.min()) + np.log(0.5)
     if theta[0] > half + np.log(0.1):
         return first
-    felt[0] = half
-    second, other = _solve(x, y, cost, np.tile(felt, (len(cost), 1)), 40, REFIT_TOLERANCE)
+    start[:, 0] = half
+    second, other = _solve(x, y, same, start, 40, REFIT_TOLERANCE, weight)
     return np.where((other < value)[:, None], second, first)
 
 
 def _solve(
-    x: np.ndarray, y: np.ndarray, cost: np.ndarray, start: np.ndarray, iterations: int, tolerance: float = 1e-7
-) -> tuple[np.ndarray, np.ndarray]:
+    x: np.ndarray, y: np.ndarray, cost: np.ndarray, start: np.ndarray, iterations: int, tolerance: float = 1e-7,
+    weight: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     def residuals(theta: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         fitted, jacobian = curve(theta, x, y)
-        return fitted - cost[rows], jacobian
+        if weight is None:
+            return fitted - cost[rows], jacobian
+        return (fitted - cost[rows]) * weight[rows], jacobian * weight[rows][:, :, None]
 
     return minimise(residuals, start, delta=DELTA, iterations=iterations, tolerance=tolerance)
