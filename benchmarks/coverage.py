@@ -20,7 +20,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from playscale.points import Point, read_points
-from playscale.scaling.cells import SIGN, Cells, Target, make_cells
+from playscale.scaling.cells import Cells, Target, cost_of, make_cells, value_of
 from playscale.scaling.parametric import SIZE, Parametric, fit_parametric
 from playscale.scaling.powerlaw import LEVEL
 
@@ -40,27 +40,29 @@ class Case:
     law: Parametric
     residuals: np.ndarray
     cluster: np.ndarray
+    offset: float
 
     def sample(self, rng: np.random.Generator) -> Cells:
         """Return the cells of the truth plus the residuals, their signs flipped by cluster."""
         sign = rng.choice([-1.0, 1.0], int(self.cluster.max()) + 1)[self.cluster]
         samples = np.array([p.samples for p in self.points], dtype=float)
         cost = self.law.cost(np.array([p.params for p in self.points]), samples) + sign * self.residuals
-        values = np.exp(SIGN[self.target] * cost)
+        values = value_of(self.target, cost, self.offset)
         drawn = [
             replace(p, **{self.target: float(v), "dev_loss_se": None, "return_se": None})  # type: ignore[arg-type]
             for p, v in zip(self.points, values, strict=True)
         ]
-        return make_cells(drawn, self.target)[0]
+        return make_cells(drawn, self.target, offset=self.offset)[0]
 
 
 def case(name: str, points: list[Point], target: Target) -> Case:
     """Make a case of a table's points to fit."""
-    use = [p for p in points if not p.held_out and not p.diverged and p.samples and (getattr(p, target) or 0) > 0]
+    use = [p for p in points if not p.held_out and not p.diverged and p.samples and getattr(p, target) is not None]
     cells, _ = make_cells(use, target)
+    use = [p for p in use if getattr(p, target) > cells.offset]
     law = fit_parametric(cells, np.random.default_rng(0), 20)
     params, samples = (np.array([getattr(p, column) for p in use], dtype=float) for column in ("params", "samples"))
-    cost = SIGN[target] * np.log(np.array([getattr(p, target) for p in use], dtype=float))
+    cost = np.array([cost_of(target, getattr(p, target), cells.offset) for p in use])
     if all("epochs" in p.extra for p in use):
         law, expected = _with_epochs(law, params, samples, np.array([float(p.extra["epochs"]) for p in use]), cost)
     else:
@@ -68,7 +70,7 @@ def case(name: str, points: list[Point], target: Target) -> Case:
     flops = np.array([p.flops for p in use])
     away = np.abs(np.log(params[:, None] / cells.params)) + np.abs(np.log(flops[:, None] / cells.flops))
     _, cluster = np.unique(cells.cluster[np.argmin(away, axis=1)], return_inverse=True)
-    return Case(name, target, use, law, cost - expected, cluster)
+    return Case(name, target, use, law, cost - expected, cluster, cells.offset)
 
 
 def _with_epochs(
