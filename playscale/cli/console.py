@@ -156,7 +156,14 @@ def fit_tables(fit: Mapping[str, Any]) -> list[Table | Text | str]:
         _forecasts(fit), _target_returns(fit), _held_out(fit),
     ]  # fmt: skip
     warnings = [_marked("warning", "yellow", f" {warning['text']}") for warning in fit["warnings"]]
-    return [_verdicts(fit), chosen, *why, *(table for table in tables if table.row_count), *warnings]
+    return [_verdicts(fit), _budgets(fit), chosen, *why, *(table for table in tables if table.row_count), *warnings]
+
+
+def _budgets(fit: Mapping[str, Any]) -> str:
+    """Say how many budgets were found, by what, and how far runs lie from them."""
+    found = fit["budgets"]
+    by = printable(f"by {found['source']}")
+    return f"{found['count']} budgets, found {by}; runs lie up to {100 * (found['spread'] - 1):.2g} % from theirs"
 
 
 def _marked(start: str, style: str, text: str = "") -> Text:

@@ -57,6 +57,13 @@ def fit(
             "or fitted where a mean return is not above 0.",
         ),
     ] = None,
+    budget_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column that says to which budget a row belongs. Default: `budget` where it does, else budgets are "
+            "found by the gaps between rows in compute."
+        ),
+    ] = None,
     gpu: Annotated[str | None, typer.Option(help="GPU model to give hours and energy for: a100, h100, l4, ...")] = None,
     utilisation: Annotated[
         float, typer.Option(help="Fraction of the GPU's peak FLOP/s that training reaches; with --gpu.")
@@ -102,6 +109,7 @@ def fit(
             expert_return=bound,
             max_return=max_return,
             min_return=min_return,
+            budget_column=budget_column,
             target_returns=[*goals, *targets],
             hardware=machine,
         )

@@ -16,6 +16,7 @@ from playscale.report.seeds import MeanPoint, average
 from playscale.report.text import printable, short_name
 from playscale.scaling import numbers
 from playscale.scaling.cells import Reason, count_sizes
+from playscale.scaling.budgets import find_budgets
 from playscale.scaling.methods import by_method
 
 RETURN_OF_LOSS = "return_mean of dev_loss"
@@ -79,12 +80,11 @@ class Evidence:
 
     @cached_property
     def budgets(self) -> list[float]:
-        """Return the compute budgets, small to large; points within 5 % of each other share one."""
-        budgets: list[float] = []
-        for flops in sorted(point.flops for point in self.points):
-            if not budgets or flops > budgets[-1] * SAME_BUDGET:
-                budgets.append(flops)
-        return budgets
+        """Return the compute budgets, small to large, found as the fit finds them."""
+        if not self.runs:
+            return []
+        column = (self.fit.get("budgets") or {}).get("column")
+        return [float(flops) for flops in find_budgets(self.runs, column).flops]
 
     @cached_property
     def held_out_budgets(self) -> list[float]:
@@ -112,11 +112,11 @@ class Evidence:
         return " · ".join(parts)
 
     def same_budget(self, flops: float, budget: float) -> bool:
-        return _close(flops, budget)
+        return self.budget_index(flops) == self.budget_index(budget)
 
     def budget_index(self, flops: float) -> int:
         """Return the index of the nearest of `budgets`."""
-        return min(range(len(self.budgets)), key=lambda i: abs(self.budgets[i] / flops - 1))
+        return min(range(len(self.budgets)), key=lambda i: abs(math.log(self.budgets[i] / flops)))
 
     def rows(self, key: str, **wanted: str) -> list[Mapping[str, Any]]:
         """Return the rows of a list in the fit with the wanted values; [] where the fit has none."""
@@ -154,7 +154,8 @@ class Evidence:
             if (
                 row.get("target") in (None, target)
                 and row.get("reason") != Reason.DIVERGED
-                and _close(row.get("flops"), point.flops)
+                and row.get("flops")
+                and self.same_budget(row["flops"], point.flops)
                 and _close(row.get("params"), point.params)
             ):
                 return str(row.get("reason") or "no reason given")

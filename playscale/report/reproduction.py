@@ -137,7 +137,7 @@ def exponents_from(points: Sequence[Point], flops: float, *, seed: int, replicat
     fitted, rows = [], []
     for target in TARGETS:
         try:
-            cells, _ = make_cells(seen, target, offset=0.0)
+            cells = make_cells(seen, target, offset=0.0)[0].at_budgets()
         except FitError:
             continue
         profiles, fewer = fit_profiles(cells), _fewer(len(cells.cost), replicates)

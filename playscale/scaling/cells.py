@@ -1,4 +1,4 @@
-"""Points as cells: repeats of one (flops, params) averaged, one noise estimate, one direction in which less is better.
+"""Points as cells: repeats averaged, one noise estimate, one direction in which less is better.
 
 Everything downstream works on the cost of a cell, log dev loss or minus log of the return above the offset, so that a
 best cell is always a minimum and a power law always a line. Legend: n cells, B budgets.
@@ -16,15 +16,18 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from playscale.points import Point
+from playscale.scaling.budgets import Budgets, find_budgets
 from playscale.scaling.offset import fit_offset
 
 Target = Literal["dev_loss", "return_mean"]
 TARGETS: tuple[Target, ...] = ("dev_loss", "return_mean")
 SIGN: dict[str, float] = {"dev_loss": 1.0, "return_mean": -1.0}
 
-# A run stops at the first step past its budget, so the same budget is a few per cent apart between sizes.
-SAME_BUDGET = 1.05
-SAME_SIZE = 1.01
+# Sizes, and amounts of compute within a budget, that differ by less are the same: rows of both are repeats.
+SAME_SIZE = SAME_COMPUTE = 1.01
+# A profile needs sizes, and a law of best cells budgets: a table has them if at least this many budgets have this many
+# sizes, and these budgets hold this share of its cells.
+ISOFLOP_BUDGETS, ISOFLOP_SIZES, ISOFLOP_SHARE = 2, 3, 0.5
 # A relative error is the error of a logarithm while it is small; a value that is mostly noise has one of about this.
 LARGEST_ERROR = 1.0
 
@@ -58,14 +61,15 @@ class Excluded:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The cells of one target, sorted by budget and then size.
+    """The cells of one target, sorted by budget, size and compute.
 
     flops, params, samples, cost [n] (samples NaN where unknown); error [n]: standard error of the cost, NaN where the
     table has none; repeats [n]: how many points were averaged; budget [n]: index into budgets [B] (FLOPs, rising).
     cluster [n]: index of the cells whose errors belong together: of one run, or of one size where no run is named.
+    epochs [n]: passes over the data, at least 1 and 1 where unknown.
     repeat_sd: standard deviation of one run's cost about its cell's mean, pooled over the cells with repeats; NaN
     without repeats. offset: what is taken from a return before its logarithm; errors are relative to the rest;
-    offset_fitted: it is neither zero nor given.
+    offset_fitted: it is neither zero nor given. isoflop: the table has budgets at which several sizes were trained.
     """
 
     target: Target
@@ -79,8 +83,10 @@ class Cells:
     budgets: np.ndarray
     repeat_sd: float
     cluster: np.ndarray
+    epochs: np.ndarray
     offset: float = 0.0
     offset_fitted: bool = False
+    isoflop: bool = True
 
     def value(self, cost: np.ndarray | float) -> np.ndarray:
         """Return the dev loss or return of a cost."""
@@ -88,8 +94,38 @@ class Cells:
 
     def where(self, mask: np.ndarray) -> Cells:
         """Return the cells of a mask [n]; budgets and their indices stay as they are."""
-        columns = ("flops", "params", "samples", "cost", "error", "repeats", "budget", "cluster")
+        columns = ("flops", "params", "samples", "cost", "error", "repeats", "budget", "cluster", "epochs")
         return replace(self, **{name: getattr(self, name)[mask] for name in columns})
+
+    def at_budgets(self) -> Cells:
+        """Return one cell per budget and size, moved to the budget along the slope of the frontier.
+
+        Of several that of the fewest passes over the data, and of these the nearest to the budget.
+
+        At the best size a run gains from more data what the frontier gains from more compute (the envelope theorem;
+        Hoffmann et al. 2022, equation 4), so its cost at the budget is that plus the slope times the missing ln C.
+        """
+        off = np.log(self.flops / self.budgets[self.budget])
+        made = np.stack([self.budget, _group(self.params, SAME_SIZE)[0]])
+        order = np.lexsort((np.abs(off), self.epochs, *made[::-1]))
+        same = made[:, order]
+        first = np.append(True, np.any(np.diff(same, axis=1) != 0, axis=0))
+        near = self.where(np.sort(order[first]))
+        off = np.log(near.flops / near.budgets[near.budget])
+        return replace(
+            near, flops=near.budgets[near.budget], cost=near.cost - self._slope()[near.budget] * off,
+            samples=near.samples * np.exp(-off),
+        )  # fmt: skip
+
+    def _slope(self) -> np.ndarray:
+        """Return the slope [B] of the best cost against ln C: of a parabola, or a line through few budgets."""
+        if len(self.budgets) < 2:
+            return np.zeros(len(self.budgets))
+        best = np.full(len(self.budgets), np.inf)
+        np.minimum.at(best, self.budget, self.cost)
+        x = np.log(self.budgets) - np.log(self.budgets).mean()
+        curve = np.polynomial.Polynomial.fit(x, best, 2 if len(x) > 3 else 1)
+        return np.minimum(curve.deriv()(x), 0.0)
 
     def noise(self) -> np.ndarray:
         """Return the standard deviation [n] of each cell's cost if the cell were measured again; 0 where unknown.
@@ -115,8 +151,9 @@ def cost_of(target: str, value: float, offset: float) -> float:
 
 
 def make_cells(
-    points: Sequence[Point], target: Target, *, offset: float | None = None, min_return: float | None = None
-) -> tuple[Cells, list[Excluded]]:
+    points: Sequence[Point], target: Target, *, offset: float | None = None, min_return: float | None = None,
+    budget_column: str | None = None,
+) -> tuple[Cells, list[Excluded]]:  # fmt: skip
     """Average points to the cells of `target`; also return the points that have none.
 
     A cell's value is the mean of its repeats. A return is counted from an offset: from `min_return`, or zero, where all
@@ -128,44 +165,47 @@ def make_cells(
         offset: the offset of a fit, for other rows of its table, or 0 as in published analyses; a cell whose mean
             return is not above it has no logarithm and is excluded.
         min_return: the smallest return that the game gives.
+        budget_column: the column that says to which budget a row belongs (`playscale.scaling.budgets`).
 
     Raises:
-        FitError: no cell is left.
+        FitError: no cell is left, or the column is of no budgets.
     """
     excluded: list[Excluded] = []
     missing = Reason.NO_LOSS if target == "dev_loss" else Reason.NO_RETURN
-    measured = []
-    for point in points:
+    measured, rows = [], []
+    for row, point in enumerate(points):
         reason = Reason.DIVERGED if point.diverged else missing if getattr(point, target) is None else None
         if reason is None:
             measured.append(point)
+            rows.append(row)
         else:
             excluded.append(Excluded(target, point.flops, point.params, reason))
     if not measured:
         but = " and has not diverged" if any(point.diverged for point in points) else ""
         raise FitError(f"no point to fit has a {target}{but}")
     flops, params, samples, values, errors = _columns(measured, target)
-    budget, budgets = _group(flops, SAME_BUDGET)
+    found = find_budgets_of(points, budget_column)
+    budget, budgets = found.index[rows], found.flops
     size, _ = _group(params, SAME_SIZE)
-    _, cell, repeats = np.unique(np.stack([budget, size]), axis=1, return_inverse=True, return_counts=True)
+    compute, _ = _group(flops, SAME_COMPUTE)
+    passes, _ = _group(_epochs(measured), SAME_COMPUTE)
+    made, cell, repeats = np.unique(
+        np.stack([budget, size, compute, passes]), axis=1, return_inverse=True, return_counts=True
+    )
     cell = cell.ravel()
     mean = _mean(values, cell, repeats)
-    params, samples = (_centre(column, cell, repeats) for column in (params, samples))
+    flops, params, samples, epochs = (
+        _centre(column, cell, repeats) for column in (flops, params, samples, _epochs(measured))
+    )
     error = np.sqrt(_mean(errors**2, cell, repeats) / repeats)
-    first = np.zeros(len(mean), dtype=int)
-    first[cell] = budget
+    first = made[0]
     fitted = False
     if target == "dev_loss":
         offset = 0.0
     elif offset is None:
-        offset = 0.0 if min_return is None else min_return
-        fitted = not mean.min() > offset
-        if fitted and np.ptp(mean) == 0:
-            raise FitError(f"every mean return is {mean[0]:g}, so there is no law of returns; play more or train more")
-        if fitted:
-            best = np.full(len(budgets), -np.inf)
-            np.maximum.at(best, first, mean)
-            offset = fit_offset(budgets, best, mean, float(np.nan_to_num(error[np.argmin(mean)])))
+        least = 0.0 if min_return is None else min_return
+        fitted = not mean.min() > least
+        offset = _fitted_offset(budgets, first, mean, error) if fitted else least
     good = mean > offset
     excluded += [
         Excluded(target, float(budgets[b]), float(n), Reason.RETURN_NOT_POSITIVE)
@@ -175,18 +215,60 @@ def make_cells(
         raise FitError(f"no cell has a {target} above {offset:g}; laws on logarithms need at least 2 budgets with one")
     above = np.where(good, mean - offset, np.nan)
     spread = (values - mean[cell]) / above[cell]
-    error = error / above
     degrees = int(np.sum(repeats[good] - 1))
     limited = np.minimum(np.abs(spread), LARGEST_ERROR)
     repeat_sd = float(np.sqrt(np.nansum(limited**2) / degrees)) if degrees else float("nan")
     kept, index = np.unique(first[good], return_inverse=True)
-    known = np.where(error[good] > 0, np.minimum(error[good], LARGEST_ERROR), np.nan)
+    relative = (error / above)[good]
+    relative = np.where(relative > 0, np.minimum(relative, LARGEST_ERROR), np.nan)
     cells = Cells(
-        target, budgets[first][good], params[good], samples[good], SIGN[target] * np.log(above[good]),
-        known, repeats[good], index.ravel(), budgets[kept], repeat_sd, _clusters(measured, size, cell)[good],
-        offset, fitted,
+        target, flops[good], params[good], samples[good], SIGN[target] * np.log(above[good]),
+        relative, repeats[good], index.ravel(), budgets[kept], repeat_sd, _clusters(measured, size, cell)[good],
+        epochs[good], offset, fitted, found.clear and _is_isoflop(made[:2, good]),
     )  # fmt: skip
     return cells, excluded
+
+
+def find_budgets_of(points: Sequence[Point], column: str | None) -> Budgets:
+    """Group rows to budgets. Raises FitError where the column is of no budgets."""
+    try:
+        return find_budgets(points, column)
+    except ValueError as error:
+        raise FitError(str(error)) from error
+
+
+def _epochs(points: Sequence[Point]) -> np.ndarray:
+    """Return the passes over the data [n]: column `epochs`, else samples over column `corpus_samples`; at least 1."""
+    found = []
+    for point in points:
+        passes, corpus = (_positive(point.extra.get(name)) for name in ("epochs", "corpus_samples"))
+        found.append(passes or (point.samples / corpus if point.samples and corpus else 1.0))
+    return np.maximum(found, 1.0)
+
+
+def _positive(text: str | None) -> float | None:
+    """Return the finite positive number that a text is, else None."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if 0 < value < np.inf else None
+
+
+def _fitted_offset(budgets: np.ndarray, budget: np.ndarray, mean: np.ndarray, error: np.ndarray) -> float:
+    if np.ptp(mean) == 0:
+        raise FitError(f"every mean return is {mean[0]:g}, so there is no law of returns; play more or train more")
+    best = np.full(len(budgets), -np.inf)
+    np.maximum.at(best, budget, mean)
+    seen = np.isfinite(best)
+    return fit_offset(budgets[seen], best[seen], mean, float(np.nan_to_num(error[np.argmin(mean)])))
+
+
+def _is_isoflop(made: np.ndarray) -> bool:
+    """Tell whether cells [2, n], by index of budget and of size, are an isoFLOP table."""
+    sizes = np.bincount(np.unique(made, axis=1)[0])
+    several = sizes >= ISOFLOP_SIZES
+    return bool(several.sum() >= ISOFLOP_BUDGETS and sizes[several].sum() >= ISOFLOP_SHARE * sizes.sum())
 
 
 def _clusters(points: Sequence[Point], size: np.ndarray, cell: np.ndarray) -> np.ndarray:

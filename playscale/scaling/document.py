@@ -29,6 +29,7 @@ def document(fit: Fit) -> dict[str, Any]:
     """Return the dictionary described in docs/scaling.md."""
     whole = {
         "points": [{name: row[name] for name in COLUMNS} for row in map(to_row, fit.points)],
+        "budgets": fit.budgets,
         "excluded": [
             {"target": e.target, "flops": e.flops, "params": e.params, "reason": e.reason.value} for e in fit.excluded
         ],

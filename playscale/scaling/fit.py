@@ -13,7 +13,7 @@ from playscale.config import PLAYING_METHODS
 from playscale.points import Point, PointTable, as_points
 from playscale.scaling.allocation import OptimalExponent, Optimum, optima, optimal_exponents
 from playscale.scaling.backtest import BacktestRow, Frontier, Prediction, backtest_rows
-from playscale.scaling.cells import TARGETS, Cells, Excluded, FitError, Reason, Target, make_cells
+from playscale.scaling.cells import TARGETS, Cells, Excluded, FitError, Reason, Target, find_budgets_of, make_cells
 from playscale.scaling.choice import Choice, choose
 from playscale.scaling.exponents import Exponent, fit_exponents, fit_return_of_loss
 from playscale.scaling.forecast import Forecast, Forecaster, HeldOut, compare_held_out, make_forecaster
@@ -32,6 +32,7 @@ from playscale.scaling.warning import (
     extrapolation_warning,
     goal_warning,
     grid_warning,
+    isoflop_warning,
     profile_warnings,
     return_warning,
     size_warning,
@@ -61,6 +62,7 @@ class Fit:
 
     Attributes:
         points: all rows, held-out ones too.
+        budgets: how many there are, how far from them runs lie, and what they were found by.
         excluded: what no fit used, and why.
         warnings: what to know before relying on the fit.
         targets: everything fitted for dev_loss and for return_mean.
@@ -77,6 +79,7 @@ class Fit:
     """
 
     points: tuple[Point, ...]
+    budgets: dict[str, Any]
     excluded: tuple[Excluded, ...]
     warnings: tuple[Warned, ...]
     targets: dict[Target, TargetFit]
@@ -131,6 +134,7 @@ def fit(
     expert_return: float | None = None,
     max_return: float | None = None,
     min_return: float | None = None,
+    budget_column: str | None = None,
     target_returns: Sequence[tuple[str, float]] = (),
     hardware: Hardware | None = None,
     replicates: int = REPLICATES,
@@ -150,6 +154,8 @@ def fit(
         max_return: the largest return that the game allows.
         min_return: the smallest, from which returns are counted; by default zero, or fitted where a mean return is
             not above zero.
+        budget_column: the column that says to which budget a row belongs; by default `budget` where that column is one
+            of budgets, else budgets are found by the gaps between neighbours in compute.
         target_returns: (name, return) pairs whose compute is sought.
         hardware: GPU to give hours and energy for.
         replicates: how many bootstrap replicates the intervals take.
@@ -164,12 +170,16 @@ def fit(
     limits = {"the expert's return": expert_return, "the largest return": max_return}
     known = [(name, value) for name, value in limits.items() if value is not None]
     _check(forecast_flops, forecast_at, [*known, *target_returns], min_return, points)
+    if budget_column is not None:
+        find_budgets_of(points, budget_column)
     seen = [point for point in points if not point.held_out]
     if len(methods := {point.method for point in points}) > 1:
         raise FitError(f"a law is of one method; this table has {', '.join(sorted(methods))}: fit each apart")
     if not seen:
         raise FitError('no point to fit: every row of the table is "held-out", or there are none')
-    targets, excluded, warnings = _fit_targets(seen, methods <= PLAYING_METHODS, seed, replicates, known, min_return)
+    targets, excluded, warnings = _fit_targets(
+        seen, methods <= PLAYING_METHODS, seed, replicates, known, min_return, budget_column
+    )
     power_laws = [row for result in targets.values() for row in result.exponents]
     if len(targets) == len(TARGETS):
         loss, ret = (targets[target] for target in TARGETS)
@@ -179,7 +189,7 @@ def fit(
         warnings += return_warning(seen)
     forecasts, more = _forecasts(targets, forecast_flops, forecast_at, seed)
     reached = _goals(targets, target_returns, expert_return, seed)
-    held_out, held_out_cells, left_out = _held_out(targets, [p for p in points if p.held_out], seed)
+    held_out, held_out_cells, left_out = _held_out(targets, [p for p in points if p.held_out], seed, budget_column)
     excluded += left_out
     warnings += diverged_warning(points)
     curves = _curves(targets, [*forecast_flops, *(h.flops for h in held_out)], seed)
@@ -190,7 +200,8 @@ def fit(
         warnings += _expert(targets["return_mean"], curves["return_mean"][-1], expert_return)
     rows = [row for t, result in targets.items() for row in backtest_rows(t, _predictions(result))]
     return Fit(
-        tuple(points), tuple(excluded), tuple(warnings), targets, tuple(power_laws), tuple(rows),
+        tuple(points), _budgets(seen, budget_column, targets), tuple(excluded), tuple(warnings), targets,
+        tuple(power_laws), tuple(rows),
         tuple(forecasts), tuple(held_out), tuple(held_out_cells), curves,
         tuple(row for t, r in targets.items() for row in optimal_exponents(t, r.exponents, r.surface)),
         tuple(row for r in targets.values() for row in optima(r.cells, r.exponents, r.surface, forecast_flops)),
@@ -201,6 +212,14 @@ def fit(
 def write_fit(result: Fit, path: str | Path) -> None:
     """Write fit.json atomically."""
     write_json(Path(path), result.to_dict())
+
+
+def _budgets(seen: Sequence[Point], column: str | None, targets: dict[Target, TargetFit]) -> dict[str, Any]:
+    found = find_budgets_of(seen, column)
+    return {
+        "count": len(found.flops), "spread": found.spread(seen), "source": found.source, "column": found.column,
+        "isoflop": any(result.cells.isoflop for result in targets.values()),
+    }  # fmt: skip
 
 
 def _predictions(result: TargetFit) -> tuple[Prediction, ...]:
@@ -232,7 +251,7 @@ def _fewer(cells: Cells, replicates: int) -> int:
 
 def _fit_targets(
     seen: Sequence[Point], played: bool, seed: int, replicates: int, limits: Sequence[tuple[str, float]],
-    min_return: float | None,
+    min_return: float | None, budget_column: str | None,
 ) -> tuple[dict[Target, TargetFit], list[Excluded], list[Warned]]:  # fmt: skip
     """Fit each target that can be fitted; also return what was excluded, and warnings.
 
@@ -243,7 +262,7 @@ def _fit_targets(
     targets: dict[Target, TargetFit] = {}
     for target in TARGETS:
         try:
-            cells, left_out = make_cells(seen, target, min_return=min_return)
+            cells, left_out = make_cells(seen, target, min_return=min_return, budget_column=budget_column)
             result = _fit_target(cells, np.random.default_rng([seed, len(target)]), replicates, limits)
         except FitError as error:
             if target == "dev_loss" and played:
@@ -251,8 +270,9 @@ def _fit_targets(
             warnings.append(Warned(Code.TARGET_ABSENT, f"{target} is not fitted: {error}"))
             continue
         targets[target] = result
+        cells = result.cells
         excluded += [*left_out, *excluded_budgets(result.profiles)]
-        warnings += [*profile_warnings(cells, result.profiles), *cell_warnings(cells)]
+        warnings += [*profile_warnings(cells, result.profiles), *cell_warnings(cells), *isoflop_warning(cells)]
         warnings += size_warning(target, result.forecaster.params.law if result.forecaster.params else None)
         at_cells = (row.law for row in result.exponents if (row.quantity, row.at) == ("params", "argmin"))
         warnings += grid_warning(target, cells, next(at_cells, None))
@@ -271,7 +291,7 @@ def _fit_target(
             f"all {len(cells.cost)} cells with a {cells.target} are at one budget, {cells.budgets[0]:.3g} FLOPs;"
             " a law needs at least 2 budgets to fit"
         )
-    fewer = _fewer(cells, replicates)
+    fewer, whole, cells = _fewer(cells, replicates), cells, cells.at_budgets()
     profiles = fit_profiles(cells)
     frontier = Frontier(
         cells.target, cells.budgets, np.array([p.argmin_cost for p in profiles]), np.array([p.noise for p in profiles])
@@ -282,7 +302,7 @@ def _fit_target(
     choice = choose(frontier, rng, replicates, about, above)
     exponents = fit_exponents(cells, profiles, rng, fewer)
     try:
-        surface = fit_surface(cells, rng, max(20, fewer))
+        surface = fit_surface(whole, rng, max(20, fewer))
     except FitError:
         surface = None
     forecaster = make_forecaster(choice, exponents, surface, cells, profiles)
@@ -324,7 +344,7 @@ def _forecasts(
 
 
 def _held_out(
-    targets: dict[Target, TargetFit], points: Sequence[Point], seed: int
+    targets: dict[Target, TargetFit], points: Sequence[Point], seed: int, budget_column: str | None
 ) -> tuple[list[HeldOut], list[HeldOut], list[Excluded]]:
     """Compare the held-out points with their forecasts; also return those that are left out."""
     best: list[HeldOut] = []
@@ -332,7 +352,7 @@ def _held_out(
     left_out = [Excluded(t, p.flops, p.params, Reason.DIVERGED) for t in targets for p in points if p.diverged]
     for target, result in targets.items():
         try:
-            cells, below = make_cells(points, target, offset=result.cells.offset)
+            cells, below = make_cells(points, target, offset=result.cells.offset, budget_column=budget_column)
         except FitError:
             continue
         left_out += [row for row in below if row.reason is Reason.RETURN_NOT_POSITIVE]

@@ -127,8 +127,9 @@ def _fit_profile(cells: Cells, index: np.ndarray) -> Profile:
     inside = window(log_params, best)
     sizes = cells.params[index]
     edge, step = _edge(log_params, cost, best)
+    flops = float(cells.budgets[cells.budget[index[0]]])
     base = Profile(
-        cells.target, float(cells.flops[index[0]]), float(sizes[best]), float(cells.samples[index][best]),
+        cells.target, flops, float(sizes[best]), float(cells.samples[index][best]),
         float(cost[best]), float(cells.noise()[index][best]), len(index),
         float(sizes[inside].min()), float(sizes[inside].max()), edge=edge, step=step,
     )  # fmt: skip

@@ -41,6 +41,7 @@ class Code(StrEnum):
     GRID_DECIDES = "grid-decides"
     LAWS_DISAGREE = "laws-disagree"
     OFFSET_FITTED = "offset-fitted"
+    NO_ISOFLOP = "no-isoflop-table"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Warned:
 def profile_warnings(cells: Cells, profiles: Sequence[Profile]) -> list[Warned]:
     """Warn about budgets without a usable vertex; name the sizes or runs that would give them one."""
     target, found = cells.target, []
-    sizes = {p.flops: cells.params[cells.flops == p.flops] for p in profiles}
+    sizes = {p.flops: cells.params[cells.budgets[cells.budget] == p.flops] for p in profiles}
     sides = ((Reason.ABOVE_SIZES, "above", "2 and 4 times it"), (Reason.BELOW_SIZES, "below", "1/2 and 1/4 of it"))
     for reason, side, more in sides:
         at = [p for p in profiles if p.excluded is reason or (p.edge == side and p.cells >= 3)]
@@ -79,6 +80,19 @@ def _budgets(profiles: Sequence[Profile], notes: Mapping[float, str] | None = No
     shown = ", ".join(each[:6])
     more = f" and {len(profiles) - 6} more" if len(profiles) > 6 else ""
     return f"budget{'s' if len(profiles) > 1 else ''} {shown}{more} FLOPs"
+
+
+def isoflop_warning(cells: Cells) -> list[Warned]:
+    """Warn about a table without budgets at which several sizes were trained: a scatter, learning curves."""
+    if cells.isoflop:
+        return []
+    text = (
+        f"{cells.target}: this is no isoFLOP table: fewer than 2 separate budgets have 3 sizes or more, or most cells"
+        " lie outside of these; the best cell of a budget is then the best of very few, so do not rely on power laws of"
+        " best cells, nor on sizes from them, but on the law of N and D where there is one; name the budgets with"
+        " --budget-column if there are any"
+    )
+    return [Warned(Code.NO_ISOFLOP, text)]
 
 
 def cell_warnings(cells: Cells) -> list[Warned]:
