@@ -154,6 +154,7 @@ class Evidence:
             if (
                 row.get("target") in (None, target)
                 and row.get("reason") != Reason.DIVERGED
+                and (row.get("value") is None or row["value"] == getattr(point, target))
                 and row.get("flops")
                 and self.same_budget(row["flops"], point.flops)
                 and _close(row.get("params"), point.params)

@@ -22,12 +22,18 @@ class MeanPoint(Point):
 def average(points: Sequence[Point], fit: Mapping[str, Any]) -> tuple[list[Point], list[Point]]:
     """Return the points with the runs of each cell replaced by their mean, and the runs so replaced.
 
-    The standard error of a mean return is the larger of that of its episodes and of that of the scatter between seeds,
+    A run that the fit left out as far from its neighbours stays alone. The standard error of a mean return is the larger of that of its episodes and of that of the scatter between seeds,
     which is pooled over all cells of the fit.
     """
     cells: dict[Any, list[Point]] = {}
+    far = {
+        (row["flops"], row["params"], row["target"], row["value"])
+        for row in fit.get("excluded") or []
+        if row.get("value")
+    }
     for point in points:
-        alone = id(point) if point.seed is None or point.diverged else None
+        broken = any((point.flops, point.params, t, getattr(point, t)) in far for t in ("dev_loss", "return_mean"))
+        alone = id(point) if point.seed is None or point.diverged or broken else None
         cells.setdefault((point.flops, point.params, point.split, point.method, alone), []).append(point)
     repeats = [point for own in cells.values() if len(own) > 1 for point in own]
     return [own[0] if len(own) == 1 else _mean(own, fit) for own in cells.values()], repeats

@@ -16,8 +16,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from playscale.points import Point
+from playscale.scaling.broken import broken
 from playscale.scaling.budgets import Budgets, find_budgets
-from playscale.scaling.offset import fit_offset
+from playscale.scaling.offset import UNFITTED_MARGIN, fit_offset
 
 Target = Literal["dev_loss", "return_mean"]
 TARGETS: tuple[Target, ...] = ("dev_loss", "return_mean")
@@ -42,6 +43,7 @@ class Reason(StrEnum):
     DIVERGED = "training diverged"
     NO_LOSS = "no dev loss"
     NO_RETURN = "no return"
+    BROKEN = "far from its neighbours"
     RETURN_NOT_POSITIVE = "return not positive"
     FEW_CELLS = "fewer than 3 cells"
     WRONG_CURVATURE = "profile curves the wrong way"
@@ -51,12 +53,17 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Excluded:
-    """A point (params given) or a whole budget's parabola (params None) left out of the fits of `target`."""
+    """A point (params given) or a whole budget's parabola (params None) left out of the fits of `target`.
+
+    run and value tell a point from others of its size and compute.
+    """
 
     target: str
     flops: float
     params: float | None
     reason: Reason
+    run: str = ""
+    value: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +159,7 @@ def cost_of(target: str, value: float, offset: float) -> float:
 
 def make_cells(
     points: Sequence[Point], target: Target, *, offset: float | None = None, min_return: float | None = None,
-    budget_column: str | None = None,
+    budget_column: str | None = None, screen: bool = False,
 ) -> tuple[Cells, list[Excluded]]:  # fmt: skip
     """Average points to the cells of `target`; also return the points that have none.
 
@@ -166,11 +173,15 @@ def make_cells(
             return is not above it has no logarithm and is excluded.
         min_return: the smallest return that the game gives.
         budget_column: the column that says to which budget a row belongs (`playscale.scaling.budgets`).
+        screen: leave out rows that are far from their neighbours (`playscale.scaling.broken`).
 
     Raises:
         FitError: no cell is left, or the column is of no budgets.
     """
-    excluded: list[Excluded] = []
+    excluded = _broken(points, target, min_return) if screen else []
+    if excluded:
+        gone = {(e.flops, e.params, e.run, e.value) for e in excluded}
+        points = [p for p in points if (p.flops, p.params, p.run, getattr(p, target)) not in gone]
     missing = Reason.NO_LOSS if target == "dev_loss" else Reason.NO_RETURN
     measured, rows = [], []
     for row, point in enumerate(points):
@@ -227,6 +238,24 @@ def make_cells(
         epochs[good], offset, fitted, found.clear and _is_isoflop(made[:2, good]),
     )  # fmt: skip
     return cells, excluded
+
+
+def _broken(points: Sequence[Point], target: Target, min_return: float | None) -> list[Excluded]:
+    """Return the points that are far from their neighbours."""
+    seen = [point for point in points if not point.diverged and getattr(point, target) is not None]
+    if not seen:
+        return []
+    flops, params, _, values, _ = _columns(seen, target)
+    if target == "return_mean":
+        least = 0.0 if min_return is None else min_return
+        values = values - (least if values.min() > least else values.min() - UNFITTED_MARGIN * np.ptp(values))
+    with np.errstate(divide="ignore"):
+        far = broken(target, params, flops, SIGN[target] * np.log(values))
+    return [
+        Excluded(target, p.flops, p.params, Reason.BROKEN, p.run, getattr(p, target))
+        for p, off in zip(seen, far, strict=True)
+        if off
+    ]
 
 
 def find_budgets_of(points: Sequence[Point], column: str | None) -> Budgets:

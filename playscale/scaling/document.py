@@ -31,7 +31,15 @@ def document(fit: Fit) -> dict[str, Any]:
         "points": [{name: row[name] for name in COLUMNS} for row in map(to_row, fit.points)],
         "budgets": fit.budgets,
         "excluded": [
-            {"target": e.target, "flops": e.flops, "params": e.params, "reason": e.reason.value} for e in fit.excluded
+            {
+                "target": e.target,
+                "flops": e.flops,
+                "params": e.params,
+                "reason": e.reason.value,
+                "run": e.run,
+                "value": e.value,
+            }
+            for e in fit.excluded
         ],
         "warnings": [{"code": warned.code.value, "text": warned.text} for warned in fit.warnings],
         "verdicts": {target: _verdict(verdict) for target, verdict in fit.verdicts.items()},

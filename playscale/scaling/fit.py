@@ -26,6 +26,7 @@ from playscale.scaling.warning import (
     Code,
     Warned,
     bend_warning,
+    broken_warning,
     cell_warnings,
     diverged_warning,
     expert_warning,
@@ -262,7 +263,7 @@ def _fit_targets(
     targets: dict[Target, TargetFit] = {}
     for target in TARGETS:
         try:
-            cells, left_out = make_cells(seen, target, min_return=min_return, budget_column=budget_column)
+            cells, left_out = make_cells(seen, target, min_return=min_return, budget_column=budget_column, screen=True)
             result = _fit_target(cells, np.random.default_rng([seed, len(target)]), replicates, limits)
         except FitError as error:
             if target == "dev_loss" and played:
@@ -273,6 +274,7 @@ def _fit_targets(
         cells = result.cells
         excluded += [*left_out, *excluded_budgets(result.profiles)]
         warnings += [*profile_warnings(cells, result.profiles), *cell_warnings(cells), *isoflop_warning(cells)]
+        warnings += broken_warning(target, left_out)
         warnings += size_warning(target, result.forecaster.params.law if result.forecaster.params else None)
         at_cells = (row.law for row in result.exponents if (row.quantity, row.at) == ("params", "argmin"))
         warnings += grid_warning(target, cells, next(at_cells, None))

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from playscale.points import Point
-from playscale.scaling.cells import Cells, Reason
+from playscale.scaling.cells import Cells, Excluded, Reason
 from playscale.scaling.isoflop import Profile
 from playscale.scaling.numbers import count
 from playscale.scaling.powerlaw import LEVEL, PowerLaw
@@ -41,6 +41,7 @@ class Code(StrEnum):
     GRID_DECIDES = "grid-decides"
     LAWS_DISAGREE = "laws-disagree"
     OFFSET_FITTED = "offset-fitted"
+    BROKEN = "far-from-neighbours"
     NO_ISOFLOP = "no-isoflop-table"
 
 
@@ -195,6 +196,20 @@ def diverged_warning(points: Sequence[Point]) -> list[Warned]:
     more = f", and {len(each) - 3} more" if len(each) > 3 else ""
     text = f"training diverged, so these points are left out ({'; '.join(each[:3])}{more}); lower the learning rate"
     return [Warned(Code.DIVERGED, text)]
+
+
+def broken_warning(target: str, excluded: Sequence[Excluded]) -> list[Warned]:
+    """Warn about points that are left out because they are far from their neighbours."""
+    far = [row for row in excluded if row.reason is Reason.BROKEN]
+    if not far:
+        return []
+    each = [f"{e.run or f'{count(e.params)} parameters'} at {e.flops:.3g} FLOPs: {e.value:.4g}" for e in far]
+    more = f", and {len(each) - 3} more" if len(each) > 3 else ""
+    text = (
+        f"{target}: left out, since far from {'its' if len(far) == 1 else 'their'} neighbours in size and compute:"
+        f" {'; '.join(each[:3])}{more}; look at these runs, and train them again if they diverged"
+    )
+    return [Warned(Code.BROKEN, text)]
 
 
 def extrapolation_warning(last: float, flops: Sequence[float]) -> list[Warned]:
