@@ -22,8 +22,8 @@ class MeanPoint(Point):
 def average(points: Sequence[Point], fit: Mapping[str, Any]) -> tuple[list[Point], list[Point]]:
     """Return the points with the runs of each cell replaced by their mean, and the runs so replaced.
 
-    A run that the fit left out as far from its neighbours stays alone. The standard error of a mean return is the larger of that of its episodes and of that of the scatter between seeds,
-    which is pooled over all cells of the fit.
+    A run that the fit left out as far from its neighbours stays alone. The standard error of a mean return is the
+    larger of that of its episodes and of that of the scatter between seeds, which is pooled over all cells of the fit.
     """
     cells: dict[Any, list[Point]] = {}
     far = {
