@@ -15,8 +15,8 @@ from playscale.points import Point, Reference
 from playscale.report.seeds import MeanPoint, average
 from playscale.report.text import printable, short_name
 from playscale.scaling import numbers
-from playscale.scaling.cells import Reason, count_sizes
 from playscale.scaling.budgets import find_budgets
+from playscale.scaling.cells import Reason, count_sizes
 from playscale.scaling.methods import by_method
 
 RETURN_OF_LOSS = "return_mean of dev_loss"
