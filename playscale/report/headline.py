@@ -119,11 +119,12 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Markup:
     if not forecasts:
         return Markup("")
     fitted = evidence.last_fitted_budget()
+    targets = [target for target in evidence.targets if any(target in row for row in forecasts.values())]
     rows: list[list[Content]] = []
     for flops, by_target in forecasts.items():
         row = _recommended(by_target)
         size = [_recommended_size(row), tag("b", _count(row.get("samples")))]
-        cells = [interval_cell(by_target.get(target)) for target in evidence.targets]
+        cells = [interval_cell(by_target.get(target)) for target in targets]
         rows.append(
             [
                 numbers.budget(flops),
@@ -133,7 +134,7 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Markup:
                 *cost_cells(evidence, row),
             ]
         )
-    heads = [f"{NAMES[target]} (95%)" for target in evidence.targets]
+    heads = [f"{NAMES[target]} (95%)" for target in targets]
     head = ["FLOPs", "parameters", evidence.noun, *heads, "times the largest fitted"]
     head += cost_head(evidence)
     return join([table(head, rows, caption="Recommended by budget"), _other_optimum(forecasts)])
@@ -178,7 +179,8 @@ def _other_optimum(forecasts: Forecasts) -> Markup:
         given = [by_target[target].get("params") for target in TARGETS if target in by_target]
         sizes = [size for size in given if numbers.positive(size)]
         if len(sizes) == 2 and abs(sizes[1] / sizes[0] - 1) > 0.05:
-            apart.append(f"{numbers.count(sizes[1])} at {numbers.budget(flops)} FLOPs")
+            note = " (not measured)" if by_target["return_mean"].get("params_note") else ""
+            apart.append(f"{numbers.count(sizes[1])}{note} at {numbers.budget(flops)} FLOPs")
     if not apart:
         return Markup("")
     text = (

@@ -94,16 +94,18 @@ def _see_interval(drawing: Drawing, row: Mapping[str, Any]) -> None:
 def _forecast(drawing: Drawing, row: Mapping[str, Any], target: str) -> None:
     if not _drawn(drawing, row, "value"):
         return
-    tip = (
-        f"forecast at {numbers.budget(row['flops'])} FLOPs, {numbers.count(row.get('params'))} parameters:\n"
-        f"{NAMES[target]} {numbers.with_interval(row)}"
-    )
+    tip = f"forecast at {numbers.budget(row['flops'])} FLOPs{_size(row)}:\n{NAMES[target]} {numbers.with_interval(row)}"
     colour = TARGET_COLOUR[target]
     if _drawn(drawing, row, "low", "high"):
         drawing.interval(row["flops"], row["low"], row["high"], colour)
     style = {"marker": ">", "markersize": 7.5, "markerfacecolor": "none", "color": colour}
     drawing.mark(row["flops"], row["value"], tip, label="forecast", **style)
     _see_interval(drawing, row)
+
+
+def _size(row: Mapping[str, Any]) -> str:
+    note = f" ({row['params_note']})" if row.get("params_note") else ""
+    return f", {numbers.count(row['params'])} parameters{note}" if numbers.known(row.get("params")) else ""
 
 
 def _drawn(drawing: Drawing, row: Mapping[str, Any], *names: str) -> bool:
