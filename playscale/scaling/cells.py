@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from playscale.points import Point
 from playscale.scaling.broken import broken
-from playscale.scaling.budgets import Budgets, find_budgets
+from playscale.scaling.budgets import STEP, Budgets, find_budgets
 from playscale.scaling.offset import UNFITTED_MARGIN, fit_offset
 
 Target = Literal["dev_loss", "return_mean"]
@@ -111,6 +111,7 @@ class Cells:
 
         At the best size a run gains from more data what the frontier gains from more compute (the envelope theorem;
         Hoffmann et al. 2022, equation 4), so its cost at the budget is that plus the slope times the missing ln C.
+        Where all runs of a budget lie within STEP of each other, as those that stop a little past it, none is moved.
         """
         off = np.log(self.flops / self.budgets[self.budget])
         made = np.stack([self.budget, _group(self.params, SAME_SIZE)[0]])
@@ -118,7 +119,10 @@ class Cells:
         same = made[:, order]
         first = np.append(True, np.any(np.diff(same, axis=1) != 0, axis=0))
         near = self.where(np.sort(order[first]))
-        off = np.log(near.flops / near.budgets[near.budget])
+        low, high = np.full(len(self.budgets), np.inf), np.zeros(len(self.budgets))
+        np.minimum.at(low, self.budget, self.flops)
+        np.maximum.at(high, self.budget, self.flops)
+        off = np.where((high <= STEP * low)[near.budget], 0, np.log(near.flops / near.budgets[near.budget]))
         return replace(
             near, flops=near.budgets[near.budget], cost=near.cost - self._slope()[near.budget] * off,
             samples=near.samples * np.exp(-off),
