@@ -153,7 +153,7 @@ def test_returns_of_zero_or_less_are_at_the_lower_edge() -> None:
         low, high = plot.figure.axes[0].get_xlim()
         assert all(min(low, high) < line.get_xdata()[0] < max(low, high) for line in edge)
         tips = "\n".join(plot.tips[line.get_gid()] for line in edge)
-        assert "left out" not in tips, name
+        assert "return not positive" not in tips, name
         for point in points[:7]:
             assert f"return {numbers.with_error(point.return_mean, point.return_se)}" in tips
         assert "return of 0 or less" in texts(plot)
