@@ -44,7 +44,7 @@ def examples(path):
 
 
 def test_help_of_every_command_has_an_example_that_a_test_runs():
-    # test_study_run.py runs the study of one, test_submit.py the other
+    # test_study_run.py runs the study of one, a slow test of test_submit.py the other
     assert set(COMMANDS) == {*CHAIN, ("study", "run"), ("study", "submit")}
     assert examples(("study", "run")) == ["playscale study run studies/smoke.yaml --out out/smoke"]
     assert all(examples(path) for path in CHAIN)

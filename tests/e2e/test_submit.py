@@ -83,6 +83,7 @@ def test_bad_submit_is_one_line(cli, tmp_path, change, options, said):
     assert said in result.stderr
 
 
+@pytest.mark.slow
 def test_submit_example_of_help_and_kfp_command_of_the_docs_run(tmp_path):
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
     shutil.copytree(ROOT / "pipelines" / "compiled", tmp_path / "pipelines" / "compiled")

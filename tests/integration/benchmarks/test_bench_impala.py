@@ -40,6 +40,7 @@ def wait_until(true):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_the_policies_cost_about_the_same():
     """The peer's: two convolutional stacks, two layers of 512 and an LSTM of 512 over 23 actions, counted by hand."""
     convolutions = 2 * 9 * (32 * 16 + 3 * 16 * 16 + 16 * 8)

@@ -85,6 +85,7 @@ def test_task_is_started_as_a_process_where_no_warm_one_is(warmed):
     assert done.returncode == 4
 
 
+@pytest.mark.slow
 def test_the_warm_process_ends_with_its_parent():
     code = """
 import subprocess, time
