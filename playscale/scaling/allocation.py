@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from playscale.scaling.cells import Cells, Target
 from playscale.scaling.exponents import ATS, SPLIT, Exponent
-from playscale.scaling.surface import Surface
+from playscale.scaling.isoflop import fit_profiles, in_windows
+from playscale.scaling.numbers import count
+from playscale.scaling.surface import TRANSLOG, WHOLE, Surface
+from playscale.scaling.warning import Code, Warned
+
+# Factor between two recommended sizes from which on laws disagree, and between the vertices and the law's own best
+# sizes from which on a parabola misplaces them.
+DISAGREE, MISPLACED = 1.5, 1.1
+NAMES = {"argmin": "the best cells", "vertex": "the vertices", WHOLE: "the law of params and samples"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,11 @@ def optimal_exponents(target: Target, exponents: Sequence[Exponent], surface: Su
 def optima(
     cells: Cells, exponents: Sequence[Exponent], surface: Surface | None, flops: Sequence[float]
 ) -> list[Optimum]:
-    """Return the best params and samples of each budget, by every method that has them."""
+    """Return the best params and samples of each budget, by every method that has them.
+
+    The translog law has none beyond the largest budget: it is quadratic, and far from the cells its optimum is wrong
+    even without noise.
+    """
     target = cells.target
     laws = {(row.at, row.quantity): row.law for row in exponents if row.target == target}
     rows = []
@@ -69,8 +81,62 @@ def optima(
                 data = None if samples is None else samples.at(budget)
                 rows.append(Optimum(target, at, budget, params.at(budget), data, None))
         for name, law in (surface.laws if surface else {}).items():
-            best = law.optimum(budget)
+            best = None if name == TRANSLOG and budget > cells.budgets[-1] else law.optimum(budget)
             if best is not None and np.all(np.isfinite(best)) and min(best) > 0:
                 cost = law.cost(np.array([best[0]]), np.array([best[1]]))
                 rows.append(Optimum(target, name, budget, *best, float(cells.value(cost)[0])))
     return rows
+
+
+def disagreement(rows: Sequence[Optimum]) -> list[Warned]:
+    """Warn where vertices, best cells and the law of N and D recommend sizes that differ by more than DISAGREE."""
+    found = []
+    for target in dict.fromkeys(row.target for row in rows):
+        apart = []
+        for flops in sorted({row.flops for row in rows if row.target == target}):
+            own = [r for r in rows if (r.target, r.flops) == (target, flops) and r.method in (*ATS, WHOLE)]
+            small, large = (pick(own, key=lambda row: row.params) for pick in (min, max))
+            if large.params > DISAGREE * small.params:
+                apart.append((small, large))
+        if apart:
+            (small, large), more = apart[0], len(apart) - 1
+            text = (
+                f"{target}: the laws disagree on the best size at {small.flops:.3g} FLOPs: {count(small.params)} by"
+                f" {NAMES[small.method]}, {count(large.params)} by {NAMES[large.method]}"
+                + (f" (and at {more} more budget{'s' if more > 1 else ''})" if more else "")
+                + "; train both sizes at a smaller budget before relying on either"
+            )
+            found.append(Warned(Code.LAWS_DISAGREE, text))
+    return found
+
+
+def vertex_bias(cells: Cells, surface: Surface | None) -> dict[float, float]:
+    """Return, by budget, the factor by which a parabola misplaces the best size if the law of N and D holds.
+
+    The law's own costs at the cells of each window get a parabola as the measured ones do; its vertex is divided by the
+    law's best size. Profiles are not symmetric where alpha differs from beta (Czech et al., arXiv 2603.22339).
+    """
+    if surface is None:
+        return {}
+    law = surface.laws[WHOLE]
+    near = cells.where(in_windows(cells) & np.isfinite(cells.samples))
+    bias = {}
+    for profile in fit_profiles(replace(near, cost=law.cost(near.params, near.samples))) if len(near.cost) else ():
+        best = law.optimum(profile.flops)
+        if profile.vertex_params is not None and best is not None:
+            bias[profile.flops] = profile.vertex_params / best[0]
+    return bias
+
+
+def bias_warning(target: Target, bias: Mapping[float, float]) -> list[Warned]:
+    """Warn where parabolas misplace the best sizes by more than MISPLACED in the median."""
+    if len(bias) < 2:
+        return []
+    low, middle, high = np.quantile(list(bias.values()), [0.1, 0.5, 0.9])
+    if max(middle, 1 / middle) <= MISPLACED:
+        return []
+    text = (
+        f"{target}: profiles are not symmetric: under the law of params and samples the vertices of parabolas are"
+        f" {low:.2f} to {high:.2f} times the best sizes; `vertex_bias` has it by budget"
+    )
+    return [Warned(Code.VERTEX_BIASED, text)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from playscale.points import COLUMNS, to_row
+from playscale.scaling.allocation import vertex_bias
 from playscale.scaling.backtest import Prediction
 from playscale.scaling.cells import Cells
 from playscale.scaling.choice import Record
@@ -57,7 +58,7 @@ def document(fit: Fit) -> dict[str, Any]:
         else fit.hardware.gpu.__dict__ | {"utilisation": fit.hardware.utilisation},
         "held_out": [_held_out(row) for row in fit.held_out],
         "held_out_cells": [_held_out(row) for row in fit.held_out_cells],
-        "profiles": [_profile(p, result.cells) for result in fit.targets.values() for p in result.profiles],
+        "profiles": [row for result in fit.targets.values() for row in _profiles(result)],
         "curves": {t: [_without(_forecast(f), "target") for f in curve] for t, curve in fit.curves.items()},
         "optimal_exponents": [dict(row.__dict__) for row in fit.optimal_exponents],
         "optima": [dict(row.__dict__) for row in fit.optima],
@@ -149,6 +150,11 @@ def _held_out(row: HeldOut) -> dict[str, Any]:
 
 def _without(row: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != name}
+
+
+def _profiles(result: TargetFit) -> list[dict[str, Any]]:
+    bias = vertex_bias(result.cells, result.surface)
+    return [_profile(p, result.cells) | {"vertex_bias": bias.get(p.flops)} for p in result.profiles]
 
 
 def _profile(profile: Profile, cells: Cells) -> dict[str, Any]:

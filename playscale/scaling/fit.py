@@ -11,7 +11,15 @@ import numpy as np
 
 from playscale.config import PLAYING_METHODS
 from playscale.points import Point, PointTable, as_points
-from playscale.scaling.allocation import OptimalExponent, Optimum, optima, optimal_exponents
+from playscale.scaling.allocation import (
+    OptimalExponent,
+    Optimum,
+    bias_warning,
+    disagreement,
+    optima,
+    optimal_exponents,
+    vertex_bias,
+)  # fmt: skip
 from playscale.scaling.backtest import BacktestRow, Frontier, Prediction, backtest_rows
 from playscale.scaling.cells import TARGETS, Cells, Excluded, FitError, Reason, Target, find_budgets_of, make_cells
 from playscale.scaling.choice import Choice, choose
@@ -200,13 +208,15 @@ def fit(
     if expert_return is not None and "return_mean" in targets:
         warnings += _expert(targets["return_mean"], curves["return_mean"][-1], expert_return)
     rows = [row for t, result in targets.items() for row in backtest_rows(t, _predictions(result))]
+    best = tuple(row for r in targets.values() for row in optima(r.cells, r.exponents, r.surface, forecast_flops))
+    warnings += disagreement(best)
+    warnings += [w for t, r in targets.items() for w in bias_warning(t, vertex_bias(r.cells, r.surface))]
     return Fit(
         tuple(points), _budgets(seen, budget_column, targets), tuple(excluded), tuple(warnings), targets,
         tuple(power_laws), tuple(rows),
         tuple(forecasts), tuple(held_out), tuple(held_out_cells), curves,
         tuple(row for t, r in targets.items() for row in optimal_exponents(t, r.exponents, r.surface)),
-        tuple(row for r in targets.values() for row in optima(r.cells, r.exponents, r.surface, forecast_flops)),
-        tuple(reached), hardware, {t: judge(result, warnings) for t, result in targets.items()},
+        best, tuple(reached), hardware, {t: judge(result, warnings) for t, result in targets.items()},
     )  # fmt: skip
 
 

@@ -40,6 +40,7 @@ class Code(StrEnum):
     SIZE_UNKNOWN = "best-size-unknown"
     GRID_DECIDES = "grid-decides"
     LAWS_DISAGREE = "laws-disagree"
+    VERTEX_BIASED = "vertex-biased"
     OFFSET_FITTED = "offset-fitted"
     BROKEN = "far-from-neighbours"
     NO_ISOFLOP = "no-isoflop-table"

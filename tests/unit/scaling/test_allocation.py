@@ -1,0 +1,72 @@
+"""Optima by several laws: where they disagree, and where parabolas misplace them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from playscale.points import Point
+from playscale.scaling.allocation import Optimum, bias_warning, disagreement, optima, vertex_bias
+from playscale.scaling.cells import Cells, make_cells
+from playscale.scaling.surface import TRANSLOG, Surface, fit_surface
+from playscale.scaling.warning import Code
+
+
+def cells(alpha: float, beta: float, budgets: int = 4) -> Cells:
+    """Return cells without noise at 7 sizes within a factor 10 of the best one, L = 1 + N^-alpha + D^-beta."""
+    table = []
+    for flops in np.geomspace(1e14, 1e17, budgets):
+        # alpha N^-alpha = beta D^-beta
+        best = np.exp((np.log(alpha / beta) + beta * np.log(flops / 6)) / (alpha + beta))
+        for params in best * np.geomspace(0.1, 10, 7):
+            samples = flops / 6 / params
+            loss = float(1 + params**-alpha + samples**-beta)
+            table.append(Point(flops=float(flops), params=float(params), samples=float(samples), dev_loss=loss))
+    return make_cells(table, "dev_loss")[0]
+
+
+def fitted(of: Cells) -> Surface:
+    return fit_surface(of, np.random.default_rng(0), 20)
+
+
+def test_a_parabola_misplaces_the_best_size_of_an_asymmetric_surface() -> None:
+    skew = cells(0.465, 0.155)
+    bias = vertex_bias(skew, fitted(skew))
+    assert len(bias) == 4
+    # symmetric sampling, alpha / beta = 3: the factor is in closed form, the same at all budgets
+    w = np.log(10) * np.linspace(-1, 1, 7)
+    cost = np.exp(-0.465 * w) / 3 + np.exp(0.155 * w)
+    a, b, _ = np.polyfit(w, cost, 2)
+    assert list(bias.values()) == pytest.approx([np.exp(-b / (2 * a))] * 4, rel=0.02)
+    assert np.exp(-b / (2 * a)) > 1.1
+    (warned,) = bias_warning("dev_loss", bias)
+    assert warned.code is Code.VERTEX_BIASED
+    even = cells(0.3, 0.3)
+    assert list(vertex_bias(even, fitted(even)).values()) == pytest.approx([1.0] * 4, rel=0.02)
+    assert bias_warning("dev_loss", vertex_bias(even, fitted(even))) == []
+
+
+def test_without_a_law_there_is_no_bias() -> None:
+    assert vertex_bias(cells(0.3, 0.3), None) == {}
+    assert bias_warning("dev_loss", {}) == []
+
+
+def test_the_translog_law_recommends_nothing_beyond_the_largest_budget() -> None:
+    table = cells(0.3, 0.3)
+    methods = {(row.flops, row.method) for row in optima(table, [], fitted(table), [1e17, 1e18])}
+    assert (1e17, TRANSLOG) in methods
+    assert (1e18, TRANSLOG) not in methods
+    assert (1e18, "parametric") in methods
+
+
+@pytest.mark.parametrize(("factor", "count"), [(1.4, 0), (1.6, 1)])
+def test_laws_that_differ_by_more_than_half_in_the_best_size_are_named_with_both(factor: float, count: int) -> None:
+    rows = [
+        Optimum("dev_loss", method, flops, params, None, None)
+        for flops in (1e18, 1e19)
+        for method, params in (("argmin", 2e6), ("vertex", 2e6 * factor), ("translog, window", 1e9))
+    ]
+    found = disagreement(rows)
+    assert [warned.code for warned in found] == [Code.LAWS_DISAGREE] * count
+    if found:
+        assert "2M by the best cells, 3.2M by the vertices (and at 1 more budget)" in found[0].text
