@@ -36,6 +36,8 @@ ALL_TO_ONE = 0.01
 CONSTANT, STEP = 0.01, float(np.log(1e6))
 # E, A and alpha are read off between clusters, where these are sizes: so many degrees of freedom fewer than clusters.
 BETWEEN, FEWEST = 3, 2
+# Of the clusters' weights: below it nearly all weight is on one or two of them.
+LEAST_SHAPE = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,9 +193,9 @@ def fit_parametric(cells: Cells, rng: np.random.Generator, replicates: int) -> P
     """Huber fit, and draws of it by resampling clusters of cells.
 
     The errors of one run's checkpoints, and of one size, belong together, so whole clusters (`Cells.cluster`) are
-    drawn: a replicate weighs each by an exponential variate (the Bayesian bootstrap, Rubin 1981), which resamples pairs
-    without ever losing a size. The draws are spread about the fit by sqrt(G / d) t(d) / z, d = G - 3: with few clusters
-    the replicates are too close to each other.
+    drawn: a replicate weighs each by a gamma variate of mean 1, which resamples pairs without ever losing a size. With
+    many clusters its variance is 1 (the Bayesian bootstrap, Rubin 1981), with few of them (t(d) / z)^2 G / d with
+    d = G - 3: with 1, replicates are too close to each other.
 
     Raises FitError with fewer than 7 cells, 3 sizes or 3 amounts of data: five parameters need them.
     """
@@ -212,19 +214,20 @@ def fit_parametric(cells: Cells, rng: np.random.Generator, replicates: int) -> P
     fitted = curve(theta[None], x, y)[0][0]
     _, of = np.unique(cells.cluster[use], return_inverse=True)
     count = int(of.max()) + 1
-    again = _refit(x, y, cost, theta, rng.exponential(size=(replicates, count))[:, of])
-    draws = theta + _few_clusters(count) * (again - theta)
+    shape = _shape(count)
+    draws = _refit(x, y, cost, theta, rng.gamma(shape, 1 / shape, (replicates, count))[:, of])
     compute = compute_of(log_params, log_samples, np.log(cells.flops[use]))
     in_size, in_data = ((float(v.min()), float(v.max())) for v in (x, y))
     largest = float(cells.flops[use].max())
     return Parametric(cells.target, theta, draws, centre, cost - fitted, n - SIZE, compute, in_size, in_data, largest)
 
 
-def _few_clusters(count: int) -> float:
-    """Return the factor by which draws from `count` clusters are spread."""
+def _shape(count: int) -> float:
+    """Return the shape of the weights of `count` clusters: one over their variance, 1 with many."""
     degrees = max(count - BETWEEN, FEWEST)
     top = (1 + LEVEL) / 2
-    return float(np.sqrt(count / degrees) * stats.t.ppf(top, degrees) / stats.norm.ppf(top))
+    spread = stats.t.ppf(top, degrees) / stats.norm.ppf(top)
+    return float(np.clip(degrees / count / spread**2, LEAST_SHAPE, 1.0))
 
 
 def flops_of(compute: tuple[float, float, float], params: float, samples: float) -> float:
