@@ -92,7 +92,7 @@ def _answer(evidence: Evidence, forecasts: Forecasts) -> Markup:
                 tag("b", numbers.number(given["value"])),
             ]
             expected.append(_span(given))
-    size = [", no size can be recommended: the profiles have no minimum"]
+    size = [", no size can be recommended: see why below"]
     if numbers.positive(row.get("params")):
         size = [", train ", tag("b", f"{numbers.count(row['params'])} parameters")]
         size += [f" ({row['params_note']})"] if row.get("params_note") else []

@@ -94,7 +94,7 @@ def _vertex(drawing: Drawing, profile: Mapping[str, Any], target: str) -> None:
 def _edge(drawing: Drawing, profile: Mapping[str, Any]) -> None:
     """Point, with a triangle, to where the best size may lie beyond the last size trained."""
     side, params, value = (profile.get(name) for name in ("edge", "argmin_params", "argmin_value"))
-    if side not in EDGES or not drawing.shows(value) or not numbers.positive(params):
+    if side not in EDGES or (profile.get("cells") or 2) < 2 or not drawing.shows(value) or not numbers.positive(params):
         return
     last = {"above": "largest", "below": "smallest"}[side]
     tip = f"the best at {numbers.budget(profile['flops'])} FLOPs is the {last} size trained:\na bound, no optimum"

@@ -283,7 +283,8 @@ def _fit_targets(
         targets[target] = result
         cells = result.cells
         excluded += [*left_out, *excluded_budgets(result.profiles)]
-        warnings += [*profile_warnings(cells, result.profiles), *cell_warnings(cells), *isoflop_warning(cells)]
+        warnings += profile_warnings(cells, result.profiles) if cells.isoflop else isoflop_warning(cells)
+        warnings += cell_warnings(cells)
         warnings += broken_warning(target, left_out)
         warnings += size_warning(target, result.forecaster.params.law if result.forecaster.params else None)
         at_cells = (row.law for row in result.exponents if (row.quantity, row.at) == ("params", "argmin"))

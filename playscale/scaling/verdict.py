@@ -76,7 +76,7 @@ def _grid(result: TargetFit) -> Iterator[Ground]:
     sizes = count_sizes(result.cells.params)
     a_budget = np.array([profile.cells for profile in profiles])
     several = int(np.sum(a_budget >= FEWEST))
-    if 2 * several < count:
+    if not result.cells.isoflop:
         text = f"no isoFLOP table: {several} of {count} budgets have {FEWEST} sizes or more"
         level = Level.NO if result.surface is None else Level.WITH_CARE
         yield Ground(level, text + ("" if result.surface is None else "; the laws of params and samples are fitted"))
@@ -85,7 +85,7 @@ def _grid(result: TargetFit) -> Iterator[Ground]:
         text = f"{inner} of {count} budgets have their best size between the smallest and the largest trained"
         yield Ground(max(_enough(inner), Level.WITH_CARE if 2 * inner < count else Level.YES), text)
     text = f"{sizes} size{'s' if sizes > 1 else ''}, {np.median(a_budget):.2g} at a typical budget"
-    few = 2 * several >= count and np.median(a_budget) < SIZES
+    few = result.cells.isoflop and np.median(a_budget) < SIZES
     yield Ground(max(_enough(sizes), Level.WITH_CARE if few else Level.YES), text)
 
 
