@@ -95,9 +95,9 @@ def disagreement(rows: Sequence[Optimum]) -> list[Warned]:
         apart = []
         for flops in sorted({row.flops for row in rows if row.target == target}):
             own = [r for r in rows if (r.target, r.flops) == (target, flops) and r.method in (*ATS, WHOLE)]
-            small, large = (pick(own, key=lambda row: row.params) for pick in (min, max))
-            if large.params > DISAGREE * small.params:
-                apart.append((small, large))
+            own.sort(key=lambda row: row.params)
+            if own and own[-1].params > DISAGREE * own[0].params:
+                apart.append((own[0], own[-1]))
         if apart:
             (small, large), more = apart[0], len(apart) - 1
             text = (

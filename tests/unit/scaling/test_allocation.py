@@ -8,6 +8,7 @@ import pytest
 from playscale.points import Point
 from playscale.scaling.allocation import Optimum, bias_warning, disagreement, optima, vertex_bias
 from playscale.scaling.cells import Cells, make_cells
+from playscale.scaling.fit import fit
 from playscale.scaling.surface import TRANSLOG, Surface, fit_surface
 from playscale.scaling.warning import Code
 
@@ -70,3 +71,20 @@ def test_laws_that_differ_by_more_than_half_in_the_best_size_are_named_with_both
     assert [warned.code for warned in found] == [Code.LAWS_DISAGREE] * count
     if found:
         assert "2M by the best cells, 3.2M by the vertices (and at 1 more budget)" in found[0].text
+
+
+def test_a_budget_at_which_only_the_translog_law_has_an_optimum_has_no_disagreement() -> None:
+    assert disagreement([Optimum("dev_loss", TRANSLOG, 1e18, 2e6, None, None)]) == []
+
+
+def test_fit_warns_of_laws_that_disagree() -> None:
+    # profiles of 3 sizes that do not reach the best one: the best cell is the largest at every budget
+    points = [
+        Point(flops=c, params=n, samples=c / 6 / n, dev_loss=1 + n**-0.3 + (c / 6 / n) ** -0.3)
+        for c in np.geomspace(1e14, 1e16, 4).tolist()
+        for n in (1e4, 2e4, 4e4)
+    ]
+    result = fit(points, [1e18], replicates=20)
+    (warned,) = [w for w in result.warnings if w.code is Code.LAWS_DISAGREE]
+    assert "40k by the best cells" in warned.text
+    assert "by the law of params and samples" in warned.text
