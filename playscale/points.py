@@ -334,7 +334,7 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, float):
         short = f"{value:g}"
-        return short if float(short) == value else repr(value)
+        return short if float(short) == value else repr(float(value))
     return str(value)
 
 

@@ -1,6 +1,7 @@
 """Rolling-origin backtest: fit on the budgets up to one, predict all that lie beyond, and compare.
 
-A candidate is a form and the decades of compute, counted back from the last budget seen, that it is fitted to.
+A candidate is a form, the decades of compute, counted back from the last budget seen, that it is fitted to, and what
+stands for the best of a budget there. All forecast the same: the best measured cell of each later budget.
 Legend: B budgets, R draws; an origin is the number of budgets seen.
 """
 
@@ -9,26 +10,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
-from playscale.scaling.cells import Target
-from playscale.scaling.frontier import BROKEN, POWER, SATURATING, Form, FrontierLaw, fit_law, fit_laws, limited
+from playscale.scaling.cells import FitError, Target
+from playscale.scaling.frontier import BROKEN, POWER, SATURATING, Form, FrontierLaw, fit_laws, limited
+from playscale.scaling.isoflop import Profile, bounds
 from playscale.scaling.powerlaw import LEVEL
 
 ORIGINS = 24
 FIRST = 3
+# The others count as bounds only where at least so many budgets have a measured best, over this share of the decades: a
+# law fitted to a short stretch alone extrapolates worse than the bounds' error does.
+FEWEST_VALUES, SPANNED = 4, 0.5
+
+Source = Literal["best cells", "bounds", "no bounds", "vertices", "lower envelope"]
 
 
 @dataclass(frozen=True)
 class CandidateLaw:
+    """A form, a window and the frontier that it is fitted to.
+
+    source: "best cells": the best cell of each budget, a bound where it is no measurement of the best (isoflop.bounds)
+    and no later budget has one: there nothing else shows how far off it is; "bounds": every such cell is a bound; "no
+    bounds": none is; "vertices": the parabolas' minima, shifted by the median distance of the best cells from them;
+    "lower envelope": the best cell of any budget up to each.
+    """
+
     form: Form
     decades: float = float("inf")
+    source: Source = "best cells"
 
     def name(self, target: str) -> str:
         """Name the candidate for people: a saturating return is bounded."""
         name = "bounded" if self.form is SATURATING and target == "return_mean" else self.form.name
-        return name if np.isinf(self.decades) else f"{name}, last {self.decades:g} decades"
+        name = name if np.isinf(self.decades) else f"{name}, last {self.decades:g} decades"
+        return name if self.source == "best cells" else f"{name}, {self.source}"
 
     def window(self, flops: np.ndarray) -> np.ndarray:
         """Return the mask [B] of the budgets that it is fitted to; flops rise."""
@@ -47,39 +65,99 @@ PLAIN = CandidateLaw(POWER)
 LEVELLING = CandidateLaw(SATURATING)
 BREAKING = CandidateLaw(BROKEN)
 CANDIDATES = (PLAIN, LEVELLING, BREAKING, CandidateLaw(POWER, 2.0), CandidateLaw(SATURATING, 2.0))
+OTHER_SOURCES: tuple[Source, ...] = ("bounds", "no bounds", "vertices", "lower envelope")
 
 
-def candidates(target: Target, limits: Sequence[tuple[str, float]] = ()) -> tuple[CandidateLaw, ...]:
-    """Return CANDIDATES, and for returns one more for each known limit (its name, the return)."""
-    known = limits if target == "return_mean" else ()
-    return CANDIDATES + tuple(
-        CandidateLaw(limited(f"bounded by {name}", -float(np.log(value)))) for name, value in known
+def candidates(frontier: Frontier, limits: Sequence[tuple[str, float]] = ()) -> tuple[CandidateLaw, ...]:
+    """Return CANDIDATES, one for each frontier other than the best cells', and one for each known limit of a return.
+
+    limits: (name, the largest return).
+    """
+    whole = frontier.values("best cells")
+    others = [source for source in OTHER_SOURCES if not frontier.values(source).same(whole)]
+    return (
+        *CANDIDATES,
+        *(CandidateLaw(SATURATING, source=source) for source in others),
+        *(CandidateLaw(limited(f"bounded by {name}", -float(np.log(value)))) for name, value in limits),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """What a law is fitted to at each budget [B]: its cost, whether there is one, and whether it is a bound."""
+
+    cost: np.ndarray
+    seen: np.ndarray
+    bound: np.ndarray
+
+    def same(self, other: Values) -> bool:
+        return all(np.array_equal(getattr(self, n), getattr(other, n)) for n in ("cost", "seen", "bound"))
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """The best cell of each budget [B], rising: FLOPs, cost, measurement error of the cost (0 where unknown)."""
+    """The best cell of each budget [B], rising: FLOPs, cost, measurement error of the cost (0 where unknown).
+
+    profiles: the budgets' profiles, for bounds and vertices; without them every best cell is a measurement.
+    """
 
     target: Target
     flops: np.ndarray
     cost: np.ndarray
     noise: np.ndarray
+    profiles: tuple[Profile, ...] = ()
+
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        """Return the mask [B] of the best cells that are bounds; none where too few, or too close, are not."""
+        none = np.zeros(len(self.flops), dtype=bool)
+        mask, log_flops = bounds(self.profiles) if self.profiles else none, np.log(self.flops)
+        left = log_flops[~mask]
+        return mask if len(left) >= FEWEST_VALUES and np.ptp(left) >= SPANNED * np.ptp(log_flops) else none
+
+    @cached_property
+    def bound(self) -> np.ndarray:
+        """Return the mask [B] of the bounds that no measured best cell follows."""
+        return np.cumprod(self.bounds[::-1])[::-1].astype(bool)
+
+    def values(self, source: Source) -> Values:
+        """Return what a law of this source is fitted to."""
+        every, none = np.ones(len(self.flops), dtype=bool), np.zeros(len(self.flops), dtype=bool)
+        if source in {"best cells", "bounds"}:
+            return Values(self.cost, every, self.bound if source == "best cells" else self.bounds)
+        if source == "lower envelope":
+            return Values(np.minimum.accumulate(self.cost), every, none)
+        if source == "vertices" and self.profiles:
+            at = np.array([np.nan if p.vertex_cost is None else p.vertex_cost for p in self.profiles])
+            seen = np.isfinite(at)
+            if seen.sum() >= FEWEST_VALUES:
+                return Values(np.where(seen, at + np.median((self.cost - at)[seen]), self.cost), seen, none)
+        return Values(self.cost, every, none)
+
+    def upto(self, count: int) -> Frontier:
+        return Frontier(
+            self.target, self.flops[:count], self.cost[:count], self.noise[:count], self.profiles[:count]
+        )  # fmt: skip
 
     def fit(
         self, candidate: CandidateLaw, rng: np.random.Generator, replicates: int, extra: tuple[float, int] = (0.0, 0)
     ) -> FrontierLaw:
         """Fit a candidate to its window. Raises FitError when the window holds fewer budgets than the form takes."""
-        use = candidate.window(self.flops)
-        return fit_law(candidate.form, self.flops[use], self.cost[use], self.noise[use], rng, replicates, extra)
+        own, use = self.values(candidate.source), candidate.window(self.flops)
+        count = int((use & own.seen & ~own.bound).sum())
+        if count < candidate.form.budgets:
+            form = candidate.form
+            raise FitError(f"the {form.name} law needs at least {form.budgets} budgets; there are {count}")
+        return fit_laws(
+            candidate.form, self.flops[use], own.cost[use], self.noise[use], own.seen[use][None], rng, replicates,
+            extra, own.bound[use][None],
+        )[0]  # fmt: skip
 
     def fits(self, candidate: CandidateLaw) -> bool:
         """Tell whether the window holds enough budgets for the form, with one to spare for the scatter."""
-        count = int(candidate.window(self.flops).sum())
+        own = self.values(candidate.source)
+        count = int((candidate.window(self.flops) & own.seen & ~own.bound).sum())
         return count >= candidate.form.budgets and count > candidate.form.size
-
-    def upto(self, count: int) -> Frontier:
-        return Frontier(self.target, self.flops[:count], self.cost[:count], self.noise[:count])
 
 
 @dataclass(frozen=True)
@@ -178,12 +256,14 @@ class Backtest:
     def scores(self, upto: int, among: Sequence[CandidateLaw], first: int = 0) -> dict[CandidateLaw, float]:
         """Return the geometric mean of the log errors (plus 0.001) of each candidate.
 
-        Over the predictions that all of them made, from origins of at least `first`, of budgets before `upto`.
+        Over the predictions that all of them made, from origins of at least `first`, of budgets before `upto` with a
+        measured best.
 
         The geometric mean, since errors grow with distance: a mean would be decided by the earliest budgets alone. A
         candidate that made fewer than half of the most predictions has no score.
         """
-        errors = {c: np.abs(self.rolling[c].error[first:upto, :upto]) for c in among}
+        measured = ~self.frontier.upto(upto).bounds
+        errors = {c: np.abs(self.rolling[c].error[first:upto, :upto][:, measured]) for c in among}
         made = {c: np.isfinite(e) for c, e in errors.items()}
         most = max((int(m.sum()) for m in made.values()), default=0)
         kept = [c for c in among if most and 2 * made[c].sum() >= most]
@@ -192,9 +272,24 @@ class Backtest:
             return {}
         return {c: float(np.exp(np.mean(np.log(errors[c][common] + 1e-3)))) for c in kept}
 
+    def ratio(self, one: CandidateLaw, other: CandidateLaw, upto: int) -> tuple[float, int]:
+        """Return the ratio of the two candidates' geometric mean errors, and the number of predictions it is over.
+
+        Over the predictions that both made and that differ: where two laws are the same law, they say nothing about
+        which is better. Budgets before `upto` whose best cell is a measurement; 1 where there is no such prediction.
+        """
+        measured = ~self.frontier.upto(upto).bounds
+        a, b = (self.rolling[c].error[:upto, :upto][:, measured] for c in (one, other))
+        apart = np.isfinite(a) & np.isfinite(b) & (np.abs(a - b) > 1e-6)
+        if not apart.any():
+            return 1.0, 0
+        gaps = np.log(np.abs(a[apart]) + 1e-3) - np.log(np.abs(b[apart]) + 1e-3)
+        return float(np.exp(np.mean(gaps))), int(apart.sum())
+
     def shared(self, upto: int, among: Sequence[CandidateLaw], first: int) -> int:
         """Count the predictions of budgets before `upto`, from origins of at least `first`, that all of them made."""
-        made = [np.isfinite(self.rolling[c].error[first:upto, :upto]) for c in among]
+        measured = ~self.frontier.upto(upto).bounds
+        made = [np.isfinite(self.rolling[c].error[first:upto, :upto][:, measured]) for c in among]
         return int(np.sum(np.all(made, axis=0)))
 
     def predictions(self) -> list[Prediction]:
@@ -219,10 +314,13 @@ def _roll(
     flops, whole = frontier.flops, len(frontier.flops)
     if not fitting:
         return Rolling(frontier, candidate, {}, {})
-    seen = np.zeros((len(fitting), whole), dtype=bool)
-    for row, origin in zip(seen, fitting, strict=True):
-        row[:origin] = candidate.window(flops[:origin])
-    laws = fit_laws(candidate.form, flops, frontier.cost, frontier.noise, seen, rng, replicates)
+    cost = np.tile(frontier.cost, (len(fitting), 1))
+    seen, bound = np.zeros((2, len(fitting), whole), dtype=bool)
+    for row, origin in enumerate(fitting):
+        own = frontier.upto(origin).values(candidate.source)
+        cost[row, :origin], bound[row, :origin] = own.cost, own.bound
+        seen[row, :origin] = own.seen & candidate.window(flops[:origin])
+    laws = fit_laws(candidate.form, flops, cost, frontier.noise, seen, rng, replicates, bound=bound)
     ahead = {
         origin: draws
         for origin, law in zip(fitting, laws, strict=True)

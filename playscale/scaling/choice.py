@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy import stats
@@ -24,17 +25,22 @@ from playscale.scaling.backtest import (
     predictions,
 )  # fmt: skip
 from playscale.scaling.cells import FitError, Target
-from playscale.scaling.frontier import SATURATING, FrontierLaw
+from playscale.scaling.frontier import SATURATING
 from playscale.scaling.powerlaw import LEVEL
 
-# A backtest needs a law fitted to 3 budgets and at least two more to predict.
-BACKTEST_BUDGETS = 5
+# Laws are compared by at least this many forecasts that all of them made: 6 budgets give three from 4 or more.
+FEWEST_PREDICTIONS = 3
+# The track record begins with the forecast from this many budgets.
+RECORD_FROM = 4
 BACKTEST_REPLICATES = 100
+# The name of a limit that no return can pass.
+LARGEST_RETURN = "the largest return"
 # A power law replaces one that levels off when its backtest errors are below this share of the other's and the floor
 # does not lower the residuals significantly (F test): a curve that has not bent yet is weak evidence that it will not.
 POWER_SHARE, FLOOR_P = 0.9, 0.1
-# A law fitted to the last decades alone replaces the one fitted to all budgets only below this share of its errors.
-WINDOW_SHARE = 3 / 4
+# A law of the last decades alone, or of another frontier than the best cells, replaces the one of the best cells of all
+# budgets only below this share of its errors, over at least so many forecasts in which the two differ.
+OTHER_SHARE, OTHER_PREDICTIONS = 0.75, 10
 # A broken law extrapolates its last exponent, which is nearly free after a recent break: it is chosen when it fits
 # far better (F test) and, from origins half a decade past its break, had the smallest errors over at least 8
 # predictions. Chosen more easily it forecasts the published tables worse (docs/scaling.md).
@@ -64,22 +70,37 @@ class Record:
     plain: Prediction | None
 
 
+class Law(Protocol):
+    """A law along compute: its cost [m] at budgets, draws [R, m] of what would be measured, its named parameters."""
+
+    @property
+    def first(self) -> float: ...
+    @property
+    def last(self) -> float: ...
+    @property
+    def sd(self) -> float: ...
+    def cost(self, flops: np.ndarray | float) -> np.ndarray: ...
+    def predict(self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None) -> np.ndarray | None: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Choice:
     """The law chosen for one target and all that shares its intervals.
 
     name and why are for the reader; laws are the chosen one and those that backtest equally well; widening multiplies
-    the intervals (1 when the backtest's intervals held); record: its track record.
+    the intervals (1 when the backtest's intervals held); record: its track record; floor: the least cost possible, that
+    of the largest return of the game where it is given.
     """
 
     target: Target
     name: str
     why: str
-    law: FrontierLaw
-    laws: tuple[FrontierLaw, ...]
+    law: Law
+    laws: tuple[Law, ...]
     widening: float
     predictions: tuple[Prediction, ...]
     record: tuple[Record, ...] = ()
+    floor: float = -np.inf
 
     def predict(
         self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None
@@ -94,7 +115,7 @@ class Choice:
         pooled = np.concatenate([np.where(out, np.nan, d) for out, (_, d) in zip(outside, draws, strict=True)])
         low, high = np.nanquantile(pooled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
         low, high = np.minimum(low, cost), np.maximum(high, cost)
-        return cost, cost - self.widening * (cost - low), cost + self.widening * (high - cost)
+        return cost, np.maximum(cost - self.widening * (cost - low), self.floor), cost + self.widening * (high - cost)
 
 
 def choose(
@@ -108,23 +129,23 @@ def choose(
     count = len(frontier.flops)
     if count < 2:
         raise FitError(f"a law of {frontier.target} needs at least 2 budgets; there is {count}")
-    among = candidates(frontier.target, limits) if count >= BACKTEST_BUDGETS else ()
-    tested = backtest(frontier, among, rng, min(BACKTEST_REPLICATES, replicates))
+    tested = backtest(frontier, candidates(frontier, limits), rng, min(BACKTEST_REPLICATES, replicates))
     decision = decide(tested, count)
     fitted = (decision.chosen, *decision.sharing)
     laws = tuple(frontier.fit(candidate, rng, replicates, extra) for candidate in fitted)
     name = decision.chosen.name(frontier.target)
     made = tuple(tested.predictions())
     return Choice(
-        frontier.target, name, decision.why, laws[0], laws, decision.widening, made, tuple(track_record(tested))
-    )
+        frontier.target, name, decision.why, laws[0], laws, decision.widening, made, tuple(track_record(tested)),
+        max((-float(np.log(value)) for name, value in limits if name == LARGEST_RETURN), default=-np.inf),
+    )  # fmt: skip
 
 
 def track_record(tested: Backtest) -> list[Record]:
     """Return, for each origin, the forecasts of the law that would have been chosen there."""
     whole, records = len(tested.frontier.flops), []
     for origin in tested.origins:
-        if origin >= BACKTEST_BUDGETS and tested.rolling:
+        if origin >= RECORD_FROM:
             then = decide(tested, origin)
             sharing = [tested.rolling[c] for c in then.sharing]
             own = predictions(tested.rolling[then.chosen], sharing, origin, whole, then.widening)
@@ -135,24 +156,35 @@ def track_record(tested: Backtest) -> list[Record]:
 
 def decide(tested: Backtest, upto: int) -> Decision:
     """Choose from the first `upto` budgets alone."""
-    seen = tested.frontier.upto(upto)
     open_to = [c for c in tested.rolling if upto in tested.rolling[c].laws]
     score = tested.scores(upto, [c for c in open_to if not c.broken])
-    if LEVELLING not in score:
-        return _default(seen)
-    levelling = min((c for c in score if not c.straight and np.isinf(c.decades)), key=score.__getitem__)
-    recent = min((c for c in score if not c.straight), key=score.__getitem__)
-    levelling = recent if score[recent] <= WINDOW_SHARE * score[levelling] else levelling
-    straight = min((c for c in score if c.straight), key=score.__getitem__, default=levelling)
     floor = _significance(tested, LEVELLING, PLAIN, upto)
+    refuted = {c for c in score if c.straight} if floor <= FLOOR_P else set()
+    if LEVELLING not in score or tested.shared(upto, list(score), 0) < FEWEST_PREDICTIONS:
+        return _default(tested, upto, floor)
+    levelling = min((c for c in score if not c.straight and _of_all(c)), key=score.__getitem__)
+    levelling = _better(tested, levelling, [c for c in score if not c.straight and not _of_all(c)], upto)
+    straight = min((c for c in score if c.straight), key=score.__getitem__, default=levelling)
     chosen = straight if score[straight] < POWER_SHARE * score[levelling] and floor > FLOOR_P else levelling
     if _breaks(tested, chosen, upto):
         return _explained(tested, BREAKING, [], upto, "")
     # With a power law the levelling one always shares: a floor not felt yet is what the power law's interval misses.
-    shares = {c for c in score if score[c] <= EQUALLY_GOOD * score[chosen]}
+    shares = {c for c in score if score[c] <= EQUALLY_GOOD * score[chosen]} - refuted
     shares |= {levelling} if chosen.straight else set()
     reason = f"a floor is not significant (F test, p = {floor:.2g})" if chosen.straight else ""
     return _explained(tested, chosen, [c for c in score if c in shares and c != chosen], upto, reason)
+
+
+def _better(tested: Backtest, levelling: CandidateLaw, others: Sequence[CandidateLaw], upto: int) -> CandidateLaw:
+    """Return the best of the others where its forecasts were far better than those of `levelling`, else that."""
+    ratios = {c: tested.ratio(c, levelling, upto) for c in others}
+    share = {c: ratio for c, (ratio, count) in ratios.items() if count >= OTHER_PREDICTIONS}
+    best = min(share, key=share.__getitem__, default=levelling)
+    return best if best in share and share[best] <= OTHER_SHARE else levelling
+
+
+def _of_all(candidate: CandidateLaw) -> bool:
+    return candidate.source == "best cells" and np.isinf(candidate.decades)
 
 
 def _significance(tested: Backtest, larger: CandidateLaw, smaller: CandidateLaw, upto: int) -> float:
@@ -196,16 +228,24 @@ def _explained(tested: Backtest, chosen: CandidateLaw, sharing: list[CandidateLa
     return Decision(chosen, tuple(sharing), _widening(tested, chosen, upto), why)
 
 
-def _default(seen: Frontier) -> Decision:
-    count, name = len(seen.flops), LEVELLING.name(seen.target)
-    reason = f"{count} budgets are too few for a backtest (it takes {BACKTEST_BUDGETS})"
-    if count < SATURATING.budgets:
-        return Decision(PLAIN, (), 1.0, f"power: {reason}; a law that levels off needs {SATURATING.budgets} budgets")
-    why = (
-        f"{name}: {reason}; on published tables it forecasts from {count} budgets better than a power law does;"
-        " its intervals are shared with the power law"
-    )
-    return Decision(LEVELLING, (PLAIN,), 1.0, why)
+def _default(tested: Backtest, upto: int, floor: float) -> Decision:
+    """Choose where too few forecasts could be compared: a given limit, else the law that levels off."""
+    target = tested.frontier.target
+    known = [c for c in tested.rolling if c.form.floor is not None and upto in tested.rolling[c].laws]
+    levels = LEVELLING if upto in tested.rolling[LEVELLING].laws else None
+    reason = f"{upto} budgets leave too few forecasts to compare laws by (at least {FEWEST_PREDICTIONS})"
+    if not known and levels is None:
+        more = SATURATING.size + 1
+        return Decision(PLAIN, (), 1.0, f"power: {reason}; a law that levels off needs {more} budgets")
+    chosen = min(known, key=lambda c: tested.rolling[c].laws[upto].rss) if known else LEVELLING
+    refuted = levels is not None and floor <= FLOOR_P
+    among = (levels, None if refuted else PLAIN)
+    sharing = tuple(c for c in among if c not in {None, chosen} and upto in tested.rolling[c].laws)
+    why = f"{chosen.name(target)}: {reason}"
+    why += "; on published tables it forecasts better than a power law does from so few" if not known else ""
+    why += f"; its intervals are shared with {', '.join(c.name(target) for c in sharing)}" if sharing else ""
+    why += f"; the power law is refuted (F test, p = {floor:.2g})" if refuted else ""
+    return Decision(chosen, sharing, 1.0, why)
 
 
 def _widening(tested: Backtest, chosen: CandidateLaw, upto: int) -> float:

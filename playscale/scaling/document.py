@@ -10,13 +10,15 @@ import numpy as np
 from playscale.points import COLUMNS, to_row
 from playscale.scaling.allocation import vertex_bias
 from playscale.scaling.backtest import Prediction
+from playscale.scaling.bound import Bound
 from playscale.scaling.cells import Cells
-from playscale.scaling.choice import Record
+from playscale.scaling.choice import Choice, Record
 from playscale.scaling.exponents import SPLIT, Exponent, used_laws
 from playscale.scaling.forecast import Forecast, HeldOut
-from playscale.scaling.frontier import parameters
+from playscale.scaling.frontier import FrontierLaw, parameters
 from playscale.scaling.gpu import Hardware
 from playscale.scaling.isoflop import Profile
+from playscale.scaling.optimum import OptimumLaw
 from playscale.scaling.parametric import Parametric
 from playscale.scaling.surface import TRANSLOG, WHOLE, Surface
 from playscale.scaling.translog import TERMS, Translog
@@ -112,9 +114,16 @@ def _repeats(cells: Cells) -> dict[str, Any]:
 def _law(result: TargetFit) -> dict[str, Any]:
     choice = result.choice
     offset = result.cells.offset
-    rows = {name: found._asdict() for name, found in parameters(choice.law, choice.target, offset).items()}
+    rows = {name: found._asdict() for name, found in _parameters(choice, offset).items()}
     fitted = {"offset": offset, "from_flops": choice.law.first, "to_flops": choice.law.last, "scatter": choice.law.sd}
     return {"form": choice.name, "parameters": rows, "why": choice.why, "widening": choice.widening} | fitted
+
+
+def _parameters(choice: Choice, offset: float) -> dict[str, Bound]:
+    if isinstance(choice.law, OptimumLaw):
+        return choice.law.parameters(offset)
+    assert isinstance(choice.law, FrontierLaw)
+    return parameters(choice.law, choice.target, offset)
 
 
 def _forecast(forecast: Forecast) -> dict[str, Any]:

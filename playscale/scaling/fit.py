@@ -22,12 +22,13 @@ from playscale.scaling.allocation import (
 )  # fmt: skip
 from playscale.scaling.backtest import BacktestRow, Frontier, Prediction, backtest_rows
 from playscale.scaling.cells import TARGETS, Cells, Excluded, FitError, Reason, Target, find_budgets_of, make_cells
-from playscale.scaling.choice import Choice, choose
+from playscale.scaling.choice import LARGEST_RETURN, Choice, choose
 from playscale.scaling.exponents import Exponent, fit_exponents, fit_return_of_loss
 from playscale.scaling.forecast import Forecast, Forecaster, HeldOut, compare_held_out, make_forecaster
 from playscale.scaling.goal import Goal, reach
 from playscale.scaling.gpu import Hardware
 from playscale.scaling.isoflop import Profile, excluded_budgets, fit_profiles
+from playscale.scaling.optimum import optimum_choice
 from playscale.scaling.surface import Surface, fit_surface
 from playscale.scaling.verdict import Verdict, judge
 from playscale.scaling.warning import (
@@ -176,7 +177,7 @@ def fit(
         FitError: nothing can be fitted, or an argument is no number that can be; one line says what is missing.
     """
     points = as_points(points)
-    limits = {"the expert's return": expert_return, "the largest return": max_return}
+    limits = {"the expert's return": expert_return, LARGEST_RETURN: max_return}
     known = [(name, value) for name, value in limits.items() if value is not None]
     _check(forecast_flops, forecast_at, [*known, *target_returns], min_return, points)
     if budget_column is not None:
@@ -194,7 +195,8 @@ def fit(
         loss, ret = (targets[target] for target in TARGETS)
         rng = np.random.default_rng([seed, 3])
         both = (loss.cells, loss.profiles), (ret.cells, ret.profiles)
-        power_laws += fit_return_of_loss(*both, rng, _fewer(loss.cells, replicates))
+        if loss.profiles and ret.profiles:
+            power_laws += fit_return_of_loss(*both, rng, _fewer(loss.cells, replicates))
         warnings += return_warning(seen)
     forecasts, more = _forecasts(targets, forecast_flops, forecast_at, seed)
     reached = _goals(targets, target_returns, expert_return, seed)
@@ -234,7 +236,9 @@ def _budgets(seen: Sequence[Point], column: str | None, targets: dict[Target, Ta
 
 
 def _predictions(result: TargetFit) -> tuple[Prediction, ...]:
-    return result.choice.predictions + (result.surface.predictions if result.surface else ())
+    """Return the forecasts of best cells that were compared with them; a table without profiles has none."""
+    of_surface = result.surface.predictions if result.surface and result.profiles else ()
+    return result.choice.predictions + of_surface
 
 
 def _check(
@@ -307,19 +311,32 @@ def _fit_target(
     fewer, whole, cells = _fewer(cells, replicates), cells, cells.at_budgets()
     profiles = fit_profiles(cells)
     frontier = Frontier(
-        cells.target, cells.budgets, np.array([p.argmin_cost for p in profiles]), np.array([p.noise for p in profiles])
-    )
+        cells.target, cells.budgets, np.array([p.argmin_cost for p in profiles]), np.array([p.noise for p in profiles]),
+        tuple(profiles),
+    )  # fmt: skip
     about = (sum(p.rss for p in profiles), sum(p.degrees for p in profiles))
-    best = float(cells.value(frontier.cost).max())
-    above = [(name, value - cells.offset) for name, value in limits if value > best]
-    choice = choose(frontier, rng, replicates, about, above)
-    exponents = fit_exponents(cells, profiles, rng, fewer)
     try:
         surface = fit_surface(whole, rng, max(20, fewer))
     except FitError:
         surface = None
+    if surface is not None and not whole.isoflop:
+        choice, profiles, exponents = optimum_choice(cells, surface), [], []
+    else:
+        choice = choose(frontier, rng, replicates, about, _limits(cells, limits))
+        exponents = fit_exponents(cells, profiles, rng, fewer)
     forecaster = make_forecaster(choice, exponents, surface, cells, profiles)
     return TargetFit(cells, profiles, choice, surface, exponents, forecaster)
+
+
+def _limits(cells: Cells, limits: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Return the known largest returns, above the offset. An expert that an agent has passed is no limit."""
+    if cells.target != "return_mean":
+        return []
+    best = float(cells.value(cells.cost).max())
+    for name, value in limits:
+        if name == LARGEST_RETURN and value < best:
+            raise FitError(f"{name} is given as {value:g}, but a mean return of {best:g} was reached; give the game's")
+    return [(name, value - cells.offset) for name, value in limits if value > best or name == LARGEST_RETURN]
 
 
 def _goals(

@@ -13,6 +13,7 @@ from playscale.scaling.choice import Choice
 from playscale.scaling.exponents import Exponent, used_laws
 from playscale.scaling.isoflop import Profile
 from playscale.scaling.numbers import count
+from playscale.scaling.optimum import OptimumLaw
 from playscale.scaling.surface import Surface
 
 CURVE_POINTS = 60
@@ -95,14 +96,12 @@ class Forecaster:
         if len(at) == 0:
             return []
         cost, low, high = self.choice.predict(at, rng, noise)
+        best = [self.recommended(c) for c in flops]
+        ends = [(None, None)] * len(at) if low is None or high is None else list(zip(low, high, strict=True))
         return [
-            Forecast(
-                self.target, float(c), self._recommended(self.params, c), self._recommended(self.samples, c),
-                *self._interval(cost[i], low if low is None else low[i], high if high is None else high[i]),
-                self.note(self._recommended(self.params, c)),
-            )
-            for i, c in enumerate(at)
-        ]  # fmt: skip
+            Forecast(self.target, float(c), params, samples, *self._interval(cost[i], *ends[i]), self.note(params))
+            for i, (c, (params, samples)) in enumerate(zip(at, best, strict=True))
+        ]
 
     def at_cell(
         self, params: float, samples: float, rng: np.random.Generator, noise: float | None = None
@@ -134,6 +133,9 @@ class Forecaster:
 
     def recommended(self, flops: float) -> tuple[float | None, float | None]:
         """Return the size and the data recommended for a budget."""
+        if isinstance(self.choice.law, OptimumLaw):
+            params, samples = self.choice.law.best(flops)
+            return float(params[0]), float(samples[0])
         return self._recommended(self.params, flops), self._recommended(self.samples, flops)
 
     def note(self, params: float | None) -> str | None:

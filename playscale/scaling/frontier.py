@@ -6,6 +6,9 @@ A cost is log dev loss or minus log return, so the same forms serve both. With x
   limited     the same with a known floor f: a return bounded by an expert's or the game's largest
   broken      cost = a - g x - d w softplus((x - b)/w), w = ln 10 / 4: exponent g before the break, g + d after it
               (Caballero et al., arXiv 2210.14891, one break of fixed sharpness)
+A budget whose best cell is no measurement of what is best there, but a bound (isoflop.bounds), asks only that the law
+be no worse than it.
+
 Legend: B budgets, O origins (subsets of the budgets), R draws, P parameters.
 """
 
@@ -27,6 +30,8 @@ GAMMA = (-12.0, 3.0)
 # A term beside a floor that changes by less than a thousandth over all budgets is a constant; one that falls by more
 # than a factor 100 from one budget to the next is a step. The data do not tell its exponent from one further out.
 CONSTANT, STEP = 1e-3, np.log(100.0)
+# Of the residual of a floor above the lowest cost, beside those of the budgets, which weigh 1.
+FLOOR_WEIGHT = 10.0
 
 Curve = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -163,11 +168,12 @@ def fit_law(
 
 def fit_laws(
     form: Form, flops: np.ndarray, cost: np.ndarray, noise: np.ndarray, seen: np.ndarray, rng: np.random.Generator,
-    replicates: int, extra: tuple[float, int] = (0.0, 0),
+    replicates: int, extra: tuple[float, int] = (0.0, 0), bound: np.ndarray | None = None,
 ) -> list[FrontierLaw]:  # fmt: skip
     """Fit a form by least squares to each subset seen [O, B] of the frontier, all of them at once.
 
-    flops, cost [B]: the best cell of each budget; noise [B]: its measurement error.
+    flops, cost [B] (or cost [O, B]): the best of each budget; noise [B]: its measurement error; bound [O, B]: where the
+    cost is a bound.
 
     Draws: the scatter s about the law has RSS / s^2 ~ chi^2(B - P); each draw takes s from it, adds noise of
     max(s, measurement) to the fitted costs and fits again. For a line this gives exactly the t-based intervals; for the
@@ -176,23 +182,27 @@ def fit_laws(
     """
     reference = float(np.exp(np.mean(np.log(flops))))
     x = np.log(flops / reference)
-    theta = _best(form, x, cost, seen)
+    cost = np.broadcast_to(cost, seen.shape)
+    limit = np.zeros_like(seen) if bound is None else bound & seen
+    valued = seen & ~limit
+    theta = _best(form, x, cost, seen, limit)
     fitted = form.curve(theta, x)[0]
-    residuals = np.where(seen, cost - fitted, 0.0)
-    pooled = [_pooled(float(r @ r), int(m.sum()) - form.size, extra) for r, m in zip(residuals, seen, strict=True)]
+    residuals = np.where(valued, cost - fitted, 0.0)
+    pooled = [_pooled(float(r @ r), int(m.sum()) - form.size, extra) for r, m in zip(residuals, valued, strict=True)]
     degrees = np.array([d for _, d in pooled])
     sd = np.sqrt(np.array([rss for rss, _ in pooled]) / np.maximum(degrees, 1)) * (degrees > 0)
     drawn = np.flatnonzero(degrees > 0) if replicates > 0 else np.zeros(0, dtype=int)
     chi = rng.chisquare(np.maximum(degrees, 1)[:, None], (len(seen), replicates))
     scatter = sd[:, None] * np.sqrt(np.maximum(degrees, 1)[:, None] / np.maximum(chi, 1e-12))
     spread = np.maximum(scatter[drawn][:, :, None], noise)
-    again = fitted[drawn][:, None] + spread * rng.standard_normal((len(drawn), replicates, len(x)))
-    draws = _refit(form, x, again, theta[drawn], seen[drawn])
+    centre = np.where(limit, cost, fitted)[drawn]
+    again = centre[:, None] + spread * rng.standard_normal((len(drawn), replicates, len(x)))
+    draws = _refit(form, x, again, theta[drawn], seen[drawn], limit[drawn])
     where = {int(origin): i for i, origin in enumerate(drawn)}
     return [
         FrontierLaw(
-            form, theta[o], reference, residuals[o][m], float(sd[o]), int(degrees[o]), float(np.median(noise[m])),
-            draws[where[o]] if o in where else None, scatter[o] if o in where else None,
+            form, theta[o], reference, residuals[o][valued[o]], float(sd[o]), int(degrees[o]),
+            float(np.median(noise[m])), draws[where[o]] if o in where else None, scatter[o] if o in where else None,
             float(flops[m][0]), float(flops[m][-1]),
         )
         for o, m in enumerate(seen)
@@ -208,38 +218,55 @@ def _pooled(rss: float, degrees: int, extra: tuple[float, int]) -> tuple[float, 
     return rss + extra[0], degrees + extra[1]
 
 
-def _best(form: Form, x: np.ndarray, cost: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def _best(form: Form, x: np.ndarray, cost: np.ndarray, seen: np.ndarray, limit: np.ndarray) -> np.ndarray:
     """Return the best minimum [O, P] of all starts, for each subset."""
-    starts = [form.starts(x[mask], cost[mask]) for mask in seen]
+    starts = [form.starts(x[mask], own[mask]) for mask, own in zip(seen & ~limit, cost, strict=True)]
     origin = np.repeat(np.arange(len(seen)), [len(own) for own in starts])
-    theta, value = _solve(form, x, np.broadcast_to(cost, (len(origin), len(x))), seen[origin], np.concatenate(starts))
+    theta, value = _solve(form, x, cost[origin], seen[origin], limit[origin], np.concatenate(starts))
     order = np.lexsort((value, origin))
     return theta[order[np.searchsorted(origin[order], np.arange(len(seen)))]]
 
 
-def _refit(form: Form, x: np.ndarray, cost: np.ndarray, theta: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def _refit(
+    form: Form, x: np.ndarray, cost: np.ndarray, theta: np.ndarray, seen: np.ndarray, limit: np.ndarray
+) -> np.ndarray:
     """Refit to each cost [O, R, B], from theta [O, P] and from a floor near the data; return [O, R, P]."""
     origins, replicates = cost.shape[:2]
-    mask, flat = np.repeat(seen, replicates, axis=0), cost.reshape(-1, len(x))
-    found, value = _solve(form, x, flat, mask, np.repeat(theta, replicates, axis=0))
+    mask, bound = np.repeat(seen, replicates, axis=0), np.repeat(limit, replicates, axis=0)
+    flat = cost.reshape(-1, len(x))
+    found, value = _solve(form, x, flat, mask, bound, np.repeat(theta, replicates, axis=0))
     if form is SATURATING:
         felt = theta.copy()
-        felt[:, 0] = [c.mean(axis=0)[m].min() + np.log(0.5) for c, m in zip(cost, seen, strict=True)]
-        other, other_value = _solve(form, x, flat, mask, np.repeat(felt, replicates, axis=0))
+        felt[:, 0] = [c.mean(axis=0)[m].min() + np.log(0.5) for c, m in zip(cost, seen & ~limit, strict=True)]
+        other, other_value = _solve(form, x, flat, mask, bound, np.repeat(felt, replicates, axis=0))
         found = np.where((other_value < value)[:, None], other, found)
     return found.reshape(origins, replicates, form.size)
 
 
 def _solve(
-    form: Form, x: np.ndarray, cost: np.ndarray, seen: np.ndarray, start: np.ndarray
+    form: Form, x: np.ndarray, cost: np.ndarray, seen: np.ndarray, limit: np.ndarray, start: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    weight = seen.astype(float)
+    lowest = np.min(cost, axis=1, where=seen, initial=np.inf)
 
     def residuals(theta: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         fitted, jacobian = form.curve(theta, x)
-        return (fitted - cost[rows]) * weight[rows], jacobian * weight[rows][:, :, None]
+        off = fitted - cost[rows]
+        counts = seen[rows] & ~(limit[rows] & (off < 0))
+        off, jacobian = off * counts, jacobian * counts[:, :, None]
+        return _below(theta, lowest[rows], off, jacobian) if form is SATURATING else (off, jacobian)
 
     return minimise(residuals, start)
+
+
+def _below(
+    theta: np.ndarray, lowest: np.ndarray, off: np.ndarray, jacobian: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add a residual that keeps the floor below the lowest cost [A]: what was measured lies above it."""
+    excess = theta[:, 0] - lowest
+    slope = np.zeros((len(theta), 1, theta.shape[1]))
+    slope[:, 0, 0] = FLOOR_WEIGHT * (excess > 0)
+    more = FLOOR_WEIGHT * np.maximum(excess, 0)[:, None]
+    return np.concatenate([off, more], axis=1), np.concatenate([jacobian, slope], axis=1)
 
 
 def parameters(law: FrontierLaw, target: str, offset: float = 0.0) -> dict[str, Bound]:

@@ -72,9 +72,8 @@ def judge(result: TargetFit, warnings: Sequence[Warned]) -> Verdict:
 
 
 def _grid(result: TargetFit) -> Iterator[Ground]:
-    profiles, count = result.profiles, len(result.profiles)
-    sizes = count_sizes(result.cells.params)
-    a_budget = np.array([profile.cells for profile in profiles])
+    profiles, a_budget = result.profiles, np.bincount(result.cells.budget)
+    count, sizes = len(a_budget), count_sizes(result.cells.params)
     several = int(np.sum(a_budget >= FEWEST))
     if not result.cells.isoflop:
         text = f"no isoFLOP table: {several} of {count} budgets have {FEWEST} sizes or more"

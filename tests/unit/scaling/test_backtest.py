@@ -8,7 +8,7 @@ from resources import PUBLISHED
 from scipy import stats
 from scipy.optimize import approx_fprime
 
-from playscale.points import read_points
+from playscale.points import Point, read_points
 from playscale.scaling.backtest import (
     BREAKING,
     CANDIDATES,
@@ -23,7 +23,7 @@ from playscale.scaling.backtest import (
     candidates,
 )
 from playscale.scaling.cells import FitError, Target, make_cells
-from playscale.scaling.choice import BACKTEST_BUDGETS, choose, decide
+from playscale.scaling.choice import LARGEST_RETURN, RECORD_FROM, choose, decide
 from playscale.scaling.frontier import BROKEN, FORMS, POWER, SATURATING, Form, fit_law, fit_laws, limited, parameters
 from playscale.scaling.isoflop import fit_profiles
 from playscale.scaling.powerlaw import fit_power_law
@@ -155,11 +155,11 @@ def test_a_choice_at_a_budget_knows_nothing_of_those_beyond() -> None:
     )  # fmt: skip
 
 
-def test_the_track_record_is_made_from_five_budgets_on_beside_the_power_law() -> None:
+def test_the_track_record_is_made_from_four_budgets_on_beside_the_power_law() -> None:
     data = saturating(9, 0.02, np.random.default_rng(2))
     record = choose(data, np.random.default_rng(0), 20).record
-    assert {r.own.from_flops for r in record} == set(data.flops[BACKTEST_BUDGETS - 1 : -1])
-    assert len(record) == 4 + 3 + 2 + 1
+    assert {r.own.from_flops for r in record} == set(data.flops[RECORD_FROM - 1 : -1])
+    assert len(record) == 5 + 4 + 3 + 2 + 1
     for row in record:
         assert row.plain is not None
         assert (row.plain.from_flops, row.plain.flops) == (row.own.from_flops, row.own.flops)
@@ -189,29 +189,94 @@ def test_scores_compare_the_same_predictions_only() -> None:
     assert tested.shared(6, [PLAIN, LEVELLING], 0) == 1
 
 
-def test_a_known_limit_is_a_candidate_for_returns_alone() -> None:
+def test_a_known_limit_is_a_candidate() -> None:
     limits = [("the expert's return", 100.0)]
-    assert candidates("dev_loss", limits) == CANDIDATES
-    names = [candidate.name("return_mean") for candidate in candidates("return_mean", limits)]
-    assert "bounded by the expert's return" in names
     flops = 1e14 * 2.0 ** np.arange(12)
     returns = 1 / (1 / 100 + 1 / (4 * (flops / 1e14) ** 0.5))
     rng = np.random.default_rng(0)
     data = Frontier("return_mean", flops, -np.log(returns) + 0.03 * rng.standard_normal(12), np.zeros(12))
+    assert candidates(data) == CANDIDATES
+    assert "bounded by the expert's return" in [c.name("return_mean") for c in candidates(data, limits)]
     choice = choose(data, rng, 50, limits=limits)
     assert choice.name == "bounded by the expert's return"
     assert np.exp(-choice.predict(np.array([1e30]), rng)[0][0]) == pytest.approx(100, rel=1e-2)
 
 
 @pytest.mark.parametrize(
-    ("count", "name", "said"), [(3, "power", "needs 4 budgets"), (4, "saturating", "too few for a backtest")]
+    ("count", "name", "said"),
+    [
+        (3, "power", "a law that levels off needs 4 budgets"),
+        (4, "saturating", "4 budgets leave too few forecasts to compare laws by"),
+        (5, "saturating", "5 budgets leave too few forecasts to compare laws by"),
+    ],
 )
 def test_with_few_budgets_the_default_is_stated(count: int, name: str, said: str) -> None:
     rng = np.random.default_rng(0)
     choice = choose(saturating(count, 0.01, rng), rng, 50)
     assert choice.name == name
     assert said in choice.why
-    assert not choice.predictions
+
+
+def test_power_law_that_five_budgets_refute_shares_no_interval() -> None:
+    rng = np.random.default_rng(0)
+    choice = choose(saturating(5, 1e-4, rng), rng, 50)
+    assert choice.name == "saturating"
+    assert "the power law is refuted" in choice.why
+    assert len(choice.laws) == 1
+
+
+def test_interval_stays_below_the_largest_return_of_the_game() -> None:
+    flops, rng = np.array([1e13, 1e14, 1e15, 1e16]), np.random.default_rng(0)
+    data = Frontier("return_mean", flops, -np.log([4.0, 8.0, 13.0, 18.0]), np.zeros(4))
+    choice = choose(data, rng, 100, limits=[(LARGEST_RETURN, 20.0)])
+    assert choice.name == "bounded by the largest return"
+    cost, low, _ = choice.predict(np.array([1e17, 1e30]), rng)
+    assert low is not None
+    assert np.exp(-low) == pytest.approx([20, 20], rel=0.1)
+    assert np.all(np.exp(-low) <= 20.0 + 1e-9)
+    assert np.all(np.exp(-cost) < 20.0 + 1e-9)
+
+
+def two_edges(beyond: float) -> Frontier:
+    """Return six budgets of a planted law, at the last two of which all sizes are `beyond` times too large."""
+    points = []
+    for i, flops in enumerate(10.0 ** np.arange(17, 23)):
+        best = 5e7 * (flops / 1e17) ** 0.47
+        for size in best * np.array([0.4, 1.0, 2.5]) * (beyond if i > 3 else 1.0):
+            loss = 1.7 + 1063 * flops**-0.159 * np.exp(0.03 * np.log(size / best) ** 2)
+            points.append(Point(flops=flops, params=size, samples=flops / 6 / size, dev_loss=loss))
+    cells, _ = make_cells(points, "dev_loss")
+    profiles = fit_profiles(cells)
+    cost, noise = (np.array([getattr(p, name) for p in profiles]) for name in ("argmin_cost", "noise"))
+    return Frontier("dev_loss", cells.budgets, cost, noise, tuple(profiles))
+
+
+def test_best_cells_at_the_edge_of_the_last_budgets_bound_the_law_and_do_not_draw_it() -> None:
+    truth, at = 1.7 + 1063 * 1e23**-0.159, np.array([1e23])
+    edges, inside = two_edges(beyond=40.0), two_edges(beyond=1.0)
+    assert edges.bound.tolist() == [False] * 4 + [True] * 2
+    assert not inside.bound.any()
+    for data in (edges, inside):
+        value = float(np.exp(choose(data, np.random.default_rng(0), 50).law.cost(at))[0])
+        assert value == pytest.approx(truth, rel=0.01)
+    drawn = edges.fit(CandidateLaw(SATURATING, source="no bounds"), np.random.default_rng(0), 0)
+    assert float(np.exp(drawn.cost(at))[0]) > 1.05 * truth
+
+
+def test_no_law_has_a_floor_above_what_was_measured() -> None:
+    flops = 10.0 ** np.arange(13, 19)
+    cost = np.log([3.0, 2.0, 1.6, 1.5, 1.7, 1.4])
+    law = fit_law(SATURATING, flops, cost, np.zeros(6), np.random.default_rng(0), 0)
+    assert law.theta[0] <= cost.min() + 0.01
+
+
+def test_laws_that_differ_nowhere_are_not_compared() -> None:
+    data = saturating(12, 0.01, np.random.default_rng(0))
+    tested = backtest(data, CANDIDATES, np.random.default_rng(0), 20)
+    assert tested.ratio(LEVELLING, LEVELLING, 12) == (1.0, 0)
+    ratio, count = tested.ratio(LEVELLING, PLAIN, 12)
+    assert ratio < 1
+    assert count > 10
 
 
 def test_two_budgets_have_a_law_without_an_interval_and_one_has_none() -> None:
@@ -226,8 +291,9 @@ def test_the_last_decade_of_nethack_is_forecast_where_a_power_law_fails() -> Non
     cells, _ = make_cells(read_points(PUBLISHED / "nethack_isoflop.csv"), "dev_loss")
     profiles = fit_profiles(cells)
     whole = Frontier(
-        "dev_loss", cells.budgets, np.array([p.argmin_cost for p in profiles]), np.array([p.noise for p in profiles])
-    )
+        "dev_loss", cells.budgets, np.array([p.argmin_cost for p in profiles]), np.array([p.noise for p in profiles]),
+        tuple(profiles),
+    )  # fmt: skip
     for last, median, worst in ((1e18, 0.02, 0.04), (1e17, 0.08, 0.10)):
         count = int(np.sum(cells.budgets <= last))
         seen, rng = whole.upto(count), np.random.default_rng(0)

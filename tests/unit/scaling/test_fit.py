@@ -252,3 +252,33 @@ def test_a_published_table_is_fitted_whole(table: str) -> None:
     assert {row["reason"] for row in document["excluded"]} <= set(Reason)
     if table == "nethack_isoflop":
         assert document["laws"]["dev_loss"]["form"] == "saturating"
+
+
+def scatter(count: int = 60) -> list[Point]:
+    """Return runs of any size and amount of data, no two at one budget, of a planted law."""
+    rng = np.random.default_rng(0)
+    size, data = (
+        np.exp(rng.uniform(np.log(1e7), np.log(1e10), count)),
+        np.exp(rng.uniform(np.log(1e9), np.log(1e12), count)),
+    )
+    loss = 1.8 + 480 / size**0.35 + 2000 / data**0.37
+    return [Point(flops=6 * n * d, params=n, samples=d, dev_loss=v) for n, d, v in zip(size, data, loss, strict=True)]
+
+
+def test_scatter_of_runs_is_fitted_by_the_law_of_size_and_data_alone() -> None:
+    result = fit(scatter(), forecast_flops=[1e24], replicates=50)
+    [forecast] = result.forecasts
+    n, d = result.targets["dev_loss"].surface.laws["parametric"].optimum(1e24)
+    assert (forecast.params, forecast.samples) == (pytest.approx(n), pytest.approx(d))
+    assert forecast.value == pytest.approx(1.8 + 480 / n**0.35 + 2000 / d**0.37, rel=0.01)
+    assert not result.power_laws
+    assert not result.targets["dev_loss"].profiles
+    assert result.to_dict()["laws"]["dev_loss"]["parameters"].keys() == {"E", "A", "alpha", "B", "beta"}
+
+
+def test_largest_return_below_one_that_was_reached_is_refused() -> None:
+    points = [Point(flops=10.0**i, params=1e4, samples=1e6, return_mean=2.0 * i) for i in range(13, 17)]
+    with pytest.raises(FitError, match=r"the largest return is given as 20, but a mean return of 32 was reached"):
+        fit(points, max_return=20.0, replicates=20)
+    law = fit(points, max_return=32.0, replicates=20).to_dict()["laws"]["return_mean"]
+    assert law["form"] == "bounded by the largest return"
