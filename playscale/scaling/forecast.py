@@ -173,14 +173,22 @@ def compare_held_out(
         rows = np.flatnonzero(cells.budget == index)
         top = rows[np.argmin(cells.cost[rows])]
         error = max(forecaster.noise, float(noise[top]))
-        best.append(_beside(cells, int(top), forecaster.at_flops([float(flops)], rng, error)[0]))
-        for row in rows:
-            if np.isfinite(cells.samples[row]):
-                error = max(forecaster.noise, float(noise[row]))
-                forecast = forecaster.at_cell(float(cells.params[row]), float(cells.samples[row]), rng, error)
-                if forecast is not None:
-                    every.append(_beside(cells, int(row), replace(forecast, flops=float(flops))))
+        along = forecaster.at_flops([float(flops)], rng, error)[0]
+        of_rows = {int(row): _of_cell(cells, int(row), forecaster, rng, float(noise[row])) for row in rows}
+        every += [_beside(cells, row, forecast) for row, forecast in of_rows.items() if forecast is not None]
+        # A run of a table without isoFLOP budgets is not meant to be the best of its budget.
+        own = of_rows[int(top)] if isinstance(forecaster.choice.law, OptimumLaw) else None
+        best.append(_beside(cells, int(top), own or along))
     return best, every
+
+
+def _of_cell(cells: Cells, row: int, forecaster: Forecaster, rng: np.random.Generator, noise: float) -> Forecast | None:
+    """Forecast a cell's own size and data; None without data, or without a law of them."""
+    if not np.isfinite(cells.samples[row]):
+        return None
+    error = max(forecaster.noise, noise)
+    forecast = forecaster.at_cell(float(cells.params[row]), float(cells.samples[row]), rng, error)
+    return None if forecast is None else replace(forecast, flops=float(cells.budgets[cells.budget[row]]))
 
 
 def _beside(cells: Cells, row: int, forecast: Forecast) -> HeldOut:
