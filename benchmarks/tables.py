@@ -23,7 +23,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from playscale.points import Point, read_points
-from playscale.scaling.cells import TARGETS, Cells, FitError, Target, make_cells
+from playscale.scaling.cells import TARGETS, Cells, FitError, Target, cost_of, make_cells
 from playscale.scaling.fit import fit
 
 FEWEST = 4
@@ -101,14 +101,17 @@ def forecasts(name: str, points: Sequence[Point], replicates: int) -> Iterator[M
     """Yield the forecasts of every law, from every prefix, of one method's table."""
     for target in TARGETS:
         try:
-            cells, _ = make_cells(points, target)
+            cells = make_cells(points, target)[0].at_budgets()
         except FitError:
             continue
         best = np.array([cells.cost[cells.budget == b].min() for b in range(len(cells.budgets))])
         for seen in range(FEWEST, len(best)):
             ahead, decades = cells.budgets[seen:], np.log10(cells.budgets[seen:] / cells.budgets[seen - 1])
-            made = {law: use(cells.budgets[:seen], best[:seen], ahead) for law, use in SIMPLE.items()}
-            made["playscale"] = _chosen(points, cells, target, seen, replicates)
+            try:
+                made = {"playscale": _chosen(points, cells, target, seen, replicates)}
+            except FitError:  # for instance returns that have not begun to rise
+                continue
+            made |= {law: use(cells.budgets[:seen], best[:seen], ahead) for law, use in SIMPLE.items()}
             for law, (value, low, high) in made.items():
                 for i, at in enumerate(decades):
                     error = best[seen + i] - value[i]
@@ -118,13 +121,21 @@ def forecasts(name: str, points: Sequence[Point], replicates: int) -> Iterator[M
 def _chosen(
     points: Sequence[Point], cells: Cells, target: Target, seen: int, replicates: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the forecast of `playscale.fit` from the points of the first budgets, as costs."""
+    """Return the forecast of `playscale.fit` from the points of the first budgets, as costs of the whole table.
+
+    Raises:
+        FitError: nothing can be fitted to them.
+    """
     upto = np.sqrt(cells.budgets[seen - 1] * cells.budgets[seen])
     past = [p for p in points if p.flops < upto]
-    result = fit(past, forecast_flops=cells.budgets[seen:].tolist(), replicates=replicates).targets[target]
-    rng = np.random.default_rng(0)
-    cost, low, high = result.forecaster.choice.predict(cells.budgets[seen:], rng)
-    return cost, cost if low is None else low, cost if high is None else high
+    fitted = fit(past, replicates=replicates).targets.get(target)
+    if fitted is None:
+        raise FitError(f"no law of {target} from {seen} budgets")
+    cost, low, high = fitted.forecaster.choice.predict(cells.budgets[seen:], np.random.default_rng(0))
+    ends = cost, cost if low is None else low, cost if high is None else high
+    offset = cells.offset
+    value, low, high = (np.array([cost_of(target, fitted.forecaster.value(c), offset) for c in end]) for end in ends)
+    return value, low, high
 
 
 def tables(paths: Sequence[Path]) -> Iterator[tuple[str, list[Point]]]:

@@ -319,8 +319,9 @@ def _fit_target(
         surface = fit_surface(whole, rng, max(20, fewer))
     except FitError:
         surface = None
-    if surface is not None and not whole.isoflop:
-        choice, profiles, exponents = optimum_choice(cells, surface), [], []
+    found = None if whole.isoflop else optimum_choice(cells, surface)
+    if found is not None:
+        choice, profiles, exponents = found, [], []
     else:
         choice = choose(frontier, rng, replicates, about, _limits(cells, limits))
         exponents = fit_exponents(cells, profiles, rng, fewer)

@@ -102,8 +102,8 @@ def weights_of(error: np.ndarray) -> np.ndarray:
 
 
 def fit_profiles(cells: Cells) -> list[Profile]:
-    """Fit one profile per budget, in rising order."""
-    return [_fit_profile(cells, np.flatnonzero(cells.budget == index)) for index in range(len(cells.budgets))]
+    """Fit one profile to each budget that has cells, in rising order."""
+    return [_fit_profile(cells, np.flatnonzero(cells.budget == index)) for index in np.unique(cells.budget)]
 
 
 def window(log_params: np.ndarray, best: int) -> np.ndarray:

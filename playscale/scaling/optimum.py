@@ -29,24 +29,28 @@ class OptimumLaw:
 
     def best(self, flops: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         """Return params and samples [m] of least cost at each budget."""
-        pairs = np.array([self.law.optimum(float(c)) for c in np.atleast_1d(flops)])
-        return pairs[:, 0], pairs[:, 1]
+        pairs = [self.law.optimum(float(c)) or (np.nan, np.nan) for c in np.atleast_1d(flops)]
+        params, samples = np.array(pairs).T
+        return params, samples
 
     def cost(self, flops: np.ndarray | float) -> np.ndarray:
         return self.law.cost(*self.best(flops))
 
     def predict(self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None) -> np.ndarray:
         """Draw [R, m] what would be measured at the best size and data of each budget."""
-        return self.law.draw(*self.best(flops), rng, noise or 0.0)
+        drawn = self.law.draw_frontier(flops, rng, noise or 0.0)
+        assert drawn is not None  # optimum_choice has seen that there is an optimum
+        return drawn
 
     def parameters(self, offset: float) -> dict[str, Bound]:
         return self.law.parameters(offset)
 
 
-def optimum_choice(cells: Cells, surface: Surface) -> Choice:
-    """Return the choice of a table whose budgets have too few sizes for a frontier."""
-    law = surface.laws[WHOLE]
-    assert isinstance(law, Parametric)
+def optimum_choice(cells: Cells, surface: Surface | None) -> Choice | None:
+    """Return the choice of a table whose budgets have too few sizes for a frontier; None without such a law."""
+    law = surface.laws[WHOLE] if surface is not None else None
+    if surface is None or not isinstance(law, Parametric) or law.optimum(float(cells.budgets[-1])) is None:
+        return None
     own = OptimumLaw(law, float(cells.budgets[0]), float(cells.budgets[-1]))
     why = f"{NAME}: too few sizes at each budget for a frontier of best cells"
     return Choice(cells.target, NAME, why, own, (own,), surface.widening, ())

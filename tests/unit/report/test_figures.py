@@ -82,13 +82,22 @@ def test_the_line_of_the_best_size_goes_through_the_sizes_recommended() -> None:
         assert law_at(law, forecast["flops"]) == pytest.approx(forecast["params"])
 
 
-def test_a_size_that_is_best_at_every_budget_is_reported_not_to_change() -> None:
+def test_size_that_is_best_at_every_budget_is_reported_not_to_change() -> None:
     """The same size won at each budget: an exponent of 0, with no interval around it."""
-    points = [point for point in make_points() if point.size == "30k"]
-    assert len({point.flops for point in points}) > 2
+    points = [
+        replace(p, dev_loss=2 * p.flops**-0.01 * (1 + 0.1 * math.log(p.params / 3e4) ** 2), return_mean=None)
+        for p in make_points()
+    ]
     evidence = Evidence(make_fit(points), points, REFERENCES)
     title = {plot.name: plot for plot in make_plots(evidence)}["optimal_params"].title
     assert title.startswith("The best model size does not change with compute: C^")
+
+
+def test_one_size_at_each_budget_is_no_best_size() -> None:
+    points = [point for point in make_points() if point.size == "30k"]
+    evidence = Evidence(make_fit(points), points, REFERENCES)
+    title = {plot.name: plot for plot in make_plots(evidence)}["optimal_params"].title
+    assert title == "The best model size at each budget: too few optima for a law"
 
 
 def test_every_point_has_its_values(plots: dict[str, Plot], evidence: Evidence) -> None:
