@@ -80,6 +80,7 @@ GOOD_HEADER = "flops,params,samples,dev_loss\n"
 TABLE = GOOD_HEADER + "".join(
     f"{c},{n},{c / n},{1 + 1 / n}\n" for c, n in itertools.product((1e9, 2e9, 4e9), (1e3, 2e3, 4e3))
 )
+RETURNS = "".join(f"{row},{'return_mean' if i == 0 else 2 + i}\n" for i, row in enumerate(TABLE.splitlines()))
 BAD = {
     "spec": (["study", "run", "s.yaml", "--out", "o"], {"s.yaml": "name: q\nsizs: [10k]\n"}, "did you mean 'sizes'?"),
     "no spec": (["study", "run", "none.yaml"], {}, "no such study spec"),
@@ -129,10 +130,10 @@ BAD = {
     "page in the way": (["reproduce", "a.csv", "--out", "f/o"], {"f": "", "a.csv": TABLE}, "f is a file"),
     "compile to a file": (["compile", "--out", "f"], {"f": ""}, "f is a file"),
     "huge forecast": ([*FIT, "--forecast", "1e308"], {"p.csv": TABLE}, "--forecast: '1e308' is not a compute budget"),
-    "huge cell": ([*FIT, "--forecast-at", "params=1e308,samples=1"], {"p.csv": TABLE}, "--forecast-at: 1e308"),
+    "huge cell": ([*FIT, "--forecast-at", "params=1e308,samples=1"], {"p.csv": TABLE}, "'1e308' is not a number of"),
     "huge number": (FIT, {"p.csv": GOOD_HEADER + "1e308,1e4,1e4,1\n"}, "p.csv, line 2: column flops: 1e+308"),
     "expert": ([*FIT, "--expert-return", "nan"], {"p.csv": TABLE}, "--expert-return"),
-    "target": ([*FIT, "--target-return", "a=-1"], {"p.csv": TABLE}, "--target-return: -1 must be above zero"),
+    "target": ([*FIT, "--target-return", "a=-1"], {"p.csv": RETURNS}, "a: a return of -1 has no logarithm"),
     "bootstrap": ([*FIT, "--seed", "-1"], {"p.csv": TABLE}, "'--seed': must be at least 0"),
     "utilisation alone": ([*FIT, "--utilisation", "0.2"], {"p.csv": TABLE}, "give --gpu too"),
     "no gpu": ([*FIT, "--gpu", "h900"], {"p.csv": TABLE}, "h900"),
