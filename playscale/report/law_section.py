@@ -115,7 +115,8 @@ def _forecasting_law(target: str, law: Mapping[str, Any]) -> Markup:
     wider = law.get("widening")
     if numbers.known(wider) and wider > 1:
         why += (
-            f". Its intervals are widened {numbers.number(wider, 2)} times, since in the backtest they were too narrow"
+            f". Its intervals are widened {numbers.number(wider, 2)} times: the form was chosen on the same budgets,"
+            " and intervals of the backtest may have been too narrow"
         )
     return tag(
         "div",
