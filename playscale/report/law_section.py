@@ -26,6 +26,7 @@ FEW_POINTS = 6
 NOT_POSITIVE = "return not positive"
 NAMES_OF_LAWS = {
     "argmin": "best cells",
+    "argmin, inner": "best cells between other sizes",
     "vertex": "vertices",
     "parametric": "law of N and D, all cells",
     "parametric, window": "law of N and D, cells near the best",
@@ -220,6 +221,10 @@ def allocation(evidence: Evidence) -> Markup:
     head = ["best for", "by", "exponent of N", "exponent of D"]
     head += [f"N and D at {numbers.budget(flops)} FLOPs" for flops in budgets]
     note = "N is parameters, D samples: the best N grows as C to its exponent. Where the rows differ, so may the truth."
+    note += (
+        " A best cell that is the last size trained is too large or too small: the exponent without these budgets is"
+    )
+    note += " that of the cells which measure the best, of fewer budgets."
     whole = table(head, rows, caption="How each law splits a budget", text=(0, 1))
     return join([whole, tag("p", note, class_="note")])
 

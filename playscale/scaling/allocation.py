@@ -7,16 +7,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from playscale.scaling.cells import Cells, Target
+from playscale.scaling.cells import Cells, Reason, Target
 from playscale.scaling.exponents import ATS, SPLIT, Exponent
-from playscale.scaling.isoflop import fit_profiles, in_windows
+from playscale.scaling.isoflop import Profile, fit_profiles, in_windows
 from playscale.scaling.numbers import count
+from playscale.scaling.powerlaw import fit_power_law
 from playscale.scaling.surface import TRANSLOG, WHOLE, Surface
 from playscale.scaling.warning import Code, Warned
 
 # Factor between two recommended sizes from which on laws disagree, and between the vertices and the law's own best
 # sizes from which on a parabola misplaces them.
 DISAGREE, MISPLACED = 1.5, 1.1
+# Best cells with a smaller and a larger size beside them.
+INNER = "argmin, inner"
 NAMES = {"argmin": "the best cells", "vertex": "the vertices", WHOLE: "the law of params and samples"}
 
 
@@ -24,7 +27,8 @@ NAMES = {"argmin": "the best cells", "vertex": "the vertices", WHOLE: "the law o
 class OptimalExponent:
     """The best params or samples as a power of compute, with its 95 % interval, by one method.
 
-    method: argmin | vertex (isoFLOP profiles), or a law of params and samples. reason: why an end is None.
+    method: argmin | "argmin, inner" | vertex (isoFLOP profiles), or a law of params and samples. reason: why an end is
+    None.
     """
 
     target: Target
@@ -51,12 +55,22 @@ class Optimum:
     value: float | None
 
 
-def optimal_exponents(target: Target, exponents: Sequence[Exponent], surface: Surface | None) -> list[OptimalExponent]:
+def optimal_exponents(
+    target: Target, exponents: Sequence[Exponent], surface: Surface | None, profiles: Sequence[Profile] = ()
+) -> list[OptimalExponent]:
+    """Return the exponents of every law; those of the best cells also without the budgets that only bound the best."""
     rows = [
         OptimalExponent(target, row.at, row.quantity, row.law.exponent, row.law.low, row.law.high)
         for row in exponents
         if row.target == target and row.quantity in SPLIT
     ]
+    inner = [p for p in profiles if p.edge is None and p.excluded is not Reason.WRONG_CURVATURE]
+    if 3 <= len(inner) < len(profiles):
+        for quantity in SPLIT:
+            values = np.array([getattr(p, f"argmin_{quantity}") for p in inner])
+            if np.isfinite(values).sum() >= 3:
+                found = fit_power_law(np.log([p.flops for p in inner]), np.log(values))
+                rows.append(OptimalExponent(target, INNER, quantity, found.exponent, found.low, found.high))
     for name, law in (surface.laws if surface else {}).items():
         spans = law.exponents() or {}
         rows += [OptimalExponent(target, name, quantity, *span) for quantity, span in spans.items()]

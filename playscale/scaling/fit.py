@@ -217,7 +217,7 @@ def fit(
         tuple(points), _budgets(seen, budget_column, targets), tuple(excluded), tuple(warnings), targets,
         tuple(power_laws), tuple(rows),
         tuple(forecasts), tuple(held_out), tuple(held_out_cells), curves,
-        tuple(row for t, r in targets.items() for row in optimal_exponents(t, r.exponents, r.surface)),
+        tuple(row for t, r in targets.items() for row in optimal_exponents(t, r.exponents, r.surface, r.profiles)),
         best, tuple(reached), hardware, {t: judge(result, warnings) for t, result in targets.items()},
     )  # fmt: skip
 

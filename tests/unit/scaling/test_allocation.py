@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -88,3 +90,16 @@ def test_fit_warns_of_laws_that_disagree() -> None:
     (warned,) = [w for w in result.warnings if w.code is Code.LAWS_DISAGREE]
     assert "40k by the best cells" in warned.text
     assert "by the law of params and samples" in warned.text
+
+
+def test_best_cells_between_other_sizes_have_an_exponent_of_their_own() -> None:
+    points = []
+    for i, flops in enumerate(10.0 ** np.arange(15, 21)):
+        best = 1e6 * (flops / 1e15) ** 0.5
+        for factor in (0.3, 1.0, 3.0) if i < 4 else (3.0, 10.0, 30.0):
+            loss = 5 * flops**-0.05 * math.exp(0.02 * math.log(factor) ** 2)
+            points.append(Point(flops=flops, params=best * factor, samples=flops / 6 / best / factor, dev_loss=loss))
+    rows = {(r.method, r.quantity): r.exponent for r in fit(points, replicates=20).optimal_exponents}
+    assert rows["argmin, inner", "params"] == pytest.approx(0.5, abs=1e-6)
+    assert rows["argmin, inner", "samples"] == pytest.approx(0.5, abs=1e-6)
+    assert rows["argmin", "params"] > 0.55
