@@ -25,9 +25,9 @@ from scipy import optimize, stats
 from playscale.points import Point, read_points
 from playscale.scaling.cells import TARGETS, Cells, FitError, Target, cost_of, make_cells
 from playscale.scaling.fit import fit
+from playscale.scaling.powerlaw import LEVEL
 
 FEWEST = 4
-LEVEL = 0.95
 # Ends of the horizons, in decades of compute beyond the last budget seen.
 HORIZONS = (0.5, 1.0, 2.0, np.inf)
 

@@ -84,7 +84,7 @@ def candidates(frontier: Frontier, limits: Sequence[tuple[str, float]] = ()) -> 
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """What a law is fitted to at each budget [B]: its cost, whether there is one, and whether it is a bound."""
+    """The frontier that a law is fitted to, by budget [B]: cost, whether there is one, whether it is a bound."""
 
     cost: np.ndarray
     seen: np.ndarray
@@ -262,7 +262,7 @@ class Backtest:
         The geometric mean, since errors grow with distance: a mean would be decided by the earliest budgets alone. A
         candidate that made fewer than half of the most predictions has no score.
         """
-        measured = ~self.frontier.upto(upto).bounds
+        measured = self._measured(upto)
         errors = {c: np.abs(self.rolling[c].error[first:upto, :upto][:, measured]) for c in among}
         made = {c: np.isfinite(e) for c, e in errors.items()}
         most = max((int(m.sum()) for m in made.values()), default=0)
@@ -272,13 +272,17 @@ class Backtest:
             return {}
         return {c: float(np.exp(np.mean(np.log(errors[c][common] + 1e-3)))) for c in kept}
 
+    def _measured(self, upto: int) -> np.ndarray:
+        """Return the mask [upto] of the first budgets with a measured best."""
+        return ~self.frontier.upto(upto).bounds
+
     def ratio(self, one: CandidateLaw, other: CandidateLaw, upto: int) -> tuple[float, int]:
         """Return the ratio of the two candidates' geometric mean errors, and the number of predictions it is over.
 
         Over the predictions that both made and that differ: where two laws are the same law, they say nothing about
         which is better. Budgets before `upto` whose best cell is a measurement; 1 where there is no such prediction.
         """
-        measured = ~self.frontier.upto(upto).bounds
+        measured = self._measured(upto)
         a, b = (self.rolling[c].error[:upto, :upto][:, measured] for c in (one, other))
         apart = np.isfinite(a) & np.isfinite(b) & (np.abs(a - b) > 1e-6)
         if not apart.any():
@@ -288,7 +292,7 @@ class Backtest:
 
     def shared(self, upto: int, among: Sequence[CandidateLaw], first: int) -> int:
         """Count the predictions of budgets before `upto`, from origins of at least `first`, that all of them made."""
-        measured = ~self.frontier.upto(upto).bounds
+        measured = self._measured(upto)
         made = [np.isfinite(self.rolling[c].error[first:upto, :upto][:, measured]) for c in among]
         return int(np.sum(np.all(made, axis=0)))
 

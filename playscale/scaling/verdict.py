@@ -32,8 +32,8 @@ DOUBTS = {
 }
 
 
-class Level(IntEnum):
-    """How far a table, or one property of it, carries a forecast."""
+class Answer(IntEnum):
+    """An answer to whether a table, or one property of it, can carry a forecast."""
 
     YES = 0
     WITH_CARE = 1
@@ -46,20 +46,20 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class Ground:
-    """One property of a table, and how far it carries a forecast."""
+    """One property of a table, and whether it can carry a forecast."""
 
-    level: Level
+    level: Answer
     text: str
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far a table carries a forecast of one target: as far as the weakest of its grounds."""
+    """The answer for a table and one target, which is that of the weakest of its grounds."""
 
     grounds: tuple[Ground, ...]
 
     @property
-    def level(self) -> Level:
+    def level(self) -> Answer:
         return max(ground.level for ground in self.grounds)
 
 
@@ -67,7 +67,7 @@ def judge(result: TargetFit, warnings: Sequence[Warned]) -> Verdict:
     """Judge the table by its budgets, its sizes, its track record, and the doubts that were warned about."""
     target = result.cells.target
     codes = {warned.code for warned in warnings if warned.text.startswith(f"{target}:")}
-    doubts = [Ground(Level.WITH_CARE, text) for code, text in DOUBTS.items() if code in codes]
+    doubts = [Ground(Answer.WITH_CARE, text) for code, text in DOUBTS.items() if code in codes]
     return Verdict((*_grid(result), _track_record(result.choice.record), *doubts))
 
 
@@ -77,31 +77,31 @@ def _grid(result: TargetFit) -> Iterator[Ground]:
     several = int(np.sum(a_budget >= FEWEST))
     if not result.cells.isoflop:
         text = f"no isoFLOP table: {several} of {count} budgets have {FEWEST} sizes or more"
-        level = Level.NO if result.surface is None else Level.WITH_CARE
+        level = Answer.NO if result.surface is None else Answer.WITH_CARE
         yield Ground(level, text + ("" if result.surface is None else "; the laws of params and samples are fitted"))
     else:
         inner = sum(profile.excluded is None and profile.edge is None for profile in profiles)
         text = f"{inner} of {count} budgets have their best size between the smallest and the largest trained"
-        yield Ground(max(_enough(inner), Level.WITH_CARE if 2 * inner < count else Level.YES), text)
+        yield Ground(max(_enough(inner), Answer.WITH_CARE if 2 * inner < count else Answer.YES), text)
     text = f"{sizes} size{'s' if sizes > 1 else ''}, {np.median(a_budget):.2g} at a typical budget"
     few = result.cells.isoflop and np.median(a_budget) < SIZES
-    yield Ground(max(_enough(sizes), Level.WITH_CARE if few else Level.YES), text)
+    yield Ground(max(_enough(sizes), Answer.WITH_CARE if few else Answer.YES), text)
 
 
-def _enough(number: int) -> Level:
-    return Level.YES if number >= ENOUGH else Level.WITH_CARE if number >= FEWEST else Level.NO
+def _enough(number: int) -> Answer:
+    return Answer.YES if number >= ENOUGH else Answer.WITH_CARE if number >= FEWEST else Answer.NO
 
 
 def _track_record(record: Sequence[Record]) -> Ground:
     if not record:
         return Ground(
-            Level.WITH_CARE, "no track record: too few budgets to have forecast the later ones from the first"
+            Answer.WITH_CARE, "no track record: too few budgets to have forecast the later ones from the first"
         )
     held = sum(row.own.inside for row in record)
     missed = float(np.median([abs(row.own.error) for row in record]))
     text = f"{held} of {len(record)} past forecasts inside their 95 % interval, median miss {off(missed)}"
     share = held / len(record)
     if share < FAILED and len(record) >= MANY:
-        return Ground(Level.NO, text)
+        return Ground(Answer.NO, text)
     sound = share >= HELD and len(record) >= MANY and missed < np.log(MISSED)
-    return Ground(Level.YES if sound else Level.WITH_CARE, text)
+    return Ground(Answer.YES if sound else Answer.WITH_CARE, text)

@@ -3,7 +3,7 @@ import pytest
 
 from playscale.points import Point
 from playscale.scaling.fit import Fit, fit
-from playscale.scaling.verdict import Level
+from playscale.scaling.verdict import Answer
 
 
 def table(budgets: int, factors: list[float], curvature: float = 0.05) -> Fit:
@@ -24,15 +24,15 @@ FIVE = [0.2, 0.5, 1.0, 2.0, 5.0]
 @pytest.mark.parametrize(
     ("budgets", "factors", "level", "ground"),
     [
-        (9, FIVE, Level.YES, "9 of 9 budgets have their best size between the smallest and the largest trained"),
-        (9, [0.5, 1.0, 2.0], Level.WITH_CARE, "3 at a typical budget"),
-        (4, FIVE, Level.WITH_CARE, "no track record"),
-        (9, [1.5, 3.0, 6.0, 12.0], Level.NO, "0 of 9 budgets"),
-        (9, [1.0, 2.0], Level.WITH_CARE, "no isoFLOP table: 0 of 9 budgets have 3 sizes or more"),
+        (9, FIVE, Answer.YES, "9 of 9 budgets have their best size between the smallest and the largest trained"),
+        (9, [0.5, 1.0, 2.0], Answer.WITH_CARE, "3 at a typical budget"),
+        (4, FIVE, Answer.WITH_CARE, "no track record"),
+        (9, [1.5, 3.0, 6.0, 12.0], Answer.NO, "0 of 9 budgets"),
+        (9, [1.0, 2.0], Answer.WITH_CARE, "no isoFLOP table: 0 of 9 budgets have 3 sizes or more"),
     ],
 )
 def test_a_table_carries_a_forecast_as_far_as_its_weakest_ground(
-    budgets: int, factors: list[float], level: Level, ground: str
+    budgets: int, factors: list[float], level: Answer, ground: str
 ) -> None:
     result = table(budgets, factors)
     verdict = result.verdicts["dev_loss"]
