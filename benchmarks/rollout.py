@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from playscale.games.game import Column, Env, Observation, Player, get_game
-from playscale.processes import Handler, WorkerProcess
+from playscale.processes.worker import Handler, WorkerProcess
 from playscale.rollout.agent import Agent, play
 from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.episode import EpisodeSpec

@@ -3,20 +3,23 @@
 python -m playscale_pipelines.local SPEC OUT TRACKING_URI RUNNER
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kfp import local
-
-from playscale.processes import follow
+from playscale.processes.signals import follow
 from playscale.storage.files import read_text
 from playscale.study.context import PROGRESS, SUPERVISOR
 
-from .study_pipeline import study_pipeline
 from .warm import warm
+
+if TYPE_CHECKING:
+    from kfp import local
 
 
 def main(spec_path: str, out: str, tracking_uri: str, runner: str) -> None:
@@ -25,6 +28,10 @@ def main(spec_path: str, out: str, tracking_uri: str, runner: str) -> None:
         follow(int(supervisor))
     folder = Path(progress).parent if (progress := os.environ.get(PROGRESS)) else Path(out)
     with _runner(runner, read_text(Path(spec_path)), folder) as (chosen, spec):
+        from kfp import local
+
+        from .study_pipeline import study_pipeline
+
         root = folder / "kfp"
         root.mkdir(exist_ok=True)
         local.init(chosen, pipeline_root=str(root), workspace_root=str(root / "workspace"))  # else a folder in /tmp
@@ -35,7 +42,9 @@ def main(spec_path: str, out: str, tracking_uri: str, runner: str) -> None:
 def _runner(name: str, spec: str, folder: Path) -> Iterator[tuple[local.SubprocessRunner | local.DockerRunner, str]]:
     """Yield kfp.local's runner, and the spec as the tasks can read it. The tasks may write to `folder`."""
     if name == "subprocess":
-        with warm():
+        with warm():  # it imports while kfp is imported here
+            from kfp import local
+
             yield local.SubprocessRunner(use_venv=False), spec
         return
     from .containers import absolute_inputs, containers

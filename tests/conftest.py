@@ -36,7 +36,7 @@ def forked_workers():
     """Worker processes of this process are forks of one that has imported everything: an import of torch takes 3 s."""
     forks.ensure_server()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("playscale.processes.subprocess", forks.ForksOfServer)
+        patch.setattr("playscale.processes.worker.subprocess", forks.ForksOfServer)
         yield
 
 
@@ -101,7 +101,7 @@ def s3(s3_root, tmp_path, monkeypatch):
 
 def pytest_xdist_auto_num_workers(config):
     """Return the workers of `-n auto`: one a usable core, where xdist counts the cores of the whole machine."""
-    from playscale.processes import usable_cores
+    from playscale.processes.cores import usable_cores
 
     return min(usable_cores(), MOST_WORKERS)
 

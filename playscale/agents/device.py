@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from playscale.processes import usable_cores
+from playscale.processes.cores import usable_cores
 
 
 def resolve_device(name: str) -> torch.device:

@@ -20,7 +20,7 @@ from playscale.cli.study import compile_pipelines, study_run, study_submit
 from playscale.cli.tracking import deliver
 from playscale.cli.train import train_bc, train_impala
 from playscale.config import explain
-from playscale.processes import Stopped, fill_standard_descriptors, stoppable
+from playscale.processes.signals import Stopped, fill_standard_descriptors, stoppable
 from playscale.report.text import printable
 from playscale.storage.files import is_input_error
 

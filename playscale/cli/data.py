@@ -8,7 +8,7 @@ import typer
 
 from playscale.cli.options import Out, Workers
 from playscale.config import COLLECTING_SEED, LARGEST_SEED, LONGEST_GAME, MOST_GAMES
-from playscale.processes import usable_cores
+from playscale.processes.cores import usable_cores
 from playscale.storage.sync import workspace
 from playscale.tracking.prometheus import served
 

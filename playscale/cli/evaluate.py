@@ -8,7 +8,7 @@ import typer
 
 from playscale.cli.options import Device, Experiment, Out, Tracking, Workers, finite, tracking_of
 from playscale.config import EVALUATION_SEED, LARGEST_SEED, LONGEST_GAME, MOST_GAMES
-from playscale.processes import usable_cores
+from playscale.processes.cores import usable_cores
 from playscale.storage.files import locked
 from playscale.storage.sync import local_copy, workspace
 from playscale.tracking.prometheus import served

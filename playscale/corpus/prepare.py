@@ -16,7 +16,8 @@ from playscale.corpus.manifest import NAME, GameRecord, Manifest, Shard, write_m
 from playscale.corpus.recordings import fingerprint_of, readable_recordings, relative_name, stats_of
 from playscale.corpus.shards import SHARD, ShardWriter, WrittenGame, write_section
 from playscale.games.game import Game, Recording, Rejected, get_game
-from playscale.processes import WorkerDiedError, run_tasks, usable_cores
+from playscale.processes.cores import usable_cores
+from playscale.processes.worker import WorkerDiedError, run_tasks
 from playscale.storage.files import PARTIAL, atomic_dir, local_path
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import Storage, is_s3, open_storage

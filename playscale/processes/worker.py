@@ -1,22 +1,20 @@
-"""Worker processes that end with their parent, the signals that end a command, and the cores that it may use.
+"""Worker processes that end with their parent and pass exceptions back.
 
-A worker is a fresh interpreter at the other end of a socket, not a fork: no thread, lock or CUDA context of the parent
-gets into it, and the parent's main module (a notebook, a pipeline's executor) does not run again. It ends when its
-socket closes, so it never outlives its parent, however that ends.
+A worker is at the other end of a socket: a fresh interpreter, or inside a study a fork of a process that has only
+imported (fork_server.py). It is no fork of its parent: no thread, lock or CUDA context of the parent gets into it, and
+the parent's main module (a notebook, a pipeline's executor) does not run again. It ends when its socket closes, so it
+never outlives its parent, however that ends.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import pickle
-import select
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections import deque
@@ -28,6 +26,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from playscale.processes.fork_server import Fork, fork
+from playscale.processes.signals import STOP_SIGNALS, follow
 
 _LEAVE_SECONDS = 5.0  # a worker whose socket has closed leaves within a step or a second; after this it is killed
 
@@ -96,18 +97,11 @@ class WorkerProcess:
         code = f"""
 import sys
 sys.path[:] = {_import_path()!r}
-from playscale.processes import _serve
+from playscale.processes.worker import _serve
 _serve({theirs.fileno()}, {entry!r}, {followed})
 """
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code],  # -P: see _import_path
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL if quiet else None,
-                pass_fds=(theirs.fileno(), *fds),
-                process_group=0,  # Ctrl-C is for the parent, which then ends its workers
-            )
+            self._process = _start(code, (theirs.fileno(), *fds), quiet)
         try:
             self._send(pickle.dumps(setup))
         except BaseException:
@@ -176,6 +170,21 @@ _serve({theirs.fileno()}, {entry!r}, {followed})
         number = signal.Signals(-code)
         hint = f" ({HINTS[number]})" if number in HINTS else ""
         return WorkerDiedError(f"worker process {self.pid} was killed by {number.name}{hint}", code)
+
+
+def _start(code: str, fds: Sequence[int], quiet: bool) -> subprocess.Popen[bytes] | Fork:
+    """Run code in another process, in a group of its own: Ctrl-C is for the parent, which then ends its workers."""
+    with Path(os.devnull).open("r+b", buffering=0) as null:
+        streams = {0: null.fileno(), 1: null.fileno(), 2: null.fileno() if quiet else 2}
+        forked = fork(["-c", code], streams | {fd: fd for fd in fds}, own_group=True)
+    return forked or subprocess.Popen(
+        [sys.executable, "-P", "-c", code],  # -P: see _import_path
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL if quiet else None,
+        pass_fds=fds,
+        process_group=0,
+    )
 
 
 HINTS = {signal.SIGKILL: "out of memory?", signal.SIGBUS: "is a disk, TMPDIR or /dev/shm full?"}
@@ -247,7 +256,7 @@ def run_tasks(
         while waiting or running:
             while waiting and len(running) < workers:
                 with _starting():
-                    give_task(WorkerProcess("playscale.processes:_task_worker", function, quiet=quiet))
+                    give_task(WorkerProcess("playscale.processes.worker:_task_worker", function, quiet=quiet))
             for connection in wait(list(running)):
                 worker, index = running[connection]
                 try:
@@ -303,7 +312,7 @@ def _import_path() -> list[str]:
     """
     here = [path for path in sys.path if Path(path).resolve() == Path.cwd()]
     elsewhere = [path for path in sys.path if path not in here]
-    return list(dict.fromkeys([*elsewhere, str(Path(__file__).resolve().parents[1]), *here]))
+    return list(dict.fromkeys([*elsewhere, str(Path(__file__).resolve().parents[2]), *here]))
 
 
 def _serve(fd: int, entry: str, followed: int | None) -> None:
@@ -336,158 +345,3 @@ def _reported(connection: Connection) -> Iterator[None]:
     except Exception as error:
         connection.send(_Failure.of(error))
         raise SystemExit(1) from error
-
-
-def usable_cores(root: Path = Path("/")) -> int:
-    """Return the number of cores this process is bound to, or the CPU limit of its control groups where that is less.
-
-    os.cpu_count() counts the node's: a pod limited to 4 of 96 cores would start 96 workers.
-
-    Args:
-        root: Root of the file system that holds /proc and /sys.
-    """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min([bound, *_cpu_limits(root)])))
-
-
-def _cpu_limits(root: Path) -> Iterator[float]:
-    """Yield the limits, in cores, of the control groups (version 1 and 2) around this process."""
-    unified = cpu = "/"
-    with suppress(OSError):
-        for line in filter(
-            None, (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-        ):
-            _, controllers, path = line.split(":", 2)
-            if not controllers:
-                unified = path
-            elif "cpu" in controllers.split(","):
-                cpu = path
-    for folder in _groups(root / "sys/fs/cgroup", unified):
-        with suppress(OSError, ValueError):  # no such file, or "max PERIOD"
-            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
-            yield int(quota) / int(period)
-    for folder in _groups(root / "sys/fs/cgroup/cpu", cpu):
-        with suppress(OSError, ValueError):
-            quota, period = (
-                (folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period")
-            )
-            if int(quota) > 0:  # -1: no limit
-                yield int(quota) / int(period)
-
-
-def _groups(mount: Path, path: str) -> list[Path]:
-    """Return the folders of a control group and of those around it.
-
-    In a container the process's own group may be at the mount, and its path one of the host, which is not there.
-    """
-    parts = [part for part in path.split("/") if part]
-    return [mount.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
-
-
-def follow(pid: int) -> None:
-    """End this process at once when process `pid` ends, even by kill -9. For work that a rerun picks up."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        os._exit(1)
-
-    def wait() -> None:
-        poll = select.poll()
-        poll.register(handle, select.POLLIN)
-        poll.poll()
-        os._exit(1)
-
-    threading.Thread(target=wait, name="follow", daemon=True).start()
-
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_SAME_SECONDS = 1.0  # `timeout` and batch systems signal a process and then its group: that is one signal
-
-
-class Stopped(SystemExit):
-    """SIGTERM or SIGINT asked this process to end. The exit code is 143 or 130."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
-        self.number = number
-
-    def __str__(self) -> str:
-        return f"stopped by {signal.Signals(self.number).name}; run the same command again to go on"
-
-
-@dataclass
-class _StopRequest:
-    """The signal that asked this process to end, and when; `held`: it waits for the end of a stop_held()."""
-
-    number: int | None = None
-    at: float = 0.0
-    held: bool = False
-
-
-_request = _StopRequest()
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Raise Stopped in the main thread when SIGTERM or SIGINT arrives inside; a second one ends the process at once.
-
-    A signal that the parent has made this process ignore (nohup, a shell's background job) stays ignored.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, _on_stop_signal)
-    try:
-        yield
-    finally:
-        if _request.number is None:  # else the handlers stay, for a second signal
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def stop_signal() -> int | None:
-    """Return the signal that has asked this process to end."""
-    return _request.number
-
-
-@contextmanager
-def stop_held() -> Iterator[None]:
-    """Hold Stopped back until the end of the block, or until the block has saved its state and raises it itself."""
-    _request.held = True
-    try:
-        yield
-    finally:
-        _request.held = False
-    if _request.number is not None:
-        raise Stopped(_request.number)
-
-
-def _on_stop_signal(number: int, frame: object) -> None:
-    del frame
-    now = time.monotonic()
-    if _request.number is not None:
-        if now - _request.at > _SAME_SECONDS:
-            os._exit(128 + number)
-        return
-    _request.number, _request.at = number, now
-    if not _request.held:
-        raise Stopped(number)
-    text = f"playscale: {signal.Signals(number).name}: saving, then ending; a second signal ends at once\n"
-    with suppress(OSError):
-        os.write(2, text.encode())  # sys.stderr may be in the middle of another line
-
-
-def fill_standard_descriptors() -> None:
-    """Open /dev/null where a standard stream is closed: else the next file or socket would become that stream."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            fd = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
-            assert fd == number
-            os.set_inheritable(fd, True)
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False, encoding="utf-8"))

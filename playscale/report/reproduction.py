@@ -16,8 +16,9 @@ from playscale.points import Point, read_points
 from playscale.report.evidence import SAME_BUDGET
 from playscale.scaling.cells import TARGETS, FitError, make_cells
 from playscale.scaling.exponents import Exponent, fit_exponents, fit_return_of_loss
-from playscale.scaling.fit import LARGEST, REPLICATES, fit
+from playscale.scaling.fit import REPLICATES, fit
 from playscale.scaling.isoflop import fit_profiles
+from playscale.scaling.target_fit import replicates_for
 
 REQUIRED = ("table", "target", "quantity", "exponent")
 COLUMNS = (*REQUIRED, "from_flops", "at")
@@ -140,18 +141,13 @@ def exponents_from(points: Sequence[Point], flops: float, *, seed: int, replicat
             cells = make_cells(seen, target, offset=0.0)[0].at_budgets()
         except FitError:
             continue
-        profiles, fewer = fit_profiles(cells), _fewer(len(cells.cost), replicates)
+        profiles, fewer = fit_profiles(cells), replicates_for(cells, replicates)
         rows += fit_exponents(cells, profiles, np.random.default_rng([seed, len(target)]), fewer)
         fitted.append((cells, profiles))
     if len(fitted) == len(TARGETS):
-        fewer = _fewer(len(fitted[0][0].cost), replicates)
+        fewer = replicates_for(fitted[0][0], replicates)
         rows += fit_return_of_loss(fitted[0], fitted[1], np.random.default_rng([seed, 3]), fewer)
     return rows
-
-
-def _fewer(cells: int, replicates: int) -> int:
-    """Return as many bootstrap replicates as the memory of a fit allows."""
-    return min(replicates, max(20, int(LARGEST / cells)))
 
 
 def _compared(key: Key, row: Exponent | None, value: float | None) -> Compared:

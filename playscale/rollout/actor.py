@@ -19,7 +19,7 @@ from torch import Tensor
 from playscale.agents.policy import PolicyConfig, build_policy
 from playscale.config import TRAINING_SEED
 from playscale.games.game import GAMES, get_game
-from playscale.processes import Handler
+from playscale.processes.worker import Handler
 from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.episode import Episode, EpisodeSpec
 from playscale.rollout.shared_weights import SharedWeights

@@ -20,7 +20,7 @@ from torch import nn
 
 from playscale.agents.policy import PolicyConfig, build_policy
 from playscale.games.game import GAMES, get_game
-from playscale.processes import WorkerError, WorkerProcess, close_all, wait_for_any
+from playscale.processes.worker import WorkerError, WorkerProcess, close_all, wait_for_any
 from playscale.rollout.actor import ENTRY, GO, ActorSetup, UnrollStats
 from playscale.rollout.shared_weights import SharedWeights
 from playscale.rollout.unroll import Unroll, UnrollBuffer

@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field
 
 from playscale.config import COLLECTING_SEED
 from playscale.games.game import get_game
-from playscale.processes import WorkerDiedError, run_tasks
+from playscale.processes.worker import WorkerDiedError, run_tasks
 from playscale.rollout.env_pool import PLAYING, check_disk, play_folder
 from playscale.storage.files import locked, read_document, write_document
 from playscale.tracking.monitor import count

@@ -19,7 +19,7 @@ import numpy as np
 
 from playscale.arrays import SharedArrays
 from playscale.games.game import Column, Game
-from playscale.processes import WorkerDiedError, WorkerProcess, close_all
+from playscale.processes.worker import WorkerDiedError, WorkerProcess, close_all
 from playscale.rollout.env_worker import ENTRY, EnvWorkerSetup, StepResult
 from playscale.rollout.episode import EpisodeSpec
 

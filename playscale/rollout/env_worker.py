@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from playscale.arrays import SharedArrays
 from playscale.games.game import Column, Game, Outcome
-from playscale.processes import Handler
+from playscale.processes.worker import Handler
 from playscale.rollout.episode import EpisodeSpec
 
 ENTRY = "playscale.rollout.env_worker:env_worker"

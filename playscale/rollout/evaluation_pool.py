@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from playscale.games.game import GAMES, Game
-from playscale.processes import WorkerProcess, close_all, usable_cores, wait_for_any
+from playscale.processes.cores import usable_cores
+from playscale.processes.worker import WorkerProcess, close_all, wait_for_any
 from playscale.rollout.episode import Episode, EpisodeSpec
 from playscale.rollout.evaluation import EvalSettings
 from playscale.rollout.evaluation_worker import ENTRY, EpisodeBatch, EpisodeReport, EvalWorkerSetup, Load

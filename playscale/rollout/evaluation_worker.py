@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from playscale.games.game import GAMES, Game
-from playscale.processes import Handler
+from playscale.processes.worker import Handler
 from playscale.rollout.env_pool import EnvPool
 from playscale.rollout.episode import Advance, Episode, EpisodeSpec
 from playscale.rollout.evaluation import EvalSettings

@@ -186,18 +186,8 @@ def make_cells(
     if excluded:
         gone = {(e.flops, e.params, e.run, e.value) for e in excluded}
         points = [p for p in points if (p.flops, p.params, p.run, getattr(p, target)) not in gone]
-    missing = Reason.NO_LOSS if target == "dev_loss" else Reason.NO_RETURN
-    measured, rows = [], []
-    for row, point in enumerate(points):
-        reason = Reason.DIVERGED if point.diverged else missing if getattr(point, target) is None else None
-        if reason is None:
-            measured.append(point)
-            rows.append(row)
-        else:
-            excluded.append(Excluded(target, point.flops, point.params, reason))
-    if not measured:
-        but = " and has not diverged" if any(point.diverged for point in points) else ""
-        raise FitError(f"no point to fit has a {target}{but}")
+    measured, rows, unmeasured = _measured(points, target)
+    excluded += unmeasured
     flops, params, samples, values, errors = _columns(measured, target)
     found = find_budgets_of(points, budget_column)
     budget, budgets = found.index[rows], found.flops
@@ -214,13 +204,7 @@ def make_cells(
     )
     error = np.sqrt(_mean(errors**2, cell, repeats) / repeats)
     first = made[0]
-    fitted = False
-    if target == "dev_loss":
-        offset = 0.0
-    elif offset is None:
-        least = 0.0 if min_return is None else min_return
-        fitted = not mean.min() > least
-        offset = _fitted_offset(budgets, first, mean, error) if fitted else least
+    offset, fitted = _offset(target, offset, min_return, budgets, first, mean, error)
     good = mean > offset
     excluded += [
         Excluded(target, float(budgets[b]), float(n), Reason.RETURN_NOT_POSITIVE)
@@ -229,19 +213,59 @@ def make_cells(
     if not good.any():
         raise FitError(f"no cell has a {target} above {offset:g}; laws on logarithms need at least 2 budgets with one")
     above = np.where(good, mean - offset, np.nan)
-    spread = (values - mean[cell]) / above[cell]
-    degrees = int(np.sum(repeats[good] - 1))
-    limited = np.minimum(np.abs(spread), LARGEST_ERROR)
-    repeat_sd = float(np.sqrt(np.nansum(limited**2) / degrees)) if degrees else float("nan")
     kept, index = np.unique(first[good], return_inverse=True)
     relative = (error / above)[good]
     relative = np.where(relative > 0, np.minimum(relative, LARGEST_ERROR), np.nan)
+    spread = (values - mean[cell]) / above[cell]
     cells = Cells(
         target, flops[good], params[good], samples[good], SIGN[target] * np.log(above[good]),
-        relative, repeats[good], index.ravel(), budgets[kept], repeat_sd, _clusters(measured, size, cell)[good],
-        epochs[good], offset, fitted, found.clear and _is_isoflop(made[:2, good]),
+        relative, repeats[good], index.ravel(), budgets[kept], _repeat_sd(spread, int(np.sum(repeats[good] - 1))),
+        _clusters(measured, size, cell)[good], epochs[good], offset, fitted,
+        found.clear and _is_isoflop(made[:2, good]),
     )  # fmt: skip
     return cells, excluded
+
+
+def _measured(points: Sequence[Point], target: Target) -> tuple[list[Point], list[int], list[Excluded]]:
+    """Return the points that have the target and did not diverge, their rows, and the others with their reasons.
+
+    Raises:
+        FitError: there are none.
+    """
+    missing = Reason.NO_LOSS if target == "dev_loss" else Reason.NO_RETURN
+    excluded, measured, rows = [], [], []
+    for row, point in enumerate(points):
+        reason = Reason.DIVERGED if point.diverged else missing if getattr(point, target) is None else None
+        if reason is None:
+            measured.append(point)
+            rows.append(row)
+        else:
+            excluded.append(Excluded(target, point.flops, point.params, reason))
+    if not measured:
+        but = " and has not diverged" if any(point.diverged for point in points) else ""
+        raise FitError(f"no point to fit has a {target}{but}")
+    return measured, rows, excluded
+
+
+def _offset(
+    target: Target, given: float | None, min_return: float | None, budgets: np.ndarray, budget: np.ndarray,
+    mean: np.ndarray, error: np.ndarray,
+) -> tuple[float, bool]:  # fmt: skip
+    """Return the offset of returns, and whether it is fitted: to the cells' means, errors and budget indices [n]."""
+    if target == "dev_loss":
+        return 0.0, False
+    if given is not None:
+        return given, False
+    least = 0.0 if min_return is None else min_return
+    if mean.min() > least:
+        return least, False
+    return _fitted_offset(budgets, budget, mean, error), True
+
+
+def _repeat_sd(spread: np.ndarray, degrees: int) -> float:
+    """Return the pooled relative scatter of repeats, from their differences from the mean (NaN: not used)."""
+    limited = np.minimum(np.abs(spread), LARGEST_ERROR)
+    return float(np.sqrt(np.nansum(limited**2) / degrees)) if degrees else float("nan")
 
 
 def _broken(points: Sequence[Point], target: Target, min_return: float | None) -> list[Excluded]:

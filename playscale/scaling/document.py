@@ -25,7 +25,8 @@ from playscale.scaling.translog import TERMS, Translog
 from playscale.scaling.verdict import Verdict
 
 if TYPE_CHECKING:
-    from playscale.scaling.fit import Fit, TargetFit
+    from playscale.scaling.fit import Fit
+    from playscale.scaling.target_fit import TargetFit
 
 
 def document(fit: Fit) -> dict[str, Any]:

@@ -20,50 +20,27 @@ from playscale.scaling.allocation import (
     optimal_exponents,
     vertex_bias,
 )  # fmt: skip
-from playscale.scaling.backtest import BacktestRow, Frontier, Prediction, backtest_rows
-from playscale.scaling.cells import TARGETS, Cells, Excluded, FitError, Reason, Target, find_budgets_of, make_cells
-from playscale.scaling.choice import LARGEST_RETURN, Choice, choose
-from playscale.scaling.exponents import Exponent, fit_exponents, fit_return_of_loss
-from playscale.scaling.forecast import Forecast, Forecaster, HeldOut, compare_held_out, make_forecaster
+from playscale.scaling.backtest import BacktestRow, Prediction, backtest_rows
+from playscale.scaling.cells import TARGETS, Excluded, FitError, Reason, Target, find_budgets_of, make_cells
+from playscale.scaling.choice import LARGEST_RETURN
+from playscale.scaling.exponents import Exponent, fit_return_of_loss
+from playscale.scaling.forecast import Forecast, HeldOut, compare_held_out
 from playscale.scaling.goal import Goal, reach
 from playscale.scaling.gpu import Hardware
-from playscale.scaling.isoflop import Profile, excluded_budgets, fit_profiles
-from playscale.scaling.optimum import optimum_choice
-from playscale.scaling.surface import Surface, fit_surface
+from playscale.scaling.target_fit import TargetFit, fit_targets, replicates_for
 from playscale.scaling.verdict import Verdict, judge
 from playscale.scaling.warning import (
     Code,
     Warned,
-    bend_warning,
-    broken_warning,
-    cell_warnings,
     diverged_warning,
     expert_warning,
     extrapolation_warning,
     goal_warning,
-    grid_warning,
-    isoflop_warning,
-    profile_warnings,
     return_warning,
-    size_warning,
 )  # fmt: skip
 from playscale.storage.files import write_json
 
 REPLICATES = 1000
-# Bootstrap memory: replicates x cells stay below this.
-LARGEST = 4e6
-
-
-@dataclass(frozen=True, eq=False)
-class TargetFit:
-    """Everything fitted for one target."""
-
-    cells: Cells
-    profiles: list[Profile]
-    choice: Choice
-    surface: Surface | None
-    exponents: list[Exponent]
-    forecaster: Forecaster
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,46 +157,43 @@ def fit(
     limits = {"the expert's return": expert_return, LARGEST_RETURN: max_return}
     known = [(name, value) for name, value in limits.items() if value is not None]
     _check(forecast_flops, forecast_at, [*known, *target_returns], min_return, points)
-    if budget_column is not None:
-        find_budgets_of(points, budget_column)
-    seen = [point for point in points if not point.held_out]
-    if len(methods := {point.method for point in points}) > 1:
-        raise FitError(f"a law is of one method; this table has {', '.join(sorted(methods))}: fit each apart")
-    if not seen:
-        raise FitError('no point to fit: every row of the table is "held-out", or there are none')
-    targets, excluded, warnings = _fit_targets(
-        seen, methods <= PLAYING_METHODS, seed, replicates, known, min_return, budget_column
+    seen, method = _to_fit(points, budget_column)
+    targets, excluded, warnings = fit_targets(
+        seen, method in PLAYING_METHODS, seed, replicates, known, min_return, budget_column
     )
-    power_laws = [row for result in targets.values() for row in result.exponents]
+    power_laws = _power_laws(targets, seed, replicates)
     if len(targets) == len(TARGETS):
-        loss, ret = (targets[target] for target in TARGETS)
-        rng = np.random.default_rng([seed, 3])
-        both = (loss.cells, loss.profiles), (ret.cells, ret.profiles)
-        if loss.profiles and ret.profiles:
-            power_laws += fit_return_of_loss(*both, rng, _fewer(loss.cells, replicates))
         warnings += return_warning(seen)
     forecasts, more = _forecasts(targets, forecast_flops, forecast_at, seed)
     reached = _goals(targets, target_returns, expert_return, seed)
     held_out, held_out_cells, left_out = _held_out(targets, [p for p in points if p.held_out], seed, budget_column)
-    excluded += left_out
-    warnings += diverged_warning(points)
     curves = _curves(targets, [*forecast_flops, *(h.flops for h in held_out)], seed)
-    last = max(float(result.cells.budgets[-1]) for result in targets.values())
-    warnings += [*more, *extrapolation_warning(last, sorted({f.flops for f in forecasts}))]
-    warnings += goal_warning(last, [(g.name or f"{g.value:,.6g}", g.flops) for g in reached if g.flops is not None])
+    best = tuple(row for r in targets.values() for row in optima(r.cells, r.exponents, r.surface, forecast_flops))
+    warnings += diverged_warning(points) + more + _far_warnings(targets, forecasts, reached)
     if expert_return is not None and "return_mean" in targets:
         warnings += _expert(targets["return_mean"], curves["return_mean"][-1], expert_return)
-    rows = [row for t, result in targets.items() for row in backtest_rows(t, _predictions(result))]
-    best = tuple(row for r in targets.values() for row in optima(r.cells, r.exponents, r.surface, forecast_flops))
     warnings += disagreement(best)
     warnings += [w for t, r in targets.items() for w in bias_warning(t, vertex_bias(r.cells, r.surface))]
     return Fit(
-        tuple(points), _budgets(seen, budget_column, targets), tuple(excluded), tuple(warnings), targets,
-        tuple(power_laws), tuple(rows),
-        tuple(forecasts), tuple(held_out), tuple(held_out_cells), curves,
-        tuple(row for t, r in targets.items() for row in optimal_exponents(t, r.exponents, r.surface, r.profiles)),
-        best, tuple(reached), hardware, {t: judge(result, warnings) for t, result in targets.items()},
-    )  # fmt: skip
+        points=tuple(points),
+        budgets=_budgets(seen, budget_column, targets),
+        excluded=(*excluded, *left_out),
+        warnings=tuple(warnings),
+        targets=targets,
+        power_laws=tuple(power_laws),
+        backtest=tuple(row for t, r in targets.items() for row in backtest_rows(t, _predictions(r))),
+        forecasts=tuple(forecasts),
+        held_out=tuple(held_out),
+        held_out_cells=tuple(held_out_cells),
+        curves=curves,
+        optimal_exponents=tuple(
+            row for t, r in targets.items() for row in optimal_exponents(t, r.exponents, r.surface, r.profiles)
+        ),
+        optima=best,
+        target_returns=tuple(reached),
+        hardware=hardware,
+        verdicts={t: judge(result, warnings) for t, result in targets.items()},
+    )
 
 
 def write_fit(result: Fit, path: str | Path) -> None:
@@ -233,6 +207,34 @@ def _budgets(seen: Sequence[Point], column: str | None, targets: dict[Target, Ta
         "count": len(found.flops), "spread": found.spread(seen), "source": found.source, "column": found.column,
         "isoflop": any(result.cells.isoflop for result in targets.values()),
     }  # fmt: skip
+
+
+def _to_fit(points: Sequence[Point], budget_column: str | None) -> tuple[list[Point], str]:
+    """Return the points that are not held out, and their method."""
+    if budget_column is not None:
+        find_budgets_of(points, budget_column)
+    if len(methods := {point.method for point in points}) > 1:
+        raise FitError(f"a law is of one method; this table has {', '.join(sorted(methods))}: fit each apart")
+    seen = [point for point in points if not point.held_out]
+    if not seen:
+        raise FitError('no point to fit: every row of the table is "held-out", or there are none')
+    return seen, seen[0].method
+
+
+def _power_laws(targets: dict[Target, TargetFit], seed: int, replicates: int) -> list[Exponent]:
+    """Return the laws of every target, and those of the best return against its size, data and loss."""
+    rows = [row for result in targets.values() for row in result.exponents]
+    if len(targets) < len(TARGETS) or not all(result.profiles for result in targets.values()):
+        return rows
+    loss, ret = ((targets[target].cells, targets[target].profiles) for target in TARGETS)
+    return rows + fit_return_of_loss(loss, ret, np.random.default_rng([seed, 3]), replicates_for(loss[0], replicates))
+
+
+def _far_warnings(targets: dict[Target, TargetFit], forecasts: list[Forecast], reached: list[Goal]) -> list[Warned]:
+    """Return warnings of forecasts and target returns far beyond the largest budget."""
+    last = max(float(result.cells.budgets[-1]) for result in targets.values())
+    goals = [(g.name or f"{g.value:,.6g}", g.flops) for g in reached if g.flops is not None]
+    return [*extrapolation_warning(last, sorted({f.flops for f in forecasts})), *goal_warning(last, goals)]
 
 
 def _predictions(result: TargetFit) -> tuple[Prediction, ...]:
@@ -257,87 +259,6 @@ def _check(
             f"the smallest return of the game is given as {min_return:g}, but the table has one of {min(measured):g};"
             " give the smallest that is possible"
         )
-
-
-def _fewer(cells: Cells, replicates: int) -> int:
-    """Return the replicates of what grows with the number of cells."""
-    return int(np.clip(LARGEST / len(cells.cost), min(20, replicates), replicates))
-
-
-def _fit_targets(
-    seen: Sequence[Point], played: bool, seed: int, replicates: int, limits: Sequence[tuple[str, float]],
-    min_return: float | None, budget_column: str | None,
-) -> tuple[dict[Target, TargetFit], list[Excluded], list[Warned]]:  # fmt: skip
-    """Fit each target that can be fitted; also return what was excluded, and warnings.
-
-    played: the points have no dev loss, which is then no reason for a warning.
-    """
-    excluded: list[Excluded] = []
-    warnings: list[Warned] = []
-    targets: dict[Target, TargetFit] = {}
-    for target in TARGETS:
-        try:
-            cells, left_out = make_cells(seen, target, min_return=min_return, budget_column=budget_column, screen=True)
-            result = _fit_target(cells, np.random.default_rng([seed, len(target)]), replicates, limits)
-        except FitError as error:
-            if target == "dev_loss" and played:
-                continue
-            warnings.append(Warned(Code.TARGET_ABSENT, f"{target} is not fitted: {error}"))
-            continue
-        targets[target] = result
-        cells = result.cells
-        excluded += [*left_out, *excluded_budgets(result.profiles)]
-        warnings += profile_warnings(cells, result.profiles) if cells.isoflop else isoflop_warning(cells)
-        warnings += cell_warnings(cells)
-        warnings += broken_warning(target, left_out)
-        warnings += size_warning(target, result.forecaster.params.law if result.forecaster.params else None)
-        at_cells = (row.law for row in result.exponents if (row.quantity, row.at) == ("params", "argmin"))
-        warnings += grid_warning(target, cells, next(at_cells, None))
-        frontier_cost = np.array([p.argmin_cost for p in result.profiles])
-        warnings += bend_warning(target, np.log(cells.budgets), frontier_cost)
-    if not targets:
-        raise FitError("; ".join(dict.fromkeys(w.text for w in warnings)))
-    return targets, excluded, warnings
-
-
-def _fit_target(
-    cells: Cells, rng: np.random.Generator, replicates: int, limits: Sequence[tuple[str, float]]
-) -> TargetFit:
-    if len(cells.budgets) < 2:
-        raise FitError(
-            f"all {len(cells.cost)} cells with a {cells.target} are at one budget, {cells.budgets[0]:.3g} FLOPs;"
-            " a law needs at least 2 budgets to fit"
-        )
-    fewer, whole, cells = _fewer(cells, replicates), cells, cells.at_budgets()
-    profiles = fit_profiles(cells)
-    frontier = Frontier(
-        cells.target, cells.budgets, np.array([p.argmin_cost for p in profiles]), np.array([p.noise for p in profiles]),
-        tuple(profiles),
-    )  # fmt: skip
-    about = (sum(p.rss for p in profiles), sum(p.degrees for p in profiles))
-    try:
-        surface = fit_surface(whole, rng, max(20, fewer))
-    except FitError:
-        surface = None
-    found = None if whole.isoflop else optimum_choice(cells, surface)
-    if found is not None:
-        choice, profiles, exponents = found, [], []
-    else:
-        choice = choose(frontier, rng, replicates, about, _limits(cells, limits))
-        exponents = fit_exponents(cells, profiles, rng, fewer)
-    forecaster = make_forecaster(choice, exponents, surface, cells, profiles)
-    return TargetFit(cells, profiles, choice, surface, exponents, forecaster)
-
-
-def _limits(cells: Cells, limits: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Return the known largest returns, above the offset. An expert that an agent has passed is no limit."""
-    if cells.target != "return_mean":
-        return []
-    best = float(cells.value(cells.cost).max())
-    for name, value in limits:
-        if name == LARGEST_RETURN and value < best:
-            raise FitError(f"{name} is given as {value:g}, but a mean return of {best:g} was reached; give the game's")
-    return [(name, value - cells.offset) for name, value in limits if value > best or name == LARGEST_RETURN]
 
 
 def _goals(

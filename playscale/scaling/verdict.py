@@ -15,7 +15,7 @@ from playscale.scaling.warning import Code, Warned
 
 if TYPE_CHECKING:
     from playscale.scaling.choice import Record
-    from playscale.scaling.fit import TargetFit
+    from playscale.scaling.target_fit import TargetFit
 
 # Budgets whose best size lies between those trained, and sizes: enough, and the fewest that show a law at all.
 ENOUGH, FEWEST = 5, 3

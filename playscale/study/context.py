@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from playscale.points import Point, in_order, read_points
-from playscale.processes import follow, stoppable
+from playscale.processes.signals import follow, stoppable
 from playscale.progress import ProgressFile, reporting
 from playscale.storage.files import read_document, read_json, write_json
 from playscale.storage.storage import is_s3

@@ -19,7 +19,8 @@ from typing import Any
 import psutil
 
 from playscale.points import Point, read_points
-from playscale.processes import Stopped, usable_cores
+from playscale.processes.cores import usable_cores
+from playscale.processes.signals import Stopped
 from playscale.progress import TaskProgress, read_progress
 from playscale.storage.files import local_path, locked, read_json, write_json
 from playscale.storage.storage import is_s3

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from playscale.processes import usable_cores
+from playscale.processes.cores import usable_cores
 from playscale.progress import ProgressFile
 from playscale.storage.files import atomic_files, read_document, write_document, write_json
 from playscale.storage.s3 import S3Storage

@@ -25,7 +25,7 @@ from playscale.agents.policy import Policy, PolicyConfig, build_policy, restrict
 from playscale.agents.sizing import config_for_size
 from playscale.config import TRAINING_SEED, Reinforcement, TrainConfig
 from playscale.games.game import Game, get_game
-from playscale.processes import usable_cores
+from playscale.processes.cores import usable_cores
 from playscale.rollout.actor import TRAINING_SEEDS
 from playscale.rollout.actor_pool import ActorPool
 from playscale.rollout.env_pool import PLAYING, play_folder

@@ -24,7 +24,7 @@ from playscale.agents.checkpoint import save_checkpoint
 from playscale.agents.device import default_threads, torch_threads
 from playscale.config import IMITATING_METHODS, TrainConfig, budget_name
 from playscale.points import LearningCurve, Point, to_row
-from playscale.processes import Stopped, stop_held, stop_signal
+from playscale.processes.signals import Stopped, stop_held, stop_signal
 from playscale.storage.files import locked, write_json
 from playscale.tracking import monitor
 from playscale.tracking.tracker import NullTracker, Tracker

@@ -88,9 +88,9 @@ def _run(arguments: list[str], folder: str, temporary: str, stdout: str, stderr:
     os.chdir(folder)
     os.environ.update({"TMPDIR": temporary, MARK: mark})
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    import playscale.processes
+    import playscale.processes.worker
 
-    playscale.processes.subprocess = ForksHere  # type: ignore[attr-defined, assignment]
+    playscale.processes.worker.subprocess = ForksHere  # type: ignore[attr-defined, assignment]
     if dry:
         from playscale.study.local_run import LocalStudy
 

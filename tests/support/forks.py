@@ -93,9 +93,9 @@ def _script(script: str, arguments: list[str], environment: dict[str, str], log:
 def _command(arguments: list[str], folder: str, environment: dict[str, str], stdout: str, stderr: str) -> None:
     redirect(os.devnull, stdout, stderr)
     _move_to(folder, environment)
-    import playscale.processes
+    import playscale.processes.worker
 
-    playscale.processes.subprocess = ForksHere  # type: ignore[attr-defined, assignment]
+    playscale.processes.worker.subprocess = ForksHere  # type: ignore[attr-defined, assignment]
     from playscale.cli.app import main
 
     sys.argv = ["playscale", *arguments]
@@ -140,7 +140,7 @@ ensure_server = forkserver.ensure_running
 
 
 class ForksOfServer:
-    """What playscale.processes uses of the module subprocess, in a pytest process: a worker is a fork of the server."""
+    """What processes/worker.py uses of the module subprocess, in a pytest process: a worker is a fork of the server."""
 
     DEVNULL, TimeoutExpired = subprocess.DEVNULL, subprocess.TimeoutExpired
 
@@ -179,14 +179,14 @@ def _worker(code: str, fds: list[tuple[int, int]], folder: str, environment: dic
         os.close(moved)
     redirect(os.devnull, os.devnull, stderr)
     _move_to(folder, environment)
-    import playscale.processes
+    import playscale.processes.worker
 
-    playscale.processes.subprocess = ForksHere  # type: ignore[attr-defined, assignment]
+    playscale.processes.worker.subprocess = ForksHere  # type: ignore[attr-defined, assignment]
     exec(code, {"__name__": "__main__"})  # noqa: S102 - the code that the interpreter would run
 
 
 class ForksHere:
-    """What playscale.processes uses of the module subprocess, in a fork: a worker is a fork of this process."""
+    """What processes/worker.py uses of the module subprocess, in a fork: a worker is a fork of this process."""
 
     DEVNULL, TimeoutExpired = subprocess.DEVNULL, subprocess.TimeoutExpired
 

@@ -80,7 +80,7 @@ def test_task_leaves_no_folder_of_its_code(warmed, tmp_path):
 
 
 def test_task_is_started_as_a_process_where_no_warm_one_is(warmed):
-    done = run(warmed, "exit", "4", environment={"PLAYSCALE_WARM": "nobody"})
+    done = run(warmed, "exit", "4", environment={"PLAYSCALE_FORK_SERVER": "nobody"})
     assert done.stdout == f"task ['exit', '4'] planted {warmed} False\n"
     assert done.returncode == 4
 

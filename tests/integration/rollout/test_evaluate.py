@@ -21,7 +21,7 @@ from playscale.agents.checkpoint import load_policy, save_checkpoint
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.points import read_points
-from playscale.processes import WorkerError
+from playscale.processes.worker import WorkerError
 from playscale.rollout.evaluate import EvalCandidate, evaluate, evaluate_candidates
 from playscale.rollout.evaluation import EvalSettings, read_evaluation
 from playscale.storage import files

@@ -13,7 +13,7 @@ from process_state import gone, shared_memory
 from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
-from playscale.processes import WorkerError
+from playscale.processes.worker import WorkerError
 from playscale.rollout.actor_pool import MAX_FAILURES, ActorPool
 from playscale_benchmarks.tree import below
 

@@ -13,7 +13,7 @@ from counting_game import Counting, length_of
 from process_state import gone
 
 from playscale.games.game import get_game
-from playscale.processes import WorkerError
+from playscale.processes.worker import WorkerError
 from playscale.rollout.env_pool import EnvPool, play_folder
 from playscale.rollout.episode import EpisodeSpec
 
@@ -114,7 +114,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
 import sys, time
 from counting_game import Counting
 from playscale.rollout.env_pool import EnvPool
-from playscale.processes import WorkerError
+from playscale.processes.worker import WorkerError
 from playscale.rollout.episode import EpisodeSpec
 workers = EnvPool(Counting(), 2, slots=2, max_steps=20)
 workers.begin({0: EpisodeSpec(0, 0), 1: EpisodeSpec(1, 1)})

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from playscale.processes import Stopped
+from playscale.processes.signals import Stopped
 from playscale.study import local_run
 from playscale.study.local_run import LocalStudy
 

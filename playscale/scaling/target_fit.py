@@ -1,0 +1,137 @@
+"""The fit of one target: its cells, profiles, laws and forecaster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from playscale.points import Point
+from playscale.scaling.backtest import Frontier
+from playscale.scaling.cells import TARGETS, Cells, Excluded, FitError, Target, make_cells
+from playscale.scaling.choice import LARGEST_RETURN, Choice, choose
+from playscale.scaling.exponents import Exponent, fit_exponents
+from playscale.scaling.forecast import Forecaster, make_forecaster
+from playscale.scaling.isoflop import Profile, excluded_budgets, fit_profiles
+from playscale.scaling.optimum import optimum_choice
+from playscale.scaling.surface import Surface, fit_surface
+from playscale.scaling.warning import (
+    Code,
+    Warned,
+    bend_warning,
+    broken_warning,
+    cell_warnings,
+    grid_warning,
+    isoflop_warning,
+    profile_warnings,
+    size_warning,
+)  # fmt: skip
+
+# Bootstrap memory: replicates x cells stay below this.
+LARGEST = 4e6
+
+
+@dataclass(frozen=True, eq=False)
+class TargetFit:
+    """Everything fitted for one target."""
+
+    cells: Cells
+    profiles: list[Profile]
+    choice: Choice
+    surface: Surface | None
+    exponents: list[Exponent]
+    forecaster: Forecaster
+
+
+def replicates_for(cells: Cells, replicates: int) -> int:
+    """Return the replicates of what grows with the number of cells, as the memory of a fit allows."""
+    return int(np.clip(LARGEST / len(cells.cost), min(20, replicates), replicates))
+
+
+def fit_targets(
+    seen: Sequence[Point], played: bool, seed: int, replicates: int, limits: Sequence[tuple[str, float]],
+    min_return: float | None, budget_column: str | None,
+) -> tuple[dict[Target, TargetFit], list[Excluded], list[Warned]]:  # fmt: skip
+    """Fit each target that can be fitted; also return what was excluded, and warnings.
+
+    played: the points have no dev loss, which is then no reason for a warning.
+
+    Raises:
+        FitError: no target can be fitted.
+    """
+    excluded: list[Excluded] = []
+    warnings: list[Warned] = []
+    targets: dict[Target, TargetFit] = {}
+    for target in TARGETS:
+        try:
+            cells, left_out = make_cells(seen, target, min_return=min_return, budget_column=budget_column, screen=True)
+            result = _fit_target(cells, np.random.default_rng([seed, len(target)]), replicates, limits)
+        except FitError as error:
+            if target != "dev_loss" or not played:
+                warnings.append(Warned(Code.TARGET_ABSENT, f"{target} is not fitted: {error}"))
+            continue
+        targets[target] = result
+        excluded += [*left_out, *excluded_budgets(result.profiles)]
+        warnings += _warnings(result, left_out)
+    if not targets:
+        raise FitError("; ".join(dict.fromkeys(w.text for w in warnings)))
+    return targets, excluded, warnings
+
+
+def _warnings(result: TargetFit, left_out: Sequence[Excluded]) -> list[Warned]:
+    """Return what a table's cells and profiles warn of."""
+    cells, target = result.cells, result.cells.target
+    at_cells = (row.law for row in result.exponents if (row.quantity, row.at) == ("params", "argmin"))
+    return [
+        *(profile_warnings(cells, result.profiles) if cells.isoflop else isoflop_warning(cells)),
+        *cell_warnings(cells),
+        *broken_warning(target, left_out),
+        *size_warning(target, result.forecaster.params.law if result.forecaster.params else None),
+        *grid_warning(target, cells, next(at_cells, None)),
+        *bend_warning(target, np.log(cells.budgets), np.array([p.argmin_cost for p in result.profiles])),
+    ]
+
+
+def _fit_target(
+    cells: Cells, rng: np.random.Generator, replicates: int, limits: Sequence[tuple[str, float]]
+) -> TargetFit:
+    if len(cells.budgets) < 2:
+        raise FitError(
+            f"all {len(cells.cost)} cells with a {cells.target} are at one budget, {cells.budgets[0]:.3g} FLOPs;"
+            " a law needs at least 2 budgets to fit"
+        )
+    fewer = replicates_for(cells, replicates)
+    try:
+        surface = fit_surface(cells, rng, max(20, fewer))
+    except FitError:
+        surface = None
+    at_budgets = cells.at_budgets()
+    found = None if cells.isoflop else optimum_choice(at_budgets, surface)
+    if found is not None:
+        return TargetFit(at_budgets, [], found, surface, [], make_forecaster(found, [], surface, at_budgets, []))
+    profiles = fit_profiles(at_budgets)
+    choice = choose(
+        frontier_of(at_budgets, profiles), rng, replicates,
+        (sum(p.rss for p in profiles), sum(p.degrees for p in profiles)), _limits(at_budgets, limits),
+    )  # fmt: skip
+    exponents = fit_exponents(at_budgets, profiles, rng, fewer)
+    forecaster = make_forecaster(choice, exponents, surface, at_budgets, profiles)
+    return TargetFit(at_budgets, profiles, choice, surface, exponents, forecaster)
+
+
+def frontier_of(cells: Cells, profiles: Sequence[Profile]) -> Frontier:
+    """Return the frontier of the best cells of profiles."""
+    cost, noise = (np.array([getattr(p, name) for p in profiles]) for name in ("argmin_cost", "noise"))
+    return Frontier(cells.target, cells.budgets, cost, noise, tuple(profiles))
+
+
+def _limits(cells: Cells, limits: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Return the known largest returns, above the offset. An expert that an agent has passed is no limit."""
+    if cells.target != "return_mean":
+        return []
+    best = float(cells.value(cells.cost).max())
+    for name, value in limits:
+        if name == LARGEST_RETURN and value < best:
+            raise FitError(f"{name} is given as {value:g}, but a mean return of {best:g} was reached; give the game's")
+    return [(name, value - cells.offset) for name, value in limits if value > best or name == LARGEST_RETURN]
