@@ -1,12 +1,19 @@
 """Forecast the later budgets of other people's tables from their earlier ones, beside simple laws.
 
-    python -m benchmarks.tables TABLE... [--replicates 300] [--json FILE]
+    python -m benchmarks.tables TABLE... [--planted] [--replicates 300] [--workers 2] [--json FILE]
 
-From every prefix of at least four budgets, every law forecasts the best measured cell of each later budget: the law
-that Playscale chooses, fitted by `playscale.fit` to the prefix alone; a power law and a saturating law by scipy, each
-with the interval that a textbook gives it. Errors are of logarithms. A table counts by target and horizon (decades of
-compute ahead), and each table weighs the same: coverage of the 95 % intervals, their median width, the mean interval
-score (Gneiting and Raftery 2007, doi 10.1198/016214506000001437; lower is better) and the median absolute error.
+From every prefix of at least four budgets (at most 24, evenly spread), every law forecasts the best measured cell of
+each later budget: the law that Playscale chooses, fitted by `playscale.fit` to the prefix alone; a power law and a
+saturating law by scipy, each with the interval that a textbook gives it; and, of losses, the law of params and samples
+as the `chinchilla` package (pip install chinchilla==0.2.0; left out where it is not installed) and variable projection
+fit it, neither of which has an interval. They forecast from the budget alone; where a table is no isoFLOP table, the
+laws of params and samples forecast the best cell of each step of compute from its own params and samples.
+
+Errors are of logarithms. A table counts by target and horizon (decades of compute ahead), and each table weighs the
+same: coverage of the 95 % intervals, their median width, the mean interval score (Gneiting and Raftery 2007, doi
+10.1198/016214506000001437; lower is better) and the median absolute error. Forecasts of budgets whose best cell is the
+smallest or largest size are also summarised apart. At the end, every law chosen that is off by a factor 1.5 or more
+where a simple law is within 10 %. `--planted` adds tables drawn from known laws (benchmarks.planted), one a noise.
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import json
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,19 +33,32 @@ from scipy import optimize, stats
 from playscale.points import Point, read_points
 from playscale.scaling.cells import TARGETS, Cells, FitError, Target, cost_of, make_cells
 from playscale.scaling.fit import fit
+from playscale.scaling.isoflop import fit_profiles
 from playscale.scaling.powerlaw import LEVEL
+
+from . import planted
+from .surfaces import Terms, surfaces
 
 FEWEST = 4
 # Ends of the horizons, in decades of compute beyond the last budget seen.
 HORIZONS = (0.5, 1.0, 2.0, np.inf)
 
+MOST_PREFIXES = 24
+# A pick is listed when it is off by FAR or more where a simple law is within NEAR (factors).
+FAR, NEAR = 1.5, 1.1
+PLAYSCALE = "playscale"
+
+Ends = tuple[np.ndarray, np.ndarray, np.ndarray]  # costs, and the ends of their intervals (NaN without one)
 # (flops, cost) of the budgets seen, flops ahead -> cost ahead, and the ends of its interval.
-Law = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+Law = Callable[[np.ndarray, np.ndarray, np.ndarray], Ends]
 
 
 @dataclass(frozen=True)
 class Made:
-    """One forecast: log error, and the ends of the 95 % interval about it."""
+    """One forecast: log error, and the ends of the 95 % interval about it (NaN without one).
+
+    edge: the best cell is the smallest or largest size of its budget; name: of the law that was chosen.
+    """
 
     table: str
     target: str
@@ -47,6 +68,8 @@ class Made:
     error: float
     low: float
     high: float
+    edge: bool = False
+    name: str = ""
 
     @property
     def inside(self) -> bool:
@@ -59,7 +82,7 @@ class Made:
         return self.high - self.low + 2 / (1 - LEVEL) * outside
 
 
-def power(flops: np.ndarray, cost: np.ndarray, ahead: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def power(flops: np.ndarray, cost: np.ndarray, ahead: np.ndarray) -> Ends:
     """Fit a line through logarithms, with its prediction interval by Student's t."""
     x, y = np.log(flops), np.log(ahead)
     line = stats.linregress(x, cost)
@@ -71,7 +94,7 @@ def power(flops: np.ndarray, cost: np.ndarray, ahead: np.ndarray) -> tuple[np.nd
     return value, value - half, value + half
 
 
-def saturating(flops: np.ndarray, cost: np.ndarray, ahead: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def saturating(flops: np.ndarray, cost: np.ndarray, ahead: np.ndarray) -> Ends:
     """Fit cost = ln(e^f + e^(a - g x)) by scipy's curve_fit, with its prediction interval by the delta method."""
 
     def curve(x: np.ndarray, floor: float, a: float, slope: float) -> np.ndarray:
@@ -101,27 +124,43 @@ def forecasts(name: str, points: Sequence[Point], replicates: int) -> Iterator[M
     """Yield the forecasts of every law, from every prefix, of one method's table."""
     for target in TARGETS:
         try:
-            cells = make_cells(points, target)[0].at_budgets()
+            cells = make_cells(points, target)[0]
         except FitError:
             continue
-        best = np.array([cells.cost[cells.budget == b].min() for b in range(len(cells.budgets))])
-        for seen in range(FEWEST, len(best)):
-            ahead, decades = cells.budgets[seen:], np.log10(cells.budgets[seen:] / cells.budgets[seen - 1])
+        cells = cells.at_budgets() if cells.isoflop else cells
+        best = np.array([_best(cells, budget) for budget in range(len(cells.budgets))])
+        edge = [p.edge is not None for p in fit_profiles(cells)] if cells.isoflop else [False] * len(best)
+        prefixes = np.linspace(FEWEST, len(best) - 1, min(MOST_PREFIXES, max(len(best) - FEWEST, 0))).astype(int)
+        for seen in np.unique(prefixes):
+            decades = np.log10(cells.budgets[seen:] / cells.budgets[seen - 1])
             try:
-                made = {"playscale": _chosen(points, cells, target, seen, replicates)}
+                chosen, ends = _chosen(points, cells, target, best[seen:], int(seen), replicates)
             except FitError:  # for instance returns that have not begun to rise
                 continue
-            made |= {law: use(cells.budgets[:seen], best[:seen], ahead) for law, use in SIMPLE.items()}
+            made = {PLAYSCALE: ends} | {
+                law: use(cells.budgets[:seen], cells.cost[best[:seen]], cells.budgets[seen:])
+                for law, use in SIMPLE.items()
+            }
+            if target == "dev_loss":
+                made |= _of_surfaces(cells, best, int(seen))
             for law, (value, low, high) in made.items():
                 for i, at in enumerate(decades):
-                    error = best[seen + i] - value[i]
-                    yield Made(name, target, law, seen, float(at), error, low[i] - value[i], high[i] - value[i])
+                    error = float(cells.cost[best[seen + i]] - value[i])
+                    yield Made(
+                        name, target, law, int(seen), float(at), error, float(low[i] - value[i]),
+                        float(high[i] - value[i]), edge[seen + i], chosen if law == PLAYSCALE else "",
+                    )  # fmt: skip
+
+
+def _best(cells: Cells, budget: int) -> int:
+    own = np.flatnonzero(cells.budget == budget)
+    return int(own[np.argmin(cells.cost[own])])
 
 
 def _chosen(
-    points: Sequence[Point], cells: Cells, target: Target, seen: int, replicates: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the forecast of `playscale.fit` from the points of the first budgets, as costs of the whole table.
+    points: Sequence[Point], cells: Cells, target: Target, ahead: np.ndarray, seen: int, replicates: int
+) -> tuple[str, Ends]:
+    """Return the name and forecast of `playscale.fit` from the points of the first budgets, as costs of the table.
 
     Raises:
         FitError: nothing can be fitted to them.
@@ -131,11 +170,35 @@ def _chosen(
     fitted = fit(past, replicates=replicates).targets.get(target)
     if fitted is None:
         raise FitError(f"no law of {target} from {seen} budgets")
-    cost, low, high = fitted.forecaster.choice.predict(cells.budgets[seen:], np.random.default_rng(0))
-    ends = cost, cost if low is None else low, cost if high is None else high
-    offset = cells.offset
-    value, low, high = (np.array([cost_of(target, fitted.forecaster.value(c), offset) for c in end]) for end in ends)
-    return value, low, high
+    forecaster, rng = fitted.forecaster, np.random.default_rng(0)
+    if cells.isoflop:
+        cost, low, high = forecaster.choice.predict(cells.budgets[seen:], rng)
+        ends, name = (cost, cost if low is None else low, cost if high is None else high), forecaster.choice.name
+    elif forecaster.surface is not None:
+        each = [forecaster.surface.predict(cells.params[i], cells.samples[i], rng, forecaster.noise) for i in ahead]
+        ends, name = tuple(np.array(each).T), forecaster.surface.chosen  # type: ignore[assignment]
+    else:
+        raise FitError(f"no law of params and samples from {seen} budgets")
+    value, low, high = (
+        np.array([cost_of(target, forecaster.value(c), cells.offset) for c in end]) for end in ends
+    )  # fmt: skip
+    return name, (value, low, high)
+
+
+def _of_surfaces(cells: Cells, best: np.ndarray, seen: int) -> dict[str, Ends]:
+    """Return the forecasts of others' laws of params and samples; nothing from fewer than 7 runs of 3 sizes."""
+    past = (cells.budget < seen) & np.isfinite(cells.samples)
+    if past.sum() < 7 or len(np.unique(cells.params[past])) < 3:
+        return {}
+    runs = cells.params[past], cells.samples[past], np.exp(cells.cost[past]), cells.flops[past]
+    none = np.full(len(best) - seen, np.nan)
+    made = {}
+    for name, fitter in surfaces().items():
+        law: Terms = fitter(*runs)
+        own = best[seen:]
+        loss = law.best(cells.budgets[seen:]) if cells.isoflop else law.loss(cells.params[own], cells.samples[own])
+        made[name] = (np.log(loss), none, none)
+    return made
 
 
 def tables(paths: Sequence[Path]) -> Iterator[tuple[str, list[Point]]]:
@@ -154,14 +217,22 @@ def horizon(decades: float) -> str:
     return f"up to {high:g}" if low == 0 else f"{low:g} to {high:g}" if np.isfinite(high) else f"above {low:g}"
 
 
+def planted_tables() -> Iterator[tuple[str, list[Point]]]:
+    """Yield one table of each planted law at each noise."""
+    for which, (name, law) in enumerate(planted.LAWS.items()):
+        for noise in planted.NOISES:
+            yield f"planted: {name}, {noise:.1%}", planted.table(law, noise, np.random.default_rng([which, 7]))
+
+
 def summary(made: Sequence[Made]) -> dict[str, float]:
-    """Summarise forecasts, each table weighing the same."""
+    """Summarise forecasts, each table weighing the same; NaN for what needs an interval where there is none."""
     parts: dict[str, list[Made]] = defaultdict(list)
     for one in made:
         parts[one.table].append(one)
     rows = [
         (
-            np.mean([m.inside for m in own]), np.median([m.high - m.low for m in own]), np.mean([m.score for m in own]),
+            np.mean([m.inside for m in own]) if np.isfinite(own[0].low) else np.nan,
+            np.median([m.high - m.low for m in own]), np.mean([m.score for m in own]),
             np.median([abs(m.error) for m in own]),
         )
         for own in parts.values()
@@ -173,33 +244,67 @@ def summary(made: Sequence[Made]) -> dict[str, float]:
 
 
 def show(made: Sequence[Made]) -> None:
+    """Print the summaries by target and horizon, by table, and the forecasts that are far off."""
     laws = list(dict.fromkeys(m.law for m in made))
     for target in TARGETS:
         own = [m for m in made if m.target == target]
-        for part in ("all", *dict.fromkeys(horizon(m.decades) for m in sorted(own, key=lambda m: m.decades))):
+        parts = {"all": own, "best inside": [m for m in own if not m.edge], "best at edge": [m for m in own if m.edge]}
+        parts |= {h: [m for m in own if horizon(m.decades) == h] for h in _horizons(own)}
+        tables = {table: [m for m in own if m.table == table] for table in dict.fromkeys(m.table for m in own)}
+        for part, some in (parts | tables).items():
             for law in laws:
-                some = [m for m in own if m.law == law and part in {"all", horizon(m.decades)}]
-                print(f"{target:12} {part:11} {law:15} " + _line(summary(some)))
-        for table in dict.fromkeys(m.table for m in own):
-            for law in laws:
-                line = _line(summary([m for m in own if m.law == law and m.table == table]))
-                print(f"{target:12} {table[:40]:40} {law:15} {line}")
+                if of_law := [m for m in some if m.law == law]:
+                    print(f"{target:12} {part[:44]:44} {law:19} " + _line(summary(of_law)))
+    for line in far_off(made):
+        print(line)
+
+
+def _horizons(made: Sequence[Made]) -> list[str]:
+    return list(dict.fromkeys(horizon(m.decades) for m in sorted(made, key=lambda m: m.decades)))
+
+
+def far_off(made: Sequence[Made]) -> Iterator[str]:
+    """Yield a line for each of our forecasts that is off by FAR or more where a simple law is within NEAR."""
+    simple: dict[tuple[str, str, int, float], dict[str, float]] = defaultdict(dict)
+    for one in made:
+        if one.law in SIMPLE:
+            simple[one.table, one.target, one.seen, one.decades][one.law] = abs(one.error)
+    for one in made:
+        beside = simple[one.table, one.target, one.seen, one.decades]
+        near = [law for law, error in beside.items() if error < np.log(NEAR)]
+        if one.law == PLAYSCALE and abs(one.error) >= np.log(FAR) and near:
+            yield (
+                f"off by x{np.exp(abs(one.error)):.2f} ({'inside' if one.inside else 'outside'} its interval):"
+                f" {one.table}, {one.target}, {one.name}, from {one.seen} budgets, {one.decades:.2f} decades ahead"
+                f" (best cell {'at the edge' if one.edge else 'inside'}); within 10 %: {', '.join(near)}"
+            )
 
 
 def _line(row: dict[str, float]) -> str:
-    return (
-        f"{row['forecasts']:5d} forecasts  coverage {row['coverage']:5.1%}  width {row['width']:7.3f}"
-        f"  interval score {row['interval_score']:8.3f}  error {row['error']:.4f}"
+    interval = (
+        f"  coverage {row['coverage']:5.1%}  width {row['width']:7.3f}  interval score {row['interval_score']:8.3f}"
+        if np.isfinite(row["width"])
+        else "  no interval"
     )
+    return f"{row['forecasts']:5d} forecasts  error {row['error']:.4f}{interval}"
+
+
+def _forecasts(job: tuple[str, list[Point], int]) -> list[Made]:
+    return list(forecasts(*job))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE")
+    parser.add_argument("tables", nargs="*", type=Path, metavar="TABLE")
+    parser.add_argument("--planted", action="store_true")
     parser.add_argument("--replicates", type=int, default=300)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
-    made = [m for name, points in tables(options.tables) for m in forecasts(name, points, options.replicates)]
+    jobs = [(*table, options.replicates) for table in tables(options.tables)]
+    jobs += [(*table, options.replicates) for table in (planted_tables() if options.planted else ())]
+    with ProcessPoolExecutor(options.workers) as pool:
+        made = [m for part in pool.map(_forecasts, jobs) for m in part]
     show(made)
     if options.json:
         options.json.write_text(json.dumps([asdict(m) for m in made]) + "\n")

@@ -11,13 +11,13 @@ import pytest
 import torch
 import toy_game
 
-from playscale import processes
 from playscale.agents.checkpoint import load_checkpoint
 from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.sizing import config_for_size
 from playscale.config import TrainConfig, budget_name
 from playscale.corpus.prepare import prepare
 from playscale.points import read_points
+from playscale.processes import signals
 from playscale.training.trainer import train
 
 TESTS = Path(__file__).parents[2] / "support"
@@ -108,10 +108,10 @@ def test_run_stopped_just_before_a_budget_resumes_to_the_same_end(recall, tmp_pa
 @pytest.fixture
 def in_a_command(monkeypatch):
     """Signals reach this process as they reach a command; its handlers are restored."""
-    handlers = {number: signal.getsignal(number) for number in processes.STOP_SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in signals.STOP_SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(processes, "_request", processes._StopRequest())
-    with processes.stoppable():
+    monkeypatch.setattr(signals, "_request", signals._StopRequest())
+    with signals.stoppable():
         yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -125,17 +125,17 @@ def test_signal_saves_the_step_at_hand_and_ends(recall, tmp_path, phase, number,
     train(asked, tmp_path / "alone", recall.uri)
 
     def report(what, fraction):
-        if ("cooldown" in what) == (phase == "cooldown") and processes.stop_signal() is None:
+        if ("cooldown" in what) == (phase == "cooldown") and signals.stop_signal() is None:
             signal.raise_signal(number)
 
-    with pytest.raises(processes.Stopped) as stopped:
+    with pytest.raises(signals.Stopped) as stopped:
         train(asked, out, recall.uri, progress=report)
     assert stopped.value.code == code
     first = asked.budgets[0]
     folder = "resume" if phase == "run" else f"resume-{budget_name(first)}"
     saves = [int(path.name) for path in (out / folder).iterdir()]
     assert saves == [1 if phase == "run" else 13]
-    processes._request.number = None
+    signals._request.number = None
     train(asked, out, recall.uri)
     assert_same(out, tmp_path / "alone")
 
