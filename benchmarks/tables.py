@@ -197,7 +197,8 @@ def _of_surfaces(cells: Cells, best: np.ndarray, seen: int) -> dict[str, Ends]:
         law: Terms = fitter(*runs)
         own = best[seen:]
         loss = law.best(cells.budgets[seen:]) if cells.isoflop else law.loss(cells.params[own], cells.samples[own])
-        made[name] = (np.log(loss), none, none)
+        if np.all(loss > 0):  # else the fit has failed
+            made[name] = (np.log(loss), none, none)
     return made
 
 
@@ -218,10 +219,17 @@ def horizon(decades: float) -> str:
 
 
 def planted_tables() -> Iterator[tuple[str, list[Point]]]:
-    """Yield one table of each planted law at each noise."""
+    """Yield two tables of each planted law at each noise: with sizes around each best one, and with the middle half.
+
+    In the second, most small and large budgets have their best cell at the edge of the sizes.
+    """
     for which, (name, law) in enumerate(planted.LAWS.items()):
         for noise in planted.NOISES:
-            yield f"planted: {name}, {noise:.1%}", planted.table(law, noise, np.random.default_rng([which, 7]))
+            whole = planted.table(law, noise, np.random.default_rng([which, 7]))
+            yield f"planted: {name}, {noise:.1%}", whole
+            low, high = np.quantile([p.params for p in whole], [0.25, 0.75])
+            middle = [p for p in whole if low <= p.params <= high]
+            yield f"planted: {name}, {noise:.1%}, few sizes", middle
 
 
 def summary(made: Sequence[Made]) -> dict[str, float]:

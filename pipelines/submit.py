@@ -23,7 +23,7 @@ from .pods import Pods
 TOKEN = "PLAYSCALE_KFP_TOKEN"  # noqa: S105 - the name of a variable, which holds a bearer token for a server that needs one
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
 PATIENCE = 300.0  # seconds without a response after which a running study is no longer watched
-INTERVAL = 2.0  # seconds between two requests
+INTERVAL = 2.0  # seconds between two requests, less in the first ones
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def submit(server: Server, arguments: dict[str, str], pods: Pods, experiment: st
 
 def wait(server: Server, run_id: str, progress: Callable[[str, float], None]) -> None:
     """Watch a run until it ends. RuntimeError when it fails, or when the server does not respond for minutes."""
-    answered = time.monotonic()
+    begun = answered = time.monotonic()
     while True:
         try:
             run = server.client.get_run(run_id)
@@ -112,7 +112,7 @@ def wait(server: Server, run_id: str, progress: Callable[[str, float], None]) ->
         progress(_status(tasks), _fraction(tasks))
         if run.state in ENDED:
             break
-        time.sleep(INTERVAL)
+        time.sleep(min(INTERVAL, 0.2 + 0.1 * (time.monotonic() - begun)))
     if run.state != "SUCCEEDED":
         failed = ", ".join(sorted({task.display_name for task in tasks if task.state == "FAILED"}))
         why = f": {run.error.message}" if run.error and run.error.message else ""

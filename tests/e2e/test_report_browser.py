@@ -15,7 +15,7 @@ from playscale.report.report import write_report
 from playscale.report.reproduction import reproduce
 from playscale.report.reproduction_page import write_reproductions
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 FRAMES = 600
 
