@@ -200,6 +200,9 @@ def read_points(path: str | Path) -> list[Point]:
     return points
 
 
+NO_TABLE = "points: give rows {column: value}, columns {name: values}, or a DataFrame"
+
+
 class ColumnTable(Protocol):
     """A table that gives its columns by name: a pandas or polars DataFrame, or a mapping made one."""
 
@@ -229,7 +232,7 @@ def as_points(table: PointTable) -> list[Point]:
     try:
         _check_header(list(dict.fromkeys(str(name) for row in rows for name in row)))
     except (TypeError, AttributeError) as error:
-        raise ValueError("points: give rows {column: value}, columns {name: values}, or a DataFrame") from error
+        raise ValueError(NO_TABLE) from error
     points = []
     for index, row in enumerate(rows):
         try:
@@ -244,11 +247,13 @@ def _rows(table: Any) -> list[Any]:
     if isinstance(table, str | bytes | Path):
         raise ValueError(f"{table!r} is no table: read a file with read_points")
     names = list(table) if isinstance(table, Mapping) else getattr(table, "columns", None)
-    if names is None:
-        return list(table)
     try:
+        if names is None:
+            return list(table)
         columns = {str(name): list(table[name]) for name in names}
     except TypeError as error:
+        if names is None:
+            raise ValueError(NO_TABLE) from error
         raise ValueError("points: the columns of a table are lists or arrays, one value a row") from error
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:

@@ -95,7 +95,7 @@ class Evidence:
     @cached_property
     def subtitle(self) -> str:
         """Return what was measured, in one line."""
-        sizes = count_sizes(np.array([point.params for point in self.points])) if self.points else 0
+        sizes = count_sizes(np.array([point.params for point in self.points], dtype=float)) if self.points else 0
         games = sum(point.episodes or 0 for point in self.points)
         points = self.measured_points or len(self.runs)
         methods, seeds = ({getattr(point, name) for point in self.runs} for name in ("method", "seed"))

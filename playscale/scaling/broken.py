@@ -10,21 +10,25 @@ from scipy.spatial import cKDTree
 # table, and by so much of the logarithm: a loss 16 % higher, a return 3 times lower; what is better must be absurd.
 # Chosen on planted tables (tests/unit/scaling/test_broken.py).
 NEIGHBOURS, FEWEST, DEVIATIONS = 16, 12, 8.0
-WORSE = {"dev_loss": 0.15, "return_mean": 1.1}
+# Samples follow from size and compute; where they are off by a factor 5 either way they are a slip of the pen.
 BETTER = float(np.log(5.0))
+WORSE = {"dev_loss": 0.15, "return_mean": 1.1, "samples": BETTER}
 # More rows than this share (or two) are no accidents: none is left out then.
 SHARE, FEW = 0.05, 2
 ITERATIONS, SMALLEST = 20, 1e-4
 
 
-def broken(target: str, params: np.ndarray, flops: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """Return the mask [n] of rows that are far from their neighbours; cost may be infinite where it is unknown."""
+def broken(quantity: str, params: np.ndarray, flops: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """Return the mask [n] of rows that are far from their neighbours.
+
+    cost: of a target, or the logarithm of the samples; not finite where it is unknown.
+    """
     none, known = np.zeros(len(cost), dtype=bool), np.flatnonzero(np.isfinite(cost))
     if len(known) < FEWEST:
         return none
     off = _residuals(np.log(params[known]), np.log(flops[known]), cost[known])
     least = DEVIATIONS * 1.4826 * float(np.median(np.abs(off)))
-    far = (off > max(least, WORSE[target])) | (-off > max(least, BETTER))
+    far = (off > max(least, WORSE[quantity])) | (-off > max(least, BETTER))
     if far.sum() > max(FEW, SHARE * len(known)):
         return none
     none[known[far]] = True

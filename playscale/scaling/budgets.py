@@ -53,7 +53,7 @@ def find_budgets(points: Sequence[Point], column: str | None = None) -> Budgets:
 
     ValueError where a column was given that is missing, empty in some rows, or of no budgets.
     """
-    flops = np.array([point.flops for point in points])
+    flops = np.array([point.flops for point in points], dtype=float)
     try:
         return _by_column(points, flops, column or COLUMN)
     except ValueError:

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     NO_LOSS = "no dev loss"
     NO_RETURN = "no return"
     BROKEN = "far from its neighbours"
+    SAMPLES = "samples do not fit size and compute"
     RETURN_NOT_POSITIVE = "return not positive"
     FEW_CELLS = "fewer than 3 cells"
     WRONG_CURVATURE = "profile curves the wrong way"
@@ -273,16 +274,17 @@ def _broken(points: Sequence[Point], target: Target, min_return: float | None) -
     seen = [point for point in points if not point.diverged and getattr(point, target) is not None]
     if not seen:
         return []
-    flops, params, _, values, _ = _columns(seen, target)
+    flops, params, samples, values, _ = _columns(seen, target)
     if target == "return_mean":
         least = 0.0 if min_return is None else min_return
         values = values - (least if values.min() > least else values.min() - UNFITTED_MARGIN * np.ptp(values))
     with np.errstate(divide="ignore"):
         far = broken(target, params, flops, SIGN[target] * np.log(values))
+        slips = broken("samples", params, flops, np.log(samples))
     return [
-        Excluded(target, p.flops, p.params, Reason.BROKEN, p.run, getattr(p, target))
-        for p, off in zip(seen, far, strict=True)
-        if off
+        Excluded(target, p.flops, p.params, Reason.BROKEN if off else Reason.SAMPLES, p.run, getattr(p, target))
+        for p, off, slip in zip(seen, far, slips, strict=True)
+        if off or slip
     ]
 
 

@@ -145,15 +145,19 @@ def choose(
 
 
 def track_record(tested: Backtest) -> list[Record]:
-    """Return, for each origin, the forecasts of the law that would have been chosen there."""
+    """Return, for each origin, the forecasts of the law that would have been chosen there.
+
+    Of budgets with a measured best: a bound tells only on which side of it the best lies.
+    """
     whole, records = len(tested.frontier.flops), []
+    measured = set(tested.frontier.flops[~tested.frontier.bounds].tolist())
     for origin in tested.origins:
         if origin >= RECORD_FROM:
             then = decide(tested, origin)
             sharing = [tested.rolling[c] for c in then.sharing]
             own = predictions(tested.rolling[then.chosen], sharing, origin, whole, then.widening)
             plain = {p.flops: p for p in predictions(tested.rolling[PLAIN], [], origin, whole)}
-            records += [Record(p, plain.get(p.flops)) for p in own]
+            records += [Record(p, plain.get(p.flops)) for p in own if p.flops in measured]
     return records
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from playscale.scaling.warning import (
 from playscale.storage.files import write_json
 
 REPLICATES = 1000
+SMALLEST_RETURN = "the smallest return"
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +156,13 @@ def fit(
     """
     points = as_points(points)
     limits = {"the expert's return": expert_return, LARGEST_RETURN: max_return}
-    known = [(name, value) for name, value in limits.items() if value is not None]
-    _check(forecast_flops, forecast_at, [*known, *target_returns], min_return, points)
+    known = [(name, _number(name, value)) for name, value in limits.items() if value is not None]
+    min_return = None if min_return is None else _number(SMALLEST_RETURN, min_return)
+    forecast_flops = [_positive("forecast_flops", value) for value in _items("forecast_flops", forecast_flops)]
+    forecast_at = [_pair(pair) for pair in _items("forecast_at", forecast_at)]
+    target_returns = [_named_return(item) for item in _items("target_returns", target_returns)]
+    _check_counts(seed, replicates, hardware)
+    _check_limits(points, min_return, max_return)
     seen, method = _to_fit(points, budget_column)
     targets, excluded, warnings = fit_targets(
         seen, method in PLAYING_METHODS, seed, replicates, known, min_return, budget_column
@@ -243,22 +249,67 @@ def _predictions(result: TargetFit) -> tuple[Prediction, ...]:
     return result.choice.predictions + of_surface
 
 
-def _check(
-    flops: Sequence[float], pairs: Sequence[tuple[float, float]], returns: Sequence[tuple[str, float]],
-    min_return: float | None, points: Sequence[Point],
-) -> None:  # fmt: skip
-    for name, value in [*returns, *([] if min_return is None else [("the smallest return", min_return)])]:
-        if not np.isfinite(value):
-            raise FitError(f"{name or 'target'}: {value:g} is not a return; give a number")
-    for value in [*flops, *(v for pair in pairs for v in pair)]:
-        if not (np.isfinite(value) and value > 0):
-            raise FitError(f"cannot forecast at {value:g}: budgets, params and samples must be positive numbers")
+def _items(name: str, values: Any) -> list[Any]:
+    """Return the items of an argument that is a list."""
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
+        raise FitError(f"{name}: {values!r} is no list; give one, even of a single item")
+    return list(values)
+
+
+def _finite(value: Any) -> float | None:
+    """Return a finite number, None for anything else."""
+    try:
+        number = float("nan") if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _number(name: str, value: Any) -> float:
+    if (number := _finite(value)) is None:
+        raise FitError(f"{name}: {value!r} is not a return; give a number")
+    return number
+
+
+def _positive(name: str, value: Any) -> float:
+    if (number := _finite(value)) is None or number <= 0:
+        raise FitError(f"{name}: cannot forecast at {value!r}: budgets, params and samples must be positive numbers")
+    return number
+
+
+def _pair(pair: Any) -> tuple[float, float]:
+    try:
+        params, samples = pair
+    except (TypeError, ValueError):
+        raise FitError(f"forecast_at: {pair!r} is no pair (params, samples)") from None
+    return _positive("forecast_at", params), _positive("forecast_at", samples)
+
+
+def _named_return(item: Any) -> tuple[str, float]:
+    try:
+        name, value = item
+    except (TypeError, ValueError):
+        raise FitError(f"target_returns: {item!r} is no pair (name, return)") from None
+    return str(name), _number(str(name) or "target_returns", value)
+
+
+def _check_counts(seed: Any, replicates: Any, hardware: Any) -> None:
+    for name, value, least in (("seed", seed, 0), ("replicates", replicates, 1)):
+        if not isinstance(value, int | np.integer) or value < least:
+            raise FitError(f"{name}: {value!r} is no whole number of at least {least}")
+    if hardware is not None and not isinstance(hardware, Hardware):
+        raise FitError(f"hardware: {hardware!r} is none; give playscale.scaling.gpu.hardware(name, utilisation)")
+
+
+def _check_limits(points: Sequence[Point], smallest: float | None, largest: float | None) -> None:
+    """Refuse limits of the returns that a mean return of the table has passed."""
     measured = [p.return_mean for p in points if p.return_mean is not None and not p.diverged]
-    if min_return is not None and min(measured, default=min_return) < min_return:
-        raise FitError(
-            f"the smallest return of the game is given as {min_return:g}, but the table has one of {min(measured):g};"
-            " give the smallest that is possible"
-        )
+    for name, limit, end in ((SMALLEST_RETURN, smallest, min), (LARGEST_RETURN, largest, max)):
+        if limit is not None and measured and end(limit, end(measured)) != limit:
+            raise FitError(
+                f"{name} of the game is given as {limit:g}, but the table has one of {end(measured):g};"
+                f" give the {name.split()[1]} that is possible"
+            )
 
 
 def _goals(

@@ -87,3 +87,20 @@ def test_a_tenth_of_a_table_is_no_accident_and_a_small_table_is_left_alone() -> 
     cost[::10] += 2
     assert not broken("dev_loss", params, flops, cost).any()
     assert not broken("dev_loss", params[:11], flops[:11], cost[:11] + 3.0 * (np.arange(11) == 5)).any()
+
+
+def test_samples_that_do_not_fit_size_and_compute_are_a_slip() -> None:
+    points = table()
+    slip = replace(points[17], samples=1e99)
+    result = fit([*points[:17], slip, *points[18:]], [1e20], replicates=20)
+    without = fit([*points[:17], *points[18:]], [1e20], replicates=20)
+    (gone,) = [e for e in result.excluded if e.reason is Reason.SAMPLES]
+    assert (gone.flops, gone.params) == (slip.flops, slip.params)
+    (warning,) = [w.text for w in result.warnings if w.code is Code.BROKEN]
+    assert warning.startswith("dev_loss: left out, since samples do not fit size and compute")
+    assert result.forecasts == without.forecasts
+
+
+def test_a_size_beyond_the_largest_integer_of_a_machine_is_a_size() -> None:
+    points = [*table(), replace(table()[0], params=10**30)]
+    assert "57 points" in Evidence.of(fit(points, replicates=20).to_dict(), points).subtitle

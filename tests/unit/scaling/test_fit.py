@@ -278,7 +278,44 @@ def test_scatter_of_runs_is_fitted_by_the_law_of_size_and_data_alone() -> None:
 
 def test_largest_return_below_one_that_was_reached_is_refused() -> None:
     points = [Point(flops=10.0**i, params=1e4, samples=1e6, return_mean=2.0 * i) for i in range(13, 17)]
-    with pytest.raises(FitError, match=r"the largest return is given as 20, but a mean return of 32 was reached"):
+    with pytest.raises(
+        FitError, match=r"the largest return of the game is given as 20, but the table has one of 32"
+    ):
         fit(points, max_return=20.0, replicates=20)
     law = fit(points, max_return=32.0, replicates=20).to_dict()["laws"]["return_mean"]
     assert law["form"] == "bounded by the largest return"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"forecast_flops": 1e19}, "forecast_flops: 1e+19 is no list; give one, even of a single item"),
+        ({"forecast_flops": "1e19"}, "forecast_flops: '1e19' is no list"),
+        ({"forecast_flops": ["1e19"]}, "forecast_flops: cannot forecast at '1e19'"),
+        ({"forecast_flops": [0]}, "cannot forecast at 0: budgets, params and samples must be positive numbers"),
+        ({"forecast_at": (1e6, 1e9)}, "forecast_at: 1000000.0 is no pair (params, samples)"),
+        ({"forecast_at": [(1e6,)]}, "forecast_at: (1000000.0,) is no pair"),
+        ({"min_return": "5"}, "the smallest return: '5' is not a return; give a number"),
+        ({"target_returns": [5]}, "target_returns: 5 is no pair (name, return)"),
+        ({"target_returns": {"human": 5}}, "target_returns: {'human': 5} is no list"),
+        ({"target_returns": [("human", "b")]}, "human: 'b' is not a return"),
+        ({"seed": -1}, "seed: -1 is no whole number of at least 0"),
+        ({"seed": 1.5}, "seed: 1.5 is no whole number"),
+        ({"replicates": 0}, "replicates: 0 is no whole number of at least 1"),
+        ({"hardware": "h100"}, "hardware: 'h100' is none; give playscale.scaling.gpu.hardware(name, utilisation)"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(arguments, said):
+    points = [Point(flops=c, params=n, samples=c / n, dev_loss=1 + 1 / n) for c in (1e9, 2e9) for n in (1e3, 2e3, 4e3)]
+    with pytest.raises(FitError) as refused:
+        fit(points, **arguments)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("table", [None, 5])
+def test_what_is_no_table_is_refused_in_one_line(table):
+    with pytest.raises(
+        ValueError, match=r"points: give rows \{column: value\}, columns"
+    ):
+        fit(table)
