@@ -37,7 +37,7 @@ from playscale.scaling.isoflop import fit_profiles
 from playscale.scaling.powerlaw import LEVEL
 
 from . import planted
-from .surfaces import Terms, surfaces
+from .surfaces import Runs, surfaces
 
 FEWEST = 4
 # Ends of the horizons, in decades of compute beyond the last budget seen.
@@ -190,11 +190,11 @@ def _of_surfaces(cells: Cells, best: np.ndarray, seen: int) -> dict[str, Ends]:
     past = (cells.budget < seen) & np.isfinite(cells.samples)
     if past.sum() < 7 or len(np.unique(cells.params[past])) < 3:
         return {}
-    runs = cells.params[past], cells.samples[past], np.exp(cells.cost[past]), cells.flops[past]
+    runs = Runs(cells.params[past], cells.samples[past], np.exp(cells.cost[past]), cells.flops[past])
     none = np.full(len(best) - seen, np.nan)
     made = {}
     for name, fitter in surfaces().items():
-        law: Terms = fitter(*runs)
+        law = fitter(runs)
         own = best[seen:]
         loss = law.best(cells.budgets[seen:]) if cells.isoflop else law.loss(cells.params[own], cells.samples[own])
         if np.all(loss > 0):  # else the fit has failed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from playscale.points import Point
-from playscale_benchmarks.surfaces import variable_projection
+from playscale_benchmarks.surfaces import Runs, variable_projection
 from playscale_benchmarks.tables import PLAYSCALE, Made, far_off, forecasts, power, saturating, summary
 
 FLOPS = np.geomspace(1e18, 1e21, 6)
@@ -29,7 +29,7 @@ def table(sizes: int) -> list[Point]:
 def test_variable_projection_recovers_a_law_without_noise() -> None:
     points = table(5)
     columns = [np.array([getattr(p, name) for p in points]) for name in ("params", "samples", "dev_loss", "flops")]
-    law = variable_projection(*columns)
+    law = variable_projection(Runs(*columns))
     assert (law.floor, law.alpha, law.beta) == pytest.approx((1.7, 0.34, 0.28), rel=1e-2)
     sizes = np.geomspace(1e6, 1e12, 4000)
     assert law.best(np.array([1e22]))[0] == pytest.approx(loss(sizes, 1e22 / 6 / sizes).min(), rel=1e-3)

@@ -278,9 +278,7 @@ def test_scatter_of_runs_is_fitted_by_the_law_of_size_and_data_alone() -> None:
 
 def test_largest_return_below_one_that_was_reached_is_refused() -> None:
     points = [Point(flops=10.0**i, params=1e4, samples=1e6, return_mean=2.0 * i) for i in range(13, 17)]
-    with pytest.raises(
-        FitError, match=r"the largest return of the game is given as 20, but the table has one of 32"
-    ):
+    with pytest.raises(FitError, match=r"the largest return of the game is given as 20, but the table has one of 32"):
         fit(points, max_return=20.0, replicates=20)
     law = fit(points, max_return=32.0, replicates=20).to_dict()["laws"]["return_mean"]
     assert law["form"] == "bounded by the largest return"
@@ -315,7 +313,5 @@ def test_wrong_arguments_are_refused_in_one_line(arguments, said):
 
 @pytest.mark.parametrize("table", [None, 5])
 def test_what_is_no_table_is_refused_in_one_line(table):
-    with pytest.raises(
-        ValueError, match=r"points: give rows \{column: value\}, columns"
-    ):
+    with pytest.raises(ValueError, match=r"points: give rows \{column: value\}, columns"):
         fit(table)
