@@ -18,6 +18,7 @@ from playscale.points import Point, Reference
 from playscale.report import track_record
 from playscale.report.text import printable
 from playscale.scaling import numbers
+from playscale.scaling.reach import reach_name
 from playscale.tracking.monitor import gauge
 
 log = logging.getLogger(__name__)
@@ -304,7 +305,7 @@ def _score(score: track_record.Score | None) -> str:
 
 
 def _ahead(reach: float) -> str:
-    return track_record.reach_name(reach).removesuffix(" decades")
+    return reach_name(reach).removesuffix(" decades")
 
 
 def _cost_columns(fit: Mapping[str, Any]) -> list[str]:

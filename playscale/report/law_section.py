@@ -12,6 +12,7 @@ from playscale.report.evidence import NAMES, TARGETS, Evidence
 from playscale.report.html import Content, join, readable, symbol, table, tag, with_powers
 from playscale.report.track_record import cell
 from playscale.scaling import numbers
+from playscale.scaling.reach import reach_name
 
 Row = Mapping[str, Any]
 FORMULA = {
@@ -150,7 +151,7 @@ def _backtest(evidence: Evidence, target: str) -> Markup:
         [_law_name(form, chosen), *(cell(scores.get(reach)) for reach in reaches)]
         for form, scores in sorted(found.items(), key=lambda pair: pair[0] != chosen)
     ]
-    head = ["law", *map(track_record.reach_name, reaches)]
+    head = ["law", *map(reach_name, reaches)]
     caption = (
         f"Backtest of every law of the {_name(target)}, by how far ahead: median miss, share inside the 95% interval"
     )

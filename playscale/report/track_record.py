@@ -14,10 +14,10 @@ from playscale.report.evidence import NAMES, TARGETS, Evidence, offset_of
 from playscale.report.html import Content, join, table, tag
 from playscale.scaling import numbers
 from playscale.scaling.numbers import known, positive
+from playscale.scaling.reach import REACHES, reach_name, reach_of
 
 Row = Mapping[str, Any]
 ANEW = "Chosen anew at each budget from what was known there, forecasts "
-REACHES = (0.5, 1.0, 2.0, 3.0, math.inf)  # decades of compute between the last budget fitted and the one forecast
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,6 @@ class Score:
     error: float
     inside: float | None
     count: int
-
-
-def reach_of(decades: float) -> float:
-    """Return the first of REACHES that is not exceeded."""
-    return next(reach for reach in REACHES if decades <= reach + 1e-6)
-
-
-def reach_name(reach: float) -> str:
-    """Name a reach for a table: "up to 0.5 decades", "1 to 2 decades", "over 3 decades"."""
-    i = REACHES.index(reach)
-    if i == 0:
-        return f"up to {reach:g} decades"
-    return f"{REACHES[i - 1]:g} to {reach:g} decades" if reach < math.inf else f"over {REACHES[i - 1]:g} decades"
 
 
 def track(fit: Mapping[str, Any], target: str) -> list[Row]:

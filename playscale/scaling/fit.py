@@ -198,7 +198,7 @@ def fit(
         optima=best,
         target_returns=tuple(reached),
         hardware=hardware,
-        verdicts={t: judge(result, warnings) for t, result in targets.items()},
+        verdicts={t: judge(result, warnings, forecast_flops) for t, result in targets.items()},
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from playscale.scaling.cells import count_sizes
 from playscale.scaling.numbers import off
+from playscale.scaling.reach import reach_name, reach_of
 from playscale.scaling.warning import Code, Warned
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ ENOUGH, FEWEST = 5, 3
 SIZES = 4
 # Share of past forecasts inside their 95 % intervals: as it should be, and where the intervals cannot be relied on.
 HELD, FAILED = 0.85, 0.5
-# Past forecasts from which on their share says something, and the median miss (a factor) from which on to take care.
-MANY, MISSED = 5, 2.0
+# Past forecasts from which on their share says something, and the median miss (a factor) from which on to take care,
+# and from which on they say nothing.
+MANY, MISSED, LOST = 5, 2.0, 3.0
 DOUBTS = {
     Code.LAWS_DISAGREE: "the laws differ in the size that they recommend",
     Code.SIZE_UNKNOWN: "how the best size grows is not known",
@@ -63,12 +65,38 @@ class Verdict:
         return max(ground.level for ground in self.grounds)
 
 
-def judge(result: TargetFit, warnings: Sequence[Warned]) -> Verdict:
-    """Judge the table by its budgets, its sizes, its track record, and the doubts that were warned about."""
+def judge(result: TargetFit, warnings: Sequence[Warned], ahead: Sequence[float] = ()) -> Verdict:
+    """Judge the table by its budgets, its sizes, its track record, and the doubts that were warned about.
+
+    ahead: budgets that are forecast; where intervals that reached as far mostly failed, that is the first ground.
+    """
     target = result.cells.target
     codes = {warned.code for warned in warnings if warned.text.startswith(f"{target}:")}
     doubts = [Ground(Answer.WITH_CARE, text) for code, text in DOUBTS.items() if code in codes]
-    return Verdict((*_grid(result), _track_record(result.choice.record), *doubts))
+    record = result.choice.record
+    failed = _failed(record, float(result.cells.budgets[-1]), ahead)
+    return Verdict((*failed, *_grid(result), _track_record(record), *doubts))
+
+
+def _failed(record: Sequence[Record], last: float, ahead: Sequence[float]) -> Iterator[Ground]:
+    """Warn of forecasts about as far ahead as which, or at most, fewer than half of the past ones held."""
+    groups: dict[float, list[bool]] = {}
+    for row in record:
+        groups.setdefault(reach_of(row.own.decades_ahead), []).append(row.own.inside)
+    said: dict[float, float] = {}
+    for flops in sorted(c for c in ahead if c > last):
+        wanted = reach_of(float(np.log10(flops / last)))
+        tested = [reach for reach in groups if reach <= wanted]
+        if tested and np.mean(groups[max(tested)]) < FAILED:
+            said.setdefault(max(tested), flops)
+    for reach, flops in said.items():
+        inside, far = groups[reach], reach == max(groups) and reach < reach_of(float(np.log10(flops / last)))
+        yield Ground(
+            Answer.WITH_CARE,
+            f"{sum(inside)} of {len(inside)} past forecasts {reach_name(reach)} ahead"
+            f"{', the furthest tested,' if far else ''} inside their 95 % interval: do not rely on that for {flops:.3g}"
+            " FLOPs",
+        )
 
 
 def _grid(result: TargetFit) -> Iterator[Ground]:
@@ -101,7 +129,7 @@ def _track_record(record: Sequence[Record]) -> Ground:
     missed = float(np.median([abs(row.own.error) for row in record]))
     text = f"{held} of {len(record)} past forecasts inside their 95 % interval, median miss {off(missed)}"
     share = held / len(record)
-    if share < FAILED and len(record) >= MANY:
+    if len(record) >= MANY and (share < FAILED or missed >= np.log(LOST)):
         return Ground(Answer.NO, text)
     sound = share >= HELD and len(record) >= MANY and missed < np.log(MISSED)
     return Ground(Answer.YES if sound else Answer.WITH_CARE, text)

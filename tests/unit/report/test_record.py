@@ -5,6 +5,7 @@ import math
 import pytest
 
 from playscale.report import track_record
+from playscale.scaling.reach import REACHES, reach_name, reach_of
 
 
 def made(from_flops: float, flops: float, ratio: float, inside: bool | None, **more: object) -> dict[str, object]:
@@ -54,6 +55,6 @@ def test_the_backtest_is_summed_by_law_and_reach() -> None:
 
 def test_reaches_have_names() -> None:
     names = ["up to 0.5 decades", "0.5 to 1 decades", "1 to 2 decades", "2 to 3 decades", "over 3 decades"]
-    assert [track_record.reach_name(reach) for reach in track_record.REACHES] == names
-    assert track_record.reach_of(0.5 + 1e-9) == 0.5
-    assert track_record.reach_of(0.51) == 1.0
+    assert [reach_name(reach) for reach in REACHES] == names
+    assert reach_of(0.5 + 1e-9) == 0.5
+    assert reach_of(0.51) == 1.0

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from playscale.points import Point
+from playscale.scaling.backtest import Prediction
+from playscale.scaling.choice import Record
 from playscale.scaling.fit import Fit, fit
-from playscale.scaling.verdict import Answer
+from playscale.scaling.verdict import Answer, Verdict, judge
 
 
 def table(budgets: int, factors: list[float], curvature: float = 0.05) -> Fit:
@@ -54,3 +58,34 @@ def test_profiles_that_curve_the_wrong_way_recommend_nothing() -> None:
     assert forecast.params is forecast.samples is forecast.params_note is None
     laws = result.to_dict()["power_laws"]
     assert not any(law["used"] for law in laws if law["quantity"] in {"params", "samples"})
+
+
+@pytest.mark.parametrize(
+    ("error", "count", "inside", "level"),
+    [
+        (3.1, 5, True, Answer.NO),
+        (2.5, 5, True, Answer.WITH_CARE),
+        (3.1, 4, True, Answer.WITH_CARE),
+        (1.1, 5, False, Answer.NO),
+    ],
+)
+def test_past_forecasts_that_missed_by_a_factor_3_in_the_median_carry_none(
+    error: float, count: int, inside: bool, level: Answer
+) -> None:
+    assert _judged(error, count, inside).level is level
+
+
+def test_the_verdict_says_that_forecasts_as_far_ahead_mostly_failed() -> None:
+    first = _judged(1.1, 5, False).grounds[0]
+    assert first.level is Answer.WITH_CARE
+    assert first.text.startswith("0 of 5 past forecasts 1 to 2 decades ahead, the furthest tested, inside their 95 %")
+    assert "past forecasts 1 to 2" not in _judged(1.1, 5, True).grounds[0].text
+
+
+def _judged(error: float, count: int, inside: bool) -> Verdict:
+    """Judge a good table with past forecasts 1.5 decades ahead off by a factor, at a forecast further ahead."""
+    result = table(9, FIVE).targets["dev_loss"]
+    half = 2.0 if inside else 0.01
+    own = Prediction("power", 1e13, 10**14.5, float(np.log(error)), -half, half)
+    choice = replace(result.choice, record=(Record(own, None),) * count)
+    return judge(replace(result, choice=choice), [], [1e20])
