@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -16,6 +16,8 @@ from playscale.scaling import numbers
 Row = Mapping[str, Any]
 Forecasts = dict[float, dict[str, Row]]
 MANY_WARNINGS = 4
+SAME_SIZE = 0.05  # sizes that differ by less are one
+NO_SIZE = "no size can be recommended: see why below"
 LEVELS = {"yes": "yes", "with care": "with care", "no": "no, not by itself"}
 EXACT = 1e6  # a target return below is shown with all its digits
 OF_SINGLE_BUDGETS = ("minimum-outside-range", "profile-not-parabolic")
@@ -82,28 +84,63 @@ def _answer(evidence: Evidence, forecasts: Forecasts) -> Markup:
         return tag("p", "No forecast was made: see the warnings, or give budgets to forecast.", class_="answer")
     flops, by_target = next(iter(forecasts.items()))
     row = _recommended(by_target)
-    expected: list[Content] = []
-    for target in TARGETS:
-        if numbers.known(by_target.get(target, {}).get("value")):
-            given = by_target[target]
-            expected += [
-                " and " if expected else " Expect ",
-                f"{_article(target)} of ",
-                tag("b", numbers.number(given["value"])),
-            ]
-            expected.append(_span(given))
-    size = [", no size can be recommended: see why below"]
-    if numbers.positive(row.get("params")):
-        size = [", train ", tag("b", f"{numbers.count(row['params'])} parameters")]
-        size += [f" ({row['params_note']})"] if row.get("params_note") else []
-        size += [" on ", tag("b", f"{numbers.count(row.get('samples'))} {evidence.noun}")]
     hours = row.get("gpu_hours")
-    if numbers.known(hours) and cost_head(evidence):
-        size += [": about ", tag("b", f"{numbers.number(hours, 2)} {cost_head(evidence)[0]}")]
+    cost: list[Content] = []
+    if numbers.known(hours) and cost_head(evidence) and numbers.positive(row.get("params")):
+        cost = [": about ", tag("b", f"{numbers.number(hours, 2)} {cost_head(evidence)[0]}")]
+    size = _trained(evidence, row)
+    own, other = _by_size(by_target)
+    apart: list[Content] = []
+    if other:
+        apart = [
+            " For the best ",
+            NAMES[other[0]["target"]],
+            ", ",
+            *_trained(evidence, other[0]),
+            ".",
+            *_expected(other),
+        ]
     return tag(
-        "p", "With ", tag("b", f"{numbers.budget(flops)} FLOPs"), *size, ".",
-        *expected, "." if expected else None, class_="answer",
+        "p", "With ", tag("b", f"{numbers.budget(flops)} FLOPs"), ", ", *size, *cost, ".", *_expected(own), *apart,
+        class_="answer",
     )  # fmt: skip
+
+
+def _by_size(by_target: Mapping[str, Row]) -> tuple[list[Row], list[Row]]:
+    """Return the forecasts at the size recommended, and those at another one: a law may recommend its own."""
+    rows = [by_target[target] for target in TARGETS if target in by_target]
+    other = [row for row in rows if _other_size(row, _recommended(by_target))]
+    return [row for row in rows if row not in other], other
+
+
+def _other_size(row: Row, than: Row) -> bool:
+    """Tell whether a forecast is of another size than one, or only one of them is of a size."""
+    size, usual = row.get("params"), than.get("params")
+    if not (numbers.positive(size) and numbers.positive(usual)):
+        return numbers.positive(size) or numbers.positive(usual)
+    return abs(size / usual - 1) > SAME_SIZE
+
+
+def _trained(evidence: Evidence, row: Row) -> list[Content]:
+    """Write the size and the data that a forecast is of."""
+    if not numbers.positive(row.get("params")):
+        return [NO_SIZE]
+    note = f" ({row['params_note']})" if row.get("params_note") else ""
+    size = tag("b", f"{numbers.count(row['params'])} parameters")
+    return ["train ", size, note, " on ", tag("b", f"{numbers.count(row.get('samples'))} {evidence.noun}")]
+
+
+def _expected(rows: Sequence[Row]) -> list[Content]:
+    known = [row for row in rows if numbers.known(row.get("value"))]
+    parts: list[Content] = []
+    for row in known:
+        parts += [
+            " and " if parts else " Expect ",
+            f"{_article(row['target'])} of ",
+            tag("b", numbers.number(row["value"])),
+        ]
+        parts.append(_span(row))
+    return [*parts, "."] if parts else []
 
 
 def _article(target: str) -> str:
@@ -124,7 +161,7 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Markup:
     for flops, by_target in forecasts.items():
         row = _recommended(by_target)
         size = [_recommended_size(row), tag("b", _count(row.get("samples")))]
-        cells = [interval_cell(by_target.get(target)) for target in targets]
+        cells = [_at_size(by_target.get(target), row) for target in targets]
         rows.append(
             [
                 numbers.budget(flops),
@@ -137,7 +174,18 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Markup:
     heads = [f"{NAMES[target]} (95%)" for target in targets]
     head = ["FLOPs", "parameters", evidence.noun, *heads, "times the largest fitted"]
     head += cost_head(evidence)
-    return join([table(head, rows, caption="Recommended by budget"), _other_optimum(forecasts)])
+    return table(head, rows, caption="Recommended by budget")
+
+
+def _at_size(row: Row | None, recommended: Row) -> Content:
+    """Write a forecast and its interval, and the size and data it is of where they are not those recommended."""
+    cell = interval_cell(row)
+    if row is None or not _other_size(row, recommended):
+        return cell
+    note = " (not measured)" if row.get("params_note") else ""
+    if not numbers.positive(row.get("params")):
+        return join([cell, tag("small", " at a size of its own, not known")])
+    return join([cell, tag("small", f" with {numbers.count(row['params'])}{note} on {_count(row.get('samples'))}")])
 
 
 def _recommended_size(row: Row) -> Markup:
@@ -170,23 +218,6 @@ def _given_table(evidence: Evidence) -> Markup:
     heads = [f"{NAMES[target]} (95%)" for target in evidence.targets]
     head = ["parameters", evidence.noun, "FLOPs", *heads, *cost_head(evidence)]
     return table(head, rows, caption="For the parameters and samples given")
-
-
-def _other_optimum(forecasts: Forecasts) -> Markup:
-    """Say where the best size for the return is another one than for the loss."""
-    apart = []
-    for flops, by_target in forecasts.items():
-        given = [by_target[target].get("params") for target in TARGETS if target in by_target]
-        sizes = [size for size in given if numbers.positive(size)]
-        if len(sizes) == 2 and abs(sizes[1] / sizes[0] - 1) > 0.05:
-            note = " (not measured)" if by_target["return_mean"].get("params_note") else ""
-            apart.append(f"{numbers.count(sizes[1])}{note} at {numbers.budget(flops)} FLOPs")
-    if not apart:
-        return Markup("")
-    text = (
-        f"Sizes are those for the best dev loss. Fitted to returns alone, the best sizes would be {', '.join(apart)}."
-    )
-    return tag("p", text, class_="note")
 
 
 def _warnings(evidence: Evidence) -> Markup:

@@ -74,10 +74,30 @@ def page(path: Path, fit: dict[str, Any], points: list[Point], **more: Any) -> P
 def test_the_headline_is_the_next_budget(tmp_path: Path, fit: dict[str, Any], points: list[Point]) -> None:
     text = page(tmp_path, fit, points).text
     assert "With 10¹³ FLOPs, train " in text  # 3e12 is forecast too, but held out: it has been trained
-    assert re.search(r"Expect a dev loss of \d\.\d\d \(.* to .*\) and a return of ", text)
+    assert re.search(
+        r"Expect a dev loss of \d\.\d\d \(.* to .*\)( and a return of |\. For the best return, train )", text
+    )
     assert "Tested on the held-out budget of 3\u00d710¹² FLOPs: 2 of 2 results within" in text
     assert "25 points · 5 model sizes · 5 compute budgets" in text
     assert "Before you rely on it" in text
+
+
+def test_a_return_stands_beside_the_size_it_is_forecast_for(
+    tmp_path: Path, fit: dict[str, Any], points: list[Point]
+) -> None:
+    def said(size: float) -> str:
+        rows = [
+            row | ({"params": 1e6, "samples": 1e8} if row["target"] == "dev_loss" else {"params": size, "samples": 5e7})
+            | {"value": 2.5, "low": 2.0, "high": 3.0, "params_note": None}
+            for row in fit["forecasts"]
+        ]  # fmt: skip
+        return page(tmp_path, {**fit, "forecasts": rows}, points).text
+
+    both = "train 1M parameters on 100M samples. Expect a dev loss of 2.50 (2.00 to 3.00)"
+    assert f"{both} and a return of 2.50 (2.00 to 3.00)." in said(1e6)
+    text = said(2e6)
+    assert f"{both}. For the best return, train 2M parameters on 50M samples. Expect a return of 2.50 (2.00" in text
+    assert "2.50 2.00 to 3.00 with 2M on 50M" in text
 
 
 def test_a_failed_forecast_is_reported(tmp_path: Path, fit: dict[str, Any], points: list[Point]) -> None:
