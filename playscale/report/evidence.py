@@ -18,6 +18,7 @@ from playscale.scaling import numbers
 from playscale.scaling.budgets import find_budgets
 from playscale.scaling.cells import Reason, count_sizes
 from playscale.scaling.methods import by_method
+from playscale.scaling.numbers import counted
 
 RETURN_OF_LOSS = "return_mean of dev_loss"
 TARGETS = ("dev_loss", "return_mean")
@@ -28,6 +29,7 @@ NAMES = {
     "samples": "samples",
     "flops": "compute",
 }
+BUDGET, STEPS = "compute budget", "step of compute"
 MOST = 5000  # points that a page shows
 SAME_EXPONENT = 1e-4  # of one law, read from the fit and off its curve
 SAME_BUDGET = 1.05  # checkpoints are taken within a batch of their budget; budgets are at least a tenth apart
@@ -80,11 +82,20 @@ class Evidence:
 
     @cached_property
     def budgets(self) -> list[float]:
-        """Return the compute budgets, small to large, found as the fit finds them."""
-        if not self.runs:
-            return []
+        """Return the compute budgets, small to large, found as the fit finds them: held-out runs apart."""
+        fitted, held_out = self._budgets(held_out=False), self._budgets(held_out=True)
+        spread = max((self.fit.get("budgets") or {}).get("spread") or 1.0, SAME_BUDGET)
+        return sorted([*fitted, *(b for b in held_out if all(max(b / c, c / b) > spread for c in fitted))])
+
+    def _budgets(self, held_out: bool) -> list[float]:
+        runs = [run for run in self.runs if run.held_out == held_out]
         column = (self.fit.get("budgets") or {}).get("column")
-        return [float(flops) for flops in find_budgets(self.runs, column).flops]
+        return [float(flops) for flops in find_budgets(runs, column).flops] if runs else []
+
+    @property
+    def separate(self) -> bool:
+        """Tell whether the fit found separate budgets, not steps through a continuum."""
+        return not str((self.fit.get("budgets") or {}).get("source")).startswith("steps")
 
     @cached_property
     def held_out_budgets(self) -> list[float]:
@@ -95,14 +106,18 @@ class Evidence:
     @cached_property
     def subtitle(self) -> str:
         """Return what was measured, in one line."""
-        sizes = count_sizes(np.array([point.params for point in self.points], dtype=float)) if self.points else 0
         games = sum(point.episodes or 0 for point in self.points)
         points = self.measured_points or len(self.runs)
+        fitted = [run for run in self.runs if not run.held_out]
         methods, seeds = ({getattr(point, name) for point in self.runs} for name in ("method", "seed"))
-        counts = [(points, "point"), (sizes, "model size"), (len(self.budgets), "compute budget")]
+        counts = [
+            (points, points if self.measured_points else len(fitted), "point"),
+            (_sizes(self.runs), _sizes(fitted), "model size"),
+            (len(self.budgets), len(self.budgets) - len(self.held_out_budgets), BUDGET if self.separate else STEPS),
+        ]
         more = ((len(methods), "method"), (len(seeds), "seed"))
-        counts += [(number, noun) for number, noun in more if number > 1]
-        parts = [f"{number:,} {noun}{'s' if number != 1 else ''}" for number, noun in counts]
+        counts += [(number, number, noun) for number, noun in more if number > 1]
+        parts = [counted(number, noun) + (f" ({own:,} fitted)" if own < number else "") for number, own, noun in counts]
         if self.budgets:
             parts.append(f"{numbers.budget(self.budgets[0])} to {numbers.budget(self.budgets[-1])} FLOPs")
         if self.measured_points and points > len(self.points):
@@ -117,6 +132,10 @@ class Evidence:
     def budget_index(self, flops: float) -> int:
         """Return the index of the nearest of `budgets`."""
         return min(range(len(self.budgets)), key=lambda i: abs(math.log(self.budgets[i] / flops)))
+
+    def budget_of(self, point: Point) -> float:
+        """Return the budget that a point is of; a run may stop a little before or past it."""
+        return self.budgets[self.budget_index(point.flops)]
 
     def rows(self, key: str, **wanted: str) -> list[Mapping[str, Any]]:
         """Return the rows of a list in the fit with the wanted values; [] where the fit has none."""
@@ -214,8 +233,11 @@ class Evidence:
         return {"exponent": exponent, "coefficient": coefficient, "low": span.get("low"), "high": span.get("high")}
 
     def last_fitted_budget(self) -> float | None:
-        """Return the largest budget that was fitted."""
-        return max((point.flops for point in self.points if not point.held_out), default=None)
+        """Return the largest budget that was fitted: that of the fit, or of the points where it does not say."""
+        fitted = [law.get("to_flops") for law in (self.fit.get("laws") or {}).values()]
+        return max(
+            [flops for flops in fitted if numbers.positive(flops)] or self._budgets(held_out=False), default=None
+        )
 
 
 def evidences_of(
@@ -245,6 +267,10 @@ def _best_of_budgets(points: Sequence[Point], target: str) -> list[Point]:
         if value is not None and (known is None or better(target, value, getattr(known, target))):
             best[point.held_out, budget] = point
     return list(best.values())
+
+
+def _sizes(points: Sequence[Point]) -> int:
+    return count_sizes(np.array([point.params for point in points])) if points else 0
 
 
 def error_of(point: Point, target: str) -> float | None:

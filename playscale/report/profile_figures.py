@@ -109,9 +109,9 @@ def _isoflop_title(evidence: Evidence, target: str) -> str:
     if not best:
         return f"{NAMES[target].capitalize()} against model size at each budget"
     first, last = best[0], best[-1]
-    sizes = f"{numbers.count(first.params)} parameters at {numbers.budget(first.flops)} FLOPs"
+    sizes = f"{numbers.count(first.params)} parameters at {numbers.budget(evidence.budget_of(first))} FLOPs"
     if len(best) > 1:
-        sizes += f", {numbers.count(last.params)} at {numbers.budget(last.flops)}"
+        sizes += f", {numbers.count(last.params)} at {numbers.budget(evidence.budget_of(last))}"
     return f"{what}: {sizes}"
 
 

@@ -111,13 +111,14 @@ def _held_out(evidence: Evidence) -> list[Row]:
 def _held_out_line(held_out: Sequence[Row]) -> Markup:
     judged = [row for row in held_out if row.get("inside") is not None]
     inside = sum(bool(row["inside"]) for row in judged)
-    budgets = " and ".join(dict.fromkeys(numbers.budget(row.get("flops")) for row in held_out))
+    budgets = list(dict.fromkeys(numbers.budget(row.get("flops")) for row in held_out))
+    named = f"budget{'s' if len(budgets) > 1 else ''} of {numbers.listed(budgets)}"
     verdict = "inside" if inside == len(judged) else "outside"
     text = (
         f"{inside} of {len(judged)} results within the forecast's 95% interval" if judged else "no interval to judge by"
     )
     result = tag("span", text, class_=f"verdict {verdict}")
-    return tag("p", f"Tested on the held-out budget of {budgets} FLOPs: ", result, ".", class_="note")
+    return tag("p", f"Tested on the held-out {named} FLOPs: ", result, ".", class_="note")
 
 
 def track_sentence(evidence: Evidence, flops: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 LARGEST_FACTOR = 1000
@@ -48,6 +48,17 @@ def count(value: float | None) -> str:
         if abs(value) >= unit * 0.9995:
             return f"{value / unit:.3g}{letter}" if abs(value) < 999.5 * unit else f"{value / unit:.0f}{letter}"
     return f"{value:.3g}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write how many there are: 1 cell, 2 cells, 3 steps of compute."""
+    first, of, rest = noun.partition(" of ")
+    return f"{number:,} {first}{'' if number == 1 else 's'}{of}{rest}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Write a list in a sentence: a, b and c."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
 def power_of_ten(value: float | None, digits: int = 3) -> str:

@@ -12,7 +12,7 @@ from scipy import stats
 from playscale.points import Point
 from playscale.scaling.cells import Cells, Excluded, Reason
 from playscale.scaling.isoflop import Profile
-from playscale.scaling.numbers import count
+from playscale.scaling.numbers import count, number
 from playscale.scaling.powerlaw import LEVEL, PowerLaw
 
 # Run-to-run scatter above which a single run per cell says little: of dev loss, of return.
@@ -236,7 +236,7 @@ def extrapolation_warning(last: float, flops: Sequence[float]) -> list[Warned]:
         return []
     listed = ", ".join(dict.fromkeys(f"{c:.3g}" for c in far))
     text = (
-        f"forecasts to {listed} FLOPs reach up to {max(far) / last:.3g} times beyond the largest"
+        f"forecasts to {listed} FLOPs reach up to {number(max(far) / last, 2)} times the largest"
         f" fitted budget ({last:.3g}); beyond {FAR:g} times, the form of the law decides more than the data"
     )
     return [Warned(Code.EXTRAPOLATION, text)]
@@ -244,7 +244,7 @@ def extrapolation_warning(last: float, flops: Sequence[float]) -> list[Warned]:
 
 def goal_warning(last: float, goals: Sequence[tuple[str, float]]) -> list[Warned]:
     """Warn about returns reached more than FAR times beyond the largest fitted budget; goals: (name, flops)."""
-    far = [f"{name} at {flops / last:.2g} times" for name, flops in goals if flops > FAR * last * (1 + 1e-9)]
+    far = [f"{name} at {number(flops / last, 2)} times" for name, flops in goals if flops > FAR * last * (1 + 1e-9)]
     if not far:
         return []
     text = (

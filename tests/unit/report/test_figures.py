@@ -29,6 +29,7 @@ from playscale.report.evidence import Evidence, law_at
 from playscale.report.figures import make_plots, write_figures
 from playscale.report.html import inline_svg
 from playscale.report.palette import ROLES, css_variables
+from playscale.report.profile_figures import isoflop
 from playscale.scaling import numbers
 
 ALL = [
@@ -80,6 +81,21 @@ def test_the_line_of_the_best_size_goes_through_the_sizes_recommended() -> None:
     assert law["at"] == "argmin"
     for forecast in evidence.forecasts("dev_loss"):
         assert law_at(law, forecast["flops"]) == pytest.approx(forecast["params"])
+
+
+def test_a_title_names_budgets_as_the_legend_does() -> None:
+    points = [
+        Point(flops=c * off, params=n, samples=1e6, dev_loss=3 * c**-0.05 * (1 + (i - 1) ** 2 / 50))
+        for c in (1e13, 1e14, 1e15)
+        for i, (n, off) in enumerate(((1e4, 0.92), (3e4, 1.08), (1e5, 0.95)))
+    ]
+    plot = isoflop(Evidence.of({}, points), "dev_loss")
+    assert plot is not None
+    assert plot.title.startswith(
+        f"Lowest dev loss: 30k parameters at {numbers.budget(1e13 * (0.92 * 1.08 * 0.95) ** (1 / 3))}"
+    )
+    first = plot.title.split(" at ")[1].removesuffix(" FLOPs, 30k")
+    assert any(first == text for text in texts(plot))
 
 
 def test_size_that_is_best_at_every_budget_is_reported_not_to_change() -> None:

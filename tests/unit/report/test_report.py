@@ -78,7 +78,7 @@ def test_the_headline_is_the_next_budget(tmp_path: Path, fit: dict[str, Any], po
         r"Expect a dev loss of \d\.\d\d \(.* to .*\)( and a return of |\. For the best return, train )", text
     )
     assert "Tested on the held-out budget of 3\u00d710¹² FLOPs: 2 of 2 results within" in text
-    assert "25 points · 5 model sizes · 5 compute budgets" in text
+    assert "25 points (20 fitted) · 5 model sizes · 5 compute budgets (4 fitted)" in text
     assert "Before you rely on it" in text
 
 
@@ -98,6 +98,28 @@ def test_a_return_stands_beside_the_size_it_is_forecast_for(
     text = said(2e6)
     assert f"{both}. For the best return, train 2M parameters on 50M samples. Expect a return of 2.50 (2.00" in text
     assert "2.50 2.00 to 3.00 with 2M on 50M" in text
+
+
+def test_budgets_are_counted_and_divided_by_as_the_fit_does(
+    tmp_path: Path, fit: dict[str, Any], points: list[Point]
+) -> None:
+    # the gaps of held-out runs move no fitted budget
+    between = [
+        dataclasses.replace(p, flops=3e11 * x, split="held-out") for p, x in zip(points, (1.15, 1.3), strict=False)
+    ]
+    evidence = Evidence.of(fit, points + between)
+    assert evidence.last_fitted_budget() == max(law["to_flops"] for law in fit["laws"].values())
+    assert "5 model sizes · 6 compute budgets (4 fitted)" in evidence.subtitle
+    text = page(tmp_path, fit, points).text
+    times = numbers.number(1e14 / fit["laws"]["dev_loss"]["to_flops"], 2)
+    assert f"{times}\u00d7" in text
+    assert f"reach up to {times} times the largest fitted budget" in text
+
+
+def test_held_out_budgets_are_listed(tmp_path: Path, fit: dict[str, Any], points: list[Point]) -> None:
+    (row, *_) = fit["held_out"]
+    text = page(tmp_path, {**fit, "held_out": [dict(row, flops=c) for c in (1e13, 1e14, 1e15)]}, points).text
+    assert "Tested on the held-out budgets of 10¹³, 10¹⁴ and 10¹⁵ FLOPs" in text
 
 
 def test_a_failed_forecast_is_reported(tmp_path: Path, fit: dict[str, Any], points: list[Point]) -> None:
