@@ -164,7 +164,11 @@ def _budgets(fit: Mapping[str, Any]) -> str:
     """Say how many budgets were found, by what, and how far runs lie from them."""
     found = fit["budgets"]
     by = printable(f"by {found['source']}")
-    return f"{found['count']} budgets, found {by}; runs lie up to {100 * (found['spread'] - 1):.2g} % from theirs"
+    if found["source"].startswith("steps"):
+        return f"no separate budgets: runs are put together {by.replace('by', 'in')}, {found['count']} in all"
+    off = 100 * (found["spread"] - 1)
+    near = f"runs lie up to {off:.2g} % from theirs" if off >= 0.05 else "all runs are at theirs"
+    return f"{numbers.counted(found['count'], 'budget')}, found {by}; {near}"
 
 
 def _marked(start: str, style: str, text: str = "") -> Text:
@@ -208,7 +212,11 @@ def _backtest(fit: Mapping[str, Any], target: str) -> Table:
     found = track_record.backtest(fit, target)
     reaches = sorted({reach for scores in found.values() for reach in scores})
     columns = [_ahead(reach) for reach in reaches]
-    table = _table(f"Backtest of {target}: median miss (share inside 95 %), by decades ahead", "law", *columns)
+    table = _table(
+        f"Backtest of {target}, each law alone at every budget: median miss (share inside 95 %), by decades ahead",
+        "law",
+        *columns,
+    )
     chosen = fit["laws"][target]["form"]
     for form, scores in sorted(found.items(), key=lambda pair: pair[0] != chosen):
         name = f"{form} (chosen)" if form == chosen else form
@@ -218,7 +226,7 @@ def _backtest(fit: Mapping[str, Any], target: str) -> Table:
 
 def _track_record(fit: Mapping[str, Any]) -> Table:
     """Show the scores of the law chosen anew at each budget, beside the plain power law's."""
-    title = "Track record of the law chosen anew at each budget: median miss (share inside 95 %)"
+    title = "Track record of the law that was the choice at each earlier budget: median miss (share inside 95 %)"
     table = _table(title, "target", "decades ahead", "forecasts", "chosen law", "plain power law")
     for target in fit["laws"]:
         for reach, rows in track_record.by_reach(track_record.track(fit, target)).items():

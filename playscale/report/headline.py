@@ -27,7 +27,7 @@ def headline(evidence: Evidence) -> Markup:
     forecasts = _forecasts(evidence)
     return join([
         _answer(evidence, forecasts),
-        tested(evidence, next(iter(forecasts), None)),
+        tested(evidence, _first(evidence, forecasts)),
         verdicts(evidence),
         _seeds(evidence),
         _warnings(evidence),
@@ -63,14 +63,31 @@ def _seeds(evidence: Evidence) -> Markup:
 
 
 def _forecasts(evidence: Evidence) -> Forecasts:
-    """Return the forecasts of budgets, small ones first, without those already trained unless there are no others."""
+    """Return the forecasts of budgets, small ones first, without those already trained unless there are no others.
+
+    Then those of the end of the laws' curves follow, ten times the largest budget, so that one is yet to be trained.
+    """
     found: Forecasts = {}
     for target in TARGETS:
         for row in evidence.forecasts(target):
             found.setdefault(float(row["flops"]), {})[target] = row
-    trained = max(evidence.budgets, default=0.0) * SAME_BUDGET
-    ahead = {flops: found[flops] for flops in sorted(found) if flops > trained}
-    return ahead or dict(sorted(found.items()))
+    ahead = {flops: found[flops] for flops in sorted(found) if not _is_trained(evidence, flops)}
+    if ahead or not found:
+        return ahead
+    for target, curve in (evidence.fit.get("curves") or {}).items():
+        for row in curve[-1:]:
+            if numbers.positive(row.get("flops")) and not _is_trained(evidence, row["flops"]):
+                found.setdefault(float(row["flops"]), {})[target] = {"target": target, **row}
+    return dict(sorted(found.items()))
+
+
+def _is_trained(evidence: Evidence, flops: float) -> bool:
+    return flops <= max(evidence.budgets, default=0.0) * SAME_BUDGET
+
+
+def _first(evidence: Evidence, forecasts: Forecasts) -> float | None:
+    """Return the smallest budget that is yet to be trained, else the largest of all."""
+    return next((flops for flops in forecasts if not _is_trained(evidence, flops)), max(forecasts, default=None))
 
 
 def _recommended(by_target: Mapping[str, Row]) -> Row:
@@ -80,9 +97,10 @@ def _recommended(by_target: Mapping[str, Row]) -> Row:
 
 def _answer(evidence: Evidence, forecasts: Forecasts) -> Markup:
     """Say in one sentence what to train with the next budget."""
-    if not forecasts:
+    flops = _first(evidence, forecasts)
+    if flops is None:
         return tag("p", "No forecast was made: see the warnings, or give budgets to forecast.", class_="answer")
-    flops, by_target = next(iter(forecasts.items()))
+    by_target = forecasts[flops]
     row = _recommended(by_target)
     hours = row.get("gpu_hours")
     cost: list[Content] = []
@@ -101,9 +119,18 @@ def _answer(evidence: Evidence, forecasts: Forecasts) -> Markup:
             *_expected(other),
         ]
     return tag(
-        "p", "With ", tag("b", f"{numbers.budget(flops)} FLOPs"), ", ", *size, *cost, ".", *_expected(own), *apart,
+        "p", _already(evidence, forecasts), "With ", tag("b", f"{numbers.budget(flops)} FLOPs"),
+        " (already trained), " if _is_trained(evidence, flops) else ", ", *size, *cost, ".", *_expected(own), *apart,
         class_="answer",
     )  # fmt: skip
+
+
+def _already(evidence: Evidence, forecasts: Forecasts) -> str:
+    """Say which budgets that were asked for are trained, where another one is recommended in their place."""
+    trained = [numbers.budget(flops) for flops in forecasts if _is_trained(evidence, flops)]
+    if not trained or len(trained) == len(forecasts):
+        return ""
+    return f"{numbers.listed(trained)} FLOPs {'are' if len(trained) > 1 else 'is'} already trained. "
 
 
 def _by_size(by_target: Mapping[str, Row]) -> tuple[list[Row], list[Row]]:
@@ -164,7 +191,9 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Markup:
         cells = [_at_size(by_target.get(target), row) for target in targets]
         rows.append(
             [
-                numbers.budget(flops),
+                join(
+                    [numbers.budget(flops), tag("small", " already trained") if _is_trained(evidence, flops) else None]
+                ),
                 *size,
                 *cells,
                 numbers.number(flops / fitted, 2) + numbers.TIMES if fitted else numbers.MISSING,

@@ -12,6 +12,7 @@ from playscale.report.evidence import NAMES, TARGETS, Evidence
 from playscale.report.html import Content, join, readable, symbol, table, tag, with_powers
 from playscale.report.track_record import cell
 from playscale.scaling import numbers
+from playscale.scaling.optimum import NAME as OPTIMUM
 from playscale.scaling.reach import reach_name
 
 Row = Mapping[str, Any]
@@ -24,6 +25,7 @@ FORMULA = {
     ("return_mean", "broken"): "R = A C^gamma, with another exponent after a break",
 }
 FEW_POINTS = 6
+CHOSEN = "the form was chosen on the same budgets, and intervals of the backtest may have been too narrow"
 NOT_POSITIVE = "return not positive"
 NAMES_OF_LAWS = {
     "argmin": "best cells",
@@ -45,7 +47,9 @@ def method_name(method: str) -> str:
 def power_laws(evidence: Evidence) -> Markup:
     rows = [_power_law(row, evidence.noun) for row in evidence.rows("power_laws")]
     if not rows:
-        return tag("p", "No power law could be fitted: see the warnings.", class_="note")
+        isoflop = (evidence.fit.get("budgets") or {}).get("isoflop") is not False
+        text = "could be fitted: see the warnings" if isoflop else "of best cells is fitted: this is no isoFLOP table"
+        return tag("p", f"No power law {text}.", class_="note")
     head = ["best for", "what", "from", "exponent a", "95% interval", "bootstrap 95%", "coefficient", "R²", "budgets"]
     return table(head, rows, caption="Power laws of what is best at a budget", text=(0, 1, 2))
 
@@ -116,9 +120,8 @@ def _forecasting_law(target: str, law: Mapping[str, Any]) -> Markup:
     why = str(law.get("why") or "").removeprefix(f"{form}: ")
     wider = law.get("widening")
     if numbers.known(wider) and wider > 1:
-        why += (
-            f". Its intervals are widened {numbers.number(wider, 2)} times: the form was chosen on the same budgets,"
-            " and intervals of the backtest may have been too narrow"
+        why += f". Its intervals are widened {numbers.number(wider, 2)} times: " + (
+            "intervals of its backtest on cells of larger budgets were too narrow" if form == OPTIMUM else CHOSEN
         )
     return tag(
         "div",
@@ -153,7 +156,8 @@ def _backtest(evidence: Evidence, target: str) -> Markup:
     ]
     head = ["law", *map(reach_name, reaches)]
     caption = (
-        f"Backtest of every law of the {_name(target)}, by how far ahead: median miss, share inside the 95% interval"
+        f"Backtest of the {_name(target)}, each law alone at every earlier budget, by how far ahead: median miss, share"
+        " inside the 95% interval"
     )
     return table(head, rows, caption=caption, text=(0,))
 

@@ -94,9 +94,19 @@ def tested(evidence: Evidence, flops: float | None) -> Markup:
     if sentence:
         lines.append(tag("p", sentence, class_="note"))
     if not lines:
-        text = "This forecast has not been tested: no budget was held out, and there are too few for a track record."
-        return tag("p", text, class_="note")
+        return tag("p", _untested(evidence), class_="note")
     return join(lines)
+
+
+def _untested(evidence: Evidence) -> str:
+    """Say why there is nothing to score forecasts of best cells by, and how the law of N and D did."""
+    if (evidence.fit.get("budgets") or {}).get("isoflop") is not False:
+        return "This forecast has not been tested: no budget was held out, and there are too few for a track record."
+    text = "No budget was held out, and a table that is no isoFLOP table has no best cells to have been forecast"
+    laws: Mapping[str, Row] = evidence.fit.get("parametric") or {}
+    found = {t: str(law.get("why") or "").partition(" backtest; ")[2] for t, law in laws.items() if law}
+    scores = [f"for {NAMES.get(t, t)}, {score}" for t, score in found.items() if score]
+    return text + (f". The law of N and D was backtested: {'; '.join(scores)}." if scores else ".")
 
 
 def tables(evidence: Evidence) -> Markup:
@@ -165,7 +175,9 @@ def track_table(evidence: Evidence) -> Markup:
     head = ["how far ahead"]
     for target in shown:
         head += ["forecasts", f"{NAMES[target]}: missed by", "the plain power law"]
-    caption = "Track record: median miss, and share inside the 95% interval"
+    caption = (
+        "Track record of the law that was the choice at each earlier budget: median miss, share inside the 95% interval"
+    )
     return table(head, rows, caption=caption, text=(0,))
 
 

@@ -77,7 +77,8 @@ class Cells:
     epochs [n]: passes over the data, at least 1 and 1 where unknown.
     repeat_sd: standard deviation of one run's cost about its cell's mean, pooled over the cells with repeats; NaN
     without repeats. offset: what is taken from a return before its logarithm; errors are relative to the rest;
-    offset_fitted: it is neither zero nor given. isoflop: the table has budgets at which several sizes were trained.
+    offset_fitted: it is neither zero nor given. isoflop: the table has budgets at which several sizes were trained;
+    separate: its runs are at budgets, not anywhere.
     """
 
     target: Target
@@ -95,6 +96,7 @@ class Cells:
     offset: float = 0.0
     offset_fitted: bool = False
     isoflop: bool = True
+    separate: bool = True
 
     def value(self, cost: np.ndarray | float) -> np.ndarray:
         """Return the dev loss or return of a cost."""
@@ -222,7 +224,7 @@ def make_cells(
         target, flops[good], params[good], samples[good], SIGN[target] * np.log(above[good]),
         relative, repeats[good], index.ravel(), budgets[kept], _repeat_sd(spread, int(np.sum(repeats[good] - 1))),
         _clusters(measured, size, cell)[good], epochs[good], offset, fitted,
-        found.clear and _is_isoflop(made[:2, good]),
+        found.clear and _is_isoflop(made[:2, good]), found.clear,
     )  # fmt: skip
     return cells, excluded
 

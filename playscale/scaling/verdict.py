@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from playscale.scaling.cells import count_sizes
-from playscale.scaling.numbers import off
+from playscale.scaling.numbers import counted, off
 from playscale.scaling.reach import reach_name, reach_of
-from playscale.scaling.warning import Code, Warned
+from playscale.scaling.warning import Code, Warned, why_no_isoflop
 
 if TYPE_CHECKING:
     from playscale.scaling.choice import Record
@@ -27,6 +27,8 @@ HELD, FAILED = 0.85, 0.5
 # Past forecasts from which on their share says something, and the median miss (a factor) from which on to take care,
 # and from which on they say nothing.
 MANY, MISSED, LOST = 5, 2.0, 3.0
+FITTED = "; the laws of params and samples are fitted"
+NO_BUDGETS = "it is of the best cells of budgets, and this is no isoFLOP table; the law of params and samples forecasts"
 DOUBTS = {
     Code.LAWS_DISAGREE: "the laws differ in the size that they recommend",
     Code.SIZE_UNKNOWN: "how the best size grows is not known",
@@ -75,7 +77,7 @@ def judge(result: TargetFit, warnings: Sequence[Warned], ahead: Sequence[float] 
     doubts = [Ground(Answer.WITH_CARE, text) for code, text in DOUBTS.items() if code in codes]
     record = result.choice.record
     failed = _failed(record, float(result.cells.budgets[-1]), ahead)
-    return Verdict((*failed, *_grid(result), _track_record(record), *doubts))
+    return Verdict((*failed, *_grid(result), _track_record(record, bool(result.profiles)), *doubts))
 
 
 def _failed(record: Sequence[Record], last: float, ahead: Sequence[float]) -> Iterator[Ground]:
@@ -102,16 +104,15 @@ def _failed(record: Sequence[Record], last: float, ahead: Sequence[float]) -> It
 def _grid(result: TargetFit) -> Iterator[Ground]:
     profiles, a_budget = result.profiles, np.bincount(result.cells.budget)
     count, sizes = len(a_budget), count_sizes(result.cells.params)
-    several = int(np.sum(a_budget >= FEWEST))
     if not result.cells.isoflop:
-        text = f"no isoFLOP table: {several} of {count} budgets have {FEWEST} sizes or more"
+        fitted = "; there is no law of params and samples either" if result.surface is None else FITTED
         level = Answer.NO if result.surface is None else Answer.WITH_CARE
-        yield Ground(level, text + ("" if result.surface is None else "; the laws of params and samples are fitted"))
+        yield Ground(level, f"no isoFLOP table: {why_no_isoflop(result.cells)}{fitted}")
     else:
         inner = sum(profile.excluded is None and profile.edge is None for profile in profiles)
         text = f"{inner} of {count} budgets have their best size between the smallest and the largest trained"
         yield Ground(max(_enough(inner), Answer.WITH_CARE if 2 * inner < count else Answer.YES), text)
-    text = f"{sizes} size{'s' if sizes > 1 else ''}, {np.median(a_budget):.2g} at a typical budget"
+    text = counted(sizes, "size") + (f", {np.median(a_budget):.2g} at a typical budget" if result.profiles else "")
     few = result.cells.isoflop and np.median(a_budget) < SIZES
     yield Ground(max(_enough(sizes), Answer.WITH_CARE if few else Answer.YES), text)
 
@@ -120,11 +121,11 @@ def _enough(number: int) -> Answer:
     return Answer.YES if number >= ENOUGH else Answer.WITH_CARE if number >= FEWEST else Answer.NO
 
 
-def _track_record(record: Sequence[Record]) -> Ground:
+def _track_record(record: Sequence[Record], at_budgets: bool) -> Ground:
+    """Judge the track record; at_budgets: forecasts are of the best cells of budgets, not by the law of N and D."""
     if not record:
-        return Ground(
-            Answer.WITH_CARE, "no track record: too few budgets to have forecast the later ones from the first"
-        )
+        why = "too few budgets to have forecast the later ones from the first" if at_budgets else NO_BUDGETS
+        return Ground(Answer.WITH_CARE, f"no track record: {why}")
     held = sum(row.own.inside for row in record)
     missed = float(np.median([abs(row.own.error) for row in record]))
     text = f"{held} of {len(record)} past forecasts inside their 95 % interval, median miss {off(missed)}"

@@ -10,9 +10,9 @@ import numpy as np
 from scipy import stats
 
 from playscale.points import Point
-from playscale.scaling.cells import Cells, Excluded, Reason
+from playscale.scaling.cells import ISOFLOP_BUDGETS, ISOFLOP_SIZES, Cells, Excluded, Reason
 from playscale.scaling.isoflop import Profile
-from playscale.scaling.numbers import count, number
+from playscale.scaling.numbers import count, counted, number
 from playscale.scaling.powerlaw import LEVEL, PowerLaw
 
 # Run-to-run scatter above which a single run per cell says little: of dev loss, of return.
@@ -89,12 +89,20 @@ def isoflop_warning(cells: Cells) -> list[Warned]:
     if cells.isoflop:
         return []
     text = (
-        f"{cells.target}: this is no isoFLOP table: fewer than 2 separate budgets have 3 sizes or more, or most cells"
-        " lie outside of these; the best cell of a budget is then the best of very few, so do not rely on power laws of"
-        " best cells, nor on sizes from them, but on the law of N and D where there is one; name the budgets with"
-        " --budget-column if there are any"
+        f"{cells.target}: this is no isoFLOP table: {why_no_isoflop(cells)}; power laws of best cells are not fitted,"
+        " or not to be relied on, but the law of N and D where there is one; name the budgets with --budget-column if"
+        " there are any"
     )
     return [Warned(Code.NO_ISOFLOP, text)]
+
+
+def why_no_isoflop(cells: Cells) -> str:
+    """Say why cells, one for each budget and size, are no isoFLOP table."""
+    if not cells.separate:
+        return "its runs are at no separate budgets, but at any compute (a scatter, or checkpoints of learning curves)"
+    several = np.bincount(cells.budget) >= ISOFLOP_SIZES
+    some = f"{several.sum()} of {counted(len(several), 'budget')} have {ISOFLOP_SIZES} sizes or more"
+    return some if several.sum() < ISOFLOP_BUDGETS else f"{some}, and most cells are not at these"
 
 
 def cell_warnings(cells: Cells) -> list[Warned]:

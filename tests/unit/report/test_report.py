@@ -21,6 +21,7 @@ from playscale.report.report import points_table, write_report
 from playscale.scaling import numbers
 from playscale.scaling.fit import fit as fit_points
 from playscale.scaling.gpu import hardware
+from playscale.scaling.optimum import NAME as OPTIMUM
 
 VOID = {"meta", "input", "br", "hr", "img", "link"}
 
@@ -116,6 +117,35 @@ def test_budgets_are_counted_and_divided_by_as_the_fit_does(
     assert f"reach up to {times} times the largest fitted budget" in text
 
 
+def test_a_budget_that_is_trained_is_said_to_be_and_the_next_is_recommended(
+    tmp_path: Path, fit: dict[str, Any], points: list[Point]
+) -> None:
+    rows = [row for row in fit["forecasts"] if row["flops"] == 3e12]
+    curves = {target: [*rows[:-1], dict(rows[-1], flops=1e13)] for target, rows in fit["curves"].items()}
+    text = page(tmp_path, {**fit, "forecasts": rows, "curves": curves}, points).text
+    assert "3\u00d710¹² FLOPs is already trained. With 10¹³ FLOPs, train " in text
+    assert "3\u00d710¹² already trained" in text
+    assert (
+        "With 3\u00d710¹² FLOPs (already trained), "
+        in page(tmp_path, {**fit, "forecasts": rows, "curves": {}}, points).text
+    )
+
+
+def test_a_table_without_isoflop_budgets_is_told_why_nothing_was_tested(
+    tmp_path: Path, fit: dict[str, Any], points: list[Point]
+) -> None:
+    budgets = dict(fit["budgets"], isoflop=False, source="steps of 5 %")
+    laws = {"dev_loss": dict(fit["laws"]["dev_loss"], form=OPTIMUM, widening=2.2)}
+    scored = {"dev_loss": {"why": "parametric: the best of 3 laws in a rolling backtest; median error of 9 cells 1.0 %"}}
+    none: dict[str, Any] = {"held_out": [], "power_laws": [], "track_record": []}
+    text = page(tmp_path, fit | none | {"budgets": budgets, "laws": laws, "parametric": scored}, points).text
+    assert "has not been tested" not in text
+    assert "The law of N and D was backtested: for dev loss, median error of 9 cells 1.0%." in text
+    assert "No power law of best cells is fitted: this is no isoFLOP table." in text
+    assert "widened 2.2 times: intervals of its backtest on cells of larger budgets were too narrow" in text
+    assert "5 steps of compute" in text
+
+
 def test_held_out_budgets_are_listed(tmp_path: Path, fit: dict[str, Any], points: list[Point]) -> None:
     (row, *_) = fit["held_out"]
     text = page(tmp_path, {**fit, "held_out": [dict(row, flops=c) for c in (1e13, 1e14, 1e15)]}, points).text
@@ -152,7 +182,7 @@ def test_the_track_record_replaces_untested(tmp_path: Path, long_study: tuple[li
     said = "Chosen anew at each budget from what was known there, forecasts 0.5 to 1 decades ahead missed by"
     assert f"{said} {numbers.off(missed)} for dev loss ({inside} the 95% interval)" in text
     assert "the plain power law's by " in text
-    assert "Track record: median miss, and share inside the 95% interval" in text
+    assert "Track record of the law that was the choice at each earlier budget: median miss, share inside the" in text
     assert f"0.5 to 1 decades{len(ahead)}{numbers.off(missed, short=True)} {inside}" in text
 
 
@@ -191,7 +221,7 @@ def test_every_law_is_shown_with_its_split_and_its_backtest(
         assert f"{numbers.number(row['exponent'])} {span}" in split
     best = next(row for row in fit["optima"] if row["method"] == "vertex" and row["flops"] == 1e13)
     assert f"{numbers.count(best['params'])} on {numbers.count(best['samples'])}" in split
-    tables = text[text.index("Backtest of every law of the dev loss") : text.index("Power laws of what is best")]
+    tables = text[text.index("Backtest of the dev loss, each law alone") : text.index("Power laws of what is best")]
     for form in {row["form"] for row in fit["backtest"]}:
         assert method_name(form) in tables
     assert f"{fit['laws']['dev_loss']['form']} (chosen)" in tables

@@ -8,6 +8,7 @@ from playscale.scaling.backtest import Prediction
 from playscale.scaling.choice import Record
 from playscale.scaling.fit import Fit, fit
 from playscale.scaling.verdict import Answer, Verdict, judge
+from playscale.scaling.warning import Code
 
 
 def table(budgets: int, factors: list[float], curvature: float = 0.05) -> Fit:
@@ -89,3 +90,17 @@ def _judged(error: float, count: int, inside: bool) -> Verdict:
     own = Prediction("power", 1e13, 10**14.5, float(np.log(error)), -half, half)
     choice = replace(result.choice, record=(Record(own, None),) * count)
     return judge(replace(result, choice=choice), [], [1e20])
+
+
+def test_a_scatter_is_told_why_it_is_no_isoflop_table_and_has_no_track_record() -> None:
+    points = [
+        Point(flops=6 * n * d, params=n, samples=d, dev_loss=0.5 + 9 * n**-0.3 + 9 * d**-0.3)
+        for n, d in np.exp(np.random.default_rng(0).uniform(np.log([1e4, 1e6]), np.log([1e6, 1e8]), (60, 2)))
+    ]
+    result = fit(points, replicates=40)
+    assert not result.budgets["isoflop"]
+    (warned,) = (w.text for w in result.warnings if w.code is Code.NO_ISOFLOP)
+    texts = [ground.text for ground in result.verdicts["dev_loss"].grounds]
+    for text in (warned, texts[0]):
+        assert "no isoFLOP table: its runs are at no separate budgets" in text
+    assert any(text.startswith("no track record: it is of the best cells of budgets") for text in texts)
