@@ -16,6 +16,7 @@ from playscale.cli.bench import bench
 from playscale.cli.data import collect, prepare
 from playscale.cli.evaluate import evaluate
 from playscale.cli.laws import fit, reproduce
+from playscale.cli.options import echo
 from playscale.cli.study import compile_pipelines, study_run, study_submit
 from playscale.cli.tracking import deliver
 from playscale.cli.train import train_bc, train_impala
@@ -65,7 +66,7 @@ app.command()(bench)
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"playscale {__version__}")
+        echo(f"playscale {__version__}")
         raise typer.Exit
 
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
+from playscale.cli.options import standard_output
 from playscale.points import Point, Reference
 from playscale.report import track_record
 from playscale.report.text import printable
@@ -76,15 +77,19 @@ def show(*tables: Table | Text | str) -> None:
 
     Where there is no terminal, lines of text are 140 columns wide, and tables as wide as they need to be.
     """
-    console = plain_console()
-    for table in tables:
-        needed = _width(table, console) if isinstance(table, Table) else 0
-        if not console.is_terminal:
-            plain_console(width=max(needed, WIDTH)).print(table)
-        elif isinstance(table, Table) and needed > console.width:
-            console.print(narrowed(table, console))
-        else:
-            console.print(table)
+    with standard_output():
+        for table in tables:
+            _show(table, plain_console())
+
+
+def _show(table: Table | Text | str, console: Console) -> None:
+    needed = _width(table, console) if isinstance(table, Table) else 0
+    if not console.is_terminal:
+        plain_console(width=max(needed, WIDTH)).print(table)
+    elif isinstance(table, Table) and needed > console.width:
+        console.print(narrowed(table, console))
+    else:
+        console.print(table)
 
 
 def _width(table: Table, console: Console) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from playscale.cli.options import Out, Workers
+from playscale.cli.options import Out, Workers, echo
 from playscale.config import COLLECTING_SEED, LARGEST_SEED, LONGEST_GAME, MOST_GAMES
 from playscale.processes.cores import usable_cores
 from playscale.storage.sync import workspace
@@ -42,7 +42,7 @@ def collect(
 
     with served(task="collect"), progress("collect") as report, workspace(out) as folder:
         run(game, games, folder, seed=seed, workers=workers or usable_cores(), max_steps=max_steps, progress=report)
-    typer.echo(f"{games} games of {game} in {out}")
+    echo(f"{games} games of {game} in {out}")
 
 
 def prepare(
@@ -62,10 +62,10 @@ def prepare(
 
     with served(task="prepare"), progress("prepare") as report:
         corpus = run(source, out, game=game, workers=workers or usable_cores(), progress=report)
-    typer.echo(corpus.summary())
+    echo(corpus.summary())
     if not corpus.transitions("dev"):
-        typer.echo("note: no dev games, without which nothing can be trained on it; prepare more games")
+        echo("note: no dev games, without which nothing can be trained on it; prepare more games")
     for rejected in corpus.rejected[:REASONS]:
-        typer.echo(f"left out: {rejected.path}: {rejected.reason}")
+        echo(f"left out: {rejected.path}: {rejected.reason}")
     if len(corpus.rejected) > REASONS:
-        typer.echo(f"{len(corpus.rejected) - REASONS} more are listed in {out}/corpus.json")
+        echo(f"{len(corpus.rejected) - REASONS} more are listed in {out}/corpus.json")

@@ -13,6 +13,7 @@ from playscale.cli.options import (
     OutFolder,
     Tracking,
     budget_list,
+    echo,
     finite,
     given,
     number,
@@ -90,6 +91,8 @@ def fit(
         raise ValueError(f"{points}: points of a tracking store are given as mlflow:EXPERIMENT")
     if given(context, "utilisation") and not gpu:
         raise ValueError("--utilisation: it is that of a GPU; give --gpu too")
+    if given(context, "tracking_uri") and not tracked:
+        raise ValueError(f"--tracking-uri: {points} is read as a file; give mlflow:EXPERIMENT to read from the server")
     machine = hardware(gpu, utilisation) if gpu else None
     budgets, pairs = budget_list(forecast, "--forecast"), [_pair(text) for text in forecast_at or []]
     goals = [_named(text) for text in target_return or []]
@@ -120,7 +123,7 @@ def fit(
         write_figures(aside / "figures", result.to_dict(), table, ())
         write_report(aside / "report.html", result.to_dict(), table, title=f"Scaling laws of {name}")
     show(*fit_tables(result.to_dict()))
-    typer.echo(f"report: {out.rstrip('/')}/report.html")
+    echo(f"report: {out.rstrip('/')}/report.html")
 
 
 def reproduce(
@@ -153,7 +156,7 @@ def reproduce(
     page = write_reproductions(out, done)
     for one in done:
         show(reproduction_table(one), *sentences(one))
-    typer.echo(f"page: {page}")
+    echo(f"page: {page}")
 
 
 def _pair(text: str) -> tuple[float, float]:
@@ -164,5 +167,7 @@ def _pair(text: str) -> tuple[float, float]:
 
 
 def _named(text: str) -> tuple[str, float]:
-    name, _, value = text.rpartition("=")
+    name, equals, value = text.rpartition("=")
+    if equals and not name.strip():
+        raise ValueError(f"--target-return: {text!r} has no name; give RETURN or NAME=RETURN")
     return name, number(value, "--target-return")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_origin
 
@@ -126,6 +127,21 @@ def settings_of(model: type[Settings], values: Mapping[str, Any]) -> Settings:
 def flag(name: str) -> str:
     """Return the option of a field: --learning-rate."""
     return f"--{name.replace('_', '-')}"
+
+
+@contextmanager
+def standard_output() -> Iterator[None]:
+    """Name standard output in an error of what is written there."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
+
+
+def echo(text: str) -> None:
+    with standard_output():
+        typer.echo(text)
 
 
 def given(context: typer.Context, name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from playscale.cli.options import OutFolder, Tracking, output_folder
+from playscale.cli.options import OutFolder, Tracking, echo, output_folder
 from playscale.storage.files import read_text
 
 BUCKET = "s3://playscale/studies"  # the chart's bucket: default place of a submitted study
@@ -94,11 +94,11 @@ def study_submit(
     server = reach(endpoint, namespace)
     arguments = {"spec": read_text(spec), "out": place, "tracking_uri": tracking_uri}
     run = submit(server, arguments, settings, experiment or study.name, service_account)
-    typer.echo(f"submitted: {server.url(run)}\nwrites to: {place}")
+    echo(f"submitted: {server.url(run)}\nwrites to: {place}")
     if wait:
         with progress(study.name) as show:
             watch(server, run, show)
-        typer.echo("succeeded")
+        echo("succeeded")
 
 
 def compile_pipelines(
@@ -115,7 +115,7 @@ def compile_pipelines(
     _use(image)
     from playscale_pipelines.compile import compile_study, read_pods
 
-    typer.echo(compile_study(out, read_pods(pods)))
+    echo(compile_study(out, read_pods(pods)))
 
 
 def _use(image: str | None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from playscale.cli.options import TRACKING_URI
+from playscale.cli.options import TRACKING_URI, echo
 from playscale.storage.sync import workspace
 
 WAITING = ("tracking*", "points.csv", "fit.json", "report.html", "figures/*", "evaluate/*", "*checkpoints/*", "*.json")
@@ -36,4 +36,4 @@ def deliver(
         if not folder.is_dir():
             raise ValueError(f"{out}: no such directory")
         delivered = deliver_all(folder, experiment, tracking_uri or os.environ.get(TRACKING_URI))
-    typer.echo(f"{delivered} entries delivered")
+    echo(f"{delivered} entries delivered")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from playscale.points import Point
+from playscale.points import COLUMNS, Point
 
 COLUMN = "budget"
 # Chosen on planted tables (2 to 22 budgets 1.25 to 3.2 apart, 3 to 7 sizes, runs within 0 to 15 % of their budget, or
@@ -68,8 +68,11 @@ def find_budgets(points: Sequence[Point], column: str | None = None) -> Budgets:
 
 def _by_column(points: Sequence[Point], flops: np.ndarray, column: str) -> Budgets:
     names = [str(point.extra.get(column, "")).strip() for point in points]
+    if column in COLUMNS:
+        what = "is compute itself" if column == "flops" else "is one of what was trained and measured"
+        raise ValueError(f"column {column} {what} and cannot name budgets; {_others(points)}")
     if not any(names):
-        raise ValueError(f"column {column}: no row has one; name a column that says to which budget a run belongs")
+        raise ValueError(f"column {column}: the table has none, or it is empty; {_others(points)}")
     if not all(names):
         raise ValueError(
             f"column {column}: {names.count('')} of {len(names)} rows have none; give every row its budget"
@@ -87,6 +90,12 @@ def _by_column(points: Sequence[Point], flops: np.ndarray, column: str) -> Budge
         centres[i] = _nominal(str(name), flops[label == i], centres[i])
     order = np.argsort(centres, kind="stable")
     return Budgets(np.argsort(order)[label], centres[order], column, True)
+
+
+def _others(points: Sequence[Point]) -> str:
+    """Name the columns that may name budgets."""
+    there = dict.fromkeys(name for point in points for name, value in point.extra.items() if value.strip())
+    return f"columns that may: {', '.join(there)}" if there else "this table has no column that may"
 
 
 def _nominal(name: str, flops: np.ndarray, centre: float) -> float:

@@ -101,7 +101,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))
     is_inside = path.is_dir() and all(PARTIAL.fullmatch(entry.name) for entry in path.iterdir())
-    with _directory_beside(path / path.name if is_inside else path) as aside:
+    with _directory_beside(path / path.name if is_inside else path, path) as aside:
         yield aside
         if is_inside:
             for file in sorted(aside.iterdir(), key=lambda file: file.suffix == ".json"):
@@ -117,7 +117,7 @@ def atomic_files(folder: Path) -> Iterator[Path]:
     """Yield an empty directory; on success its files take their places in `folder`, on any exception none does."""
     is_new = not folder.exists()
     try:
-        with _directory_beside(folder / "new") as aside:
+        with _directory_beside(folder / "new", folder) as aside:
             yield aside
             files = [path for path in aside.rglob("*") if path.is_file()]
             for path in sorted(files, key=lambda path: (path.suffix == ".json", path)):
@@ -131,16 +131,24 @@ def atomic_files(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _directory_beside(path: Path) -> Iterator[Path]:
-    """Yield a new, empty directory beside `path`, which is removed at the end unless it has been renamed."""
+def _directory_beside(path: Path, place: Path | None = None) -> Iterator[Path]:
+    """Yield a new, empty directory beside `path`, which is removed at the end unless it has been renamed.
+
+    An error of a file in it names the file that it would have become, in `place`: by default `path`.
+    """
     aside = _aside(path)
 
     def make() -> Path:
         aside.mkdir()
         return aside
 
-    with temporary_dir(make):
-        yield aside
+    try:
+        with temporary_dir(make):
+            yield aside
+    except OSError as error:
+        if isinstance(error.filename, str) and Path(error.filename).is_relative_to(aside):
+            error.filename = str((place or path) / Path(error.filename).relative_to(aside))
+        raise
 
 
 @contextmanager

@@ -1,9 +1,15 @@
 """Tables show every number at any width, and text of data as it is."""
 
+from contextlib import suppress
+from pathlib import Path
+
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from playscale.cli import console
+from playscale.cli.app import app
+from playscale.cli.options import echo
 from playscale.points import Point
 
 MARKUP = "[red]a[/b]\x1b[31m"
@@ -35,3 +41,21 @@ def test_text_of_data_is_no_markup_and_no_control_sequence(capsys):
     assert "[red]a[/b]?[31m" in shown
     assert "x[q] :smile:" in shown
     assert "\x1b" not in shown
+
+
+def test_an_error_of_standard_output_names_it(monkeypatch):
+    with suppress(OSError), Path("/dev/full").open("w") as full:  # what was not written is lost when it is closed
+        monkeypatch.setattr("sys.stdout", full)
+        for write in (console.show, echo):
+            with pytest.raises(OSError, match="standard output"):
+                write("a line\n" * 9999)
+        monkeypatch.undo()
+
+
+def test_options_that_would_be_ignored_are_refused(tmp_path):
+    table = tmp_path / "points.csv"
+    table.write_text("flops,params,samples,dev_loss\n1e10,1e3,1e6,2\n")
+    for option, value, said in (("--tracking-uri", "x", "mlflow:EXPERIMENT"), ("--target-return", "=5", "has no name")):
+        result = CliRunner().invoke(app, ["fit", str(table), "--out", str(tmp_path / "out"), option, value])
+        assert isinstance(result.exception, ValueError)
+        assert said in str(result.exception)

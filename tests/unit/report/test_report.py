@@ -136,7 +136,9 @@ def test_a_table_without_isoflop_budgets_is_told_why_nothing_was_tested(
 ) -> None:
     budgets = dict(fit["budgets"], isoflop=False, source="steps of 5 %")
     laws = {"dev_loss": dict(fit["laws"]["dev_loss"], form=OPTIMUM, widening=2.2)}
-    scored = {"dev_loss": {"why": "parametric: the best of 3 laws in a rolling backtest; median error of 9 cells 1.0 %"}}
+    scored = {
+        "dev_loss": {"why": "parametric: the best of 3 laws in a rolling backtest; median error of 9 cells 1.0 %"}
+    }
     none: dict[str, Any] = {"held_out": [], "power_laws": [], "track_record": []}
     text = page(tmp_path, fit | none | {"budgets": budgets, "laws": laws, "parametric": scored}, points).text
     assert "has not been tested" not in text

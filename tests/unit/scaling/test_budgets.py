@@ -107,7 +107,8 @@ def test_a_column_names_the_budgets_and_a_bad_one_is_one_line() -> None:
     dollars = [replace(p, extra={"budget": "100"}) for p in table(np.array([1e15, 1e16]), 0.0)]
     assert find_budgets(dollars).column is None
     for column, said, given in (
-        ("none", "column none: no row has one", points),
+        ("nominl", "column nominl: the table has none, or it is empty; columns that may: nominal", points),
+        ("flops", "column flops is compute itself and cannot name budgets; columns that may: nominal", points),
         ("budget", 'rows of the budget "100" reach from 1e\\+15 to 1e\\+16', dollars),
         ("budget", "column budget: 1 of 15 rows have none", [*named[:-1], points[-1]]),
     ):

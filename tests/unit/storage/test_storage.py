@@ -201,3 +201,10 @@ def test_document_that_is_read_changed_and_written_is_read_again(tmp_path):
     path.write_text(path.read_text().replace("2", "3", 1))
     with pytest.raises(ValueError, match=r"plan\.json: damaged .*; run again"):
         read_document(path, dict[str, int], "run again")
+
+
+@pytest.mark.parametrize("make", [atomic_files, atomic_dir])
+def test_an_error_names_the_file_that_was_asked_for(make, tmp_path):
+    with pytest.raises(FileNotFoundError) as error, make(tmp_path / "out") as aside:
+        (aside / "no" / "report.html").write_text("")
+    assert error.value.filename == str(tmp_path / "out" / "no" / "report.html")
