@@ -29,6 +29,8 @@ SAME_SIZE = SAME_COMPUTE = 1.01
 # A profile needs sizes, and a law of best cells budgets: a table has them if at least this many budgets have this many
 # sizes, and these budgets hold this share of its cells.
 ISOFLOP_BUDGETS, ISOFLOP_SIZES, ISOFLOP_SHARE = 2, 3, 0.5
+# Costs (logarithms) that differ by less are the same.
+SAME_COST = 1e-9
 # A relative error is the error of a logarithm while it is small; a value that is mostly noise has one of about this.
 LARGEST_ERROR = 1.0
 
@@ -101,6 +103,12 @@ class Cells:
     def value(self, cost: np.ndarray | float) -> np.ndarray:
         """Return the dev loss or return of a cost."""
         return value_of(self.target, cost, self.offset)
+
+    @property
+    def flat(self) -> bool:
+        """Tell whether no size is better than another: at any budget, or anywhere where there are none."""
+        of = self.budget if self.isoflop else np.zeros_like(self.budget)
+        return all(np.ptp(self.cost[of == i]) < SAME_COST for i in np.unique(of))
 
     def where(self, mask: np.ndarray) -> Cells:
         """Return the cells of a mask [n]; budgets and their indices stay as they are."""

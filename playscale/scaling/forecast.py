@@ -153,9 +153,16 @@ class Forecaster:
 def make_forecaster(
     choice: Choice, exponents: list[Exponent], surface: Surface | None, cells: Cells, profiles: Sequence[Profile]
 ) -> Forecaster:
-    """Put the laws together. No isoFLOP table, and profiles most of which curve the wrong way, recommend no size."""
+    """Put the laws together.
+
+    No isoFLOP table, profiles most of which curve the wrong way, and sizes that are all equally good recommend none.
+    """
     used = used_laws(exponents, cells.target, len(cells.budgets))
-    if not cells.isoflop or 2 * sum(profile.excluded is Reason.WRONG_CURVATURE for profile in profiles) > len(profiles):
+    if (
+        not cells.isoflop
+        or cells.flat
+        or 2 * sum(profile.excluded is Reason.WRONG_CURVATURE for profile in profiles) > len(profiles)
+    ):
         used = {}
     plain = next((row for row in exponents if row.quantity == cells.target and row.at == "argmin"), None)
     noise = float(np.median(cells.noise()))

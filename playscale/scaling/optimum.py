@@ -48,7 +48,7 @@ class OptimumLaw:
 
 def optimum_choice(cells: Cells, surface: Surface | None) -> Choice | None:
     """Return the choice of a table whose budgets have too few sizes for a frontier; None without such a law."""
-    law = surface.laws[WHOLE] if surface is not None else None
+    law = surface.laws[WHOLE] if surface is not None and not cells.flat else None
     if surface is None or not isinstance(law, Parametric) or law.optimum(float(cells.budgets[-1])) is None:
         return None
     own = OptimumLaw(law, float(cells.budgets[0]), float(cells.budgets[-1]))

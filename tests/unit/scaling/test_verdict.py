@@ -104,3 +104,16 @@ def test_a_scatter_is_told_why_it_is_no_isoflop_table_and_has_no_track_record() 
     for text in (warned, texts[0]):
         assert "no isoFLOP table: its runs are at no separate budgets" in text
     assert any(text.startswith("no track record: it is of the best cells of budgets") for text in texts)
+
+
+@pytest.mark.parametrize("sizes", [5, 2])
+def test_values_that_are_all_equal_recommend_no_size(sizes: int) -> None:
+    points = [
+        Point(flops=c, params=n, samples=c / 6 / n, dev_loss=2.5)
+        for c in 1e13 * 4.0 ** np.arange(6)
+        for n in np.geomspace(1e3, 1e5, sizes)
+    ]
+    result = fit(points, [1e18], replicates=20)
+    (forecast,) = result.forecasts
+    assert forecast.params is forecast.samples is None
+    assert result.verdicts["dev_loss"].level is Answer.NO
