@@ -17,6 +17,7 @@ from rich.text import Text
 from playscale.cli.options import standard_output
 from playscale.points import Point, Reference
 from playscale.report import track_record
+from playscale.report.law_section import method_name
 from playscale.report.text import printable
 from playscale.scaling import numbers
 from playscale.scaling.reach import reach_name
@@ -224,7 +225,7 @@ def _backtest(fit: Mapping[str, Any], target: str) -> Table:
     )
     chosen = fit["laws"][target]["form"]
     for form, scores in sorted(found.items(), key=lambda pair: pair[0] != chosen):
-        name = f"{form} (chosen)" if form == chosen else form
+        name = f"{method_name(form)} (chosen)" if form == chosen else method_name(form)
         table.add_row(name, *(_score(scores.get(reach)) for reach in reaches))
     return table
 

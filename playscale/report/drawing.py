@@ -173,6 +173,7 @@ class Drawing:
 
     def scale(self, x: str, y: str) -> None:
         """Make the axes logarithmic for two quantities (linear for returns from an offset), wide enough for all."""
+        x, y = ("loss" if name == "dev_loss" and self.evidence.anonymous else name for name in (x, y))
         quantity_axis("x", self.axes, x, [x for x, _ in self.seen] + [x for x, _ in self.off_axis])
         if self.linear:
             linear_axis(self.axes, QUANTITY[y][0], [y for _, y in self.seen])
@@ -284,6 +285,7 @@ QUANTITY: dict[str, tuple[str, Callable[[float], str]]] = {
     "interactions": ("interactions with the game", numbers.count),
     "flops_total": ("compute, the teacher's included (FLOPs)", numbers.power_of_ten),
     "dev_loss": ("dev loss (nats per action)", plain),
+    "loss": ("dev loss (nats)", plain),
     "return_mean": ("return (points per game)", plain),
     "train_return": ("return in training (points per game)", plain),
 }

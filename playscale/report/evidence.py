@@ -71,6 +71,11 @@ class Evidence:
         return bool(self.points) and all(point.method in PLAYING_METHODS for point in self.points)
 
     @property
+    def anonymous(self) -> bool:
+        """Tell whether the table names no game and no method: its losses need not be of actions."""
+        return not any(point.game or point.method for point in self.points)
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """Return the targets that the methods have."""
         return ("return_mean",) if self.played else TARGETS

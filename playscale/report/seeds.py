@@ -75,7 +75,7 @@ def spread_sentence(fits: Mapping[str, Mapping[str, Any]]) -> str:
         parts = [f"{_percent(row['sd'])} of the {names[target]}" for target, row in rows.items()]
         if parts:
             most = max(rows.values(), key=lambda row: row["points"])
-            pooled = f"{most['points']} runs in {most['cells']} cells"
+            pooled = f"{most['points']} runs in {numbers.counted(most['cells'], 'cell')}"
             spreads.append((f"{method} " if len(fits) > 1 else "") + f"{' and '.join(parts)} ({pooled})")
     if not spreads:
         return ""

@@ -151,6 +151,6 @@ def bias_warning(target: Target, bias: Mapping[float, float]) -> list[Warned]:
         return []
     text = (
         f"{target}: profiles are not symmetric: under the law of params and samples the vertices of parabolas are"
-        f" {low:.2f} to {high:.2f} times the best sizes; `vertex_bias` has it by budget"
+        f" {low:.2f} to {high:.2f} times the best sizes; fit.json has it for each budget"
     )
     return [Warned(Code.VERTEX_BIASED, text)]

@@ -26,6 +26,7 @@ from playscale.scaling.backtest import (
 )  # fmt: skip
 from playscale.scaling.cells import FitError, Target
 from playscale.scaling.frontier import SATURATING
+from playscale.scaling.numbers import in_text, listed
 from playscale.scaling.powerlaw import LEVEL
 
 # Laws are compared by at least this many forecasts that all of them made: 6 budgets give three from 4 or more.
@@ -232,7 +233,7 @@ def _explained(tested: Backtest, chosen: CandidateLaw, sharing: list[CandidateLa
         why += f"; a power law through all budgets has {score[PLAIN] / score[chosen]:.2g} times its error"
     why += f"; {reason}" if reason else ""
     if sharing:
-        why += f"; its intervals are shared with {', '.join(c.name(target) for c in sharing)}"
+        why += f"; its intervals are shared with {listed([in_text(c.name(target)) for c in sharing])}"
     return Decision(chosen, tuple(sharing), _widening(tested, chosen, upto) * (1 + OF_FORM / upto), why)
 
 
@@ -251,7 +252,7 @@ def _default(tested: Backtest, upto: int, floor: float) -> Decision:
     sharing = tuple(c for c in among if c not in {None, chosen} and upto in tested.rolling[c].laws)
     why = f"{chosen.name(target)}: {reason}"
     why += "; on published tables it forecasts better than a power law does from so few" if not known else ""
-    why += f"; its intervals are shared with {', '.join(c.name(target) for c in sharing)}" if sharing else ""
+    why += f"; its intervals are shared with {listed([in_text(c.name(target)) for c in sharing])}" if sharing else ""
     why += f"; the power law is refuted (F test, p = {floor:.2g})" if refuted else ""
     return Decision(chosen, sharing, 1 + OF_FORM / upto, why)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 LARGEST_FACTOR = 1000
+SMALLEST_ERROR = 5e-4  # below, an error of 0.1 % is rounded to none
 SMALLEST_COUNT, LARGEST_COUNT = 1e-3, 1e15
 MISSING = "not measured"
 TIMES, MINUS, NOTHING = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -56,6 +57,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {first}{'' if number == 1 else 's'}{of}{rest}"
 
 
+def in_text(name: str) -> str:
+    """Write a name within a sentence: what follows its comma in parentheses, "saturating (no bounds)"."""
+    first, comma, rest = name.partition(", ")
+    return f"{first} ({rest})" if comma else first
+
+
 def listed(parts: Sequence[str]) -> str:
     """Write a list in a sentence: a, b and c."""
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
@@ -89,6 +96,8 @@ def off(log_error: float | None, *, short: bool = False) -> str:
     """Write how far off a forecast was, from |ln(forecast / truth)|: 1.8%, 45%, from 100% on "a factor 3.2" or 3.2x."""
     if log_error is None or not math.isfinite(log_error):
         return MISSING
+    if log_error < SMALLEST_ERROR:
+        return "under 0.1%"
     if log_error < math.log(2):
         return percent(math.expm1(log_error), ".1%" if log_error < math.log(1.1) else ".0%")
     if log_error >= math.log(LARGEST_FACTOR):

@@ -14,6 +14,7 @@ from playscale.scaling.choice import LARGEST_RETURN, Choice, choose
 from playscale.scaling.exponents import Exponent, fit_exponents
 from playscale.scaling.forecast import Forecaster, make_forecaster
 from playscale.scaling.isoflop import Profile, excluded_budgets, fit_profiles
+from playscale.scaling.numbers import counted
 from playscale.scaling.optimum import optimum_choice
 from playscale.scaling.surface import Surface, fit_surface
 from playscale.scaling.warning import (
@@ -98,7 +99,7 @@ def _fit_target(
 ) -> TargetFit:
     if len(cells.budgets) < 2:
         raise FitError(
-            f"all {len(cells.cost)} cells with a {cells.target} are at one budget, {cells.budgets[0]:.3g} FLOPs;"
+            f"only one budget, {cells.budgets[0]:.3g} FLOPs, has a {cells.target} ({counted(len(cells.cost), 'cell')});"
             " a law needs at least 2 budgets to fit"
         )
     fewer = replicates_for(cells, replicates)

@@ -63,7 +63,7 @@ def profile_warnings(cells: Cells, profiles: Sequence[Profile]) -> list[Warned]:
             last = {p.flops: count(sizes[p.flops].max() if side == "above" else sizes[p.flops].min()) for p in at}
             text = (
                 f"{target}: the best size may lie {side} the trained ones at {_budgets(at, last)}; in brackets: the"
-                f" {'largest' if side == 'above' else 'smallest'} trained; train {more} at these budgets"
+                f" {'largest' if side == 'above' else 'smallest'} trained; train {more} at {_these(at)}"
             )
             found.append(Warned(Code.MINIMUM_OUTSIDE, text))
     wrong = [p for p in profiles if p.excluded is Reason.WRONG_CURVATURE]
@@ -73,8 +73,12 @@ def profile_warnings(cells: Cells, profiles: Sequence[Profile]) -> list[Warned]:
     few = [p for p in profiles if p.excluded is Reason.FEW_CELLS]
     if few:
         text = f"{target}: fewer than 3 sizes within a factor 10 of the best at {_budgets(few)};"
-        found.append(Warned(Code.NOT_PARABOLIC, text + " train at least 3 sizes around it at these budgets"))
+        found.append(Warned(Code.NOT_PARABOLIC, text + f" train at least 3 sizes around it at {_these(few)}"))
     return found
+
+
+def _these(profiles: Sequence[Profile]) -> str:
+    return "these budgets" if len(profiles) > 1 else "this budget"
 
 
 def _budgets(profiles: Sequence[Profile], notes: Mapping[float, str] | None = None) -> str:

@@ -59,3 +59,19 @@ def test_options_that_would_be_ignored_are_refused(tmp_path):
         result = CliRunner().invoke(app, ["fit", str(table), "--out", str(tmp_path / "out"), option, value])
         assert isinstance(result.exception, ValueError)
         assert said in str(result.exception)
+
+
+def test_console_names_laws_and_budgets_as_the_report_does():
+    row = {"target": "dev_loss", "from_flops": 1e10, "decades_ahead": 1.0, "median_log_error": 0.1, "coverage": 1.0}
+    laws = {"dev_loss": {"form": "power"}}
+    table = console._backtest({"backtest": [row | {"form": "parametric, window"}], "laws": laws}, "dev_loss")
+    assert [*table.columns[0].cells] == ["law of N and D, cells near the best"]
+    said = [
+        console._budgets({"budgets": {"count": count, "source": source, "spread": spread}})
+        for count, source, spread in ((16, "gaps", 1.0), (85, "steps of 5 %", 1.02), (2, "gaps", 1.015))
+    ]
+    assert said == [
+        "16 budgets, found by gaps; all runs are at theirs",
+        "no separate budgets: runs are put together in steps of 5 %, 85 in all",
+        "2 budgets, found by gaps; runs lie up to 1.5 % from theirs",
+    ]

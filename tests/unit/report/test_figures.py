@@ -94,6 +94,7 @@ def test_a_title_names_budgets_as_the_legend_does() -> None:
     assert plot.title.startswith(
         f"Lowest dev loss: 30k parameters at {numbers.budget(1e13 * (0.92 * 1.08 * 0.95) ** (1 / 3))}"
     )
+    assert plot.figure.axes[0].get_ylabel() == "dev loss (nats)"  # of no game
     first = plot.title.split(" at ")[1].removesuffix(" FLOPs, 30k")
     assert any(first == text for text in texts(plot))
 
@@ -338,7 +339,11 @@ def test_ticks_are_few_and_distinct(low: float, decades: float) -> None:
         (numbers.between(None, None), ""), (numbers.with_error(82.41, 3.14), "82.4 ± 3.1"),
         (numbers.percent(0.95), "95%"), (numbers.off(math.log(1.018)), "1.8%"), (numbers.off(math.log(1.45)), "45%"),
         (numbers.off(math.log(3.2)), "a factor 3.2"), (numbers.off(math.log(3.2), short=True), "3.2\u00d7"),
-        (numbers.off(1e6), "over a factor 1,000"), (numbers.off(math.nan), "not measured"),
+        (numbers.off(1e6), "over a factor 1,000"), (numbers.off(1e-4), "under 0.1%"),
+        (numbers.counted(1, "cell"), "1 cell"), (numbers.counted(2, "step of compute"), "2 steps of compute"),
+        (numbers.listed(["a", "b", "c"]), "a, b and c"), (numbers.listed(["a"]), "a"), (numbers.listed([]), ""),
+        (numbers.in_text("bounded, last 2 decades, no bounds"), "bounded (last 2 decades, no bounds)"),
+        (numbers.off(math.nan), "not measured"),
     ],
 )  # fmt: skip
 def test_numbers_are_written_short(shown: str, wanted: str) -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from playscale.points import Point
+from playscale.scaling.cells import FitError
 from playscale.scaling.fit import fit
 from playscale.scaling.warning import Code
 
@@ -43,3 +44,14 @@ def test_a_best_cell_that_is_the_last_size_is_warned_about_with_that_size(
 ) -> None:
     (text,) = texts(table(sizes), Code.MINIMUM_OUTSIDE)
     assert f"may lie {side} the trained ones at budgets 1e+13 ({last})" in text
+    assert text.endswith("at these budgets")
+
+
+def test_one_budget_is_this_budget() -> None:
+    points = [
+        p for p in table([0.25, 0.5, 1.0, 2.0, 4.0]) if p.flops != BUDGETS[2] or p.params < BUDGETS[2] ** 0.5 / 2e3
+    ]
+    (text,) = texts(points, Code.NOT_PARABOLIC)
+    assert text.endswith("at this budget")
+    with pytest.raises(FitError, match=r"only one budget, 1e\+13 FLOPs, has a dev_loss \(1 cell\)"):
+        fit(table([1.0])[:1])
