@@ -96,8 +96,8 @@ def _failed(record: Sequence[Record], last: float, ahead: Sequence[float]) -> It
         yield Ground(
             Answer.WITH_CARE,
             f"{sum(inside)} of {len(inside)} past forecasts {reach_name(reach)} ahead"
-            f"{', the furthest tested,' if far else ''} inside their 95 % interval: do not rely on that for {flops:.3g}"
-            " FLOPs",
+            f"{', the furthest tested,' if far else ''} inside their 95 % interval: do not rely on the one at"
+            f" {flops:.3g} FLOPs",
         )
 
 
