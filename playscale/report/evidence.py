@@ -275,7 +275,7 @@ def _best_of_budgets(points: Sequence[Point], target: str) -> list[Point]:
 
 
 def _sizes(points: Sequence[Point]) -> int:
-    return count_sizes(np.array([point.params for point in points])) if points else 0
+    return count_sizes(np.array([point.params for point in points], dtype=float)) if points else 0
 
 
 def error_of(point: Point, target: str) -> float | None:
