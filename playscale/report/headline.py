@@ -196,7 +196,7 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Markup:
                 ),
                 *size,
                 *cells,
-                numbers.number(flops / fitted, 2) + numbers.TIMES if fitted else numbers.MISSING,
+                numbers.number(flops / fitted) + numbers.TIMES if fitted else numbers.MISSING,
                 *cost_cells(evidence, row),
             ]
         )

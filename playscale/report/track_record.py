@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from playscale.report.evidence import NAMES, TARGETS, Evidence, offset_of
-from playscale.report.html import Content, join, table, tag
+from playscale.report.html import Content, join, readable, table, tag
 from playscale.scaling import numbers
 from playscale.scaling.numbers import known, positive
 from playscale.scaling.reach import REACHES, reach_name, reach_of
@@ -94,7 +94,7 @@ def tested(evidence: Evidence, flops: float | None) -> Markup:
     if sentence:
         lines.append(tag("p", sentence, class_="note"))
     if not lines:
-        return tag("p", _untested(evidence), class_="note")
+        return tag("p", readable(_untested(evidence)), class_="note")
     return join(lines)
 
 

@@ -71,7 +71,7 @@ def _plainly(value: float, forecaster: Forecaster, last: float) -> str:
     sizes = zip(forecaster.recommended(flops), ("parameters", "samples"), strict=True)
     with_ = " and ".join(f"{count(size)} {what}" for size, what in sizes if size is not None)
     return (
-        f"; a power law without a ceiling would reach it at {flops:.2g} FLOPs, {number(flops / last, 2)} times the"
+        f"; a power law without a ceiling would reach it at {flops:.2g} FLOPs, {number(flops / last)} times the"
         f" largest fitted budget{f', with {with_}' if with_ else ''}"
     )
 
@@ -107,5 +107,5 @@ def _text(name: str, value: float, at: Sequence[float | None], forecaster: Forec
         f"{soonest:.2g}" if soonest is not None else "no lower end",
         (f"{latest:.2g}" if latest is not None else "no upper end"),
     )
-    beyond = f", {number(reached / last, 2)} times the largest fitted budget" if reached > last else ""
+    beyond = f", {number(reached / last)} times the largest fitted budget" if reached > last else ""
     return f"{whose} is forecast to be reached at {reached:.2g} FLOPs (95 %: {ends[0]} to {ends[1]}){beyond}"

@@ -248,7 +248,7 @@ def extrapolation_warning(last: float, flops: Sequence[float]) -> list[Warned]:
         return []
     listed = ", ".join(dict.fromkeys(f"{c:.3g}" for c in far))
     text = (
-        f"forecasts to {listed} FLOPs reach up to {number(max(far) / last, 2)} times the largest"
+        f"forecasts to {listed} FLOPs reach up to {number(max(far) / last)} times the largest"
         f" fitted budget ({last:.3g}); beyond {FAR:g} times, the form of the law decides more than the data"
     )
     return [Warned(Code.EXTRAPOLATION, text)]
@@ -256,7 +256,7 @@ def extrapolation_warning(last: float, flops: Sequence[float]) -> list[Warned]:
 
 def goal_warning(last: float, goals: Sequence[tuple[str, float]]) -> list[Warned]:
     """Warn about returns reached more than FAR times beyond the largest fitted budget; goals: (name, flops)."""
-    far = [f"{name} at {number(flops / last, 2)} times" for name, flops in goals if flops > FAR * last * (1 + 1e-9)]
+    far = [f"{name} at {number(flops / last)} times" for name, flops in goals if flops > FAR * last * (1 + 1e-9)]
     if not far:
         return []
     text = (

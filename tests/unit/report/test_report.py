@@ -112,7 +112,7 @@ def test_budgets_are_counted_and_divided_by_as_the_fit_does(
     assert evidence.last_fitted_budget() == max(law["to_flops"] for law in fit["laws"].values())
     assert "5 model sizes · 6 compute budgets (4 fitted)" in evidence.subtitle
     text = page(tmp_path, fit, points).text
-    times = numbers.number(1e14 / fit["laws"]["dev_loss"]["to_flops"], 2)
+    times = numbers.number(1e14 / fit["laws"]["dev_loss"]["to_flops"])
     assert f"{times}\u00d7" in text
     assert f"reach up to {times} times the largest fitted budget" in text
 

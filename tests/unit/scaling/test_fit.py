@@ -194,7 +194,7 @@ def test_each_warning_appears_when_it_is_due_and_not_before() -> None:
     assert not codes(clean) - {Code.LAW_BENDS}
     far = quick(grid(FIVE, SIZES, noise=0.001), forecast_flops=[1e15], expert_return=1e9)
     assert {Code.EXTRAPOLATION, Code.EXPERT_FAR} <= codes(far)
-    assert "625 times beyond" in next(w.text for w in far.warnings if w.code is Code.EXTRAPOLATION)
+    assert "625 times the largest fitted budget" in next(w.text for w in far.warnings if w.code is Code.EXTRAPOLATION)
     loud = [point for seed in range(2) for point in grid(FIVE, SIZES, seed=seed, noise=0.2)]
     assert Code.HIGH_VARIANCE in codes(quick(loud))
     falling = [replace(p, return_mean=(p.dev_loss or 0) * 10) for p in grid(FIVE, SIZES)]
