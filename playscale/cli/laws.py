@@ -91,8 +91,6 @@ def fit(
         raise ValueError(f"{points}: points of a tracking store are given as mlflow:EXPERIMENT")
     if given(context, "utilisation") and not gpu:
         raise ValueError("--utilisation: it is that of a GPU; give --gpu too")
-    if given(context, "tracking_uri") and not tracked:
-        raise ValueError(f"--tracking-uri: {points} is read as a file; give mlflow:EXPERIMENT to read from the server")
     machine = hardware(gpu, utilisation) if gpu else None
     budgets, pairs = budget_list(forecast, "--forecast"), [_pair(text) for text in forecast_at or []]
     goals = [_named(text) for text in target_return or []]
