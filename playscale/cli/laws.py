@@ -119,7 +119,8 @@ def fit(
     with workspace(out, NO_FILES) as folder, atomic_files(folder) as aside:
         result.write(aside / "fit.json")
         write_figures(aside / "figures", result.to_dict(), table, ())
-        write_report(aside / "report.html", result.to_dict(), table, title=f"Scaling laws of {name}")
+        title = f"Scaling laws of {name if tracked else Path(name).name}"
+        write_report(aside / "report.html", result.to_dict(), table, title=title)
     show(*fit_tables(result.to_dict()))
     echo(f"report: {out.rstrip('/')}/report.html")
 
