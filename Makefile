@@ -13,7 +13,7 @@ help: ## List the targets
 demo: $(VENV)/.run ## A whole small study: expert games, 25 agents, played, fitted, forecast (7 to 16 minutes)
 	$(VENV)/bin/playscale study run studies/quickstart.yaml --out $(OUT)
 
-test: $(VENV)/.dev ## The tests of every change, in parallel (at most 8 minutes on two cores)
+test: $(VENV)/.dev ## The tests of every change, in parallel (5 to 12 minutes on two cores)
 	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.dev ## The rest: learning runs, long kills, storms of faults, exhaustive grids
