@@ -247,13 +247,13 @@ def _rows(table: Any) -> list[Any]:
     if isinstance(table, str | bytes | Path):
         raise ValueError(f"{table!r} is no table: read a file with read_points")
     names = list(table) if isinstance(table, Mapping) else getattr(table, "columns", None)
+    if names is None:
+        if not isinstance(table, Iterable):
+            raise ValueError(NO_TABLE)
+        return list(table)
     try:
-        if names is None:
-            return list(table)
         columns = {str(name): list(table[name]) for name in names}
     except TypeError as error:
-        if names is None:
-            raise ValueError(NO_TABLE) from error
         raise ValueError("points: the columns of a table are lists or arrays, one value a row") from error
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:

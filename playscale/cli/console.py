@@ -169,12 +169,12 @@ def fit_tables(fit: Mapping[str, Any]) -> list[Table | Text | str]:
 def _budgets(fit: Mapping[str, Any]) -> str:
     """Say how many budgets were found, by what, and how far runs lie from them."""
     found = fit["budgets"]
-    by = printable(f"by {found['source']}")
+    source = printable(found["source"])
     if found["source"].startswith("steps"):
-        return f"no separate budgets: runs are put together {by.replace('by', 'in')}, {found['count']} in all"
+        return f"no separate budgets: runs are put together in {source}, {found['count']} in all"
     off = 100 * (found["spread"] - 1)
     near = f"runs lie up to {off:.2g} % from theirs" if off >= 0.05 else "all runs are at theirs"
-    return f"{numbers.counted(found['count'], 'budget')}, found {by}; {near}"
+    return f"{numbers.counted(found['count'], 'budget')}, found by {source}; {near}"
 
 
 def _marked(start: str, style: str, text: str = "") -> Text:

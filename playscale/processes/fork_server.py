@@ -155,7 +155,8 @@ def serve(listener_fd: int, modules: Sequence[str]) -> None:
             if (pid := os.fork()) == 0:
                 _close(selector)
                 _end(_run(connection))
-            connection.sendall(_WORD.pack(pid))
+            with suppress(OSError):  # who asked for it is gone
+                connection.sendall(_WORD.pack(pid))
             selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, connection))
 
 

@@ -214,16 +214,16 @@ def diverged_warning(points: Sequence[Point]) -> list[Warned]:
 def broken_warning(target: str, excluded: Sequence[Excluded]) -> list[Warned]:
     """Warn about points that are left out because they, or their samples, are far from their neighbours."""
     return [
-        Warned(Code.BROKEN, f"{target}: left out, since {why}: {_named(rows)}; {remedy}")
+        Warned(Code.BROKEN, f"{target}: left out, since {why}: {_first(rows)}; {remedy}")
         for why, rows, remedy in (
             (
                 "far from their neighbours in size and compute",
-                {_run(e): f"{e.value:.4g}" for e in excluded if e.reason is Reason.BROKEN},
+                [f"{_run(e)}: {e.value:.4g}" for e in excluded if e.reason is Reason.BROKEN],
                 "look at these runs, and train them again if they diverged",
             ),
             (
                 "samples do not fit size and compute as those of the other rows do",
-                {_run(e): "" for e in excluded if e.reason is Reason.SAMPLES},
+                [_run(e) for e in excluded if e.reason is Reason.SAMPLES],
                 "correct the column samples",
             ),
         )
@@ -235,10 +235,9 @@ def _run(point: Excluded) -> str:
     return f"{point.run or f'{count(point.params or 0)} parameters'} at {point.flops:.3g} FLOPs"
 
 
-def _named(rows: dict[str, str]) -> str:
-    """Name the first three rows, each with what is wrong, and count the others."""
-    each = [f"{run}: {what}" if what else run for run, what in rows.items()]
-    return "; ".join(each[:3]) + (f", and {len(each) - 3} more" if len(each) > 3 else "")
+def _first(rows: Sequence[str]) -> str:
+    """Name the first three rows and count the others."""
+    return "; ".join(rows[:3]) + (f", and {len(rows) - 3} more" if len(rows) > 3 else "")
 
 
 def extrapolation_warning(last: float, flops: Sequence[float]) -> list[Warned]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -101,6 +102,13 @@ def test_killed_worker_is_reported(server):
         os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(WorkerDiedError, match="SIGKILL"):
             worker.receive()
+
+
+def test_client_that_is_gone_before_the_answer_leaves_the_server_to_others(server, tmp_path):
+    for _ in range(5):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"\0{os.environ[ADDRESS]}")
+    assert run("", tmp_path)[0] == 0
 
 
 @pytest.mark.parametrize("address", ["", "nobody"])

@@ -10,9 +10,9 @@ import pytest
 from playscale.points import Point
 from playscale.report.evidence import Evidence
 from playscale.scaling.broken import broken
-from playscale.scaling.cells import Reason, Target, make_cells
+from playscale.scaling.cells import Excluded, Reason, Target, make_cells
 from playscale.scaling.fit import fit
-from playscale.scaling.warning import Code
+from playscale.scaling.warning import Code, broken_warning
 
 NOISES: tuple[tuple[Target, float], ...] = (("dev_loss", 0.005), ("dev_loss", 0.05), ("return_mean", 0.2))
 
@@ -99,6 +99,13 @@ def test_samples_that_do_not_fit_size_and_compute_are_a_slip() -> None:
     (warning,) = [w.text for w in result.warnings if w.code is Code.BROKEN]
     assert warning.startswith("dev_loss: left out, since samples do not fit size and compute")
     assert result.forecasts == without.forecasts
+
+
+def test_repeats_without_a_name_are_all_counted() -> None:
+    bad = Excluded("dev_loss", 1e15, 1e6, Reason.BROKEN, "", 9.0)
+    (warned,) = broken_warning("dev_loss", [bad] * 5)
+    assert warned.text.count(": 9") == 3
+    assert ", and 2 more" in warned.text
 
 
 def test_a_size_beyond_the_largest_integer_of_a_machine_is_a_size() -> None:
