@@ -16,6 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+_KEPT: list[dist.ProcessGroup | None] = []
+"""Groups that have been made. A wrapped policy must not be the last to hold one: it would join gloo's threads while it
+holds the interpreter's lock, for which such a thread may wait (torch 2.13)."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -52,7 +56,7 @@ class Group:
         """Return the policy to call forward on; its gradients become means over the group as they are computed."""
         if self.size == 1:
             return policy
-        return nn.parallel.DistributedDataParallel(policy, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return nn.parallel.DistributedDataParallel(policy, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean over the group of a tensor that each process holds. Nothing waits for a device."""
@@ -111,6 +115,7 @@ def process_group() -> Iterator[Group]:
         yield Group(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Group()
         return
     dist.init_process_group()  # gloo for tensors of the CPU, NCCL for those of CUDA
+    _KEPT.append(dist.group.WORLD)
     try:
         yield Group(dist.get_rank(), size)
     finally:
