@@ -87,6 +87,8 @@ def fork(arguments: Sequence[str], descriptors: dict[int, int], *, own_group: bo
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(f"\0{address}")
+        if not _same_user(connection):
+            raise PermissionError("the fork server is another user's")
         data = json.dumps(request).encode() + b"\n"
         sent = socket.send_fds(connection, [data], list(descriptors.values()))
         connection.sendall(data[sent:])
@@ -152,12 +154,21 @@ def serve(listener_fd: int, modules: Sequence[str]) -> None:
                 _report_end(key.fd, *key.data)
                 continue
             connection, _ = listener.accept()
+            if not _same_user(connection):
+                connection.close()
+                continue
             if (pid := os.fork()) == 0:
                 _close(selector)
                 _end(_run(connection))
             with suppress(OSError):  # who asked for it is gone
                 connection.sendall(_WORD.pack(pid))
             selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, connection))
+
+
+def _same_user(connection: socket.socket) -> bool:
+    """Return whether the process at the other end has this one's user: anyone may connect to, or have, such a name."""
+    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return bool(user == os.geteuid())
 
 
 def _close(selector: "selectors.DefaultSelector") -> None:

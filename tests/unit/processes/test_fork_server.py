@@ -111,6 +111,48 @@ def test_client_that_is_gone_before_the_answer_leaves_the_server_to_others(serve
     assert run("", tmp_path)[0] == 0
 
 
+def as_another_user(bytes_received):
+    """Call a function in a fork that has given up its user; the pid of the fork, whose exit code is the answer."""
+    if (pid := os.fork()) == 0:
+        code = 99
+        try:
+            os.setuid(65534)
+            code = bytes_received()
+        finally:
+            os._exit(code)
+    return pid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_server_forks_for_its_own_user_alone(server):
+    def ask():
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect("\0" + os.environ[ADDRESS])
+        return len(connection.recv(4))  # a process id has four bytes
+
+    assert os.waitstatus_to_exitcode(os.waitpid(as_another_user(ask), 0)[1]) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_client_sends_nothing_to_another_users_server(monkeypatch):
+    address = f"playscale-test-{os.urandom(8).hex()}"
+    monkeypatch.setenv(ADDRESS, address)
+    listens, ready = os.pipe()
+
+    def listen():
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind("\0" + address)
+        listener.listen()
+        os.write(ready, b"x")
+        connection, _ = listener.accept()
+        return len(connection.recv(100))
+
+    pid = as_another_user(listen)
+    assert os.read(listens, 1) == b"x"
+    assert fork(["-c", "pass"], {}) is None
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
 @pytest.mark.parametrize("address", ["", "nobody"])
 def test_no_fork_without_a_server(monkeypatch, address):
     monkeypatch.setenv(ADDRESS, address)
