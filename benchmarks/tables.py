@@ -31,10 +31,12 @@ import numpy as np
 from scipy import optimize, stats
 
 from playscale.points import Point, read_points
-from playscale.scaling.cells import TARGETS, Cells, FitError, Target, cost_of, make_cells
+from playscale.scaling.cells import SIGN, TARGETS, Cells, FitError, Target, make_cells, value_of
 from playscale.scaling.fit import fit
+from playscale.scaling.forecast import Forecaster
 from playscale.scaling.isoflop import fit_profiles
 from playscale.scaling.powerlaw import LEVEL
+from playscale.scaling.target_fit import TargetFit
 
 from . import planted
 from .surfaces import Runs, surfaces
@@ -134,16 +136,19 @@ def forecasts(name: str, points: Sequence[Point], replicates: int) -> Iterator[M
         for seen in np.unique(prefixes):
             decades = np.log10(cells.budgets[seen:] / cells.budgets[seen - 1])
             try:
-                chosen, ends = _chosen(points, cells, target, best[seen:], int(seen), replicates)
+                fitted = _fitted(points, cells, target, int(seen), replicates)
+                chosen, ends = _chosen(fitted, cells, best[seen:], int(seen))
             except FitError:  # for instance returns that have not begun to rise
                 continue
+            offset = fitted.forecaster.offset
+            known = _counted_from(offset, cells, cells.cost[best[:seen]])
             made = {PLAYSCALE: ends} | {
-                law: use(cells.budgets[:seen], cells.cost[best[:seen]], cells.budgets[seen:])
-                for law, use in SIMPLE.items()
+                law: use(cells.budgets[:seen], known, cells.budgets[seen:]) for law, use in SIMPLE.items()
             }
             if target == "dev_loss":
                 made |= _of_surfaces(cells, best, int(seen))
-            for law, (value, low, high) in made.items():
+            for law, its_ends in made.items():
+                value, low, high = (_counted_from(cells.offset, fitted.forecaster, end) for end in its_ends)
                 for i, at in enumerate(decades):
                     error = float(cells.cost[best[seen + i]] - value[i])
                     yield Made(
@@ -157,32 +162,33 @@ def _best(cells: Cells, budget: int) -> int:
     return int(own[np.argmin(cells.cost[own])])
 
 
-def _chosen(
-    points: Sequence[Point], cells: Cells, target: Target, ahead: np.ndarray, seen: int, replicates: int
-) -> tuple[str, Ends]:
-    """Return the name and forecast of `playscale.fit` from the points of the first budgets, as costs of the table.
-
-    Raises:
-        FitError: nothing can be fitted to them.
-    """
+def _fitted(points: Sequence[Point], cells: Cells, target: Target, seen: int, replicates: int) -> TargetFit:
+    """Return what `playscale.fit` makes of the points of the first budgets; FitError where it makes nothing."""
     upto = np.sqrt(cells.budgets[seen - 1] * cells.budgets[seen])
-    past = [p for p in points if p.flops < upto]
-    fitted = fit(past, replicates=replicates).targets.get(target)
+    fitted = fit([p for p in points if p.flops < upto], replicates=replicates).targets.get(target)
     if fitted is None:
         raise FitError(f"no law of {target} from {seen} budgets")
+    return fitted
+
+
+def _chosen(fitted: TargetFit, cells: Cells, ahead: np.ndarray, seen: int) -> tuple[str, Ends]:
+    """Return the name and the forecast of the chosen law. FitError: a scatter without a law of params and samples."""
     forecaster, rng = fitted.forecaster, np.random.default_rng(0)
     if cells.isoflop:
         cost, low, high = forecaster.choice.predict(cells.budgets[seen:], rng)
-        ends, name = (cost, cost if low is None else low, cost if high is None else high), forecaster.choice.name
-    elif forecaster.surface is not None:
-        each = [forecaster.surface.predict(cells.params[i], cells.samples[i], rng, forecaster.noise) for i in ahead]
-        ends, name = tuple(np.array(each).T), forecaster.surface.chosen  # type: ignore[assignment]
-    else:
+        return forecaster.choice.name, (cost, cost if low is None else low, cost if high is None else high)
+    if forecaster.surface is None:
         raise FitError(f"no law of params and samples from {seen} budgets")
-    value, low, high = (
-        np.array([cost_of(target, forecaster.value(c), cells.offset) for c in end]) for end in ends
-    )  # fmt: skip
-    return name, (value, low, high)
+    each = [forecaster.surface.predict(cells.params[i], cells.samples[i], rng, forecaster.noise) for i in ahead]
+    value, low, high = np.array(each).T
+    return forecaster.surface.chosen, (value, low, high)
+
+
+def _counted_from(offset: float, of: Cells | Forecaster, cost: np.ndarray) -> np.ndarray:
+    """Return costs as those of returns counted from another offset: a law is given nothing of later budgets."""
+    above = value_of(of.target, cost, of.offset) - offset
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(above <= 0, np.inf, SIGN[of.target] * np.log(above))
 
 
 def _of_surfaces(cells: Cells, best: np.ndarray, seen: int) -> dict[str, Ends]:

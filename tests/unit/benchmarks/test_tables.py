@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from playscale.points import Point
+from playscale.scaling.cells import make_cells
 from playscale_benchmarks.surfaces import Runs, variable_projection
 from playscale_benchmarks.tables import PLAYSCALE, Made, far_off, forecasts, power, saturating, summary
 
@@ -90,3 +91,24 @@ def test_forecasts_far_off_beside_a_good_simple_law_are_listed() -> None:
     (line,) = far_off(made)
     for text in ("x1.65", "inside its interval", "bounded", "from 4 budgets", "1.00 decades", "power law"):
         assert text in line
+
+
+def test_simple_laws_of_returns_know_nothing_of_later_budgets() -> None:
+    def returns(budgets: int, spoilt: float) -> list[Point]:
+        cells = [
+            (c, n) for c in np.geomspace(1e15, 1e18, 7)[:budgets] for n in np.sqrt(c / 120) * np.array([0.3, 1, 3])
+        ]
+        points = [
+            Point(flops=c, params=n, samples=c / 6 / n, return_mean=float(-20 + (c / 1e15) ** 0.4 - i % 3 * 0.2))
+            for i, (c, n) in enumerate(cells)
+        ]
+        return [*points[:-1], Point(**{**points[-1].__dict__, "return_mean": points[-1].return_mean - spoilt})]
+
+    def first(points: list[Point]) -> dict[str, float]:
+        """What each law forecasts of the fifth budget from four, as a return."""
+        cells = make_cells(points, "return_mean")[0]
+        cost = cells.cost[cells.budget == 4].min()
+        made = [m for m in forecasts("planted", points, 20) if (m.target, m.seen) == ("return_mean", 4)]
+        return {m.law: float(cells.value(cost - m.error)) for m in made if m.decades < 0.6}
+
+    assert first(returns(7, 0.0)) == pytest.approx(first(returns(7, 30.0)))
