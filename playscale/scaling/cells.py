@@ -29,6 +29,8 @@ SAME_SIZE = SAME_COMPUTE = 1.01
 # A profile needs sizes, and a law of best cells budgets: a table has them if at least this many budgets have this many
 # sizes, and these budgets hold this share of its cells.
 ISOFLOP_BUDGETS, ISOFLOP_SIZES, ISOFLOP_SHARE = 2, 3, 0.5
+# Passes over the data after which another is worth nothing: R*_D, fitted by Muennighoff et al. to 182 language models.
+REUSE = 15.39
 # Costs (logarithms) that differ by less are the same.
 SAME_COST = 1e-9
 # A relative error is the error of a logarithm while it is small; a value that is mostly noise has one of about this.
@@ -103,6 +105,15 @@ class Cells:
     def value(self, cost: np.ndarray | float) -> np.ndarray:
         """Return the dev loss or return of a cost."""
         return value_of(self.target, cost, self.offset)
+
+    @property
+    def fresh(self) -> np.ndarray:
+        """Return the samples seen once that are worth as much as each cell's [n].
+
+        D = U + U R (1 - e^(-(epochs - 1) / R)) of U unique samples (Muennighoff et al. 2023, arXiv 2305.16264, eq. 5).
+        """
+        unique = self.samples / self.epochs
+        return unique * (1 - REUSE * np.expm1(-(self.epochs - 1) / REUSE))
 
     @property
     def flat(self) -> bool:

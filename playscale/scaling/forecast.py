@@ -194,7 +194,7 @@ def _of_cell(cells: Cells, row: int, forecaster: Forecaster, rng: np.random.Gene
     if not np.isfinite(cells.samples[row]):
         return None
     error = max(forecaster.noise, noise)
-    forecast = forecaster.at_cell(float(cells.params[row]), float(cells.samples[row]), rng, error)
+    forecast = forecaster.at_cell(float(cells.params[row]), float(cells.fresh[row]), rng, error)
     return None if forecast is None else replace(forecast, flops=float(cells.budgets[cells.budget[row]]))
 
 

@@ -200,7 +200,7 @@ def fit_parametric(cells: Cells, rng: np.random.Generator, replicates: int) -> P
     Raises FitError with fewer than 7 cells, 3 sizes or 3 amounts of data: five parameters need them.
     """
     use = np.isfinite(cells.samples)
-    log_params, log_samples = np.log(cells.params[use]), np.log(cells.samples[use])
+    log_params, log_samples = np.log(cells.params[use]), np.log(cells.fresh[use])
     cost, n = cells.cost[use], int(use.sum())
     sizes, amounts = len(np.unique(np.round(log_params, 2))), len(np.unique(np.round(log_samples, 2)))
     if n < SIZE + 2 or sizes < 3 or amounts < 3:
@@ -216,7 +216,7 @@ def fit_parametric(cells: Cells, rng: np.random.Generator, replicates: int) -> P
     count = int(of.max()) + 1
     shape = _shape(count)
     draws = _refit(x, y, cost, theta, rng.gamma(shape, 1 / shape, (replicates, count))[:, of])
-    compute = compute_of(log_params, log_samples, np.log(cells.flops[use]))
+    compute = compute_of(log_params, np.log(cells.samples[use]), np.log(cells.flops[use]))
     in_size, in_data = ((float(v.min()), float(v.max())) for v in (x, y))
     largest = float(cells.flops[use].max())
     return Parametric(cells.target, theta, draws, centre, cost - fitted, n - SIZE, compute, in_size, in_data, largest)

@@ -14,7 +14,7 @@ import numpy as np
 
 from playscale.scaling.backtest import Prediction
 from playscale.scaling.bound import Bound
-from playscale.scaling.cells import Cells, FitError, Target
+from playscale.scaling.cells import REUSE, Cells, FitError, Target
 from playscale.scaling.choice import EQUALLY_GOOD, widening
 from playscale.scaling.isoflop import in_windows
 from playscale.scaling.parametric import fit_parametric
@@ -26,6 +26,8 @@ KINDS = (WHOLE, NEAR, TRANSLOG)
 ORIGINS = 8
 FIRST = 4
 BACKTEST_DRAWS = 40
+# Cells that a law of five parameters takes at least, before others are left out.
+FEWEST = 20
 
 
 class SurfaceLaw(Protocol):
@@ -42,7 +44,8 @@ class SurfaceLaw(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """laws: every law that could be fitted, by name; chosen: the one with the best backtest; sharing: those as good.
+    """laws: every law that could be fitted, by name; chosen: the one with the best backtest; sharing: those as good and
+    that over all cells, or every other where there is no backtest.
 
     predictions: of the best cell of each budget beyond an origin, from the law's own optimum there.
     """
@@ -71,22 +74,38 @@ class Surface:
 
 def fit_surface(cells: Cells, rng: np.random.Generator, replicates: int) -> Surface:
     """Fit and backtest every kind. Raises FitError where the parametric law over all cells cannot be fitted."""
+    cells, left_out = _without_overfitting(cells)
     near = in_windows(cells)
     laws = _fit_kinds(cells, near, rng, replicates, required=True)
     errors, strains, made = _backtest(cells, near, rng)
     score = {kind: float(np.exp(np.mean(np.log(np.abs(e) + 1e-3)))) for kind, e in errors.items() if kind in laws}
     chosen = min(score, key=score.__getitem__) if score else WHOLE
-    sharing = tuple(k for k, s in score.items() if k != chosen and s <= EQUALLY_GOOD * score[chosen])
+    # The law over all cells always shares: one of a window does not know where cost levels off.
+    good = EQUALLY_GOOD * score.get(chosen, np.inf)
+    sharing = tuple(k for k in laws if k != chosen and (k == WHOLE or score.get(k, 0.0) <= good))
     if not score:
-        return Surface(cells.target, laws, chosen, sharing, 1.0, (), "parametric: too few budgets for a backtest")
+        why = f"parametric: too few budgets for a backtest{left_out}"
+        return Surface(cells.target, laws, chosen, sharing, 1.0, (), why)
     strain = strains[chosen]
     held = float(np.mean(strain <= 1))
     error = np.expm1(float(np.median(np.abs(errors[chosen]))))
     why = (
         f"{chosen}: the best of {len(score)} laws of parameters and samples in a rolling backtest; median error of"
-        f" {len(strain)} cells near the best of larger budgets {100 * error:.1f} %, {100 * held:.0f} % inside"
+        f" {len(strain)} cells near the best of larger budgets {100 * error:.1f} %, {100 * held:.0f} % inside{left_out}"
     )
     return Surface(cells.target, laws, chosen, sharing, widening(strain), tuple(made), why)
+
+
+def _without_overfitting(cells: Cells) -> tuple[Cells, str]:
+    """Return the cells whose last pass over the data was still worth something, and what to say of the others.
+
+    More passes overfit, for which the laws have no term. All cells where fewer than FEWEST would be left.
+    """
+    fresh = cells.epochs <= 1 + REUSE
+    if fresh.all() or fresh.sum() < FEWEST:
+        return cells, ""
+    left_out = int((~fresh).sum())
+    return cells.where(fresh), f"; {left_out} cells with more than {1 + REUSE:.0f} passes over their data are left out"
 
 
 def _fit_kinds(
@@ -141,10 +160,8 @@ def _backtest(
 
 def _strain(law: SurfaceLaw, ahead: Cells, rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the log error, and its size in units of the interval's half on its side."""
-    cost = law.cost(ahead.params, ahead.samples)
-    low, high = np.quantile(
-        law.draw(ahead.params, ahead.samples, rng, noise), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0
-    )
+    cost = law.cost(ahead.params, ahead.fresh)
+    low, high = np.quantile(law.draw(ahead.params, ahead.fresh, rng, noise), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     error = ahead.cost - cost
     half = np.where(error > 0, np.maximum(high - cost, 0), np.maximum(cost - low, 0))
     return error, np.abs(error) / np.maximum(half, 1e-12)
@@ -154,7 +171,7 @@ def _of_best(
     kind: str, law: SurfaceLaw, cells: Cells, origin: int, rng: np.random.Generator, noise: float
 ) -> list[Prediction]:
     made = []
-    for budget in range(origin, len(cells.budgets)):
+    for budget in np.unique(cells.budget[cells.budget >= origin]):
         flops = float(cells.budgets[budget])
         best, measured = law.optimum(flops), float(cells.cost[cells.budget == budget].min())
         if best is None or not np.all(np.isfinite(best)):

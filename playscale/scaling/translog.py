@@ -102,7 +102,7 @@ def fit_translog(cells: Cells, replicates: int) -> Translog:
     Raises FitError with fewer than 8 cells, or where sizes and amounts of data do not vary apart from each other.
     """
     use = np.isfinite(cells.samples)
-    log_params, log_samples, cost = np.log(cells.params[use]), np.log(cells.samples[use]), cells.cost[use]
+    log_params, log_samples, cost = np.log(cells.params[use]), np.log(cells.fresh[use]), cells.cost[use]
     count = len(cost)
     if count <= len(TERMS) + 1:
         raise FitError(f"the translog law needs at least 8 cells; there are {count}")
@@ -118,7 +118,7 @@ def fit_translog(cells: Cells, replicates: int) -> Translog:
     degrees, rss = count - len(TERMS), float(residuals @ residuals)
     total = float(np.sum((root * (cost - np.average(cost, weights=root**2))) ** 2))
     covariance = np.linalg.inv(weighted.T @ weighted) * rss / degrees
-    compute = compute_of(log_params, log_samples, np.log(cells.flops[use]))
+    compute = compute_of(log_params, np.log(cells.samples[use]), np.log(cells.flops[use]))
     r2 = None if total <= 1e-24 else 1 - rss / total
     sd = float(np.sqrt(rss / degrees))
     return Translog(cells.target, beta, covariance, centre, sd, degrees, r2, count, compute, replicates)

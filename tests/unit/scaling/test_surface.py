@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -44,9 +46,48 @@ def test_its_predictions_are_of_later_budgets_from_earlier_ones() -> None:
     assert all(p.flops > p.from_flops and p.low <= 0 <= p.high for p in surface.predictions)
 
 
+def repeated(rng: np.random.Generator) -> list[Point]:
+    """A law of the fresh samples that repeated ones are worth; with more than 17 passes, losses rise."""
+    table = []
+    for unique in np.geomspace(1e7, 1e9, 6):
+        for params in np.geomspace(1e6, 1e9, 6):
+            for epochs in (1, 2, 4, 8, 16, 64, 256):
+                fresh = unique * (1 + 15.39 * (1 - np.exp(-(epochs - 1) / 15.39)))
+                loss = 0.5 + 20 / params**0.3 + 200 / fresh**0.3 + max(epochs / 16 - 1, 0.0) * 0.1
+                table.append(
+                    Point(
+                        flops=6 * params * unique * epochs,
+                        params=params,
+                        samples=unique * epochs,
+                        dev_loss=float(loss * np.exp(0.002 * rng.standard_normal())),
+                        extra={"epochs": str(epochs)},
+                    )
+                )
+    return table
+
+
+def test_repeated_data_count_for_what_they_are_worth_and_overfitted_cells_not_at_all() -> None:
+    rng = np.random.default_rng(0)
+    surface = fit_surface(make_cells(repeated(rng), "dev_loss")[0], rng, 60)
+    exponents = surface.laws[WHOLE].parameters()
+    assert (exponents["alpha"].value, exponents["beta"].value) == pytest.approx((0.3, 0.3), abs=0.01)
+    cost, low, high = surface.predict(1e9, 2e10, rng, 0.0)
+    assert cost == pytest.approx(np.log(0.5 + 20 / 1e9**0.3 + 200 / 2e10**0.3), abs=0.01)
+    assert low < cost < high < low + 0.05
+    assert "72 cells with more than 16 passes over their data are left out" in surface.why
+
+
+def test_law_over_all_cells_shares_the_intervals_of_a_local_one() -> None:
+    every = cells(0.01, np.random.default_rng(0))
+    curved = replace(every, cost=every.cost + 0.02 * np.log(every.samples / 1e9) ** 2)
+    surface = fit_surface(curved, np.random.default_rng(0), 30)
+    assert surface.chosen == TRANSLOG
+    assert WHOLE in surface.sharing
+
+
 def test_without_budgets_to_backtest_on_the_parametric_law_answers() -> None:
     surface = fit_surface(cells(0.01, np.random.default_rng(0), budgets=4), np.random.default_rng(0), 30)
-    assert (surface.chosen, surface.predictions) == (WHOLE, ())
+    assert (surface.chosen, surface.sharing, surface.predictions) == (WHOLE, (NEAR, TRANSLOG), ())
     assert "too few budgets" in surface.why
 
 
