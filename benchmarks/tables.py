@@ -186,6 +186,8 @@ def _chosen(fitted: TargetFit, cells: Cells, ahead: np.ndarray, seen: int) -> tu
 
 def _counted_from(offset: float, of: Cells | Forecaster, cost: np.ndarray) -> np.ndarray:
     """Return costs as those of returns counted from another offset: a law is given nothing of later budgets."""
+    if offset == of.offset:
+        return cost  # as they are: a wide interval's ends overflow otherwise
     above = value_of(of.target, cost, of.offset) - offset
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(above <= 0, np.inf, SIGN[of.target] * np.log(above))
