@@ -179,7 +179,8 @@ def _chosen(fitted: TargetFit, cells: Cells, ahead: np.ndarray, seen: int) -> tu
         return forecaster.choice.name, (cost, cost if low is None else low, cost if high is None else high)
     if forecaster.surface is None:
         raise FitError(f"no law of params and samples from {seen} budgets")
-    each = [forecaster.surface.predict(cells.params[i], cells.fresh[i], rng, forecaster.noise) for i in ahead]
+    at = zip(cells.params[ahead], forecaster.surface.samples(cells)[ahead], strict=True)
+    each = [forecaster.surface.predict(*where, rng, forecaster.noise) for where in at]
     value, low, high = np.array(each).T
     return forecaster.surface.chosen, (value, low, high)
 

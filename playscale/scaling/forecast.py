@@ -191,10 +191,10 @@ def compare_held_out(
 
 def _of_cell(cells: Cells, row: int, forecaster: Forecaster, rng: np.random.Generator, noise: float) -> Forecast | None:
     """Forecast a cell's own size and data; None without data, or without a law of them."""
-    if not np.isfinite(cells.samples[row]):
+    if forecaster.surface is None or not np.isfinite(cells.samples[row]):
         return None
-    error = max(forecaster.noise, noise)
-    forecast = forecaster.at_cell(float(cells.params[row]), float(cells.fresh[row]), rng, error)
+    samples = float(forecaster.surface.samples(cells)[row])
+    forecast = forecaster.at_cell(float(cells.params[row]), samples, rng, max(forecaster.noise, noise))
     return None if forecast is None else replace(forecast, flops=float(cells.budgets[cells.budget[row]]))
 
 

@@ -7,7 +7,7 @@ Legend: n cells, m places (N, D), R draws.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ from playscale.scaling.bound import Bound
 from playscale.scaling.cells import REUSE, Cells, FitError, Target
 from playscale.scaling.choice import EQUALLY_GOOD, widening
 from playscale.scaling.isoflop import in_windows
-from playscale.scaling.parametric import fit_parametric
+from playscale.scaling.parametric import SIZE, fit_parametric
 from playscale.scaling.powerlaw import LEVEL
 from playscale.scaling.translog import fit_translog
 
@@ -26,8 +26,8 @@ KINDS = (WHOLE, NEAR, TRANSLOG)
 ORIGINS = 8
 FIRST = 4
 BACKTEST_DRAWS = 40
-# Cells that a law of five parameters takes at least, before others are left out.
-FEWEST = 20
+# Cells that tell what repeated data are worth: eight for each parameter of the law.
+FEWEST = 8 * SIZE
 
 
 class SurfaceLaw(Protocol):
@@ -47,7 +47,8 @@ class Surface:
     """laws: every law that could be fitted, by name; chosen: the one with the best backtest; sharing: those as good and
     that over all cells, or every other where there is no backtest.
 
-    predictions: of the best cell of each budget beyond an origin, from the law's own optimum there.
+    predictions: of the best cell of each budget beyond an origin, from the law's own optimum there; counted: repeated
+    data count for what they are worth.
     """
 
     target: Target
@@ -57,6 +58,11 @@ class Surface:
     widening: float
     predictions: tuple[Prediction, ...]
     why: str
+    counted: bool
+
+    def samples(self, cells: Cells) -> np.ndarray:
+        """Return the samples of cells [n] as the laws count them."""
+        return cells.fresh if self.counted else cells.samples
 
     def predict(
         self, params: float, samples: float, rng: np.random.Generator, noise: float
@@ -74,7 +80,8 @@ class Surface:
 
 def fit_surface(cells: Cells, rng: np.random.Generator, replicates: int) -> Surface:
     """Fit and backtest every kind. Raises FitError where the parametric law over all cells cannot be fitted."""
-    cells, left_out = _without_overfitting(cells)
+    counted = int((cells.epochs <= 1 + REUSE).sum()) >= FEWEST
+    cells, left_out = _without_overfitting(cells) if counted else (replace(cells, epochs=np.ones(len(cells.cost))), "")
     near = in_windows(cells)
     laws = _fit_kinds(cells, near, rng, replicates, required=True)
     errors, strains, made = _backtest(cells, near, rng)
@@ -85,7 +92,7 @@ def fit_surface(cells: Cells, rng: np.random.Generator, replicates: int) -> Surf
     sharing = tuple(k for k in laws if k != chosen and (k == WHOLE or score.get(k, 0.0) <= good))
     if not score:
         why = f"parametric: too few budgets for a backtest{left_out}"
-        return Surface(cells.target, laws, chosen, sharing, 1.0, (), why)
+        return Surface(cells.target, laws, chosen, sharing, 1.0, (), why, counted)
     strain = strains[chosen]
     held = float(np.mean(strain <= 1))
     error = np.expm1(float(np.median(np.abs(errors[chosen]))))
@@ -93,16 +100,16 @@ def fit_surface(cells: Cells, rng: np.random.Generator, replicates: int) -> Surf
         f"{chosen}: the best of {len(score)} laws of parameters and samples in a rolling backtest; median error of"
         f" {len(strain)} cells near the best of larger budgets {100 * error:.1f} %, {100 * held:.0f} % inside{left_out}"
     )
-    return Surface(cells.target, laws, chosen, sharing, widening(strain), tuple(made), why)
+    return Surface(cells.target, laws, chosen, sharing, widening(strain), tuple(made), why, counted)
 
 
 def _without_overfitting(cells: Cells) -> tuple[Cells, str]:
     """Return the cells whose last pass over the data was still worth something, and what to say of the others.
 
-    More passes overfit, for which the laws have no term. All cells where fewer than FEWEST would be left.
+    More passes overfit, for which the laws have no term.
     """
     fresh = cells.epochs <= 1 + REUSE
-    if fresh.all() or fresh.sum() < FEWEST:
+    if fresh.all():
         return cells, ""
     left_out = int((~fresh).sum())
     return cells.where(fresh), f"; {left_out} cells with more than {1 + REUSE:.0f} passes over their data are left out"
