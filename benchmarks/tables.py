@@ -248,7 +248,7 @@ def summary(made: Sequence[Made]) -> dict[str, float]:
         parts[one.table].append(one)
     rows = [
         (
-            np.mean([m.inside for m in own]) if np.isfinite(own[0].low) else np.nan,
+            np.mean([m.inside for m in own]) if not np.isnan(own[0].low) else np.nan,
             np.median([m.high - m.low for m in own]), np.mean([m.score for m in own]),
             np.median([abs(m.error) for m in own]),
         )
@@ -300,7 +300,7 @@ def far_off(made: Sequence[Made]) -> Iterator[str]:
 def _line(row: dict[str, float]) -> str:
     interval = (
         f"  coverage {row['coverage']:5.1%}  width {row['width']:7.3f}  interval score {row['interval_score']:8.3f}"
-        if np.isfinite(row["width"])
+        if not np.isnan(row["width"])
         else "  no interval"
     )
     return f"{row['forecasts']:5d} forecasts  error {row['error']:.4f}{interval}"
