@@ -22,7 +22,7 @@ EXPONENTS = (0.2, 0.5)
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """What a law is fitted to, each [n]."""
+    """Runs that a law is fitted to, each [n]."""
 
     params: np.ndarray
     samples: np.ndarray

@@ -1,4 +1,4 @@
-"""Whether a table can carry a forecast, in three levels, with the reasons."""
+"""The verdict on a table: can it carry a forecast, in three levels, with the reasons."""
 
 from __future__ import annotations
 
