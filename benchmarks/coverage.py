@@ -20,7 +20,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from playscale.points import Point, read_points
-from playscale.scaling.cells import Cells, Target, cost_of, make_cells, value_of
+from playscale.scaling.cells import Cells, Target, cost_of, epochs_of, make_cells, value_of
 from playscale.scaling.parametric import SIZE, Parametric, fit_parametric
 from playscale.scaling.powerlaw import LEVEL
 
@@ -65,11 +65,14 @@ def case(name: str, points: list[Point], target: Target) -> Case:
     params, samples = (np.array([getattr(p, column) for p in use], dtype=float) for column in ("params", "samples"))
     cost = np.array([cost_of(target, getattr(p, target), cells.offset) for p in use])
     if all("epochs" in p.extra for p in use):
-        law, expected = _with_epochs(law, params, samples, np.array([float(p.extra["epochs"]) for p in use]), cost)
+        law, expected = _with_epochs(law, params, samples, epochs_of(use), cost)
     else:
         expected = law.cost(params, samples)
     flops = np.array([p.flops for p in use])
-    away = np.abs(np.log(params[:, None] / cells.params)) + np.abs(np.log(flops[:, None] / cells.flops))
+    away = sum(
+        np.abs(np.log(own[:, None] / of_cells))
+        for own, of_cells in ((params, cells.params), (flops, cells.flops), (epochs_of(use), cells.epochs))
+    )
     _, cluster = np.unique(cells.cluster[np.argmin(away, axis=1)], return_inverse=True)
     return Case(name, target, use, law, cost - expected, cluster, cells.offset)
 
@@ -81,8 +84,8 @@ def _with_epochs(
 
     N' and D' are the effective size and data: of D/epochs unique samples, and of the size that is best for these.
     """
-    unique = np.log(samples / np.maximum(epochs, 1.0)) - law.centre[1]
-    size, again = np.log(params) - law.centre[0], np.maximum(epochs, 1.0) - 1.0
+    unique = np.log(samples / epochs) - law.centre[1]
+    size, again = np.log(params) - law.centre[0], epochs - 1.0
 
     def fitted(theta: np.ndarray) -> np.ndarray:
         floor, a, log_alpha, b, log_beta, log_data, log_size = theta

@@ -215,14 +215,14 @@ def make_cells(
     budget, budgets = found.index[rows], found.flops
     size, _ = _group(params, SAME_SIZE)
     compute, _ = _group(flops, SAME_COMPUTE)
-    passes, _ = _group(_epochs(measured), SAME_COMPUTE)
+    passes, _ = _group(epochs_of(measured), SAME_COMPUTE)
     made, cell, repeats = np.unique(
         np.stack([budget, size, compute, passes]), axis=1, return_inverse=True, return_counts=True
     )
     cell = cell.ravel()
     mean = _mean(values, cell, repeats)
     flops, params, samples, epochs = (
-        _centre(column, cell, repeats) for column in (flops, params, samples, _epochs(measured))
+        _centre(column, cell, repeats) for column in (flops, params, samples, epochs_of(measured))
     )
     error = np.sqrt(_mean(errors**2, cell, repeats) / repeats)
     first = made[0]
@@ -317,7 +317,7 @@ def find_budgets_of(points: Sequence[Point], column: str | None) -> Budgets:
         raise FitError(str(error)) from error
 
 
-def _epochs(points: Sequence[Point]) -> np.ndarray:
+def epochs_of(points: Sequence[Point]) -> np.ndarray:
     """Return the passes over the data [n]: column `epochs`, else samples over column `corpus_samples`; at least 1."""
     found = []
     for point in points:
