@@ -30,6 +30,7 @@ CURVE_COLUMNS = (
 )  # fmt: skip; train_return: mean score of the last episodes of training
 TEXT_COLUMNS = ("game", "method", "run", "size", "split")
 COUNT_COLUMNS = ("seed", "params", "samples", "episodes")
+PASSES_COLUMNS = ("epochs", "corpus_samples")
 NUMBER_COLUMNS = ("flops", "dev_loss", "dev_loss_se", "return_mean", "return_se", *COUNT_COLUMNS)
 COLUMNS = (
     "game", "method", "run", "seed", "size", "flops", "params", "samples",
@@ -150,10 +151,20 @@ def from_row(row: Mapping[str, Any]) -> Point:
     values["split"] = values["split"].strip() or "fit"
     for name in NUMBER_COLUMNS:
         values[name] = _number(name, row.get(name))
+    _check_passes(row, values["samples"])
     extra = {str(key): _text(value) for key, value in row.items() if key not in COLUMNS}
     if values["return_se"] is None:
         values["return_se"] = _standard_error(row)
     return Point(**values, extra=extra)
+
+
+def _check_passes(row: Mapping[str, Any], samples: float | None) -> None:
+    """Check how often a run has passed over its data, or how many samples these are: extra columns that laws use."""
+    epochs, corpus = (_number(name, row.get(name)) for name in PASSES_COLUMNS)
+    if epochs is not None and not 0 < epochs <= (samples or LARGEST_NUMBER):
+        raise ValueError(f"column epochs: {epochs:g} must be greater than zero, and no more than the samples")
+    if corpus is not None and not 1 <= corpus <= LARGEST_NUMBER:
+        raise ValueError(f"column corpus_samples: {corpus:g} must be a number of samples, at least 1")
 
 
 def _standard_error(row: Mapping[str, Any]) -> float | None:

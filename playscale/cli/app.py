@@ -86,7 +86,8 @@ def playscale(
     """
     del version
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "torch"):  # torch reports on its caches when an interpreter ends
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def main() -> None:

@@ -38,7 +38,10 @@ def fit(
         str, typer.Option(help="Budgets to forecast for, in training FLOPs, comma-separated: 1e13,1e14.")
     ] = "",
     forecast_at: Annotated[
-        list[str] | None, typer.Option(help="Model and data size to forecast for: params=N,samples=D; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Model and data size to forecast for: params=N,samples=D (samples each seen once); repeatable."
+        ),
     ] = None,
     target_return: Annotated[
         list[str] | None,

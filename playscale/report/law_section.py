@@ -182,7 +182,7 @@ def left_out(evidence: Evidence) -> Markup:
         key = (target, str(row.get("reason") or "no reason given"), row.get("params") is None)
         groups.setdefault(key, []).append(row)
     if not groups:
-        return tag("p", "Nothing was left out of the fits.", class_="note")
+        return tag("p", "Every point is in at least one of the fits.", class_="note")
     rows = [[target, _which(group, parabolas), reason] for (target, reason, parabolas), group in groups.items()]
     whole = table(["target", "left out", "reason"], rows, caption="Left out of the fits", text=(0, 1, 2))
     if not any(reason == NOT_POSITIVE for _, reason, _ in groups):

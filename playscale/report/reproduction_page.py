@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from playscale.report import track_record
-from playscale.report.evidence import NAMES, RETURN_OF_LOSS, TARGETS, Evidence
+from playscale.report.evidence import NAMES, TARGETS, Evidence
 from playscale.report.figures import make_plots, write_figures
 from playscale.report.html import Content, anchors, asset, figures, join, readable, render, table, tag
 from playscale.report.law_section import law_sentence
@@ -109,12 +109,12 @@ def _exponents(one: Reproduction) -> Markup:
 
 def _exponent(row: Compared) -> list[Content]:
     quantity, of = row.quantity, "compute"
-    if quantity == RETURN_OF_LOSS:
-        quantity, of = "return_mean", "dev loss"
+    if " of " in quantity:
+        quantity, of = quantity.split(" of ")
     start = f" from {numbers.budget(row.from_flops)}" if row.from_flops else ""
     return [
         NAMES.get(row.target, row.target),
-        tag("span", NAMES.get(quantity, quantity), f" ∝ {of}", tag("sup", "a"), class_="name"),
+        tag("span", NAMES.get(quantity, quantity), f" ∝ {NAMES.get(of, of)}", tag("sup", "a"), class_="name"),
         tag("span", {"argmin": "best cells", "vertex": "vertices"}[row.at], class_="name"),
         join(["no" if row.n is None else str(row.n), tag("small", start)]),
         "not fitted" if row.exponent is None else _three(row.exponent),

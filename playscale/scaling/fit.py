@@ -136,7 +136,7 @@ def fit(
     Args:
         points: a table of one method: points, rows {column: value}, columns {name: values}, or a DataFrame.
         forecast_flops: budgets to forecast for, in training FLOPs.
-        forecast_at: (params, samples) pairs to forecast for.
+        forecast_at: (params, samples) pairs to forecast for; samples that are each seen once.
         seed: of the bootstrap; the same seed gives the same result.
         expert_return: mean return of the expert that the agents imitate: a bound, and a target return.
         max_return: the largest return that the game allows.
@@ -237,10 +237,11 @@ def _power_laws(targets: dict[Target, TargetFit], seed: int, replicates: int) ->
 
 
 def _far_warnings(targets: dict[Target, TargetFit], forecasts: list[Forecast], reached: list[Goal]) -> list[Warned]:
-    """Return warnings of forecasts and target returns far beyond the largest budget."""
+    """Return warnings of forecasts and target returns far from the fitted budgets."""
+    first = min(float(result.cells.budgets[0]) for result in targets.values())
     last = max(float(result.cells.budgets[-1]) for result in targets.values())
     goals = [(g.name or f"{g.value:,.6g}", g.flops) for g in reached if g.flops is not None]
-    return [*extrapolation_warning(last, sorted({f.flops for f in forecasts})), *goal_warning(last, goals)]
+    return [*extrapolation_warning(first, last, sorted({f.flops for f in forecasts})), *goal_warning(last, goals)]
 
 
 def _predictions(result: TargetFit) -> tuple[Prediction, ...]:

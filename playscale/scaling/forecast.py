@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from playscale.scaling.bound import TOO_FAR, with_ends
-from playscale.scaling.cells import SAME_SIZE, SIGN, Cells, Reason, Target, cost_of, value_of
+from playscale.scaling.cells import REUSE, SAME_SIZE, SIGN, Cells, Reason, Target, cost_of, value_of
 from playscale.scaling.choice import Choice
 from playscale.scaling.exponents import Exponent, used_laws
 from playscale.scaling.isoflop import Profile
@@ -43,7 +43,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A measurement that no law is fitted to, beside its forecast. inside is None without an interval."""
+    """A measurement that no law is fitted to, beside its forecast. inside is None without a forecast or an interval."""
 
     target: Target
     flops: float
@@ -57,7 +57,7 @@ class HeldOut:
 
     @property
     def inside(self) -> bool | None:
-        if self.low is None and self.high is None and self.reason is None:
+        if not np.isfinite(self.value) or (self.low is None and self.high is None):
             return None
         above = self.low is None or self.low <= self.measured
         return above and (self.high is None or self.measured <= self.high)
@@ -192,6 +192,8 @@ def compare_held_out(
 def _of_cell(cells: Cells, row: int, forecaster: Forecaster, rng: np.random.Generator, noise: float) -> Forecast | None:
     """Forecast a cell's own size and data; None without data, or without a law of them."""
     if forecaster.surface is None or not np.isfinite(cells.samples[row]):
+        return None
+    if forecaster.surface.counted and cells.epochs[row] > 1 + REUSE:  # it overfits, for which the law has no term
         return None
     samples = float(forecaster.surface.samples(cells)[row])
     forecast = forecaster.at_cell(float(cells.params[row]), samples, rng, max(forecaster.noise, noise))

@@ -17,17 +17,19 @@ from playscale.scaling.bound import Bound
 from playscale.scaling.cells import REUSE, Cells, FitError, Target
 from playscale.scaling.choice import EQUALLY_GOOD, widening
 from playscale.scaling.isoflop import in_windows
+from playscale.scaling.numbers import counted
 from playscale.scaling.parametric import SIZE, fit_parametric
 from playscale.scaling.powerlaw import LEVEL
 from playscale.scaling.translog import fit_translog
+from playscale.scaling.warning import Code, Warned
 
 WHOLE, NEAR, TRANSLOG = "parametric", "parametric, window", "translog, window"
 KINDS = (WHOLE, NEAR, TRANSLOG)
 ORIGINS = 8
 FIRST = 4
 BACKTEST_DRAWS = 40
-# Cells that tell what repeated data are worth: eight for each parameter of the law.
-FEWEST = 8 * SIZE
+# Cells of few passes that a law takes: four for each parameter. On planted laws 10 are enough (docs/scaling.md).
+FEWEST = 4 * SIZE
 
 
 class SurfaceLaw(Protocol):
@@ -101,6 +103,33 @@ def fit_surface(cells: Cells, rng: np.random.Generator, replicates: int) -> Surf
         f" {len(strain)} cells near the best of larger budgets {100 * error:.1f} %, {100 * held:.0f} % inside{left_out}"
     )
     return Surface(cells.target, laws, chosen, sharing, widening(strain), tuple(made), why, counted)
+
+
+def repeated_warning(cells: Cells, surface: Surface | None, best: Cells) -> list[Warned]:
+    """Warn where data seen again decide a law: cells left out or taken as fresh, budgets whose best cell overfits.
+
+    cells: all that the surface was fitted to; best: one of each size at a budget.
+    """
+    target, passes = cells.target, f"{1 + REUSE:.0f} passes over their data"
+    many, again = int((cells.epochs > 1 + REUSE).sum()), int((cells.epochs > 1).sum())
+    found = []
+    if surface is not None and surface.counted and many:
+        found.append(f"{many} of {len(cells.cost)} cells have more than {passes}; the law of N and D leaves them out")
+    if surface is not None and not surface.counted and again:
+        found.append(
+            f"{again} of {len(cells.cost)} cells have data seen again, and fewer than {FEWEST} have at most {passes}:"
+            " the law of N and D takes all samples as seen once, and its floor is not to be relied on"
+        )
+    rows = [np.flatnonzero(best.budget == i) for i in range(len(best.budgets))] if best.isoflop else []
+    at = [row[np.argmin(best.cost[row])] for row in rows if len(row)]
+    worn = [float(best.budgets[best.budget[i]]) for i in at if best.epochs[i] > 1 + REUSE]
+    if worn:
+        listed = ", ".join(f"{flops:.3g}" for flops in worn[-3:])
+        found.append(
+            f"the best cells of {counted(len(worn), 'budget')} (the last: {listed} FLOPs) have more than {passes}:"
+            " the law of best cells says what this corpus gives, and more data would give more"
+        )
+    return [Warned(Code.REPEATED_DATA, f"{target}: {text}") for text in found]
 
 
 def _without_overfitting(cells: Cells) -> tuple[Cells, str]:

@@ -16,7 +16,7 @@ from playscale.scaling.forecast import Forecaster, make_forecaster
 from playscale.scaling.isoflop import Profile, excluded_budgets, fit_profiles
 from playscale.scaling.numbers import counted
 from playscale.scaling.optimum import optimum_choice
-from playscale.scaling.surface import Surface, fit_surface
+from playscale.scaling.surface import Surface, fit_surface, repeated_warning
 from playscale.scaling.warning import (
     Code,
     Warned,
@@ -75,6 +75,7 @@ def fit_targets(
         targets[target] = result
         excluded += [*left_out, *excluded_budgets(result.profiles)]
         warnings += _warnings(result, left_out)
+        warnings += repeated_warning(cells, result.surface, result.cells)
     if not targets:
         raise FitError("; ".join(dict.fromkeys(w.text for w in warnings)))
     return targets, excluded, warnings

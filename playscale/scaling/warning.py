@@ -44,6 +44,7 @@ class Code(StrEnum):
     OFFSET_FITTED = "offset-fitted"
     BROKEN = "far-from-neighbours"
     NO_ISOFLOP = "no-isoflop-table"
+    REPEATED_DATA = "repeated-data"
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,11 @@ def profile_warnings(cells: Cells, profiles: Sequence[Profile]) -> list[Warned]:
     for reason, side, more in sides:
         at = [p for p in profiles if p.excluded is reason or (p.edge == side and p.cells >= 3)]
         if at:
-            last = {p.flops: count(sizes[p.flops].max() if side == "above" else sizes[p.flops].min()) for p in at}
+            end, largest = (np.max, "largest") if side == "above" else (np.min, "smallest")
+            last = {p.flops: f"{count(end(sizes[p.flops]))} parameters" for p in at}
             text = (
                 f"{target}: the best size may lie {side} the trained ones at {_budgets(at, last)}; in brackets: the"
-                f" {'largest' if side == 'above' else 'smallest'} trained; train {more} at {_these(at)}"
+                f" {largest} size trained; train {more} at {_these(at)}"
             )
             found.append(Warned(Code.MINIMUM_OUTSIDE, text))
     wrong = [p for p in profiles if p.excluded is Reason.WRONG_CURVATURE]
@@ -240,17 +242,19 @@ def _first(rows: Sequence[str]) -> str:
     return "; ".join(rows[:3]) + (f", and {len(rows) - 3} more" if len(rows) > 3 else "")
 
 
-def extrapolation_warning(last: float, flops: Sequence[float]) -> list[Warned]:
-    """Warn about forecasts to more than FAR times the largest fitted budget."""
-    far = [c for c in flops if c > FAR * last * (1 + 1e-9)]
-    if not far:
-        return []
-    listed = ", ".join(dict.fromkeys(f"{c:.3g}" for c in far))
-    text = (
-        f"forecasts to {listed} FLOPs reach up to {number(max(far) / last)} times the largest"
-        f" fitted budget ({last:.3g}); beyond {FAR:g} times, the form of the law decides more than the data"
-    )
-    return [Warned(Code.EXTRAPOLATION, text)]
+def extrapolation_warning(first: float, last: float, flops: Sequence[float]) -> list[Warned]:
+    """Warn about forecasts to more than FAR times the largest fitted budget, or less than 1/FAR of the smallest."""
+    above = [c for c in flops if c > FAR * last * (1 + 1e-9)]
+    below = [c for c in flops if c < first / FAR * (1 - 1e-9)]
+    reach = [
+        (above, f"reach up to {number(max(above, default=last) / last)} times the largest fitted budget ({last:.3g})"),
+        (below, f"lie up to {number(first / min(below, default=first))} times below the smallest one ({first:.3g})"),
+    ]
+    each = [
+        f"forecasts to {', '.join(dict.fromkeys(f'{c:.3g}' for c in far))} FLOPs {how}" for far, how in reach if far
+    ]
+    rule = f"beyond {FAR:g} times, the form of the law decides more than the data"
+    return [Warned(Code.EXTRAPOLATION, f"{text}; {rule}") for text in each]
 
 
 def goal_warning(last: float, goals: Sequence[tuple[str, float]]) -> list[Warned]:

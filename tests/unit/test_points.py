@@ -168,3 +168,14 @@ def test_what_is_no_table_of_columns_is_refused_in_one_line(table: object, said:
         as_points(table)  # type: ignore[arg-type]
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["abc", "0", "-3", "inf", "nan", "1e400", "1,5", "1e7"])
+def test_passes_over_the_data_are_numbers_that_can_be(value: str) -> None:
+    row = {"flops": "1e12", "params": "1e4", "samples": "1e6", "dev_loss": "1.0"}
+    with pytest.raises(ValueError, match="column epochs"):
+        from_row(row | {"epochs": value})
+    if value != "1e7":
+        with pytest.raises(ValueError, match="column corpus_samples"):
+            from_row(row | {"corpus_samples": value})
+    assert from_row(row | {"epochs": "", "corpus_samples": "2e5"}).extra["corpus_samples"] == "2e5"

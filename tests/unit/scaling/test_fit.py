@@ -183,7 +183,7 @@ def test_a_minimum_outside_the_sizes_names_the_budgets_and_the_sizes_that_would_
     result = quick(grid([c * 1000 for c in FIVE], [1e3, 2e3, 4e3]))
     (text,) = (w.text for w in result.warnings if w.code is Code.MINIMUM_OUTSIDE and w.text.startswith("dev_loss"))
     assert "1e+14" in text
-    assert "(4k)" in text
+    assert "(4k parameters)" in text
     assert "train 2 and 4 times it" in text
     assert all(row.at == "argmin" for row in result.power_laws if row.target == "dev_loss")
     assert result.targets["dev_loss"].forecaster.params is not None

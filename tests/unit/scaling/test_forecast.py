@@ -123,3 +123,5 @@ def test_inside_is_unknown_without_an_interval() -> None:
     assert row.inside is None
     assert replace(row, low=0.9, high=1.2).inside is True
     assert replace(row, low=1.05, high=1.2).inside is False
+    assert replace(row, reason="not bounded").inside is None
+    assert replace(row, value=float("inf"), high=1.2).inside is None

@@ -9,7 +9,8 @@ import pytest
 
 from playscale.points import Point
 from playscale.scaling.cells import Cells, FitError, make_cells
-from playscale.scaling.surface import KINDS, NEAR, TRANSLOG, WHOLE, fit_surface
+from playscale.scaling.surface import KINDS, NEAR, TRANSLOG, WHOLE, fit_surface, repeated_warning
+from playscale.scaling.warning import Code
 
 
 def cells(noise: float, rng: np.random.Generator, budgets: int = 9) -> Cells:
@@ -75,6 +76,27 @@ def test_repeated_data_count_for_what_they_are_worth_and_overfitted_cells_not_at
     assert cost == pytest.approx(np.log(0.5 + 20 / 1e9**0.3 + 200 / 2e10**0.3), abs=0.01)
     assert low < cost < high < low + 0.05
     assert "72 cells with more than 16 passes over their data are left out" in surface.why
+
+
+def test_warning_says_what_repeated_data_do_to_a_law() -> None:
+    table = repeated(np.random.default_rng(0))
+    few = [p for i, p in enumerate(table) if i % 14 == 0 or int(p.extra["epochs"]) > 16]
+    for points, said in ((table, "72 of 252 cells have more than 16 passes"), (few, "fewer than 20 have at most 16")):
+        cells = make_cells(points, "dev_loss")[0]
+        warned = repeated_warning(cells, fit_surface(cells, np.random.default_rng(0), 20), cells)
+        assert {w.code for w in warned} == {Code.REPEATED_DATA}
+        assert said in warned[0].text
+    fresh = make_cells([p for p in table if p.extra["epochs"] == "1"], "dev_loss")[0]
+    assert not repeated_warning(fresh, fit_surface(fresh, np.random.default_rng(0), 20), fresh)
+
+
+def test_warning_names_the_budgets_whose_best_cell_overfits() -> None:
+    every = cells(0.0, np.random.default_rng(0))
+    worn = replace(every, epochs=np.where(every.budget >= 7, 100.0, 1.0))
+    warned = repeated_warning(worn, None, worn)
+    assert [w.text.startswith("dev_loss: the best cells of 2 budgets (the last: 3.16e+17, 1e+18") for w in warned] == [
+        True
+    ]
 
 
 def test_law_over_all_cells_shares_the_intervals_of_a_local_one() -> None:

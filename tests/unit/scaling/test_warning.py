@@ -4,7 +4,7 @@ import pytest
 from playscale.points import Point
 from playscale.scaling.cells import FitError
 from playscale.scaling.fit import fit
-from playscale.scaling.warning import Code
+from playscale.scaling.warning import Code, extrapolation_warning
 
 BUDGETS = [float(c) for c in 1e13 * 4.0 ** np.arange(5)]
 
@@ -43,7 +43,7 @@ def test_a_best_cell_that_is_the_last_size_is_warned_about_with_that_size(
     sizes: list[float], side: str, last: str
 ) -> None:
     (text,) = texts(table(sizes), Code.MINIMUM_OUTSIDE)
-    assert f"may lie {side} the trained ones at budgets 1e+13 ({last})" in text
+    assert f"may lie {side} the trained ones at budgets 1e+13 ({last} parameters)" in text
     assert text.endswith("at these budgets")
 
 
@@ -55,3 +55,10 @@ def test_one_budget_is_this_budget() -> None:
     assert text.endswith("at this budget")
     with pytest.raises(FitError, match=r"only one budget, 1e\+13 FLOPs, has a dev_loss \(1 cell\)"):
         fit(table([1.0])[:1])
+
+
+def test_forecasts_far_above_and_far_below_the_fitted_budgets_are_warned_about() -> None:
+    assert extrapolation_warning(1e12, 1e15, [1e12, 1e16, 1e11]) == []
+    above, below = (w.text for w in extrapolation_warning(1e12, 1e15, [1e18, 1e5, 1e14]))
+    assert "forecasts to 1e+18 FLOPs reach up to 1,000 times the largest fitted budget (1e+15)" in above
+    assert "forecasts to 1e+05 FLOPs lie up to 10⁷ times below the smallest one (1e+12)" in below
