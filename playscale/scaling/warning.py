@@ -96,8 +96,8 @@ def isoflop_warning(cells: Cells) -> list[Warned]:
         return []
     text = (
         f"{cells.target}: this is no isoFLOP table: {why_no_isoflop(cells)}; power laws of best cells are not fitted,"
-        " or not to be relied on, but the law of N and D where there is one; name the budgets with --budget-column if"
-        " there are any"
+        " or not to be relied on; where there is a law of N and D, that one is; name the budgets with --budget-column"
+        " if there are any"
     )
     return [Warned(Code.NO_ISOFLOP, text)]
 
