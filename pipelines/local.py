@@ -42,7 +42,7 @@ def main(spec_path: str, out: str, tracking_uri: str, runner: str) -> None:
 def _runner(name: str, spec: str, folder: Path) -> Iterator[tuple[local.SubprocessRunner | local.DockerRunner, str]]:
     """Yield kfp.local's runner, and the spec as the tasks can read it. The tasks may write to `folder`."""
     if name == "subprocess":
-        with warm():  # it imports while kfp is imported here
+        with warm(folder / "kfp" / "code"):  # it imports while kfp is imported here
             from kfp import local
 
             yield local.SubprocessRunner(use_venv=False), spec

@@ -8,29 +8,29 @@ Where no server answers, it becomes an interpreter that runs the module. It impo
 import os
 import sys
 
+TMPDIR = "PLAYSCALE_TMPDIR"  # what TMPDIR was before it named the folder of the tasks' code; "": nothing
+
 
 def main(folder: str, *arguments: str) -> int:
     """Return the task's exit code."""
     sys.path.insert(0, folder)
     from fork_server import fork  # type: ignore[import-not-found]
 
+    restore_temporary()
     process = fork(arguments, {0: 0, 1: 1, 2: 2})
     if process is None:
         os.execv(sys.executable, [sys.executable, "-P", *arguments])  # noqa: S606 - in this one's place
     code: int = process.wait()
-    _remove_code(arguments)
     return code if code >= 0 else 128 - code
 
 
-def _remove_code(arguments: tuple[str, ...]) -> None:
-    """Remove the folder in which kfp.local's shell has put the code of a task: it leaves it behind."""
-    option = "--component_module_path"
-    if option in arguments[:-1]:
-        folder, _, _ = arguments[arguments.index(option) + 1].rpartition("/")
-        if folder.rpartition("/")[2].startswith("tmp."):  # as mktemp names it
-            import shutil
-
-            shutil.rmtree(folder, ignore_errors=True)
+def restore_temporary() -> None:
+    """Let TMPDIR be what it was."""
+    before = os.environ.pop(TMPDIR, None)
+    if before is not None:
+        os.environ.pop("TMPDIR")
+    if before:
+        os.environ["TMPDIR"] = before
 
 
 if __name__ == "__main__":

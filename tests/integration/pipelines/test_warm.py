@@ -26,6 +26,8 @@ def module(tmp_path_factory):
             assert __name__ == "__main__"
             print("task", sys.argv[1:], os.environ["PLANTED"], os.getcwd(), "colorsys" in sys.modules, flush=True)
             print(threading.active_count(), file=sys.stderr)
+            if sys.argv[2:] == ["0"]:
+                print("TMPDIR", os.environ.get("TMPDIR"))
             what = sys.argv[1]
             if what == "exit":
                 sys.exit(int(sys.argv[2]))
@@ -46,14 +48,14 @@ def run(module, *arguments, environment=None):
 
 
 @pytest.fixture(scope="module")
-def warmed(module):
+def warmed(module, tmp_path_factory):
     """Inside `warm`, with the errand's folder on the path that the warm process inherits."""
     from playscale_pipelines.warm import warm
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{module}:{ROOT}")
         patch.setattr("playscale_pipelines.warm.PRELOADED", ("colorsys",))  # the real ones take 10 s
-        with warm():
+        with warm(tmp_path_factory.mktemp("code")):
             assert sys.executable != PLAIN
             yield module
     assert sys.executable == PLAIN
@@ -61,7 +63,7 @@ def warmed(module):
 
 def test_a_task_is_what_it_would_be(warmed):
     done = run(warmed, "exit", "0")
-    assert done.stdout == f"task ['exit', '0'] planted {warmed} True\n"
+    assert done.stdout.splitlines()[0] == f"task ['exit', '0'] planted {warmed} True"
     assert done.stderr == "1\n"
     assert done.returncode == 0
     assert run(warmed, "exit", "3").returncode == 3
@@ -71,13 +73,24 @@ def test_a_task_is_what_it_would_be(warmed):
     assert run(warmed, "killed").returncode == 137
 
 
-def test_task_leaves_no_folder_of_its_code(warmed, tmp_path):
-    folder = tmp_path / "tmp.kfp"
-    folder.mkdir()
-    (folder / "ephemeral_component.py").touch()
-    assert run(warmed, "exit", "3", "--component_module_path", f"{folder}/ephemeral_component.py").returncode == 3
-    assert not folder.exists()
-    assert warmed.exists()
+def test_folders_of_code_are_in_one_that_goes(module, tmp_path, monkeypatch):
+    from playscale_pipelines.warm import warm
+
+    monkeypatch.setattr("sys.executable", PLAIN)  # also inside another
+    monkeypatch.setattr("playscale_pipelines.warm.PRELOADED", ())
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    code = tmp_path / "kfp" / "code"
+    (code / "tmp.of-a-killed-study").mkdir(parents=True)
+    with warm(code):
+        assert list(code.iterdir()) == []
+        line = f"mktemp -d; {sys.executable} -m errand exit 0"
+        environment = os.environ | {"PLANTED": "planted", "PYTHONPATH": f"{module}:{ROOT}"}
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, env=environment)
+        made, _, place = done.stdout.splitlines()
+        assert Path(made).parent == code
+        assert place == f"TMPDIR {tmp_path}"
+    assert not code.exists()
+    assert os.environ["TMPDIR"] == str(tmp_path)
 
 
 def test_task_is_started_as_a_process_where_no_warm_one_is(warmed):
@@ -87,9 +100,9 @@ def test_task_is_started_as_a_process_where_no_warm_one_is(warmed):
 
 
 @pytest.mark.slow
-def test_the_warm_process_ends_with_its_parent():
+def test_the_warm_process_ends_with_its_parent(tmp_path):
     code = """
-import subprocess, time
+import pathlib, subprocess, sys, time
 from playscale_pipelines import warm
 started = subprocess.Popen
 def note(*arguments, **more):
@@ -97,11 +110,13 @@ def note(*arguments, **more):
     print(process.pid, flush=True)
     return process
 subprocess.Popen = note
-with warm.warm():
+with warm.warm(pathlib.Path(sys.argv[1])):
     time.sleep(60)
 """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    parent = subprocess.Popen([PLAIN, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    parent = subprocess.Popen(
+        [PLAIN, "-c", code, str(tmp_path / "code")], stdout=subprocess.PIPE, text=True, env=environment
+    )
     warm_pid = int(parent.stdout.readline())
     assert not gone(warm_pid, 0)
     parent.send_signal(signal.SIGKILL)
