@@ -114,10 +114,13 @@ COMMANDS = {
 
 
 def _played(found: Snapshot) -> Snapshot:
-    """Return what is the same in two IMPALA runs: files, rows without measurements, logged steps once each."""
+    """Return what is the same in two IMPALA runs: files, rows without measurements, logged steps once each.
+
+    Samples are measured too: interactions with the game, so without the frames that end an episode, of new games.
+    """
     kept: Snapshot = {name: "" for name in found if not name.startswith(("out/resume/", "mlflow.db"))}
     header, *rows = [line.split(",") for line in found["out/points.csv"].splitlines()]
-    known = ("game", "method", "run", "seed", "size", "flops", "params", "samples", "split")
+    known = ("game", "method", "run", "seed", "size", "flops", "params", "split")
     kept["out/points.csv"] = [{name: row[header.index(name)] for name in known} for row in rows]
     steps = [int(row["step"]) for row in found["out/curve.csv"]]
     kept["steps of curve.csv that go back"] = [b for a, b in itertools.pairwise(steps) if b <= a]
