@@ -18,12 +18,17 @@ LONG = ("--size", "10k", "--budgets", "1e15", "--save-seconds", "100000", "--out
 
 
 def stop(folder, number, pattern, *arguments, files=1):
-    """Start Python in a folder, and send a signal as soon as so many files there match; no process may be left.
+    """Start Python in a folder, and send a signal as soon as so many files there match.
+
+    No process may be left, and no temporary file, but for torch's caches and torchrun's own.
 
     Returns the exit code, and the lines on stderr.
     """
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    temporary = folder / "temporary"
+    temporary.mkdir(exist_ok=True)
+    environment["TMPDIR"] = str(temporary)
     command = [sys.executable, *map(str, arguments)]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment)
     signal.signal(signal.SIGINT, usual)
@@ -37,6 +42,7 @@ def stop(folder, number, pattern, *arguments, files=1):
     _, err = process.communicate(timeout=600)
     _, left = psutil.wait_procs(children, timeout=60)
     assert left == []
+    assert [path.name for path in temporary.iterdir() if not path.name.startswith("torch")] == []
     return process.returncode, err.splitlines()
 
 
