@@ -31,6 +31,8 @@ SAME_SIZE = SAME_COMPUTE = 1.01
 ISOFLOP_BUDGETS, ISOFLOP_SIZES, ISOFLOP_SHARE = 2, 3, 0.5
 # Passes over the data after which another is worth nothing: R*_D, fitted by Muennighoff et al. to 182 language models.
 REUSE = 15.39
+# More passes than this overfit: the last is worth nothing, and the laws have no term for what is lost.
+MOST_PASSES = 1 + REUSE
 # Costs (logarithms) that differ by less are the same.
 SAME_COST = 1e-9
 # A relative error is the error of a logarithm while it is small; a value that is mostly noise has one of about this.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from playscale.scaling.bound import TOO_FAR, with_ends
-from playscale.scaling.cells import REUSE, SAME_SIZE, SIGN, Cells, Reason, Target, cost_of, value_of
+from playscale.scaling.cells import MOST_PASSES, SAME_SIZE, SIGN, Cells, Reason, Target, cost_of, value_of
 from playscale.scaling.choice import Choice
 from playscale.scaling.exponents import Exponent, used_laws
 from playscale.scaling.isoflop import Profile
@@ -193,7 +193,7 @@ def _of_cell(cells: Cells, row: int, forecaster: Forecaster, rng: np.random.Gene
     """Forecast a cell's own size and data; None without data, or without a law of them."""
     if forecaster.surface is None or not np.isfinite(cells.samples[row]):
         return None
-    if forecaster.surface.counted and cells.epochs[row] > 1 + REUSE:  # it overfits, for which the law has no term
+    if forecaster.surface.counted and cells.epochs[row] > MOST_PASSES:  # it overfits, for which the law has no term
         return None
     samples = float(forecaster.surface.samples(cells)[row])
     forecast = forecaster.at_cell(float(cells.params[row]), samples, rng, max(forecaster.noise, noise))

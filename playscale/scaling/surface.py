@@ -14,7 +14,7 @@ import numpy as np
 
 from playscale.scaling.backtest import Prediction
 from playscale.scaling.bound import Bound
-from playscale.scaling.cells import REUSE, Cells, FitError, Target
+from playscale.scaling.cells import MOST_PASSES, Cells, FitError, Target
 from playscale.scaling.choice import EQUALLY_GOOD, widening
 from playscale.scaling.isoflop import in_windows
 from playscale.scaling.numbers import counted
@@ -82,7 +82,7 @@ class Surface:
 
 def fit_surface(cells: Cells, rng: np.random.Generator, replicates: int) -> Surface:
     """Fit and backtest every kind. Raises FitError where the parametric law over all cells cannot be fitted."""
-    counted = int((cells.epochs <= 1 + REUSE).sum()) >= FEWEST
+    counted = int((cells.epochs <= MOST_PASSES).sum()) >= FEWEST
     cells, left_out = _without_overfitting(cells) if counted else (replace(cells, epochs=np.ones(len(cells.cost))), "")
     near = in_windows(cells)
     laws = _fit_kinds(cells, near, rng, replicates, required=True)
@@ -110,8 +110,8 @@ def repeated_warning(cells: Cells, surface: Surface | None, best: Cells) -> list
 
     cells: all that the surface was fitted to; best: one of each size at a budget.
     """
-    target, passes = cells.target, f"{1 + REUSE:.0f} passes over their data"
-    many, again = int((cells.epochs > 1 + REUSE).sum()), int((cells.epochs > 1).sum())
+    target, passes = cells.target, f"{MOST_PASSES:.0f} passes over their data"
+    many, again = int((cells.epochs > MOST_PASSES).sum()), int((cells.epochs > 1).sum())
     found = []
     if surface is not None and surface.counted and many:
         found.append(f"{many} of {len(cells.cost)} cells have more than {passes}; the law of N and D leaves them out")
@@ -122,7 +122,7 @@ def repeated_warning(cells: Cells, surface: Surface | None, best: Cells) -> list
         )
     rows = [np.flatnonzero(best.budget == i) for i in range(len(best.budgets))] if best.isoflop else []
     at = [row[np.argmin(best.cost[row])] for row in rows if len(row)]
-    worn = [float(best.budgets[best.budget[i]]) for i in at if best.epochs[i] > 1 + REUSE]
+    worn = [float(best.budgets[best.budget[i]]) for i in at if best.epochs[i] > MOST_PASSES]
     if worn:
         listed = ", ".join(f"{flops:.3g}" for flops in worn[-3:])
         found.append(
@@ -137,11 +137,13 @@ def _without_overfitting(cells: Cells) -> tuple[Cells, str]:
 
     More passes overfit, for which the laws have no term.
     """
-    fresh = cells.epochs <= 1 + REUSE
+    fresh = cells.epochs <= MOST_PASSES
     if fresh.all():
         return cells, ""
     left_out = int((~fresh).sum())
-    return cells.where(fresh), f"; {left_out} cells with more than {1 + REUSE:.0f} passes over their data are left out"
+    return cells.where(
+        fresh
+    ), f"; {left_out} cells with more than {MOST_PASSES:.0f} passes over their data are left out"
 
 
 def _fit_kinds(
