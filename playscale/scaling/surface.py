@@ -140,10 +140,8 @@ def _without_overfitting(cells: Cells) -> tuple[Cells, str]:
     fresh = cells.epochs <= MOST_PASSES
     if fresh.all():
         return cells, ""
-    left_out = int((~fresh).sum())
-    return cells.where(
-        fresh
-    ), f"; {left_out} cells with more than {MOST_PASSES:.0f} passes over their data are left out"
+    many = int((~fresh).sum())
+    return cells.where(fresh), f"; {many} cells with more than {MOST_PASSES:.0f} passes over their data are left out"
 
 
 def _fit_kinds(
