@@ -20,14 +20,14 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from playscale.points import Point, read_points
-from playscale.scaling.cells import Cells, Target, cost_of, epochs_of, make_cells, value_of
+from playscale.scaling.cells import REUSE, Cells, Target, cost_of, epochs_of, make_cells, value_of
 from playscale.scaling.parametric import SIZE, Parametric, fit_parametric
 from playscale.scaling.powerlaw import LEVEL
 
 AHEAD = 10.0
 QUANTITIES = ("alpha", "beta", "best cost at 10 times the compute")
 # R*_D and R*_N of Muennighoff et al. 2023, where the fit of their constants starts.
-REUSE = (15.39, 5.31)
+STARTS = (REUSE, 5.31)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def _with_epochs(
     def away(theta: np.ndarray) -> np.ndarray:
         return fitted(theta) - cost
 
-    found = least_squares(away, [*law.theta, *np.log(REUSE)], loss="soft_l1", f_scale=0.01, x_scale="jac").x
+    found = least_squares(away, [*law.theta, *np.log(STARTS)], loss="soft_l1", f_scale=0.01, x_scale="jac").x
     return replace(law, theta=found[:SIZE]), fitted(found)
 
 
