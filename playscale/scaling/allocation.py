@@ -135,9 +135,8 @@ def vertex_bias(cells: Cells, surface: Surface | None) -> dict[float, float]:
     law = surface.laws[WHOLE]
     near = cells.where(in_windows(cells) & np.isfinite(cells.samples))
     bias = {}
-    for profile in (
-        fit_profiles(replace(near, cost=law.cost(near.params, surface.samples(near)))) if len(near.cost) else ()
-    ):
+    expected = replace(near, cost=law.cost(near.params, surface.samples(near)))
+    for profile in fit_profiles(expected) if len(near.cost) else ():
         best = law.optimum(profile.flops)
         if profile.vertex_params is not None and best is not None:
             bias[profile.flops] = profile.vertex_params / best[0]

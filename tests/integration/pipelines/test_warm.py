@@ -63,7 +63,8 @@ def warmed(module, tmp_path_factory):
 
 def test_a_task_is_what_it_would_be(warmed):
     done = run(warmed, "exit", "0")
-    assert done.stdout.splitlines()[0] == f"task ['exit', '0'] planted {warmed} True"
+    place = os.environ["PLAYSCALE_TMPDIR"] or None  # TMPDIR as it was before the warm process
+    assert done.stdout == f"task ['exit', '0'] planted {warmed} True\nTMPDIR {place}\n"
     assert done.stderr == "1\n"
     assert done.returncode == 0
     assert run(warmed, "exit", "3").returncode == 3
