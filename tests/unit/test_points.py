@@ -15,10 +15,11 @@ from playscale.points import COLUMNS, Point, as_points, from_row, in_order, read
 positive = st.floats(1e-99, 1e99)
 count = st.integers(1, 10**18)
 text = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
+label = text.map(str.strip)  # as tables are read
 extras = st.dictionaries(text.filter(lambda name: name.strip() == name != "" and name not in COLUMNS), text, max_size=3)
 points = st.builds(
     Point,
-    game=text, method=text, run=text, size=text, seed=st.none() | st.integers(-(2**31), 2**63),
+    game=label, method=label, run=label, size=label, seed=st.none() | st.integers(-(2**31), 2**63),
     flops=positive, params=positive | count, samples=st.none() | positive | count,
     dev_loss=st.none() | positive, dev_loss_se=st.none() | st.floats(0, 1e99),
     return_mean=st.none() | st.floats(-1e99, 1e99), return_se=st.none() | st.floats(0, 1e99),
@@ -50,6 +51,12 @@ def test_from_row_takes_the_numbers_and_tags_of_a_tracking_run() -> None:
     assert point.return_mean is None
     assert isinstance(point.samples, int)
     assert point.extra == {"mlflow.user": "anne"}
+
+
+def test_names_are_read_without_spaces_around_them(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("method,game,flops,params,samples,dev_loss\n bc,crafter ,1e9,1e4,1e4,2\nbc,crafter,2e9,1e4,1e4,1\n")
+    assert {(point.method, point.game) for point in read_points(path)} == {("bc", "crafter")}
 
 
 def test_unknown_columns_are_kept_in_order_and_missing_cells_stay_empty(tmp_path: Path) -> None:
