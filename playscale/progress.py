@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from pathlib import Path
 
 from playscale.storage.files import atomic_file, is_input_error, read_json
 from playscale.tracking.monitor import gauge
+
+LINE_SECONDS = 30.0  # between two lines of progress in a step's log
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,21 +40,33 @@ class TaskProgress:
 
 
 class ProgressFile:
-    """A progress callback (what, fraction) that writes a JSON file, at most twice a second."""
+    """A progress callback (what, fraction) that writes a JSON file, at most twice a second, and a log.
+
+    The log has a line at the start and at the end, at most one every 30 s between them, and what log() is given.
+    """
 
     def __init__(self, folder: Path, task: str) -> None:
         now = time.time()
         self._parts: dict[str, float] = {}
+        self._line = 0.0  # when the log had its last line of progress
         self.path = folder / f"{task}.json"
         self.last_message = "done"
         self.current = TaskProgress(task, "starting", 0.0, now, now)
         self._write(self.current)
+        self.log(f"{task}: starts")
 
     def __call__(self, what: str, fraction: float) -> None:
         now = time.time()
         self.last_message = what
+        if now - self._line >= LINE_SECONDS:
+            self._line = now
+            self.log(f"{what} ({100 * fraction:.0f} %)")
         if now - self.current.updated >= 0.5:
             self._write(replace(self.current, what=what, fraction=min(max(fraction, 0.0), 1.0), updated=now))
+
+    def log(self, line: str) -> None:
+        """Write a line to the step's log: in a pod, its output."""
+        log.info("%s", line)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -73,6 +89,7 @@ class ProgressFile:
         self._write(
             replace(self.current, what=what, fraction=fraction, updated=time.time(), state=state, user_error=user_error)
         )
+        self.log(f"{self.current.task}: {state} after {self.current.seconds:.0f} s: {what}")
 
     def _write(self, progress: TaskProgress) -> None:
         gauge("task_progress_ratio", progress.fraction)

@@ -1,21 +1,26 @@
-"""Whole studies: `playscale study run`, `playscale study submit` and `playscale compile`."""
+"""Whole studies: `playscale study run`, `playscale study submit`, `playscale study logs` and `playscale compile`."""
 
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from playscale.cli.options import OutFolder, Tracking, echo, output_folder
-from playscale.storage.files import read_text
+from playscale.storage.files import local_path, read_text
 
 BUCKET = "s3://playscale/studies"  # the chart's bucket: default place of a submitted study
 
 Spec = Annotated[Path, typer.Argument(help="Specification of the study, YAML; see studies/.")]
 Image = Annotated[
     str | None, typer.Option(envvar="PLAYSCALE_IMAGE", help="Container image that the components run in.")
+]
+Namespace = Annotated[str | None, typer.Option(help="Namespace in a multi-user Kubeflow.")]
+KubeContext = Annotated[
+    str | None, typer.Option(help="Context of ~/.kube/config, for what Kubeflow does not tell. Default: the current one.")
 ]
 PodFile = Annotated[Path | None, typer.Option("--pods", help="Pod settings, YAML; see studies/pods/.")]
 
@@ -65,9 +70,12 @@ def study_submit(
     pods: PodFile = None,
     tracking_uri: Annotated[str, typer.Option(help="URI of the MLflow server. Default: from the pod settings.")] = "",
     experiment: Annotated[str | None, typer.Option(help="Kubeflow experiment. Default: the study's name.")] = None,
-    namespace: Annotated[str | None, typer.Option(help="Namespace in a multi-user Kubeflow.")] = None,
+    namespace: Namespace = None,
     service_account: Annotated[str, typer.Option(help="Service account of the pods.")] = "playscale-pipeline",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the run; fail if it fails.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show the study until its end; fail if it fails, with the reasons.")
+    ] = False,
+    kube_context: KubeContext = None,
 ) -> None:
     """Compile a study's pipeline, submit it to Kubeflow Pipelines, and print the address of the run.
 
@@ -85,20 +93,53 @@ def study_submit(
     if tracking_uri and not tracking_uri.startswith(("http://", "https://")):
         raise ValueError(f"--tracking-uri: {tracking_uri} is no server, which pods can reach; give http://HOST:PORT")
     _use(image)
-    from playscale.cli.console import progress
+    from playscale.cli.study_console import cluster_progress
     from playscale_pipelines.compile import read_pods
     from playscale_pipelines.submit import reach, submit
-    from playscale_pipelines.submit import wait as watch
+    from playscale_pipelines.watch import explain, watch
 
     settings = read_pods(pods)
-    server = reach(endpoint, namespace)
+    server = reach(endpoint, namespace, kube_context)
     arguments = {"spec": read_text(spec), "out": place, "tracking_uri": tracking_uri}
     run = submit(server, arguments, settings, experiment or study.name, service_account)
     echo(f"submitted: {server.url(run)}\nwrites to: {place}")
     if wait:
-        with progress(study.name) as show:
-            watch(server, run, show)
-        echo("succeeded")
+        with cluster_progress(study.name, partial(explain, server, run)) as show:
+            failed = watch(server, run, study, show).failed
+        echo(f"succeeded, without {', '.join(step.title for step in failed)}" if failed else "succeeded")
+
+
+def study_logs(
+    study: Annotated[
+        str, typer.Argument(metavar="RUN|OUT", help="Id of a run in Kubeflow, or the study's directory in S3.")
+    ],
+    endpoint: Annotated[str, typer.Option(help="URL of the Kubeflow Pipelines server.")],
+    step: Annotated[str | None, typer.Option(help="Only this step: train, evaluate, ...")] = None,
+    run: Annotated[str | None, typer.Option(help="Only this training run, by name.")] = None,
+    namespace: Namespace = None,
+    kube_context: KubeContext = None,
+) -> None:
+    """Print the logs of a submitted study's pods, also of those that are gone.
+
+    Of a study submitted more than once, OUT stands for the newest run in Kubeflow.
+
+    \b
+    Example:
+      playscale study logs s3://playscale/studies/smoke --endpoint http://localhost:8888 --step train --run bc-lstm-10k-s0
+    """
+    if local_path(study).is_dir():
+        raise ValueError(f"{study}: a study on this machine; its log is {study}/pipeline.log")
+    from playscale_pipelines.submit import reach
+    from playscale_pipelines.watch import pod_logs, run_of, steps_of
+
+    server = reach(endpoint, namespace, kube_context)
+    run_id = run_of(server, study)
+    begun = steps_of(server, run_id)
+    chosen = [one for one in begun if step in {None, one.component} and run in {None, one.run}]
+    if not chosen:
+        raise ValueError(f"{study}: no such step; there are: {', '.join(one.title for one in begun) or 'none yet'}")
+    for log in pod_logs(server, run_id, chosen):
+        echo(log)
 
 
 def compile_pipelines(

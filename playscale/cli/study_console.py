@@ -1,9 +1,9 @@
-"""Console output of a study on this machine: its progress, then its results."""
+"""Console output of a study: its progress on this machine or on a cluster, and its results."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from playscale.cli.console import fit_tables, plain_console, points_table, show
+from playscale.report.text import printable
 
 if TYPE_CHECKING:
+    from playscale.study.cluster_run import ClusterProgress, ClusterStep
     from playscale.study.local_run import LocalStudy, StudyProgress, StudyResult
 
 LINE_SECONDS = 15.0
@@ -67,6 +69,88 @@ def _progress_table(name: str, progress: StudyProgress) -> Table:
             task.task, Text(f"{bar:<20}", colour), f"{100 * task.fraction:3.0f} %", f"{seconds:4.0f} s", task.what
         )
     return table
+
+
+@contextmanager
+def cluster_progress(
+    name: str, explain: Callable[[ClusterStep], Sequence[str]]
+) -> Iterator[Callable[[ClusterProgress], None]]:
+    """Return a callback that shows a study on a cluster: a live table on a terminal, lines elsewhere.
+
+    explain: returns the lines that a step which failed is shown with
+    """
+    console = plain_console(stderr=True)
+    events = _ClusterEvents(console, explain)
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=2) as live:
+
+            def show(progress: ClusterProgress) -> None:
+                events.failures(progress)
+                live.update(_cluster_table(name, progress))
+
+            yield show
+    else:
+        yield events
+
+
+class _ClusterEvents:
+    """Prints a line when a step is done, waits or fails, and every 15 s how far the study is."""
+
+    def __init__(self, console: Console, explain: Callable[[ClusterStep], Sequence[str]]) -> None:
+        self._console, self._explain = console, explain
+        self._last_line = time.time()
+        self._said: set[tuple[str, ...]] = set()
+
+    def __call__(self, progress: ClusterProgress) -> None:
+        clock = _clock(progress.elapsed)
+        for step in progress.steps:
+            if step.state == "done" and step.part:
+                self._say(clock, step, f"done {step.title}" + (f" in {step.seconds:.0f} s" if step.seconds else ""))
+            elif step.state == "waiting" and step.reason:
+                self._say(clock, step, f"{step.title} waits: {step.reason}")
+        self.failures(progress)
+        if time.time() - self._last_line > LINE_SECONDS:
+            self._last_line = time.time()
+            self._print(f"{clock} {100 * progress.fraction:.0f} %: {progress.summary}")
+
+    def failures(self, progress: ClusterProgress) -> None:
+        """Print, once each, the steps that failed, and those that are tried again."""
+        clock = _clock(progress.elapsed)
+        for step in progress.steps:
+            failures = [pod.reason for pod in step.pods if pod.state == "failed"]
+            if step.state == "failed":
+                tries = f", tried {len(step.pods)} times" if len(step.pods) > 1 else ""
+                if self._say(clock, step, f"failed {step.title}: {step.reason or 'no reason given'}{tries}"):
+                    for line in self._explain(step):
+                        self._print(f"    {printable(line)}")
+            elif failures and step.state != "done":
+                self._say(clock, step, f"{step.title} is tried again (try {len(failures) + 1}): {failures[-1]}")
+
+    def _say(self, clock: str, step: ClusterStep, text: str) -> bool:
+        """Print a line on a step, and return whether it had not been printed before."""
+        if new := (step.place, text) not in self._said:
+            self._said.add((step.place, text))
+            self._print(f"{clock} {printable(text)}")
+        return new
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True)
+
+
+def _cluster_table(name: str, progress: ClusterProgress) -> Table:
+    title = f"{name}: {_clock(progress.elapsed)}, {100 * progress.fraction:.0f} %"
+    table = Table(box=None, show_header=False, title=title)
+    for part in progress.parts:
+        bar = "━" * round(20 * part.done / max(1, part.total))
+        table.add_row(part.name, Text(f"{bar:<20}", "cyan"), f"{part.done} of {part.total}", _open_steps(part.open))
+    return table
+
+
+def _open_steps(steps: Sequence[ClusterStep]) -> str:
+    """Name the runs at work, and those that wait with their reasons."""
+    runs = ", ".join(step.run or "running" for step in steps if step.state == "running")
+    waits = [f"{step.run} waits: {step.reason}".strip() for step in steps if step.state == "waiting"]
+    return printable("; ".join([runs, *waits] if runs else waits))
 
 
 def _clock(seconds: float) -> str:

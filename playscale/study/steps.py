@@ -111,7 +111,7 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
             record = start_run(experiment, config, plan["corpus"])
             with progress.timed("train"):
                 tracker = TimedTracker(record, progress.timed)
-                points = train_model(config, folder, plan["corpus"], tracker, progress)
+                points = train_model(config, folder, plan["corpus"], tracker, progress, progress.log)
             log_points(experiment, points, folder, study.spec.played)
             record.finish()
         progress.move(_seconds_of_saves(folder) - seconds_before, "train", "saves")

@@ -51,6 +51,7 @@ def train(
     corpus: str | None = None,
     tracker: Tracker | None = None,
     progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> list[Point]:
     """Train one model through the config's budgets.
 
@@ -65,6 +66,7 @@ def train(
         corpus: URI of the corpus, for a method that imitates.
         tracker: Receives the metrics.
         progress: Called with a text and the fraction done.
+        log: Called with a line at the start, at each measurement of the dev loss, at each save and at each checkpoint.
 
     Returns:
         The points of all checkpoints in `out`, by budget, as also written to OUT/points.csv.
@@ -92,7 +94,7 @@ def train(
         monitor.gauge("parameters", run.params)
         if cells := [cell for cell in planned if cell.budget not in points]:
             run.check_ahead(cells)
-            trainer = Trainer(run, method, tracker, progress)
+            trainer = Trainer(run, method, tracker, progress, log)
             with (
                 torch_threads(threads),
                 closing(method),
@@ -146,7 +148,14 @@ class Segment:
 class Trainer:
     """Trains the states of one run: the run's own, and that of each cooldown branch."""
 
-    def __init__(self, run: Run, method: Method, tracker: Tracker | None, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        method: Method,
+        tracker: Tracker | None,
+        progress: Progress | None,
+        log: Callable[[str], None] | None,
+    ) -> None:
         self.run, self.config, self.method = run, run.config, method
         self.group, self.device = method.group, method.device
         self._work = Work(run.cells)
@@ -154,12 +163,16 @@ class Trainer:
         self._dev_steps = method.dev_steps(run.cells[-1].branch_step)
         self._tracker = tracker if tracker is not None and self.group.first else NullTracker()
         self._progress = progress if progress is not None and self.group.first else _ignore
+        self._log = log if self.group.first else None
         if self.device.type == "cpu":
             keep_freed_memory()
 
     def start(self) -> RunState:
         """Return the saved state of the run, or the state before the first step, with weights from its seed."""
-        if (saved := latest(self.run.resume)) is not None:
+        saved = latest(self.run.resume)
+        begins = f"resumes from step {saved.name}" if saved else "starts"
+        self._say(f"{begins}, {self.run.params:,} parameters")
+        if saved is not None:
             return self._load(saved)
         torch.manual_seed(self.config.seed)
         policy = self.method.initial_policy()
@@ -276,8 +289,9 @@ class Trainer:
             self.run.publish(points)
         point = points[cell.budget]
         reached = "through" if point.dev_loss is None else f"dev loss {point.dev_loss:.3f} at"
-        text = f"train {self.config.size}: {reached} {budget_name(point.flops)} FLOPs"
-        self._progress(text, self._work.of_branch(cell)(cell.step))
+        text = f"{reached} {budget_name(point.flops)} FLOPs"
+        self._say(f"checkpoint, {text}")
+        self._progress(f"train {self.config.size}: {text}", self._work.of_branch(cell)(cell.step))
 
     @contextmanager
     def nonfinite_recorded(self) -> Iterator[None]:
@@ -337,6 +351,7 @@ class Trainer:
             raise NonFiniteError("dev loss", dev.loss, state.step, samples, ["of the dev split"])
         self._tracker.log_metrics({name: dev.loss}, samples)
         monitor.gauge("dev_loss", dev.loss)
+        self._say(f"{name.replace('_', ' ')} {dev.loss:.4f} at step {state.step}")
         return dev
 
     def _save_or_stop(self, state: RunState, folder: Path, *, due: bool) -> bool:
@@ -365,6 +380,11 @@ class Trainer:
                 if self.group.first:
                     save_state(folder, whole)
                     monitor.gauge("checkpoint_timestamp_seconds", time.time())
+                    self._say(f"saved at step {state.step}")
+
+    def _say(self, text: str) -> None:
+        if self._log is not None:
+            self._log(f"train {self.config.size}: {text}")
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def start(folder, environment, log):
 
 @pytest.fixture(scope="module", params=["undisturbed", pytest.param("killed", marks=pytest.mark.slow)])
 def s3_study(tmp_path_factory, request):
-    """Run the study, or kill it at its first checkpoint and run it again; its folder in the bucket and the proxy."""
+    """Run the study, or kill it at its first checkpoint and run it again; its folder in the bucket, the proxy, its log."""
     folder, root = tmp_path_factory.mktemp("study"), tmp_path_factory.mktemp("s3")
     for path in (root / "bucket", folder / "scratch"):
         path.mkdir()
@@ -64,11 +64,11 @@ def s3_study(tmp_path_factory, request):
         process.join(1100)
         said = log.read_text() + "".join(path.read_text() for path in folder.glob("out/far/*.log"))
         assert process.exitcode == 0, said[-4000:]
-    return root / "bucket" / "far", proxy
+    return root / "bucket" / "far", proxy, (folder / "out" / "far" / "pipeline.log").read_text()
 
 
 def test_study_leaves_all_of_its_files_in_s3_and_none_half_written(s3_study):
-    out, _ = s3_study
+    out, *_ = s3_study
     points = read_points(out / "points.csv")
     assert {(p.method, p.flops) for p in points} == {(m, b) for m in SPEC["method"] for b in SPEC["budgets"]}
     assert all(p.return_mean is not None for p in points)
@@ -80,8 +80,15 @@ def test_study_leaves_all_of_its_files_in_s3_and_none_half_written(s3_study):
     assert all(load_checkpoint(path).weights for path in checkpoints)  # their SHA-256 are right
 
 
+def test_log_says_what_the_steps_do_and_nothing_of_boto3(s3_study):
+    *_, log = s3_study
+    for what in ("collect: starts", "prepare: done after ", ": starts, ", "dev loss ", "saved at step ", ": checkpoint, ", "fit: done after"):
+        assert what in log
+    assert "credentials" not in log
+
+
 def test_kickstarted_run_reads_its_teacher_from_s3(s3_study):
-    out, _ = s3_study
+    out, *_ = s3_study
     runs = read_json(out / "plan.json")["runs"]
     teachers = [run["rl"]["teacher"] for run in runs.values() if run["method"] == "kickstart"]
     assert teachers
@@ -90,7 +97,7 @@ def test_kickstarted_run_reads_its_teacher_from_s3(s3_study):
 
 def test_study_meets_every_kind_of_network_fault(s3_study, capsys):
     """The schedule of the proxy has a fault of each kind within the first 150 requests; a study makes hundreds."""
-    _, proxy = s3_study
+    _, proxy, _ = s3_study
     assert set(proxy.injected) == set(FAULTS)
     with capsys.disabled():
         print(f"\nstudy in S3: {proxy.requests} requests, faults {dict(proxy.injected)}, points lost 0")

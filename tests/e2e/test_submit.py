@@ -1,5 +1,6 @@
 """`playscale study submit` against a server that speaks the API over HTTP: the run, its end, and what goes wrong."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from argo_workflow import OOM, UNSCHEDULABLE, in_loop, pod_name, task, workflow
 from kfp_server import Backend, kfp_server
 
 from playscale.cli.study import study_submit
@@ -24,7 +26,8 @@ def test_submit_sends_the_run_and_waits_for_its_end(cli, tmp_path):
         result = cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, *more, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"submitted: {url}/#/runs/details/run-1\nwrites to: s3://bucket/mine\nsucceeded\n"
-    assert "tasks done; " in result.stderr
+    assert " done collect in " in result.stderr
+    assert "done train bc-lstm-10k-s0 in " in result.stderr
     assert backend.broken == 0
     (run,) = backend.runs
     assert backend.experiments[0]["display_name"] == "smoke"
@@ -37,7 +40,7 @@ def test_submit_sends_the_run_and_waits_for_its_end(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ending", "said"), [("FAILED", "ended as FAILED in train"), ("CANCELED", "ended as CANCELED")]
+    ("ending", "said"), [("FAILED", "ended as FAILED in train bc-lstm-20k-s0; its page"), ("CANCELED", "ended as CANCELED")]
 )
 def test_submit_fails_when_the_run_does(cli, tmp_path, ending, said):
     with kfp_server(Backend(ending)) as url:
@@ -45,6 +48,107 @@ def test_submit_fails_when_the_run_does(cli, tmp_path, ending, said):
     assert result.returncode == 1
     assert said in result.stderr.splitlines()[-1]
     assert f"{url}/#/runs/details/run-1" in result.stderr.splitlines()[-1]
+
+
+TRAIN = f"{in_loop(1, 0)}.train"
+LOG = """I1129 20:00:00.000000 1 launcher_v2.go:86] input
+[KFP Executor 2026-11-29 20:00:09,120 INFO]: train-bc-lstm-10k-s0: starts
+MemoryError: no room for 8 GiB
+F1129 20:00:10.000000 1 main.go:59] failed to execute component: exit status 1
+"""
+
+
+def tried(phase, *pods):
+    return workflow(task(TRAIN, phase, pods, run="bc-lstm-10k-s0"))
+
+
+def test_submit_says_why_a_step_waits_is_tried_again_and_fails(cli, tmp_path):
+    waits, twice = ("Pending", UNSCHEDULABLE), [("Failed", OOM), ("Failed", OOM)]
+    looks = [tried("Running", waits), tried("Running", twice[0], "Running"), tried("Failed", *twice)]
+    pod = pod_name(TRAIN, 1)
+    with kfp_server(Backend("FAILED", workflows=looks, logs={pod: LOG})) as url:
+        result = cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, "--wait", cwd=tmp_path)
+        command = f"playscale study logs run-1 --endpoint {url} --step train --run bc-lstm-10k-s0"
+        assert result.returncode == 1
+        assert [re.sub(r"^\d+:\d\d ", "", line) for line in result.stderr.splitlines()] == [
+            "train bc-lstm-10k-s0 waits: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu",
+            "train bc-lstm-10k-s0 is tried again (try 2): OOMKilled (exit code 1)",
+            "failed train bc-lstm-10k-s0: OOMKilled (exit code 1), tried 2 times",
+            f"    pod {pod}",
+            "    | [KFP Executor 2026-11-29 20:00:09,120 INFO]: train-bc-lstm-10k-s0: starts",
+            "    | MemoryError: no room for 8 GiB",
+            f"    the whole log: {command}",
+            "playscale: the run ended as FAILED in train bc-lstm-10k-s0 (OOMKilled (exit code 1)); its page: "
+            f"{url}/#/runs/details/run-1",
+        ]
+
+
+def test_submit_names_the_kubectl_command_where_no_log_is_read(cli, tmp_path):
+    with kfp_server(Backend("FAILED", workflows=[tried("Failed", ("Failed", OOM))])) as url:
+        submit = ("study", "submit", SPEC, "--endpoint", url, *OPTIONS, "--wait")
+        result = cli(*submit, cwd=tmp_path, KUBECONFIG=str(tmp_path / "none"))
+    assert f"; try: kubectl -n kubeflow logs {pod_name(TRAIN)} -c main\n" in result.stderr
+
+
+def test_submit_shows_steps_where_only_kubeflows_list_of_tasks_is_served(cli, tmp_path):
+    with kfp_server(Backend("FAILED", v1=False)) as url:
+        submit = ("study", "submit", SPEC, "--endpoint", url, *OPTIONS, "--wait")
+        result = cli(*submit, cwd=tmp_path, KUBECONFIG=str(tmp_path / "none"))
+    assert result.returncode == 1
+    assert " done collect\n" in result.stderr
+    assert "failed train: no reason given\n    Kubeflow does not name the pods; see: kubectl -n kubeflow get" in result.stderr
+
+
+def test_submit_of_a_study_that_lost_a_run_names_it(cli, tmp_path):
+    lost = workflow(task(TRAIN, "Failed", [("Failed", OOM)], run="bc-lstm-10k-s0"), task("root.fit", "Succeeded", ["Succeeded"]))
+    with kfp_server(Backend(workflows=[lost], logs={pod_name(TRAIN): LOG})) as url:
+        result = cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, "--wait", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("\nsucceeded, without train bc-lstm-10k-s0\n")
+
+
+@pytest.fixture(scope="module")
+def submitted(cli, tmp_path_factory):
+    """The URL of a server on which the smoke study has run: its backend, too."""
+    place = tmp_path_factory.mktemp("logs")
+    run = workflow(
+        task("root.collect", "Succeeded", ["Succeeded"]),
+        task(TRAIN, "Failed", [("Failed", OOM), ("Failed", OOM)], run="bc-lstm-10k-s0"),
+    )
+    logs = {pod_name("root.collect"): "8 games ✓\n", pod_name(TRAIN, 1): LOG}
+    with kfp_server(Backend("FAILED", workflows=[run], logs=logs)) as url:
+        assert cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, cwd=place).returncode == 0
+        yield url
+
+
+@pytest.mark.parametrize("study", ["run-1", "s3://playscale/studies/smoke/", "{url}/#/runs/details/run-1"])
+def test_logs_are_those_of_a_run_by_id_page_or_directory(cli, tmp_path, submitted, study):
+    result = cli("study", "logs", study.format(url=submitted), "--endpoint", submitted, "--step", "collect", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"--- collect, done, pod {pod_name('root.collect')}\n8 games ✓\n"
+
+
+def test_logs_of_a_run_are_all_that_can_be_read(cli, tmp_path, submitted):
+    options = ("--endpoint", submitted, "--run", "bc-lstm-10k-s0")
+    result = cli("study", "logs", "run-1", *options, cwd=tmp_path, KUBECONFIG=str(tmp_path / "none"))
+    assert result.stdout == f"--- train bc-lstm-10k-s0, failed, pod {pod_name(TRAIN, 1)}\n{LOG}"
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1), result.stderr
+    assert f"pod {pod_name(TRAIN, 0)} of train bc-lstm-10k-s0: Kubeflow has no log of it" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("study", "options", "said"),
+    [
+        ("run-1", ("--step", "trian"), "run-1: no such step; there are: collect, train bc-lstm-10k-s0"),
+        ("run-2", (), "run-2: no such run"),
+        ("s3://playscale/studies/other", (), "s3://playscale/studies/other: no run on http://"),
+        (".", (), ".: a study on this machine; its log is ./pipeline.log"),
+    ],
+)
+def test_bad_logs_is_one_line(cli, tmp_path, submitted, study, options, said):
+    result = cli("study", "logs", study, "--endpoint", submitted, *options, cwd=tmp_path, KUBECONFIG=str(tmp_path / "none"))
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
+    assert said in result.stderr
 
 
 def test_submit_without_wait_returns_at_once(cli, tmp_path):

@@ -1,39 +1,62 @@
-"""The few endpoints of Kubeflow Pipelines' v2beta1 API that a submitted run needs, over real HTTP; runs nothing."""
+"""The few endpoints of Kubeflow Pipelines' API that a submitted run needs, over real HTTP; runs nothing."""
 
 import json
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-API = "/apis/v2beta1"
+from argo_workflow import in_loop, task, workflow
+
+API, V1, LOGS = "/apis/v2beta1", "/apis/v1beta1", "/apis/v1alpha1"
 RUN = {"run_id": "run-1", "display_name": "smoke", "created_at": "2026-01-01T00:00:00Z"}
-STEPS = ("collect", "train", "train")
+STATES = {"Running": "RUNNING", "Succeeded": "SUCCEEDED", "Failed": "FAILED", "Error": "FAILED", "Omitted": "SKIPPED"}
+
+
+def some_workflows(ending="Succeeded"):
+    """A run in four looks: collecting, then two runs are trained, the second of which ends as given."""
+    collected = task("root.collect", "Succeeded", ["Succeeded"])
+    first, second = (in_loop(1, i) + ".train" for i in (0, 1))
+    trained = [task(first, "Succeeded", ["Succeeded"], run="bc-lstm-10k-s0")]
+    return [
+        workflow(task("root.collect", "Running", ["Running"])),
+        workflow(collected, task(first, "Running", ["Running"], run="bc-lstm-10k-s0")),
+        workflow(collected, *trained, task(second, "Running", ["Running"], run="bc-lstm-20k-s0")),
+        workflow(collected, *trained, task(second, ending, [ending], run="bc-lstm-20k-s0")),
+    ]
 
 
 class Backend:
-    """What the server is told and tells. ending: the state that runs come to; broken: requests to answer with 503."""
+    """What the server is told and tells.
 
-    def __init__(self, ending="SUCCEEDED", broken=0, token=None):
+    ending: the state that runs come to
+    broken: requests to answer with 503
+    workflows: the Argo workflow of the run at each look; the run has ended at the last
+    logs: by pod
+    v1: whether it has the API of version 1, too
+    """
+
+    def __init__(self, ending="SUCCEEDED", broken=0, token=None, workflows=None, logs=(), v1=True):
         self.ending, self.broken, self.token = ending, broken, token
+        self.workflows = workflows or some_workflows("Failed" if ending == "FAILED" else "Succeeded")
+        self.logs, self.v1 = dict(logs), v1
         self.experiments, self.runs, self.looks = [], [], 0
 
     def run(self, body):
         self.runs.append(body)
         return RUN | {"state": "PENDING"}
 
+    @property
+    def workflow(self):
+        return self.workflows[min(self.looks, len(self.workflows)) - 1]
+
     def look(self):
-        """A run, one task further each time: the last task ends as the run does."""
         self.looks += 1
-        ended = self.looks > len(STEPS)
-        tasks = [{"task_id": "root", "display_name": "root", "state": "RUNNING"}]
-        for i, name in enumerate(STEPS[: self.looks]):
-            last = i == len(STEPS) - 1
-            state = (self.ending if last else "SUCCEEDED") if i < self.looks - 1 else "RUNNING"
-            tasks.append({"task_id": str(i), "display_name": name, "state": state, "parent_task_id": "root"})
-            tasks.append(
-                {"task_id": f"d{i}", "display_name": f"{name}-driver", "state": "SUCCEEDED", "parent_task_id": "root"}
-            )
-        state = self.ending if ended else "RUNNING"
+        tasks = [
+            {"task_id": name, "display_name": node["displayName"], "state": STATES[node["phase"]]}
+            for name, node in self.workflow["status"]["nodes"].items()
+            if node["phase"] in STATES
+        ]
+        state = self.ending if self.looks >= len(self.workflows) else "RUNNING"
         return RUN | {"state": state, "run_details": {"task_details": tasks}}
 
 
@@ -51,7 +74,22 @@ class Handler(BaseHTTPRequestHandler):
                 backend.broken -= 1
                 return self.answer(503, None)
             return self.answer(200, backend.look())
+        if path == f"{API}/runs":
+            written = [run["runtime_config"] for run in backend.runs]
+            return self.answer(200, {"runs": [RUN | {"runtime_config": config} for config in written]})
+        if path == f"{V1}/runs/run-1" and backend.v1:
+            return self.answer(200, {"pipeline_runtime": {"workflow_manifest": json.dumps(backend.workflow)}})
+        if path.startswith(f"{LOGS}/runs/run-1/nodes/"):
+            return self.log(path.split("/")[-2])
         return self.answer(404, {"error": path})
+
+    def log(self, pod):
+        """Answer as Kubeflow does: with status 200, whatever happens."""
+        content = self.server.backend.logs.get(pod, json.dumps({"error_message": "no such pod"})).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def do_POST(self):
         backend = self.server.backend

@@ -42,3 +42,25 @@ def test_tasks_come_in_the_order_they_started(tmp_path):
         with reporting(tmp_path, name):
             pass
     assert [task.task for task in read_progress(tmp_path)] == ["b", "a"]
+
+
+def test_log_has_the_start_the_end_one_message_in_30_seconds_and_every_line_given_to_it(tmp_path, caplog, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("playscale.progress.time.time", lambda: now[0])
+    caplog.set_level("INFO", "playscale")
+    with reporting(tmp_path, "train-a") as progress:
+        for step in range(100):
+            progress(f"step {step}", step / 100)
+            now[0] += 1
+        progress.log("saved at step 99")
+    assert caplog.messages == [
+        "train-a: starts", "step 0 (0 %)", "step 30 (30 %)", "step 60 (60 %)", "step 90 (90 %)", "saved at step 99",
+        "train-a: done after 100 s: step 99",
+    ]  # fmt: skip
+
+
+def test_log_has_the_failure_of_a_step(tmp_path, caplog):
+    caplog.set_level("INFO", "playscale")
+    with pytest.raises(ValueError), reporting(tmp_path, "train-a"):
+        raise ValueError("no corpus\nhere")
+    assert caplog.messages[-1] == "train-a: failed after 0 s: no corpus"

@@ -256,3 +256,18 @@ def test_the_record_of_a_run_is_readable(recall, tmp_path):
     record = json.loads((tmp_path / "run.json").read_text())
     assert TrainConfig.model_validate(record["config"]) == config((20,))
     assert record["source"]["corpus"] == {"uri": recall.uri, "digest": recall.digest, "game": "recall"}
+
+
+def test_run_logs_its_start_each_dev_loss_each_save_and_each_checkpoint(recall, tmp_path):
+    lines = []
+    asked = config(save_seconds=1e9)
+    train(asked, tmp_path / "run", recall.uri, log=lines.append)
+    kinds = [line.removeprefix("train 10k: ").split(" ")[0].rstrip(",") for line in lines]
+    assert kinds[0] == "starts"
+    assert kinds.count("checkpoint") == len(BUDGETS)
+    assert kinds.count("saved") == len(BUDGETS)
+    assert kinds.count("dev") >= len(BUDGETS)
+    again = []
+    more = config((*BUDGETS, 80), save_seconds=1e9)
+    train(more, tmp_path / "run", recall.uri, log=again.append)
+    assert again[0].startswith("train 10k: resumes from step 60, ")

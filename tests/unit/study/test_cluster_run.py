@@ -1,0 +1,39 @@
+"""How much of a study on a cluster is done."""
+
+from playscale.study.cluster_run import ClusterProgress, ClusterStep, StepPod
+
+
+def step(title, state, reason=""):
+    component, _, run = title.partition(" ")
+    pods = (StepPod("pod", state, reason),) if reason else ()
+    return ClusterStep(component, run, state, title, pods)
+
+
+BEGUN = (
+    step("collect", "done"), step("prepare", "done"), step("plan", "done"), step("train a", "done"),
+    step("train b", "running"), step("train c", "waiting", "Unschedulable: 1 Insufficient cpu"), step("evaluate a", "running"),
+)  # fmt: skip
+
+
+def test_summary_names_what_is_done_what_runs_and_what_waits():
+    assert ClusterProgress((), 3, 0.0).summary == "waits for Kubeflow"
+    assert ClusterProgress(BEGUN, 3, 0.0).summary == (
+        "collect, prepare, plan done; train 1 of 3, evaluate 0 of 3; now train b, evaluate a; "
+        "train c waits: Unschedulable: 1 Insufficient cpu"
+    )
+
+
+def test_fraction_counts_the_steps_and_never_falls():
+    done = ClusterProgress(BEGUN, 3, 0.0).fraction
+    assert done == 4 / 11
+    assert ClusterProgress(BEGUN[:2], 3, 0.0, least=done).fraction == done
+    assert ClusterProgress(BEGUN, 2, 0.0).fraction > done
+
+
+def test_fraction_of_a_finished_study_is_one():
+    names = ("collect", "prepare", "plan", "train a", "train references", "evaluate a", "evaluate references", "plan-taught", "fit")
+    progress = ClusterProgress([step(name, "done") for name in names], 1, 0.0)
+    assert progress.fraction == 1.0
+    assert [(part.name, part.done, part.total) for part in progress.parts if part.name in {"train", "evaluate", "references"}] == [
+        ("train", 1, 1), ("evaluate", 1, 1), ("references", 1, 1),
+    ]  # fmt: skip
