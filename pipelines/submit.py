@@ -101,4 +101,3 @@ def submit(server: Server, arguments: dict[str, str], pods: Pods, experiment: st
                 f"{server.endpoint}: refused the run: {error.status} {error.reason} {error.body}"
             ) from error
     return str(run.run_id)
-

@@ -34,9 +34,7 @@ LAUNCHER = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d")  # a line of Kubeflow's own
 UNREACHED = (kfp_server_api.ApiException, urllib3.exceptions.HTTPError, requests.RequestException)
 
 
-def watch(
-    server: Server, run_id: str, spec: StudySpec, show: Callable[[ClusterProgress], None]
-) -> ClusterProgress:
+def watch(server: Server, run_id: str, spec: StudySpec, show: Callable[[ClusterProgress], None]) -> ClusterProgress:
     """Watch a run until it ends. RuntimeError when it fails, or when the server does not respond for minutes."""
     begun = answered = time.monotonic()
     least = 0.0
@@ -164,7 +162,9 @@ def pod_logs(server: Server, run_id: str, steps: Sequence[ClusterStep]) -> Itera
 
 
 def _where(server: Server, run_id: str) -> str:
-    return f"Kubeflow does not name the pods; see: kubectl -n {server.pods_namespace} get pods -l pipeline/runid={run_id}"
+    return (
+        f"Kubeflow does not name the pods; see: kubectl -n {server.pods_namespace} get pods -l pipeline/runid={run_id}"
+    )
 
 
 def explain(server: Server, run_id: str, step: ClusterStep) -> list[str]:

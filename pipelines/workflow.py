@@ -3,9 +3,9 @@
 Kubeflow's list of a run's tasks (`task_details`) gives neither pods nor reasons, and does not say which task belongs to
 which item of a loop. The workflow has all of that. A task `train` is there as
 
-    root.for-loop-1.iteration-iterations(0:0).iteration-item.train-driver(0)          pod of Kubeflow, which reads the inputs
-    root.for-loop-1.iteration-iterations(0:0).iteration-item.train                    the task; (0), (1) are its tries
-    root.for-loop-1.iteration-iterations(0:0).iteration-item.train(0).executor(0)     pod of the component
+    root.for-loop-1.iteration-iterations(0:0).iteration-item.train-driver(0)        its driver, a pod of Kubeflow
+    root.for-loop-1.iteration-iterations(0:0).iteration-item.train                  the task; (0), (1) are its tries
+    root.for-loop-1.iteration-iterations(0:0).iteration-item.train(0).executor(0)   the component's pod
 
 where (0) may follow each name: Argo numbers the tries of whatever it may try again.
 """
@@ -128,4 +128,3 @@ def read_tasks(tasks: Iterable[Any]) -> list[ClusterStep]:
         for task in tasks
         if (name := COMPONENT.fullmatch(task.display_name or ""))
     ]
-

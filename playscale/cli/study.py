@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from playscale.cli.options import OutFolder, Tracking, echo, output_folder
-from playscale.storage.files import local_path, read_text
+from playscale.storage.files import read_text
 
 BUCKET = "s3://playscale/studies"  # the chart's bucket: default place of a submitted study
 
@@ -20,7 +20,8 @@ Image = Annotated[
 ]
 Namespace = Annotated[str | None, typer.Option(help="Namespace in a multi-user Kubeflow.")]
 KubeContext = Annotated[
-    str | None, typer.Option(help="Context of ~/.kube/config, for what Kubeflow does not tell. Default: the current one.")
+    str | None,
+    typer.Option(help="Context of ~/.kube/config, for what Kubeflow does not tell. Default: the current one."),
 ]
 PodFile = Annotated[Path | None, typer.Option("--pods", help="Pod settings, YAML; see studies/pods/.")]
 
@@ -125,9 +126,9 @@ def study_logs(
 
     \b
     Example:
-      playscale study logs s3://playscale/studies/smoke --endpoint http://localhost:8888 --step train --run bc-lstm-10k-s0
+      playscale study logs s3://playscale/studies/smoke --endpoint http://localhost:8888 --step train
     """
-    if local_path(study).is_dir():
+    if Path(study).is_dir():
         raise ValueError(f"{study}: a study on this machine; its log is {study}/pipeline.log")
     from playscale_pipelines.submit import reach
     from playscale_pipelines.watch import pod_logs, run_of, steps_of

@@ -94,7 +94,15 @@ class ClusterProgress:
     @property
     def parts(self) -> list[Part]:
         """The parts of the study, in order."""
-        totals = {"collect": 1, "prepare": 1, "plan": 1, "train": self.runs, "evaluate": self.runs, REFERENCES: 1, "fit": 1}
+        totals = {
+            "collect": 1,
+            "prepare": 1,
+            "plan": 1,
+            "train": self.runs,
+            "evaluate": self.runs,
+            REFERENCES: 1,
+            "fit": 1,
+        }
         return [Part(name, *self._counts(name, total)) for name, total in totals.items()]
 
     def _counts(self, name: str, total: int) -> tuple[int, int, list[ClusterStep]]:
@@ -116,7 +124,9 @@ class ClusterProgress:
     def summary(self) -> str:
         """The parts done, the steps at work, and the steps that wait with their reasons, in a line."""
         parts = self.parts
-        several = [f"{part.name} {part.done} of {part.total}" for part in parts if part.total > 1 and (part.done or part.open)]
+        several = [
+            f"{part.name} {part.done} of {part.total}" for part in parts if part.total > 1 and (part.done or part.open)
+        ]
         whole = [part.name for part in parts if part.total == 1 and part.done]
         now = [step.title for step in self.steps if step.state == "running"]
         waits = [f"{step.title} waits: {step.reason}" for step in self.steps if step.state == "waiting"]

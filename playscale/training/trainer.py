@@ -170,7 +170,7 @@ class Trainer:
     def start(self) -> RunState:
         """Return the saved state of the run, or the state before the first step, with weights from its seed."""
         saved = latest(self.run.resume)
-        begins = f"resumes from step {saved.name}" if saved else "starts"
+        begins = f"resumes from step {int(saved.name)}" if saved else "starts"
         self._say(f"{begins}, {self.run.params:,} parameters")
         if saved is not None:
             return self._load(saved)

@@ -35,7 +35,7 @@ def start(folder, environment, log):
 
 @pytest.fixture(scope="module", params=["undisturbed", pytest.param("killed", marks=pytest.mark.slow)])
 def s3_study(tmp_path_factory, request):
-    """Run the study, or kill it at its first checkpoint and run it again; its folder in the bucket, the proxy, its log."""
+    """Run the study, or kill it at its first checkpoint and run it again; its folder, the proxy, its log."""
     folder, root = tmp_path_factory.mktemp("study"), tmp_path_factory.mktemp("s3")
     for path in (root / "bucket", folder / "scratch"):
         path.mkdir()
@@ -82,7 +82,15 @@ def test_study_leaves_all_of_its_files_in_s3_and_none_half_written(s3_study):
 
 def test_log_says_what_the_steps_do_and_nothing_of_boto3(s3_study):
     *_, log = s3_study
-    for what in ("collect: starts", "prepare: done after ", ": starts, ", "dev loss ", "saved at step ", ": checkpoint, ", "fit: done after"):
+    for what in (
+        "collect: starts",
+        "prepare: done after ",
+        ": starts, ",
+        "dev loss ",
+        "saved at step ",
+        ": checkpoint, ",
+        "fit: done after",
+    ):
         assert what in log
     assert "credentials" not in log
 

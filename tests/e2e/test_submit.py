@@ -40,7 +40,8 @@ def test_submit_sends_the_run_and_waits_for_its_end(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ending", "said"), [("FAILED", "ended as FAILED in train bc-lstm-20k-s0; its page"), ("CANCELED", "ended as CANCELED")]
+    ("ending", "said"),
+    [("FAILED", "ended as FAILED in train bc-lstm-20k-s0; its page"), ("CANCELED", "ended as CANCELED")],
 )
 def test_submit_fails_when_the_run_does(cli, tmp_path, ending, said):
     with kfp_server(Backend(ending)) as url:
@@ -68,6 +69,7 @@ def test_submit_says_why_a_step_waits_is_tried_again_and_fails(cli, tmp_path):
     pod = pod_name(TRAIN, 1)
     with kfp_server(Backend("FAILED", workflows=looks, logs={pod: LOG})) as url:
         result = cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, "--wait", cwd=tmp_path)
+        lost = "train bc-lstm-10k-s0 (OOMKilled (exit code 1))"
         command = f"playscale study logs run-1 --endpoint {url} --step train --run bc-lstm-10k-s0"
         assert result.returncode == 1
         assert [re.sub(r"^\d+:\d\d ", "", line) for line in result.stderr.splitlines()] == [
@@ -78,8 +80,7 @@ def test_submit_says_why_a_step_waits_is_tried_again_and_fails(cli, tmp_path):
             "    | [KFP Executor 2026-11-29 20:00:09,120 INFO]: train-bc-lstm-10k-s0: starts",
             "    | MemoryError: no room for 8 GiB",
             f"    the whole log: {command}",
-            "playscale: the run ended as FAILED in train bc-lstm-10k-s0 (OOMKilled (exit code 1)); its page: "
-            f"{url}/#/runs/details/run-1",
+            f"playscale: the run ended as FAILED in {lost}; its page: {url}/#/runs/details/run-1",
         ]
 
 
@@ -96,11 +97,16 @@ def test_submit_shows_steps_where_only_kubeflows_list_of_tasks_is_served(cli, tm
         result = cli(*submit, cwd=tmp_path, KUBECONFIG=str(tmp_path / "none"))
     assert result.returncode == 1
     assert " done collect\n" in result.stderr
-    assert "failed train: no reason given\n    Kubeflow does not name the pods; see: kubectl -n kubeflow get" in result.stderr
+    assert (
+        "failed train: no reason given\n    Kubeflow does not name the pods; see: kubectl -n kubeflow get"
+        in result.stderr
+    )
 
 
 def test_submit_of_a_study_that_lost_a_run_names_it(cli, tmp_path):
-    lost = workflow(task(TRAIN, "Failed", [("Failed", OOM)], run="bc-lstm-10k-s0"), task("root.fit", "Succeeded", ["Succeeded"]))
+    lost = workflow(
+        task(TRAIN, "Failed", [("Failed", OOM)], run="bc-lstm-10k-s0"), task("root.fit", "Succeeded", ["Succeeded"])
+    )
     with kfp_server(Backend(workflows=[lost], logs={pod_name(TRAIN): LOG})) as url:
         result = cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, "--wait", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -123,7 +129,9 @@ def submitted(cli, tmp_path_factory):
 
 @pytest.mark.parametrize("study", ["run-1", "s3://playscale/studies/smoke/", "{url}/#/runs/details/run-1"])
 def test_logs_are_those_of_a_run_by_id_page_or_directory(cli, tmp_path, submitted, study):
-    result = cli("study", "logs", study.format(url=submitted), "--endpoint", submitted, "--step", "collect", cwd=tmp_path)
+    result = cli(
+        "study", "logs", study.format(url=submitted), "--endpoint", submitted, "--step", "collect", cwd=tmp_path
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"--- collect, done, pod {pod_name('root.collect')}\n8 games ✓\n"
 
@@ -146,7 +154,9 @@ def test_logs_of_a_run_are_all_that_can_be_read(cli, tmp_path, submitted):
     ],
 )
 def test_bad_logs_is_one_line(cli, tmp_path, submitted, study, options, said):
-    result = cli("study", "logs", study, "--endpoint", submitted, *options, cwd=tmp_path, KUBECONFIG=str(tmp_path / "none"))
+    result = cli(
+        "study", "logs", study, "--endpoint", submitted, *options, cwd=tmp_path, KUBECONFIG=str(tmp_path / "none")
+    )
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
     assert said in result.stderr
 

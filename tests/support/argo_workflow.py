@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 NAME = "playscale-study-x7k2p"
 TEMPLATE = "metadata-0-2-retry-system-container-impl"
 UNSCHEDULABLE = (
-    "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are "
-    "available: 1 No preemption victims found for incoming pod."
+    "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes "
+    "are available: 1 No preemption victims found for incoming pod."
 )
 OOM = "main: OOMKilled (exit code 1)"
 
@@ -42,7 +42,9 @@ def driver_of(place, phase, outputs=()):
 
 def loop_of(loop, items):
     """The nodes that give the number of items of a loop."""
-    return driver_of(f"root.for-loop-{loop}(0).iteration", "Succeeded", [{"name": "iteration-count", "value": str(items)}])
+    return driver_of(
+        f"root.for-loop-{loop}(0).iteration", "Succeeded", [{"name": "iteration-count", "value": str(items)}]
+    )
 
 
 def pod_spec_patch(run):

@@ -65,23 +65,25 @@ class Handler(BaseHTTPRequestHandler):
         backend, path = self.server.backend, self.path.split("?")[0]
         if backend.token and self.headers.get("Authorization") != f"Bearer {backend.token}":
             return self.answer(401, None)
-        if path == f"{API}/healthz":
-            return self.answer(200, {"multi_user": False})
-        if path == f"{API}/experiments":
-            return self.answer(200, {"experiments": backend.experiments})
-        if path == f"{API}/runs/run-1":
-            if backend.looks == 2 and backend.broken:
-                backend.broken -= 1
-                return self.answer(503, None)
-            return self.answer(200, backend.look())
-        if path == f"{API}/runs":
-            written = [run["runtime_config"] for run in backend.runs]
-            return self.answer(200, {"runs": [RUN | {"runtime_config": config} for config in written]})
-        if path == f"{V1}/runs/run-1" and backend.v1:
-            return self.answer(200, {"pipeline_runtime": {"workflow_manifest": json.dumps(backend.workflow)}})
+        if path == f"{API}/runs/run-1" and backend.looks == 2 and backend.broken:
+            backend.broken -= 1
+            return self.answer(503, None)
         if path.startswith(f"{LOGS}/runs/run-1/nodes/"):
             return self.log(path.split("/")[-2])
-        return self.answer(404, {"error": path})
+        found = self.found(path)
+        return self.answer(404, {"error": path}) if found is None else self.answer(200, found)
+
+    def found(self, path):
+        backend = self.server.backend
+        if path == f"{V1}/runs/run-1" and backend.v1:
+            return {"pipeline_runtime": {"workflow_manifest": json.dumps(backend.workflow)}}
+        if path == f"{API}/runs/run-1":
+            return backend.look()
+        return {
+            f"{API}/healthz": {"multi_user": False},
+            f"{API}/experiments": {"experiments": backend.experiments},
+            f"{API}/runs": {"runs": [RUN | {"runtime_config": run["runtime_config"]} for run in backend.runs]},
+        }.get(path)
 
     def log(self, pod):
         """Answer as Kubeflow does: with status 200, whatever happens."""

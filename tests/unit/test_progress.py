@@ -61,6 +61,6 @@ def test_log_has_the_start_the_end_one_message_in_30_seconds_and_every_line_give
 
 def test_log_has_the_failure_of_a_step(tmp_path, caplog):
     caplog.set_level("INFO", "playscale")
-    with pytest.raises(ValueError), reporting(tmp_path, "train-a"):
+    with pytest.raises(ValueError, match="no corpus"), reporting(tmp_path, "train-a"):
         raise ValueError("no corpus\nhere")
     assert caplog.messages[-1] == "train-a: failed after 0 s: no corpus"

@@ -5,7 +5,19 @@ import gzip
 import json
 
 import pytest
-from argo_workflow import NAME, OOM, TEMPLATE, UNSCHEDULABLE, driver_of, in_loop, loop_of, node, pod_name, task, workflow
+from argo_workflow import (
+    NAME,
+    OOM,
+    TEMPLATE,
+    UNSCHEDULABLE,
+    driver_of,
+    in_loop,
+    loop_of,
+    node,
+    pod_name,
+    task,
+    workflow,
+)
 
 from playscale.study.cluster_run import StepPod
 from playscale_pipelines.workflow import loop_sizes, read_steps
@@ -24,7 +36,13 @@ def only_step(*tasks):
         ("Succeeded", ["Succeeded"], "done", "", 0),
         ("Running", ["Running"], "running", "", 0),
         ("Running", [("Pending", "PodInitializing")], "running", "", 0),
-        ("Running", [("Pending", UNSCHEDULABLE)], "waiting", "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu", 0),
+        (
+            "Running",
+            [("Pending", UNSCHEDULABLE)],
+            "waiting",
+            "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu",
+            0,
+        ),
         ("Running", [("Failed", OOM), "Running"], "running", "", 1),
         ("Running", [("Failed", OOM)], "running", "OOMKilled (exit code 1)", 1),
         ("Failed", [("Error", "pod deleted"), ("Failed", OOM)], "failed", "OOMKilled (exit code 1)", 2),
@@ -56,7 +74,9 @@ def test_step_whose_inputs_have_another_format_has_the_number_of_its_run():
 
 
 def test_step_whose_driver_failed_failed():
-    step = only_step([*task(TRAIN, "Omitted", driver=("Failed", "main: Error (exit code 1)")), node(TRAIN, "Skipped", "Omitted")])
+    step = only_step(
+        [*task(TRAIN, "Omitted", driver=("Failed", "main: Error (exit code 1)")), node(TRAIN, "Skipped", "Omitted")]
+    )
     assert (step.state, step.reason) == ("failed", "Error (exit code 1)")
     (pod,) = step.pods
     assert pod.name.startswith(f"{NAME}-system-container-driver-")
@@ -71,7 +91,9 @@ def test_drivers_of_kubeflow_are_steps_only_when_they_wait_or_fail():
 
 def test_loop_that_argo_tries_again_shows_its_newest_try():
     again = TRAIN.replace("iteration-item(0)", "iteration-item(1)")
-    step = only_step(task(TRAIN, "Error", [("Error", "pod deleted")], run="a"), task(again, "Running", ["Running"], run="a"))
+    step = only_step(
+        task(TRAIN, "Error", [("Error", "pod deleted")], run="a"), task(again, "Running", ["Running"], run="a")
+    )
     assert (step.state, step.failures, len(step.pods)) == ("running", 1, 2)
 
 
@@ -98,7 +120,10 @@ def test_workflow_without_nodes_has_no_steps():
 
 
 def test_sizes_of_loops_come_in_order():
-    assert loop_sizes(workflow(loop_of(2, 3), loop_of(1, 5), driver_of("root.for-loop-3(0).iteration", "Running"))) == [5, 3]
+    assert loop_sizes(workflow(loop_of(2, 3), loop_of(1, 5), driver_of("root.for-loop-3(0).iteration", "Running"))) == [
+        5,
+        3,
+    ]
 
 
 def test_pod_of_a_step_is_named_as_argo_names_it():
