@@ -72,7 +72,7 @@ def test_submit_says_why_a_step_waits_is_tried_again_and_fails(cli, tmp_path):
         lost = "train bc-lstm-10k-s0 (OOMKilled (exit code 1))"
         command = f"playscale study logs run-1 --endpoint {url} --step train --run bc-lstm-10k-s0"
         assert result.returncode == 1
-        assert [re.sub(r"^\d+:\d\d ", "", line) for line in result.stderr.splitlines()] == [
+        assert [re.sub(r"^\d+:\d\d ", "", line) for line in result.stderr.splitlines()][1:] == [
             "train bc-lstm-10k-s0 waits: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu",
             "train bc-lstm-10k-s0 is tried again (try 2): OOMKilled (exit code 1)",
             "failed train bc-lstm-10k-s0: OOMKilled (exit code 1), tried 2 times",
