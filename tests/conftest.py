@@ -91,10 +91,8 @@ def s3_root(tmp_path_factory):
 def s3(s3_root, tmp_path, monkeypatch):
     """The folder behind s3://bucket; boto3 finds the server, and fetched sections go below tmp_path."""
     root, endpoint = s3_root
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.ACCESS)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.SECRET)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name, value in s3_server.environment(endpoint).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("PLAYSCALE_CACHE", str(tmp_path / "kept"))
     return root / "bucket"
 

@@ -21,6 +21,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def environment(endpoint):
+    """Variables by which boto3 finds the server and its keys."""
+    keys = {"AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET}
+    return {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1"} | keys
+
+
 @contextlib.contextmanager
 def serve(root):
     """An S3 endpoint whose buckets are the folders of `root`."""

@@ -1,35 +1,92 @@
-"""What `helm test` runs: a run with an artifact goes into MLflow and comes out again; a stranger's Host is refused."""
+"""What `helm test` runs: a run with an artifact goes into MLflow and comes out again; a stranger's Host is refused.
 
+The check ends within CHECK_SECONDS, in one line that names the step and the likely cause: MLflow's client by itself
+tries for many minutes what no network lets it reach.
+"""
+
+import contextlib
+import json
 import os
+import signal
+import sys
 import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from mlflow.tracking import MlflowClient
+SERVER = os.environ["MLFLOW_TRACKING_URI"]
+SECONDS = int(os.environ["CHECK_SECONDS"])
+PRESIGNED = os.environ["PRESIGNED_URLS"] == "true"
+STORE = "see the server's log: its S3 has to answer, have the bucket and take the keys"
 
-client = MlflowClient()
-experiment = client.get_experiment_by_name("helm-test")
-run = client.create_run(experiment.experiment_id if experiment else client.create_experiment("helm-test"))
-client.log_metric(run.info.run_id, "dev_loss", 1.5)
-client.log_text(run.info.run_id, "kept", "folder/file.txt")
-client.set_terminated(run.info.run_id)
 
-found = client.get_run(run.info.run_id)
-if found.data.metrics != {"dev_loss": 1.5}:
-    raise SystemExit(f"the run came back with {found.data.metrics}")
-with tempfile.TemporaryDirectory() as folder:
+def fail(step, reason, cause):
+    """End at once: threads of MLflow's client may wait for minutes yet."""
+    sys.stderr.write(f"{step}: {reason}; {cause}\n")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def step(name, cause):
+    """Whatever goes wrong inside is reported with the step's likely cause, lateness too."""
+    signal.signal(signal.SIGALRM, lambda *_: fail(name, f"no end after {SECONDS} s in all", cause))
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the one line says what it was
+        fail(name, " ".join(f"{type(error).__name__}: {error}".split())[:500], cause)
+
+
+def answer(path, **headers):
+    """The status and the body of a GET."""
+    try:
+        request = urllib.request.Request(SERVER + path, headers=headers)  # noqa: S310
+        with urllib.request.urlopen(request) as found:  # noqa: S310 - the alarm limits it
+            return found.status, found.read()
+    except urllib.error.HTTPError as error:
+        return error.code, b"{}"
+
+
+signal.alarm(SECONDS)
+with step(f"asking {SERVER}", "its pod has to be ready, and the policies to let this pod reach it"):
+    status, body = answer("/api/3.0/mlflow/server-info")
+    announced = status == 200 and json.loads(body).get("multipart_downloads_enabled", False)
+if announced and not PRESIGNED:
+    fail(
+        "asking for the way of artifacts",
+        "the server sends its clients to its S3 themselves, which they may not reach",
+        "it has to run with --artifacts-destination=s3-proxied://..., as mlflow.presignedUrls: false says:"
+        " see mlflow.extraArgs and the version of the image",
+    )
+
+with step("asking as a stranger", "see mlflow.allowedHosts"):
+    status, _ = answer("/api/2.0/mlflow/experiments/get?experiment_id=0", Host="rebound.example")
+    if status != 403:
+        raise ValueError(f"a request with a stranger's Host header got {status} in place of 403")
+
+with step("logging a run", "see the server's log: its database has to answer"):
+    os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("helm-test")
+    run = client.create_run(experiment.experiment_id if experiment else client.create_experiment("helm-test"))
+    client.log_metric(run.info.run_id, "dev_loss", 1.5)
+    client.set_terminated(run.info.run_id)
+    found = client.get_run(run.info.run_id).data.metrics
+    if found != {"dev_loss": 1.5}:
+        raise ValueError(f"the run came back with {found}")
+
+with step("storing an artifact", STORE):
+    client.log_text(run.info.run_id, "kept", "folder/file.txt")
+
+reach = "the server sends its clients to S3 (mlflow.presignedUrls): this pod has to reach it, see networkPolicy.s3Cidrs"
+with step("fetching the artifact", reach if announced else STORE), tempfile.TemporaryDirectory() as folder:
     text = Path(client.download_artifacts(run.info.run_id, "folder/file.txt", folder)).read_text(encoding="utf-8")
-if text != "kept":
-    raise SystemExit(f"the artifact came back as {text!r}: see the server's log and the keys of its S3")
-client.delete_run(run.info.run_id)
+    if text != "kept":
+        raise ValueError(f"it came back as {text!r}")
 
-address = f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/get?experiment_id=0"
-try:
-    urllib.request.urlopen(urllib.request.Request(address, headers={"Host": "rebound.example"}), timeout=30)  # noqa: S310
-except urllib.error.HTTPError as error:
-    if error.code != 403:
-        raise
-else:
-    raise SystemExit("a request with a stranger's Host header was answered: check mlflow.allowedHosts")
+with step("deleting the run", "see the server's log"):
+    client.delete_run(run.info.run_id)
+signal.alarm(0)
 print(f"logged run {run.info.run_id} and read it back, artifact included")

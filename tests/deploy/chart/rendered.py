@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,13 +45,13 @@ def render(values: Document, **options: Any) -> list[Document]:
 
 @cache
 def _render(values: str, options: str) -> list[Document]:
-    return list(_documents(texts(json.loads(values), **json.loads(options))))
+    return documents_of(texts(json.loads(values), **json.loads(options)))
 
 
-def _documents(rendered: dict[str, str]) -> Iterator[Document]:
-    for path, text in rendered.items():
-        if path.endswith(".yaml"):
-            yield from filter(None, yaml.safe_load_all(text))
+def documents_of(rendered: dict[str, str]) -> list[Document]:
+    """The objects in rendered templates."""
+    files = [text for path, text in rendered.items() if path.endswith(".yaml")]
+    return [document for text in files for document in yaml.safe_load_all(text) if document]
 
 
 def find(documents: list[Document], kind: str, name: str, namespace: str = "space") -> Document:

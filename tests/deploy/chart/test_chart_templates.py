@@ -67,7 +67,9 @@ def test_the_server_migrates_first_and_stores_in_s3():
     assert migrate["command"][:3] == ["mlflow", "db", "upgrade"]
     server = mlflow(GIVEN)
     assert migrate["command"][3] == argument(server, "backend-store-uri")
-    assert argument(server, "artifacts-destination") == "s3://playscale/mlflow"
+    assert argument(server, "artifacts-destination") == "s3-proxied://playscale/mlflow"
+    direct = merged(EXTERNAL, {"mlflow": {"presignedUrls": True}})
+    assert argument(mlflow(direct), "artifacts-destination") == "s3://playscale/mlflow"
     assert "--serve-artifacts" in server["command"]
     assert argument(server, "workers") == "2"
     assert variable(server, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION") == "false"
@@ -88,14 +90,13 @@ def test_no_secret_stands_in_a_pod():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, "postgres.password: give one"),
-        ({"postgres": {"password": "p"}}, "s3.accessKey: give one"),
         ({"postgres": {"password": "p"}, "s3": {"accessKey": "a"}}, "s3.secretKey: give one"),
         (merged(GIVEN, {"postgres": {"existingSecret": "e"}}), "postgres.existingSecret: give one of the two"),
         (merged(GIVEN, {"s3": {"existingSecret": "e"}}), "s3.existingSecret: give one of the two"),
         (merged(GIVEN, {"postgres": {"deploy": False}}), "postgres.host: name the external Postgres"),
         (merged(GIVEN, {"ingress": {"enabled": True}}), "ingress.hosts: name at least one host"),
         ({"postgres": {"password": "p"}, "s3": {"ambientCredentials": True}}, "set s3.deploy to false"),
+        (merged(GIVEN, {"mlflow": {"presignedUrls": True}}), "set s3.deploy to false"),
     ],
 )
 def test_missing_values_are_named_in_one_line(values, said):
@@ -398,6 +399,28 @@ def test_every_pod_of_the_chart_is_denied_by_default():
         assert selects(deny["podSelector"], pod["metadata"]["labels"]), name
 
 
+def test_policies_allow_names_where_the_clusters_dns_listens():
+    openshift = {"dnsNamespace": "openshift-dns", "dnsPort": 5353, "dnsAddresses": ["169.254.20.10", "fd00::a"]}
+    documents = render(merged(WATCHED, {"networkPolicy": openshift}))
+    pods_of_the_chart = [part(name) for name in ("mlflow", "postgres", "s3", "check")]
+    for source in [*pods_of_the_chart, step("upload"), *map(step, STEPS)]:
+        assert allowed(documents, source, ("openshift-dns", {}), 5353)
+        assert not allowed(documents, source, ("openshift-dns", {}), 53)
+        assert not allowed(documents, source, DNS, 53)
+    for space in ("space", "kubeflow"):
+        _, beside = find(documents, "NetworkPolicy", "playscale-deny", space)["spec"]["egress"]
+        assert [peer["ipBlock"]["cidr"] for peer in beside["to"]] == ["169.254.20.10/32", "fd00::a/128"]
+        assert {(port["port"], port["protocol"]) for port in beside["ports"]} == {(53, "UDP"), (53, "TCP")}
+        without = render(merged(WATCHED, {"networkPolicy": {"dnsAddresses": []}}))
+        assert len(find(without, "NetworkPolicy", "playscale-deny", space)["spec"]["egress"]) == 1
+
+
+def test_the_check_reaches_s3_only_where_clients_are_sent_there():
+    for presigned, places in ((False, 1), (True, 2)):
+        documents = render(merged(EXTERNAL, {"mlflow": {"presignedUrls": presigned}}))
+        assert len(find(documents, "NetworkPolicy", "playscale-check")["spec"]["egress"]) == places
+
+
 def test_outside_addresses():
     documents = render(merged(EXTERNAL, {"pipeline": {"namespace": "kubeflow"}}))
     blocks = [
@@ -457,7 +480,11 @@ def test_upload_compiles_for_this_image_and_runs_after_install():
 
 def test_the_check_is_a_test_hook_in_our_image():
     check = pods(render(GIVEN))["playscale-check"]
-    assert check["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert check["metadata"]["annotations"] == {
+        "helm.sh/hook": "test",
+        "helm.sh/hook-output-log-policy": "hook-succeeded,hook-failed",
+        "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded,hook-failed",
+    }
     (container,) = containers(check)
     compile(container["command"][-1], "check.py", "exec")
     assert container["image"] == mlflow(GIVEN)["image"]

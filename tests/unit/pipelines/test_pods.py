@@ -137,9 +137,17 @@ def test_the_number_of_gpus_is_a_text_parameter_that_the_training_tasks_take_in(
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_the_examples_are_settings(path):
     pods = read_pods(path)
-    assert pods.train.gpus == 1
+    assert pods.train.gpus == (1 if "gpu" in path.name else 0)
     assert pods.train.retries == (8 if "spot" in path.name else 2)
     assert pods.evaluate.shared_memory == "1Gi"  # a default that the file does not name stays
+
+
+def test_pods_on_a_laptop_are_small_and_those_of_the_charts_example():
+    (path,) = [path for path in EXAMPLES if path.name == "kind.yaml"]
+    pods = read_pods(path)
+    assert {(getattr(pods, name).cpu, getattr(pods, name).memory) for name in COMPONENTS} == {("500m", "2Gi")}
+    example = yaml.safe_load((ROOT / "charts/playscale/examples/kind.yaml").read_text())
+    assert example["pipeline"]["upload"]["pods"] == yaml.safe_load(path.read_text())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""What `helm test` runs, against servers that are as they should not be: one line with the cause, and an early end."""
+
+import json
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from rendered import CHART
+from s3_server import free_port
+
+INFO = "/api/3.0/mlflow/server-info"
+
+
+class Server(BaseHTTPRequestHandler):
+    """Answers by path with what the test has put there; a path it does not know gets no answer until the test ends."""
+
+    def do_GET(self):
+        if self.path not in self.server.answers:
+            self.server.ended.wait(60)
+            return
+        status, value = self.server.answers[self.path]
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        del arguments
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        server.answers, server.ended = {}, threading.Event()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.ended.set()
+        server.shutdown()
+
+
+def check(port, seconds=30, presigned="false"):
+    """Run check.py; the one line that it ends with."""
+    settings = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "CHECK_SECONDS": str(seconds)}
+    done = subprocess.run(
+        [sys.executable, CHART / "files/check.py"],
+        env=settings | {"PRESIGNED_URLS": presigned},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_check_names_a_server_that_sends_its_clients_to_s3(server):
+    server.answers[INFO] = 200, {"multipart_downloads_enabled": True}
+    line = check(server.server_port)
+    assert "the server sends its clients to its S3" in line
+    assert "s3-proxied://" in line
+
+
+def test_check_names_a_server_that_answers_strangers(server):
+    server.answers[INFO] = 200, {"multipart_downloads_enabled": True}
+    server.answers["/api/2.0/mlflow/experiments/get?experiment_id=0"] = 200, {}
+    line = check(server.server_port, presigned="true")
+    assert "got 200 in place of 403; see mlflow.allowedHosts" in line
+
+
+def test_check_ends_by_itself_when_there_is_no_answer(server):
+    line = check(server.server_port, seconds=1)
+    assert "no end after 1 s in all; its pod has to be ready, and the policies to let this pod reach it" in line
+
+
+def test_check_names_a_server_that_is_not_there():
+    assert "Connection refused" in check(free_port())
