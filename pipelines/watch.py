@@ -34,8 +34,12 @@ LAUNCHER = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d")  # a line of Kubeflow's own
 UNREACHED = (kfp_server_api.ApiException, urllib3.exceptions.HTTPError, requests.RequestException)
 
 
+class RunFailedError(RuntimeError):
+    """A run ended as FAILED: submitted again, the study goes on where it was."""
+
+
 def watch(server: Server, run_id: str, spec: StudySpec, show: Callable[[ClusterProgress], None]) -> ClusterProgress:
-    """Watch a run until it ends. RuntimeError when it fails, or when the server does not respond for minutes."""
+    """Watch a run until it ends. RunFailedError: it failed. RuntimeError: it was cancelled, or the server is away."""
     begun = answered = time.monotonic()
     least = 0.0
     while True:
@@ -57,7 +61,8 @@ def watch(server: Server, run_id: str, spec: StudySpec, show: Callable[[ClusterP
             break
         time.sleep(max(min(INTERVAL, 0.2 + 0.1 * (answered - begun)), SHARE * (answered - asked)))
     if run.state != "SUCCEEDED":
-        raise RuntimeError(f"the run ended as {run.state}{_failed(progress)}; its page: {server.url(run_id)}")
+        kind = RunFailedError if run.state == "FAILED" else RuntimeError  # not where somebody has cancelled it
+        raise kind(f"the run ended as {run.state}{_failed(progress)}; its page: {server.url(run_id)}")
     return progress
 
 

@@ -39,7 +39,7 @@ Node = Mapping[str, Any]
 def read_steps(workflow: Mapping[str, Any]) -> list[ClusterStep]:
     """Return the steps that have begun, in the order they did."""
     places: dict[str, list[Node]] = defaultdict(list)
-    for node in sorted(nodes_of(workflow).values(), key=lambda node: (node.get("startedAt") or "~", node["name"])):
+    for node in in_order(workflow):
         places[TRY.sub("", node["name"])].append(node)
     tasks = [place.removesuffix(DRIVER) for place in places if place.endswith(DRIVER)]
     steps = [_step(workflow["metadata"]["name"], task, places) for task in tasks]
@@ -56,7 +56,9 @@ def _step(workflow: str, place: str, places: Mapping[str, list[Node]]) -> Cluste
         state = _state(places.get(place, ())) or "running"
     if state in {"running", "waiting"}:
         state = "waiting" if pods and pods[-1].state == "waiting" else "running"
-    name = ("plan-taught" if task == "plan-2" else component[1]) if component else task + DRIVER
+    name = component[1] if component else task + DRIVER
+    if name == "plan" and place != f"{workflow}.root.plan":
+        name = "plan-taught"
     run = _run([*executors, *drivers]) or "".join(f"run {int(number) + 1}" for number in ITEM.findall(place)[-1:])
     return ClusterStep(name, run, state, place, pods, _seconds([*drivers, *executors]) if state == "done" else None)
 
@@ -103,13 +105,18 @@ def _run(nodes: Iterable[Node]) -> str:
 
 
 def loop_sizes(workflow: Mapping[str, Any]) -> list[int]:
-    """Return the number of items of each loop whose items are known, the first loop first."""
+    """Return the number of items of each loop whose items are known, in the order the loops began."""
     sizes = {}
-    for node in nodes_of(workflow).values():
+    for node in in_order(workflow):
         for parameter in node.get("outputs", {}).get("parameters", ()):
             if parameter["name"] == "iteration-count" and str(parameter.get("value", "")).isdigit():
                 sizes[TRY.sub("", node["name"])] = int(parameter["value"])
-    return [sizes[place] for place in sorted(sizes) if place.endswith(".iteration" + DRIVER)]
+    return [size for place, size in sizes.items() if place.endswith(".iteration" + DRIVER)]
+
+
+def in_order(workflow: Mapping[str, Any]) -> list[Node]:
+    """Return the nodes of a workflow in the order they began; those that have not come last."""
+    return sorted(nodes_of(workflow).values(), key=lambda node: (node.get("startedAt") or "~", node["name"]))
 
 
 def nodes_of(workflow: Mapping[str, Any]) -> dict[str, Node]:

@@ -28,22 +28,30 @@ def some_workflows(ending="Succeeded"):
 class Backend:
     """What the server is told and tells.
 
-    ending: the state that runs come to
+    endings: the states that runs come to, one after the other
     broken: requests to answer with 503
     workflows: the Argo workflow of the run at each look; the run has ended at the last
     logs: by pod
     v1: whether it has the API of version 1, too
     """
 
-    def __init__(self, ending="SUCCEEDED", broken=0, token=None, workflows=None, logs=(), v1=True):
-        self.ending, self.broken, self.token = ending, broken, token
-        self.workflows = workflows or some_workflows("Failed" if ending == "FAILED" else "Succeeded")
-        self.logs, self.v1 = dict(logs), v1
+    def __init__(self, *endings, broken=0, token=None, workflows=None, logs=(), v1=True):
+        self.endings, self.broken, self.token = endings or ("SUCCEEDED",), broken, token
+        self.given, self.logs, self.v1 = workflows, dict(logs), v1
         self.experiments, self.runs, self.looks = [], [], 0
 
     def run(self, body):
         self.runs.append(body)
+        self.looks = 0
         return RUN | {"state": "PENDING"}
+
+    @property
+    def ending(self):
+        return self.endings[max(0, len(self.runs) - 1)]
+
+    @property
+    def workflows(self):
+        return self.given or some_workflows("Failed" if self.ending == "FAILED" else "Succeeded")
 
     @property
     def workflow(self):

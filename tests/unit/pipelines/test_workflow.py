@@ -98,7 +98,7 @@ def test_loop_that_argo_tries_again_shows_its_newest_try():
 
 
 def test_names_of_parts_are_those_of_a_local_study():
-    tasks = [task(f"root.{name}", "Succeeded", ["Succeeded"]) for name in ("plan", "plan-2")]
+    tasks = [task(f"root.{name}", "Succeeded", ["Succeeded"]) for name in ("plan", "grid.onExit.taught.plan")]
     second = task(f"{in_loop(2, 0)}.evaluate-2", "Succeeded", ["Succeeded"], run="references")
     steps = read_steps(workflow(*tasks, second))
     assert [step.title for step in steps] == ["plan", "plan-taught", "evaluate references"]
@@ -119,11 +119,9 @@ def test_workflow_without_nodes_has_no_steps():
     assert loop_sizes({}) == []
 
 
-def test_sizes_of_loops_come_in_order():
-    assert loop_sizes(workflow(loop_of(2, 3), loop_of(1, 5), driver_of("root.for-loop-3(0).iteration", "Running"))) == [
-        5,
-        3,
-    ]
+def test_sizes_of_loops_come_in_the_order_they_began():
+    running = driver_of("root.for-loop-3(0).iteration", "Running")
+    assert loop_sizes(workflow(loop_of(2, 3), loop_of(1, 5), running)) == [3, 5]
 
 
 def test_pod_of_a_step_is_named_as_argo_names_it():
