@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from playscale.config import LARGEST_NUMBER
 from playscale.storage.files import atomic_file, read_text
 from playscale.storage.sync import local_copy
+from playscale.tables import check_names, read_table
 
 CURVE_COLUMNS = (
     "step",
@@ -31,6 +32,7 @@ CURVE_COLUMNS = (
 TEXT_COLUMNS = ("game", "method", "run", "size", "split")
 COUNT_COLUMNS = ("seed", "params", "samples", "episodes")
 PASSES_COLUMNS = ("epochs", "corpus_samples")
+TEACHER_COLUMNS = ("flops_total", "flops_teacher")
 NUMBER_COLUMNS = ("flops", "dev_loss", "dev_loss_se", "return_mean", "return_se", *COUNT_COLUMNS)
 COLUMNS = (
     "game", "method", "run", "seed", "size", "flops", "params", "samples",
@@ -39,6 +41,10 @@ COLUMNS = (
 REQUIRED_COLUMNS = ("flops", "params", "samples", "dev_loss")
 NEVER_EMPTY = ("flops", "params")
 SPLITS = ("fit", "held-out")
+EXTRA_COLUMNS = (*PASSES_COLUMNS, *TEACHER_COLUMNS, "return_sd", "seeds", "budget", "diverged")
+"""Columns beyond COLUMNS that are used where a table has them."""
+OTHER_NAMES = "name other columns with --columns dev_loss=NAME"
+DECIMALS = (*NUMBER_COLUMNS, *PASSES_COLUMNS, *TEACHER_COLUMNS, "return_sd")
 POSITIVE = ("flops", "params", "samples", "dev_loss")
 NOT_NEGATIVE = ("dev_loss_se", "return_se", "episodes")
 
@@ -56,7 +62,7 @@ class Point:
         dev_loss: mean cross-entropy per action, in nats, on games that no run has trained on.
         return_mean: mean return of `episodes` games; return_se: its standard error.
         split: "fit", or "held-out" for what no law is fitted to.
-        extra: columns that this version does not know.
+        extra: all other columns; the numbers among them that are used are checked, too.
 
     Raises:
         ValueError: a number is not one that could have been measured.
@@ -81,6 +87,7 @@ class Point:
     def __post_init__(self) -> None:
         for name in NUMBER_COLUMNS:
             _check_number(name, getattr(self, name))
+        _check_extra(self)
         if self.split not in SPLITS:
             raise ValueError(f'column split: "{self.split}" is neither "fit" nor "held-out"; leave it empty for "fit"')
 
@@ -98,6 +105,10 @@ class Point:
     @property
     def held_out(self) -> bool:
         return self.split == "held-out"
+
+    def number(self, name: str) -> float | None:
+        """Return the number in an extra column; None where it is missing."""
+        return _number(name, self.extra.get(name))
 
 
 @dataclass(frozen=True)
@@ -151,36 +162,40 @@ def from_row(row: Mapping[str, Any]) -> Point:
     values["split"] = values["split"] or "fit"
     for name in NUMBER_COLUMNS:
         values[name] = _number(name, row.get(name))
-    _check_passes(row, values["samples"])
     extra = {str(key): _text(value) for key, value in row.items() if key not in COLUMNS}
     if values["return_se"] is None:
         values["return_se"] = _standard_error(row)
     return Point(**values, extra=extra)
 
 
-def _check_passes(row: Mapping[str, Any], samples: float | None) -> None:
-    """Check how often a run has passed over its data, or how many samples these are: extra columns that laws use."""
-    epochs, corpus = (_number(name, row.get(name)) for name in PASSES_COLUMNS)
-    if epochs is not None and not 0 < epochs <= (samples or LARGEST_NUMBER):
+def _check_extra(point: Point) -> None:
+    """Check the extra columns that laws and reports use: passes over the data, and compute with the teacher's."""
+    epochs, corpus = (point.number(name) for name in PASSES_COLUMNS)
+    if epochs is not None and not 0 < epochs <= (point.samples or LARGEST_NUMBER):
         raise ValueError(f"column epochs: {epochs:g} must be greater than zero, and no more than the samples")
     if corpus is not None and not 1 <= corpus <= LARGEST_NUMBER:
         raise ValueError(f"column corpus_samples: {corpus:g} must be a number of samples, at least 1")
+    for name in TEACHER_COLUMNS:
+        flops = point.number(name)
+        if flops is not None and not 0 <= flops <= LARGEST_NUMBER:
+            raise ValueError(f"column {name}: {flops:g} must be a number of FLOPs; leave the cell empty if missing")
 
 
 def _standard_error(row: Mapping[str, Any]) -> float | None:
     """Return the standard error of the mean return from `return_sd` over a number of `seeds` (or of episodes)."""
     sd = _number("return_sd", row.get("return_sd"))
-    count = _number("seeds", row.get("seeds")) or _number("episodes", row.get("episodes"))
-    if sd is None or count is None or not count > 0 or not math.isfinite(sd):
+    if sd is None or not math.isfinite(sd):
         return None
-    return sd / math.sqrt(count)
+    count = _number("seeds", row.get("seeds")) or _number("episodes", row.get("episodes"))
+    return sd / math.sqrt(count) if count is not None and count > 0 else None
 
 
-def read_points(path: str | Path) -> list[Point]:
-    """Read a points CSV.
+def read_points(path: str | Path, columns: Mapping[str, str] | None = None) -> list[Point]:
+    """Read a points table: a CSV, JSON lines or Parquet (`playscale.tables`).
 
     Args:
         path: a file, or a URI s3://...
+        columns: the table's own names of columns, {"dev_loss": "eval/loss"}.
 
     Returns:
         One point per row, in the order of the file. Unknown columns are in `extra`, an empty cell is None.
@@ -188,27 +203,24 @@ def read_points(path: str | Path) -> list[Point]:
     Raises:
         ValueError: the file is not there or no such table; one line that names file, line and column.
     """
-    path = local_copy(path)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; give a points CSV, as written by train, evaluate or study") from error
-    except IsADirectoryError as error:
-        raise ValueError(f"{path}: is a directory; give the points CSV inside it") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file; a points table is a CSV in UTF-8") from error
-    reader = csv.reader(io.StringIO(text, newline=""))
-    points: list[Point] = []
-    header: list[str] = []
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        _check_header(header)
-        points.extend(_parse(header, cells) for cells in reader if any(cell.strip() for cell in cells))
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path}, line {max(reader.line_num, 1)}: {error}") from error
+    path, theirs = local_copy(path), dict(columns or {})
+    required = list(dict.fromkeys([*(theirs.get(name, name) for name in REQUIRED_COLUMNS), *theirs.values()]))
+    points = []
+    numbers = [theirs.get(name, name) for name in DECIMALS]
+    for place, values in read_table(path, required, numbers, OTHER_NAMES):
+        try:
+            points.append(from_row(renamed(values, theirs)))
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
     if not points:
         raise ValueError(f"{path}: the table has a header but no rows; train and evaluate some points first")
     return points
+
+
+def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """Return a row with the columns {ours: theirs} under our names."""
+    kept = {name: value for name, value in row.items() if name not in (*columns, *columns.values())}
+    return kept | {ours: row.get(theirs) for ours, theirs in columns.items()}
 
 
 NO_TABLE = "points: give rows {column: value}, columns {name: values}, or a DataFrame"
@@ -241,7 +253,7 @@ def as_points(table: PointTable) -> list[Point]:
     if all(isinstance(row, Point) for row in rows):
         return rows
     try:
-        _check_header(list(dict.fromkeys(str(name) for row in rows for name in row)))
+        check_names(list(dict.fromkeys(str(name) for row in rows for name in row)), REQUIRED_COLUMNS)
     except (TypeError, AttributeError) as error:
         raise ValueError(NO_TABLE) from error
     points = []
@@ -300,6 +312,15 @@ def write_points(points: Sequence[Point], path: str | Path) -> None:
         file.write(out.getvalue().encode())
 
 
+def distinct(points: Iterable[Point]) -> list[Point]:
+    """Return points without those that are an earlier one again: the same in every column."""
+    seen: dict[Any, Point] = {}
+    for point in points:
+        columns = (getattr(point, name) for name in COLUMNS)
+        seen.setdefault((*columns, frozenset((name, str(value)) for name, value in point.extra.items())), point)
+    return list(seen.values())
+
+
 def in_order(points: Iterable[Point]) -> list[Point]:
     """Return points in the order of a table: by method, parameters, run, compute and game."""
     return sorted(points, key=lambda p: (p.method, p.params, p.run, p.digest, p.flops, p.game))
@@ -308,23 +329,6 @@ def in_order(points: Iterable[Point]) -> list[Point]:
 def _extra_columns(points: Iterable[Point]) -> list[str]:
     names = dict.fromkeys(name for point in points for name in point.extra)
     return [name for name in names if name not in COLUMNS]
-
-
-def _check_header(header: list[str]) -> None:
-    if not any(header):
-        raise ValueError(f"no header row; the first line must name the columns, at least {', '.join(REQUIRED_COLUMNS)}")
-    missing = [name for name in REQUIRED_COLUMNS if name not in header]
-    if missing:
-        raise ValueError(f"missing column {', '.join(missing)}; the header must name {', '.join(REQUIRED_COLUMNS)}")
-    twice = sorted({name for name in header if name and header.count(name) > 1})
-    if twice:
-        raise ValueError(f"column {', '.join(twice)} appears twice in the header; keep one of them")
-
-
-def _parse(header: list[str], cells: list[str]) -> Point:
-    if len(cells) != len(header):
-        raise ValueError(f"{len(cells)} cells where the header names {len(header)} columns; quote cells with commas")
-    return from_row(dict(zip(header, cells, strict=True)))
 
 
 def _number(name: str, value: Any) -> float | int | None:

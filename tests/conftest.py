@@ -1,6 +1,7 @@
 """Fixtures of all tests, the number of parallel workers, and the figures at the end of a run."""
 
 import os
+import sys
 import time
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker and its subprocesses have one core: set before torch is imported
@@ -27,6 +28,22 @@ def cli(tmp_path_factory):
     def run(*arguments, cwd, **environment):
         env = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"} | environment
         return forks.run_command(arguments, cwd, env, logs, seconds=1100)
+
+    return run
+
+
+@pytest.fixture
+def main_here(tmp_path, monkeypatch, capsys):
+    """Run the command line inside this process, in tmp_path (saves the imports); exit code, stderr."""
+    from playscale.cli.app import main
+
+    def run(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.setattr(sys, "argv", ["playscale", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr().err
 
     return run
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from playscale.cli.options import finite
+
 
 def bench(
     part: Annotated[str, typer.Argument(help="Benchmark to run: data, train, rollout, fit, impala or all.")] = "all",
@@ -17,7 +19,7 @@ def bench(
         typer.Option(help="Clone of the paper's code, whose training is then measured too."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Measurements of each side, in alternation.")] = 5,
-    seconds: Annotated[float, typer.Option(help="Seconds of one measurement.")] = 2.0,
+    seconds: Annotated[float, typer.Option(min=0, callback=finite, help="Seconds of one measurement.")] = 2.0,
 ) -> None:
     """Measure speed beside a reference implementation: medians, spreads and ratios; see docs/performance.md.
 

@@ -155,7 +155,10 @@ def fit_tables(fit: Mapping[str, Any]) -> list[Table | Text | str]:
     """Return the tables of a fit.json: the laws and how well they forecast, forecasts, held-out truth, warnings."""
     if "methods" in fit:
         failed = [_marked(f"{method} is not fitted", "yellow", f": {why}") for method, why in fit["failed"].items()]
-        own = [["", _marked(f"Method {method}", "bold"), *fit_tables(one)] for method, one in fit["methods"].items()]
+        own = [
+            ["", _marked(f"{'Method' if one['points'][0]['method'] else 'Game'} {name}", "bold"), *fit_tables(one)]
+            for name, one in fit["methods"].items()
+        ]
         return [*(table for tables in own for table in tables), *failed]
     chosen, why = _chosen(fit), [printable(f"{target}: {law['why']}") for target, law in fit["laws"].items()]
     tables = [

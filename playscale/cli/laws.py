@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,16 +13,21 @@ from playscale.cli.options import (
     Out,
     OutFolder,
     Tracking,
+    assignments,
     budget_list,
+    check_once,
+    checked,
     echo,
     finite,
     given,
+    named,
     number,
     positive,
     tracking_client,
 )
-from playscale.storage.files import atomic_files
-from playscale.storage.sync import NO_FILES, workspace
+from playscale.report.text import printable
+from playscale.storage.files import atomic_files, local_path
+from playscale.storage.sync import workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +35,26 @@ if TYPE_CHECKING:
     from playscale.points import Point
     from playscale.scaling.fit import Fit
 
+REASONS = 20  # runs left out that are printed
+
+
+def _check_gpu(name: str) -> None:
+    from playscale.scaling.gpu import hardware
+
+    hardware(name, 1.0)
+
+
+def _check_utilisation(share: float) -> None:
+    from playscale.scaling.gpu import hardware
+
+    hardware("a100", share)
+
 
 def fit(
     context: typer.Context,
-    points: Annotated[str, typer.Argument(help="Points CSV, local or in S3, or mlflow:EXPERIMENT.")],
+    points: Annotated[
+        str, typer.Argument(help="Points table (CSV, JSON lines, Parquet), local or in S3, or mlflow:EXPERIMENT.")
+    ],
     out: Out,
     forecast: Annotated[
         str, typer.Option(help="Budgets to forecast for, in training FLOPs, comma-separated: 1e13,1e14.")
@@ -61,29 +83,44 @@ def fit(
             "or fitted where a mean return is not above 0.",
         ),
     ] = None,
+    columns: Annotated[
+        str,
+        typer.Option(
+            help="Other people's names of columns, or of params, metrics and tags in MLflow: "
+            "dev_loss=eval/loss,params=n_params."
+        ),
+    ] = "",
     budget_column: Annotated[
         str | None,
         typer.Option(
+            callback=named,
             help="Column that says to which budget a row belongs. Default: `budget` where it does, else budgets are "
-            "found by the gaps between rows in compute."
+            "found by the gaps between rows in compute.",
         ),
     ] = None,
-    gpu: Annotated[str | None, typer.Option(help="GPU model to give hours and energy for: a100, h100, l4, ...")] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(callback=checked(_check_gpu), help="GPU model to give hours and energy for: a100, h100, l4, ..."),
+    ] = None,
     utilisation: Annotated[
-        float, typer.Option(help="Fraction of the GPU's peak FLOP/s that training reaches; with --gpu.")
+        float,
+        typer.Option(
+            callback=checked(_check_utilisation),
+            help="Fraction of the GPU's peak FLOP/s that training reaches; with --gpu.",
+        ),
     ] = 0.3,
     seed: BootstrapSeed = 0,
     tracking_uri: Tracking = None,
 ) -> None:
-    """Fit the scaling laws of a points table, each method separately: OUT/fit.json, OUT/report.html, OUT/figures.
+    """Fit the scaling laws of a points table, of each method and game: OUT/fit.json, OUT/report.html, OUT/figures.
 
     \b
     Example:
       playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 --target-return human=127356 --gpu h100
     """
     from playscale.cli.console import fit_tables, show
-    from playscale.points import read_points
-    from playscale.report.figures import write_figures
+    from playscale.points import distinct, read_points
+    from playscale.report.figures import FIGURE_FILES, write_figures
     from playscale.report.report import write_report
     from playscale.scaling.fit import fit as run
     from playscale.scaling.gpu import hardware
@@ -95,13 +132,19 @@ def fit(
     if given(context, "utilisation") and not gpu:
         raise ValueError("--utilisation: it is that of a GPU; give --gpu too")
     machine = hardware(gpu, utilisation) if gpu else None
-    budgets, pairs = budget_list(forecast, "--forecast"), [_pair(text) for text in forecast_at or []]
-    goals = [_named(text) for text in target_return or []]
-    table = (
-        tracking_client(name, tracking_uri).query(lambda experiment: experiment.points(), create=False)
-        if tracked
-        else read_points(points)
-    )
+    budgets, pairs = budget_list(forecast, "--forecast"), _pairs(forecast_at or [])
+    goals = _goals(target_return or [])
+    names = _names(columns)
+    left_out: Sequence[tuple[str, str]] = ()
+    if tracked:
+        from playscale.tracking.experiment_table import experiment_table
+
+        client = tracking_client(name, tracking_uri)
+        table, left_out = client.query(lambda experiment: experiment_table(experiment, names), create=False)
+    else:
+        table = read_points(points, names)
+    returns = {"target": goals or None, "expert": expert_return, "max": max_return, "min": min_return}
+    _check_games(table, [f"--{name}-return" for name, value in returns.items() if value is not None])
 
     def fit_one(method: str, rows: Sequence[Point]) -> Fit:
         bound, targets = expert_bound(method, {} if expert_return is None else {EXPERT: expert_return})
@@ -118,18 +161,23 @@ def fit(
             hardware=machine,
         )
 
-    result = fit_methods(table, fit_one)
-    with workspace(out, NO_FILES) as folder, atomic_files(folder) as aside:
+    result = replace(fit_methods(table, fit_one), left_out=left_out)
+    table = distinct(table)
+    with workspace(out, FIGURE_FILES) as folder, atomic_files(folder, FIGURE_FILES) as aside:
         result.write(aside / "fit.json")
         write_figures(aside / "figures", result.to_dict(), table, ())
         title = f"Scaling laws of {name if tracked else Path(name).name}"
         write_report(aside / "report.html", result.to_dict(), table, title=title)
     show(*fit_tables(result.to_dict()))
+    for one, reason in left_out[:REASONS]:
+        echo(printable(f"left out: {one} {reason}"))
+    if len(left_out) > REASONS:
+        echo(f"{len(left_out) - REASONS} more runs left out are listed in {out.rstrip('/')}/fit.json")
     echo(f"report: {out.rstrip('/')}/report.html")
 
 
 def reproduce(
-    tables: Annotated[list[Path], typer.Argument(help="Points CSVs of published results.")],
+    tables: Annotated[list[Path], typer.Argument(help="Points tables of published results.")],
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -138,7 +186,7 @@ def reproduce(
             "cell of a budget; vertex: of its parabola), exponent."
         ),
     ] = None,
-    out: OutFolder = Path("out/reproduce"),
+    out: OutFolder = "out/reproduce",
     seed: BootstrapSeed = 0,
 ) -> None:
     """Analyse published tables and compare exponents with the published ones: OUT/reproduce.html.
@@ -155,21 +203,52 @@ def reproduce(
     published = read_published(reference) if reference else []
     with progress("reproduce") as report:
         done = run(tables, published, seed=seed, progress=report)
-    page = write_reproductions(out, done)
+    page = write_reproductions(local_path(out), done)
     for one in done:
         show(reproduction_table(one), *sentences(one))
     echo(f"page: {page}")
 
 
-def _pair(text: str) -> tuple[float, float]:
-    values = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
-    if set(values) != {"params", "samples"}:
-        raise ValueError(f"--forecast-at: {text!r} is not of the form params=N,samples=D")
-    return positive(values["params"], "--forecast-at"), positive(values["samples"], "--forecast-at")
+def _pairs(texts: Sequence[str]) -> list[tuple[float, float]]:
+    """Return the params and samples of each --forecast-at."""
+    option, pairs = "--forecast-at", []
+    for text in texts:
+        values = assignments(text, option)
+        if set(values) != {"params", "samples"}:
+            raise ValueError(f"{option}: {text!r} is not of the form params=N,samples=D")
+        pairs.append((positive(values["params"], option), positive(values["samples"], option)))
+    check_once(pairs, option)
+    return pairs
 
 
-def _named(text: str) -> tuple[str, float]:
-    name, equals, value = text.rpartition("=")
-    if equals and not name.strip():
-        raise ValueError(f"--target-return: {text!r} has no name; give RETURN or NAME=RETURN")
-    return name, number(value, "--target-return")
+def _names(text: str) -> dict[str, str]:
+    """Return {our column: theirs} of --columns."""
+    from playscale.points import COLUMNS, EXTRA_COLUMNS
+
+    names = assignments(text, "--columns") if text else {}
+    for name in names:
+        if name not in (*COLUMNS, *EXTRA_COLUMNS):
+            known = ", ".join((*COLUMNS, *EXTRA_COLUMNS))
+            raise ValueError(f"--columns: {name!r} is no column of a points table; write OURS=THEIRS; ours are {known}")
+    return names
+
+
+def _check_games(table: Sequence[Point], options: Sequence[str]) -> None:
+    """Refuse options that give returns of one game where a method has points in several."""
+    from playscale.scaling.methods import by_method
+
+    if options and len(by_method(table)) > len({point.method for point in table}):
+        games = ", ".join(sorted({point.game or "no game" for point in table}))
+        raise ValueError(f"{options[0]}: a return is of one game, and the table has {games}; give a table of one game")
+
+
+def _goals(texts: Sequence[str]) -> list[tuple[str, float]]:
+    """Return the name and the return of each --target-return."""
+    option, goals = "--target-return", []
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if equals and not name:
+            raise ValueError(f"{option}: {text!r} has no name; give RETURN or NAME=RETURN")
+        goals.append((name, number(value, option)) if equals else ("", number(text, option)))
+    check_once((name or value for name, value in goals), option)
+    return goals

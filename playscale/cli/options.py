@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_origin
 
 import typer
@@ -19,6 +19,7 @@ from playscale.config import (
     LARGEST_SEED,
     MOST_PROCESSES,
     FrozenModel,
+    budget_name,
     explain,
     known_device,
     parse_budgets,
@@ -46,9 +47,13 @@ def checked(check: Callable[[Any], object]) -> Callable[[Any], Any]:
     return callback
 
 
-def _check_folder(out: str | Path) -> None:
-    if is_s3(out):
-        return
+def _check_folder(out: str) -> None:
+    if not is_s3(out):
+        _check_local_folder(out)
+
+
+def _check_local_folder(out: str) -> None:
+    _check_named(out)
     for path in (local_path(out), *local_path(out).parents):
         if path.exists() or path.is_symlink():
             if not path.is_dir():
@@ -61,9 +66,14 @@ def _check_finite(value: float) -> None:
         raise ValueError(f"{value} is not a number of at most {LARGEST_NUMBER:g}")
 
 
-output_folder, finite = checked(_check_folder), checked(_check_finite)
+def _check_named(value: str) -> None:
+    if not value.strip():
+        raise ValueError("empty; give a value, or leave the option out")
+
+
+output_folder, finite, named = checked(_check_folder), checked(_check_finite), checked(_check_named)
 Out = Annotated[str, typer.Option(callback=output_folder, help="Output directory, or s3://BUCKET/PREFIX.")]
-OutFolder = Annotated[Path, typer.Option(callback=output_folder, help="Output directory.")]
+OutFolder = Annotated[str, typer.Option(callback=checked(_check_local_folder), help="Output directory.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Worker processes. Default: one per core.")
 ]
@@ -72,7 +82,7 @@ BootstrapSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed 
 Tracking = Annotated[
     str | None, typer.Option(help=f"URI of the MLflow server, or sqlite:/// and a file. Default: ${TRACKING_URI}.")
 ]
-Experiment = Annotated[str | None, typer.Option(help="Also log to this MLflow experiment.")]
+Experiment = Annotated[str | None, typer.Option(callback=named, help="Also log to this MLflow experiment.")]
 Command = TypeVar("Command", bound=Callable[..., None])
 Settings = TypeVar("Settings", bound=FrozenModel)
 
@@ -153,9 +163,29 @@ def given(context: typer.Context, name: str) -> bool:
 def budget_list(text: str, option: str) -> list[float]:
     """Return the budgets of a comma-separated list; ValueError, which names the option, for a bad one."""
     try:
-        return parse_budgets(text)
+        budgets = parse_budgets(text)
     except ValueError as error:
         raise ValueError(f"{option}: {error}") from error
+    check_once(map(budget_name, budgets), option)
+    return budgets
+
+
+def check_once(values: Iterable[object], option: str) -> None:
+    """Raise ValueError, which names the option, where a value is given twice."""
+    if twice := [value for value, count in Counter(values).items() if count > 1]:
+        raise ValueError(f"{option}: {twice[0]} is given twice")
+
+
+def assignments(text: str, option: str) -> dict[str, str]:
+    """Return the values of NAME=VALUE,NAME=VALUE; ValueError, which names the option, for what is left over."""
+    pairs = [tuple(part.strip() for part in each.partition("=")) for each in text.split(",")]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise ValueError(
+                f"{option}: {name + equals + value!r} in {text!r} is not of the form NAME=VALUE; numbers have no commas"
+            )
+    check_once((name for name, _, _ in pairs), option)
+    return {name: value for name, _, value in pairs}
 
 
 def number(text: str, option: str) -> float:
@@ -164,7 +194,8 @@ def number(text: str, option: str) -> float:
         value = float(text)
         _check_finite(value)
     except ValueError as error:
-        raise ValueError(f"{option}: {text!r} is not a number of at most {LARGEST_NUMBER:g}") from error
+        commas = "; write it without commas" if "," in text else ""
+        raise ValueError(f"{option}: {text!r} is not a number of at most {LARGEST_NUMBER:g}{commas}") from error
     return value
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from playscale.cli.options import OutFolder, Tracking, echo, output_folder
-from playscale.storage.files import read_text
+from playscale.cli.options import OutFolder, Tracking, echo, named, output_folder
+from playscale.storage.files import local_path, read_text
 
 BUCKET = "s3://playscale/studies"  # the chart's bucket: default place of a submitted study
 
@@ -67,10 +67,14 @@ def study_submit(
     spec: Spec,
     endpoint: Annotated[str, typer.Option(help="URL of the Kubeflow Pipelines server.")],
     image: Image = None,
-    out: Annotated[str | None, typer.Option(help=f"Directory of the study in S3. Default: {BUCKET}/NAME.")] = None,
+    out: Annotated[
+        str | None, typer.Option(callback=named, help=f"Directory of the study in S3. Default: {BUCKET}/NAME.")
+    ] = None,
     pods: PodFile = None,
     tracking_uri: Annotated[str, typer.Option(help="URI of the MLflow server. Default: from the pod settings.")] = "",
-    experiment: Annotated[str | None, typer.Option(help="Kubeflow experiment. Default: the study's name.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(callback=named, help="Kubeflow experiment. Default: the study's name.")
+    ] = None,
     namespace: Namespace = None,
     service_account: Annotated[str, typer.Option(help="Service account of the pods.")] = "playscale-pipeline",
     wait: Annotated[
@@ -144,7 +148,7 @@ def study_logs(
 
 
 def compile_pipelines(
-    out: OutFolder = Path("pipelines/compiled"),
+    out: OutFolder = "pipelines/compiled",
     image: Image = None,
     pods: PodFile = None,
 ) -> None:
@@ -157,7 +161,7 @@ def compile_pipelines(
     _use(image)
     from playscale_pipelines.compile import compile_study, read_pods
 
-    echo(compile_study(out, read_pods(pods)))
+    echo(compile_study(local_path(out), read_pods(pods)))
 
 
 def _use(image: str | None) -> None:

@@ -75,7 +75,7 @@ def _table(evidences: Evidences) -> Markup:
                     method,
                     point.size,
                     numbers.with_error(point.return_mean, point.return_se),
-                    numbers.count(point.samples) if method in PLAYING_METHODS else numbers.NOTHING,
+                    numbers.count(point.samples) if point.method in PLAYING_METHODS else numbers.NOTHING,
                     numbers.budget(total(point)),
                     "held out" if point.held_out else "fitted",
                 ])  # fmt: skip
@@ -85,12 +85,12 @@ def _table(evidences: Evidences) -> Markup:
 
 def total(point: Point) -> float:
     """Return training FLOPs with those of the teacher: its own training, and its forward passes beside the run."""
-    return float(point.extra.get("flops_total") or point.flops)
+    return point.number("flops_total") or point.flops
 
 
 def taught(evidences: Evidences) -> list[Point]:
     """Return the points of runs that had a teacher."""
-    return [p for e in evidences.values() for p in e.runs if float(p.extra.get("flops_teacher") or 0) > 0]
+    return [p for e in evidences.values() for p in e.runs if (p.number("flops_teacher") or 0) > 0]
 
 
 def interactions(point: Point) -> float | None:

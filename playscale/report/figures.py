@@ -22,6 +22,7 @@ from playscale.report.trust import trust
 from playscale.storage.files import atomic_file, file_name
 
 DPI = 150
+FIGURE_FILES = "figures/*.png"  # in a report's directory
 
 
 def make_plots(evidence: Evidence, curves: Curves | None = None) -> list[Plot]:

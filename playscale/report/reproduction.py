@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from playscale.points import Point, read_points
+from playscale.points import Point, distinct, read_points
 from playscale.report.evidence import SAME_BUDGET
 from playscale.scaling.cells import TARGETS, FitError, make_cells
 from playscale.scaling.exponents import Exponent, fit_exponents, fit_return_of_loss
 from playscale.scaling.fit import REPLICATES, fit
 from playscale.scaling.isoflop import fit_profiles
 from playscale.scaling.target_fit import replicates_for
+from playscale.tables import read_table, table_name
 
 REQUIRED = ("table", "target", "quantity", "exponent")
 COLUMNS = (*REQUIRED, "from_flops", "at")
@@ -93,9 +92,10 @@ def reproduce(
     """
     read: dict[str, tuple[Path, list[Point]]] = {}
     for path in tables:
-        if path.stem in read:
-            raise ValueError(f"{path}: has the same name as {read[path.stem][0]}; rename one of them")
-        read[path.stem] = path, read_points(path)
+        name = table_name(path)
+        if name in read:
+            raise ValueError(f"{path}: has the same name as {read[name][0]}; rename one of them")
+        read[name] = path, read_points(path)
     named = {one.table for one in published}
     if published and not named & set(read):
         raise ValueError(f"the reference values are of {', '.join(sorted(named))}; no table given has such a name")
@@ -107,8 +107,8 @@ def reproduce(
         except FitError as error:
             raise ValueError(f"{path}: {error}") from error
         own = [one for one in published if one.table == name]
-        compared = compare(points, own, seed=seed, replicates=replicates)
-        done.append(Reproduction(name, points, whole.to_dict(), compared))
+        compared = compare(distinct(points), own, seed=seed, replicates=replicates)
+        done.append(Reproduction(name, distinct(points), whole.to_dict(), compared))
     return done
 
 
@@ -161,25 +161,17 @@ def read_published(path: Path) -> list[Published]:
     """Read a CSV with the columns table, target, quantity, exponent and, optionally, from_flops and at (argmin).
 
     Raises:
-        ValueError: the file is no such CSV; one line with file, line and column.
+        ValueError: the file is no such table; one line with file, line and column.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as a CSV of reference values ({error})") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-    missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
-    if missing:
-        raise ValueError(f"{path}, line 1: no column {', '.join(missing)}; the header is {','.join(COLUMNS)}")
     found: dict[tuple[object, ...], Published] = {}
-    for row in reader:
+    for place, row in read_table(path, REQUIRED, ("from_flops", "exponent")):
         try:
-            one = _published({name: (row.get(name) or "").strip() for name in COLUMNS})
+            one = _published({name: "" if (cell := row.get(name)) is None else str(cell).strip() for name in COLUMNS})
             key = (one.table, one.from_flops, one.target, one.quantity, one.at)
             if key in found:
                 raise ValueError("the same table, from_flops, target, quantity and at as in a line above")
         except ValueError as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+            raise ValueError(f"{place}: {error}") from error
         found[key] = one
     if not found:
         raise ValueError(f"{path}: a header but no reference values")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from markupsafe import Markup
 
 from playscale.report import track_record
 from playscale.report.evidence import NAMES, TARGETS, Evidence
-from playscale.report.figures import make_plots, write_figures
+from playscale.report.figures import FIGURE_FILES, make_plots, write_figures
 from playscale.report.html import Content, anchors, asset, figures, join, readable, render, table, tag
 from playscale.report.law_section import law_sentence
 from playscale.report.palette import css_declarations, css_variables
@@ -29,9 +30,10 @@ DECADE = 10.0  # times the largest budget fitted: how far ahead the forecasts of
 def write_reproductions(out: Path, done: Sequence[Reproduction]) -> Path:
     """Write OUT/<table>/fit.json and figures of each, and OUT/reproduce.html, which is returned."""
     page = reproduction_page(done)
-    with atomic_files(out) as aside:
-        for one in done:
-            folder = aside / file_name(one.name)
+    folders = [file_name(one.name) for one in done]
+    with atomic_files(out, *(f"{glob.escape(folder)}/{FIGURE_FILES}" for folder in folders)) as aside:
+        for one, name in zip(done, folders, strict=True):
+            folder = aside / name
             write_json(folder / "fit.json", one.fit)
             write_figures(folder / "figures", one.fit, one.points)
         with atomic_file(aside / "reproduce.html") as file:

@@ -53,7 +53,7 @@ def _mean(own: Sequence[Point], fit: Mapping[str, Any]) -> Point:
         values |= {target: mean, error: se}
     samples = [point.samples for point in own if point.samples is not None]
     episodes = [point.episodes for point in own if point.episodes is not None]
-    total = [float(point.extra["flops_total"]) for point in own if point.extra.get("flops_total")]
+    total = [flops for point in own if (flops := point.number("flops_total"))]
     values |= {
         "run": "",
         "seed": None,

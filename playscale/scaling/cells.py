@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from playscale.points import Point
+from playscale.points import PASSES_COLUMNS, Point
 from playscale.scaling.broken import broken
 from playscale.scaling.budgets import STEP, Budgets, find_budgets
 from playscale.scaling.offset import UNFITTED_MARGIN, fit_offset
@@ -323,18 +323,9 @@ def epochs_of(points: Sequence[Point]) -> np.ndarray:
     """Return the passes over the data [n]: column `epochs`, else samples over column `corpus_samples`; at least 1."""
     found = []
     for point in points:
-        passes, corpus = (_positive(point.extra.get(name)) for name in ("epochs", "corpus_samples"))
+        passes, corpus = (point.number(name) for name in PASSES_COLUMNS)
         found.append(passes or (point.samples / corpus if point.samples and corpus else 1.0))
     return np.maximum(found, 1.0)
-
-
-def _positive(text: str | None) -> float | None:
-    """Return the finite positive number that a text is, else None."""
-    try:
-        value = float(text or "nan")
-    except ValueError:
-        return None
-    return value if 0 < value < np.inf else None
 
 
 def _fitted_offset(budgets: np.ndarray, budget: np.ndarray, mean: np.ndarray, error: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from playscale.config import PLAYING_METHODS
-from playscale.points import Point, PointTable, as_points
+from playscale.points import Point, PointTable, as_points, distinct
 from playscale.scaling.allocation import (
     OptimalExponent,
     Optimum,
@@ -37,6 +37,7 @@ from playscale.scaling.warning import (
     extrapolation_warning,
     goal_warning,
     return_warning,
+    twice_warnings,
 )  # fmt: skip
 from playscale.storage.files import write_json
 
@@ -49,7 +50,7 @@ class Fit:
     """The result of `fit`. `to_dict` is fit.json, whose fields docs/scaling.md lists.
 
     Attributes:
-        points: all rows, held-out ones too.
+        points: all rows, held-out ones too; of rows that are the same in every column one.
         budgets: how many there are, how far from them runs lie, and what they were found by.
         excluded: what no fit used, and why.
         warnings: what to know before relying on the fit.
@@ -134,7 +135,7 @@ def fit(
     (arXiv 2210.14891). docs/scaling.md describes each step.
 
     Args:
-        points: a table of one method: points, rows {column: value}, columns {name: values}, or a DataFrame.
+        points: a table of one method in one game: points, rows {column: value}, columns {name: values}, or a DataFrame.
         forecast_flops: budgets to forecast for, in training FLOPs.
         forecast_at: (params, samples) pairs to forecast for; samples that are each seen once.
         seed: of the bootstrap; the same seed gives the same result.
@@ -154,7 +155,8 @@ def fit(
     Raises:
         FitError: nothing can be fitted, or an argument is no number that can be; one line says what is missing.
     """
-    points = as_points(points)
+    given = as_points(points)
+    points = distinct(given)
     limits = {"the expert's return": expert_return, LARGEST_RETURN: max_return}
     known = [(name, _number(name, value)) for name, value in limits.items() if value is not None]
     min_return = None if min_return is None else _number(SMALLEST_RETURN, min_return)
@@ -175,7 +177,9 @@ def fit(
     held_out, held_out_cells, left_out = _held_out(targets, [p for p in points if p.held_out], seed, budget_column)
     curves = _curves(targets, [*forecast_flops, *(h.flops for h in held_out)], seed)
     best = tuple(row for r in targets.values() for row in optima(r.cells, r.exponents, r.surface, forecast_flops))
-    warnings += diverged_warning(points) + more + _far_warnings(targets, forecasts, reached)
+    warnings += (
+        twice_warnings(given, points) + diverged_warning(points) + more + _far_warnings(targets, forecasts, reached)
+    )
     if expert_return is not None and "return_mean" in targets:
         warnings += _expert(targets["return_mean"], curves["return_mean"][-1], expert_return)
     warnings += disagreement(best)
@@ -219,8 +223,9 @@ def _to_fit(points: Sequence[Point], budget_column: str | None) -> tuple[list[Po
     """Return the points that are not held out, and their method."""
     if budget_column is not None:
         find_budgets_of(points, budget_column)
-    if len(methods := {point.method for point in points}) > 1:
-        raise FitError(f"a law is of one method; this table has {', '.join(sorted(methods))}: fit each apart")
+    for name in ("method", "game"):
+        if len(found := {getattr(point, name) or f"no {name}" for point in points}) > 1:
+            raise FitError(f"a law is of one {name}; this table has {', '.join(sorted(found))}: fit each apart")
     seen = [point for point in points if not point.held_out]
     if not seen:
         raise FitError('no point to fit: every row of the table is "held-out", or there are none')

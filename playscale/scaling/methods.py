@@ -1,11 +1,12 @@
-"""A table of several methods: each has laws of its own, fitted to its own rows.
+"""A table of several methods or games: each has laws of its own, fitted to its own rows.
 
 A clone, an agent that learned by playing and one that did both spend compute on different things: one law through all
-of them would hold for none.
+of them would hold for none, nor would one through two games.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +23,21 @@ EXPERT = "expert"
 
 @dataclass(frozen=True, eq=False)
 class MethodFits:
-    """The fit of each method; failed: the methods that have none, and why."""
+    """The fit of each method, by the names of `by_method`.
+
+    failed: the methods that have none, and why; left_out: tracked runs that are no points of the table, and why.
+    """
 
     fits: Mapping[str, Fit]
     failed: Mapping[str, str]
+    left_out: Sequence[tuple[str, str]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return fit.json: of one method its fit; of several {methods: {method: its fit}, failed: {method: why}}."""
+        runs = {"left_out": [{"run": run, "reason": reason} for run, reason in self.left_out]} if self.left_out else {}
         if len(self.fits) == 1 and not self.failed:
-            return next(iter(self.fits.values())).to_dict()
-        return {"methods": {name: fit.to_dict() for name, fit in self.fits.items()}, "failed": dict(self.failed)}
+            return next(iter(self.fits.values())).to_dict() | runs
+        return {"methods": {name: fit.to_dict() for name, fit in self.fits.items()}, "failed": dict(self.failed)} | runs
 
     def write(self, path: str | Path) -> None:
         """Write fit.json atomically."""
@@ -39,25 +45,33 @@ class MethodFits:
 
 
 def by_method(points: Sequence[Point]) -> dict[str, list[Point]]:
-    """Return the rows of each method: known methods in the registry's order, then others by name."""
-    order = list(METHODS)
-    found = {point.method for point in points}
-    names = sorted(found, key=lambda name: (order.index(name) if name in METHODS else len(order), name))
-    return {name: [point for point in points if point.method == name] for name in names}
+    """Return the rows of each method, of a method with rows in several games those of each game: "bc in pong".
+
+    Known methods are in the registry's order, then others by name. A method without a name is called by its game.
+    """
+    order, groups = list(METHODS), dict[tuple[str, str], list[Point]]()
+    for point in points:
+        groups.setdefault((point.method, point.game), []).append(point)
+    games = Counter(method for method, _ in groups)
+    found: dict[str, list[Point]] = {}
+    for method, game in sorted(groups, key=lambda key: (order.index(key[0]) if key[0] in METHODS else len(order), key)):
+        name = method if games[method] == 1 else " in ".join(part for part in (method, game) if part)
+        found.setdefault(name, []).extend(groups[method, game])
+    return found
 
 
 def fit_methods(points: Sequence[Point], fit_one: Callable[[str, Sequence[Point]], Fit]) -> MethodFits:
-    """Call fit_one(method, rows) for each method of a table. Raises FitError when none of them can be fitted."""
+    """Call fit_one(method, rows) for each method and game of a table. Raises FitError when none can be fitted."""
     fits: dict[str, Fit] = {}
     failed: dict[str, str] = {}
     groups = by_method(points)
-    for method, rows in groups.items():
+    for name, rows in groups.items():
         try:
-            fits[method] = fit_one(method, rows)
+            fits[name] = fit_one(rows[0].method, rows)
         except FitError as error:
-            failed[method] = str(error)
+            failed[name] = str(error)
     if not fits:
-        texts = [f"{method}: {text}" if len(groups) > 1 else text for method, text in failed.items()]
+        texts = [f"{name}: {text}" if len(groups) > 1 else text for name, text in failed.items()]
         raise FitError("; ".join(texts) or "no point to fit")
     return MethodFits(fits, failed)
 

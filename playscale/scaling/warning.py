@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,6 +46,8 @@ class Code(StrEnum):
     BROKEN = "far-from-neighbours"
     NO_ISOFLOP = "no-isoflop-table"
     REPEATED_DATA = "repeated-data"
+    ROWS_TWICE = "rows-twice"
+    RUN_TWICE = "run-twice"
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,26 @@ def return_warning(points: Sequence[Point]) -> list[Warned]:
         " play more episodes or train at larger budgets before trusting a forecast of the return"
     )
     return [Warned(Code.RETURN_NOT_RISING, text)]
+
+
+def twice_warnings(given: Sequence[Point], points: Sequence[Point]) -> list[Warned]:
+    """Warn about rows that stood in the table twice, `points` being the others, and about runs with differing rows."""
+    found = []
+    if dropped := len(given) - len(points):
+        text = (
+            f"{counted(dropped, 'row')} of the table {'is' if dropped == 1 else 'are'} the same as another one in every"
+            " column, and counted once; if they are measurements of their own, tell them apart by a column seed"
+        )
+        found.append(Warned(Code.ROWS_TWICE, text))
+    rows = Counter(
+        (target, p.run, p.seed, p.digest, p.params, p.flops)
+        for p in points for target in HIGH_VARIANCE if p.run and getattr(p, target) is not None
+    )  # fmt: skip
+    if twice := [f"{run} at {flops:.3g} FLOPs" for (_, run, *_, flops), count in rows.items() if count > 1]:
+        text = f"rows of the same run, size and compute differ, and count as repeats: {_first([*dict.fromkeys(twice)])}"
+        text += "; keep one of them, or name the runs or their seeds apart"
+        found.append(Warned(Code.RUN_TWICE, text))
+    return found
 
 
 def diverged_warning(points: Sequence[Point]) -> list[Warned]:

@@ -113,17 +113,23 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_files(folder: Path) -> Iterator[Path]:
-    """Yield an empty directory; on success its files take their places in `folder`, on any exception none does."""
+def atomic_files(folder: Path, *replaced: str) -> Iterator[Path]:
+    """Yield an empty directory; on success its files take their places in `folder`, on any exception none does.
+
+    replaced: patterns of files in `folder` that are removed then, unless they are among the new ones
+    """
     is_new = not folder.exists()
     try:
         with _directory_beside(folder / "new", folder) as aside:
             yield aside
             files = [path for path in aside.rglob("*") if path.is_file()]
+            places = {folder / path.relative_to(aside) for path in files}
             for path in sorted(files, key=lambda path: (path.suffix == ".json", path)):
                 place = folder / path.relative_to(aside)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(place)
+            for path in {old for pattern in replaced for old in folder.glob(pattern) if old.is_file()} - places:
+                path.unlink()
     finally:
         if is_new:
             with suppress(OSError):  # there is something in it

@@ -203,8 +203,8 @@ class FitResult(NamedTuple):
 
 
 def _needs_of_fit(out: str) -> list[str]:
-    """Return the files that fit() reads from S3: with undelivered tracking entries, the files that those name, too."""
-    needs = ["plan.json", "evaluate/*", "train/*/curve.csv", "tracking/*"]
+    """Return the files in S3 that fit() reads or replaces, with undelivered tracking entries those that they name."""
+    needs = ["plan.json", "evaluate/*", "train/*/curve.csv", "tracking/*", "figures/*"]
     if is_s3(out) and any(".spool" in name for name in S3Storage(out).walk("tracking/")):
         needs.append("train/*/checkpoints/*")
     return needs
@@ -213,7 +213,7 @@ def _needs_of_fit(out: str) -> list[str]:
 def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
     """Fit the laws to the study's points in its experiment; write points.csv, fit.json and the report."""
     from playscale.points import Reference, read_curve, write_points
-    from playscale.report.figures import write_figures
+    from playscale.report.figures import FIGURE_FILES, write_figures
     from playscale.report.report import write_report
     from playscale.scaling.methods import fits_of
     from playscale.study.analysis import best_replays, fit_study, headline, study_details, title
@@ -235,7 +235,7 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
         result = fitted.to_dict()
         curves = {path.parent.name: read_curve(path) for path in sorted(study.folder.glob("train/*/curve.csv"))}
         progress("drawing the figures", 0.5)
-        with progress.timed("report"), atomic_files(study.folder) as aside:
+        with progress.timed("report"), atomic_files(study.folder, FIGURE_FILES) as aside:
             fitted.write(aside / "fit.json")
             write_figures(aside / "figures", result, points, references, curves)
             write_report(

@@ -25,7 +25,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
-from playscale.points import Point, from_row, in_order, to_row
+from playscale.points import Point, from_row, in_order, renamed, to_row
 from playscale.tracking.store import move_artifacts, usable_uri
 from playscale.tracking.tracker import RunIdentity, StudyOwner
 from playscale.tracking.uris import shown
@@ -143,8 +143,8 @@ class MlflowExperiment:
             )
         self.client.set_experiment_tag(self.id, tag, json.dumps(asdict(owner)))
 
-    def runs(self, kind: str) -> list[Run]:
-        """Return every run of a kind, oldest first."""
+    def runs(self, kind: str | None = None) -> list[Run]:
+        """Return every run, or every run of a kind, oldest first."""
         runs: list[Run] = []
         token = None
         while True:
@@ -156,8 +156,12 @@ class MlflowExperiment:
             if not token:
                 return runs
 
-    def _filter(self, kind: str, name: str | None = None) -> str:
-        tags = {KIND: kind} | ({NAME: name} if name else {}) | ({STUDY: self.name} if self._kubeflow else {})
+    def _filter(self, kind: str | None, name: str | None = None) -> str:
+        tags = (
+            ({KIND: kind} if kind else {})
+            | ({NAME: name} if name else {})
+            | ({STUDY: self.name} if self._kubeflow else {})
+        )
         return " AND ".join(f"tags.`{tag}` = '{_quoted(value)}'" for tag, value in tags.items())
 
     def start(
@@ -222,12 +226,15 @@ class MlflowExperiment:
         run.finish()
         return run
 
-    def points(self) -> list[Point]:
+    def points(self, columns: Mapping[str, str] | None = None) -> list[Point]:
         """Return the points table, whichever process logged it, in the order of a table.
 
         A row without a return is dropped when the same agent has rows with one: it was evaluated in other tasks.
+
+        Args:
+            columns: other names of params, metrics and tags, {"dev_loss": "eval/loss"}.
         """
-        points = in_order(from_row(_row(run)) for run in self.runs("point") if _num_values(run))
+        points = in_order(point_of_run(run, columns or {}) for run in self.runs("point") if _num_values(run))
         agent = lambda point: (point.run, point.digest, point.flops)  # noqa: E731
         evaluated = {agent(point) for point in points if point.return_mean is not None}
         return [point for point in points if point.return_mean is not None or agent(point) not in evaluated]
@@ -265,7 +272,15 @@ def _num_values(run: Run) -> int:
     return len(run.data.metrics) + len(run.data.params)
 
 
-def _row(run: Run) -> dict[str, str]:
+def point_of_run(run: Run, columns: Mapping[str, str]) -> Point:
+    """Return the point that a run is. ValueError: a value is not one that could have been measured."""
+    try:
+        return from_row(renamed(row_of_run(run), columns))
+    except ValueError as error:
+        raise ValueError(f"MLflow run {run.info.run_name}: {error}") from error
+
+
+def row_of_run(run: Run) -> dict[str, str]:
     """Return a run's params, metrics and tags as one row; whole numbers without a fraction, as in the CSV."""
     metrics = {
         key: repr(int(value)) if float(value).is_integer() else repr(value) for key, value in run.data.metrics.items()

@@ -95,7 +95,7 @@ def as_written(_: Reader, folder: Path, undamaged: Any) -> list[str]:
         text = (folder / "points.csv").read_bytes().decode("utf-8-sig")
         rows = [
             _numbers(row)
-            for row in csv.DictReader(text.splitlines())
+            for row in {str(row): row for row in csv.DictReader(text.splitlines())}.values()  # equal rows count once
             if any(v for v in row.values() if isinstance(v, str))
         ]
     except (ValueError, csv.Error) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from playscale.cli.app import app, main
+from playscale.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,6 +81,7 @@ TABLE = GOOD_HEADER + "".join(
     f"{c},{n},{c / n},{1 + 1 / n}\n" for c, n in itertools.product((1e9, 2e9, 4e9), (1e3, 2e3, 4e3))
 )
 RETURNS = "".join(f"{row},{'return_mean' if i == 0 else 2 + i}\n" for i, row in enumerate(TABLE.splitlines()))
+GAMES = "".join(f"{'game' if i == 0 else 'ab'[i % 2]},{row}\n" for i, row in enumerate(TABLE.splitlines()))
 BAD = {
     "spec": (["study", "run", "s.yaml", "--out", "o"], {"s.yaml": "name: q\nsizs: [10k]\n"}, "did you mean 'sizes'?"),
     "no spec": (["study", "run", "none.yaml"], {}, "no such study spec"),
@@ -109,6 +110,16 @@ BAD = {
     "negative loss": (FIT, {"p.csv": GOOD_HEADER + "1e9,1e4,1e4,-1\n"}, "line 2"),
     "one budget": (FIT, {"p.csv": GOOD_HEADER + "1e9,1e4,1e4,1\n1e9,2e4,5e3,2\n"}, "budget"),
     "forecast": ([*FIT, "--forecast", "much"], {"p.csv": GOOD_HEADER + "1e9,1,1,1\n"}, "--forecast"),
+    "forecast-at with commas": (
+        [*FIT, "--forecast-at", "params=1,000,000,samples=2,000,000"], {"p.csv": TABLE}, "--forecast-at: '000' in",
+    ),
+    "budget column": ([*FIT, "--budget-column", ""], {"p.csv": TABLE}, "'--budget-column': empty"),
+    "no column": ([*FIT, "--columns", "dev_loss=eval/loss"], {"p.csv": TABLE}, "missing column eval/loss"),
+    "return of two games": (
+        [*FIT, "--target-return", "human=5"],
+        {"p.csv": GAMES},
+        "--target-return: a return is of one game, and the table has a, b",
+    ),
     "forecast-at": ([*FIT, "--forecast-at", "a=1"], {"p.csv": GOOD_HEADER + "1e9,1,1,1\n"}, "params=N"),
     "experiment": (["fit", "mlflow:no", "--out", "o", "--tracking-uri", "sqlite:///m.db"], {}, "no MLflow experiment"),
     "no name of an experiment": (["fit", "mlflow:", "--out", "o"], {}, "mlflow:EXPERIMENT"),
@@ -157,21 +168,6 @@ BAD = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def main_here(tmp_path, monkeypatch, capsys):
-    """Run the command line inside this process, in tmp_path (saves the imports); exit code, stderr."""
-
-    def run(*arguments):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        monkeypatch.setattr(sys, "argv", ["playscale", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, capsys.readouterr().err
-
-    return run
-
-
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_exit_code_2(case, main_here, tmp_path):
     arguments, files, says = BAD[case]
@@ -183,6 +179,18 @@ def test_bad_input_is_one_line_and_exit_code_2(case, main_here, tmp_path):
     assert says in stderr
     assert len([line for line in stderr.splitlines() if line.startswith("playscale: ")]) == 1
     assert not [path for path in (tmp_path / "o").rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+def test_a_second_fit_leaves_nothing_of_the_first(main_here, tmp_path):
+    (tmp_path / "p.csv").write_text(TABLE)
+    for name in ("o/figures/pong_old.png", "o/figures/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    code, stderr = main_here(*FIT)
+    assert code == 0, stderr
+    names = {path.name for path in (tmp_path / "o" / "figures").iterdir()}
+    assert "pong_old.png" not in names
+    assert {"notes.txt", "isoflop_dev_loss.png"} <= names
 
 
 def test_bad_input_to_the_installed_command_shows_no_traceback(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from resources import PUBLISHED
 
-from playscale.points import COLUMNS, Point, as_points, from_row, in_order, read_points, to_row, write_points
+from playscale.points import (
+    COLUMNS,
+    EXTRA_COLUMNS,
+    Point,
+    as_points,
+    distinct,
+    from_row,
+    in_order,
+    read_points,
+    to_row,
+    write_points,
+)
 
 positive = st.floats(1e-99, 1e99)
 count = st.integers(1, 10**18)
 text = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
 label = text.map(str.strip)  # as tables are read
-extras = st.dictionaries(text.filter(lambda name: name.strip() == name != "" and name not in COLUMNS), text, max_size=3)
+extras = st.dictionaries(label.filter(lambda name: name not in ("", *COLUMNS, *EXTRA_COLUMNS)), text, max_size=3)
 points = st.builds(
     Point,
     game=label, method=label, run=label, size=label, seed=st.none() | st.integers(-(2**31), 2**63),
@@ -175,6 +187,29 @@ def test_what_is_no_table_of_columns_is_refused_in_one_line(table: object, said:
         as_points(table)  # type: ignore[arg-type]
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["flops_total", "flops_teacher"])
+@pytest.mark.parametrize("value", ["n/a", "-1", "inf", "1e101"])
+def test_compute_with_the_teachers_is_checked_where_it_is_read(name: str, value: str) -> None:
+    row = {"flops": "1e12", "params": "1e4", "samples": "1e6", "dev_loss": "1.0"}
+    with pytest.raises(ValueError, match=f"column {name}: "):
+        from_row(row | {name: value})
+    assert from_row(row | {name: " "}).number(name) is None
+    assert from_row(row | {name: "2e12"}).number(name) == 2e12
+
+
+def test_seeds_are_a_number_only_where_a_deviation_is_divided_by_them() -> None:
+    row = {"flops": "1e12", "params": "1e4", "samples": "1e6", "dev_loss": "1.0", "seeds": "0,1,2,3"}
+    assert from_row(row).return_se is None
+    assert from_row(row | {"seeds": "4", "return_sd": "3"}).return_se == 1.5
+    with pytest.raises(ValueError, match="column seeds"):
+        from_row(row | {"return_sd": "3"})
+
+
+def test_rows_that_are_the_same_in_every_column_are_one() -> None:
+    one, other = (Point(flops=1e9, params=1e3, samples=1e5, dev_loss=2.0, extra={"lab": lab}) for lab in "ab")
+    assert distinct([one, other, replace(one), other]) == [one, other]
 
 
 @pytest.mark.parametrize("value", ["abc", "0", "-3", "inf", "nan", "1e400", "1,5", "1e7"])

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 import playscale
 from playscale.cli.app import app
-from playscale.cli.options import options_of
+from playscale.cli.laws import _goals, _names, _pairs
+from playscale.cli.options import budget_list, options_of
 from playscale.config import FrozenModel, Reinforcement, TrainConfig, Training
 
 # As in version 0.1, which scripts rely on: "!" is a required option, "=" a default that is not empty.
@@ -126,6 +127,87 @@ def test_fields_become_options():
 def test_bounds_and_choices_are_checked(bad):
     arguments = bad and ("--name", "x", *bad)
     assert run(*arguments)[0].exit_code == 2
+
+
+def minimal(command):
+    """Return the arguments and options without which a command does nothing."""
+    given = [p.name for p in COMMANDS[command].params if p.param_type_name == "argument" and p.required]
+    given += [part for name, option in options(command).items() if option.required for part in (name, "9000")]
+    return [*command.split(), *given, *(["--size", "9k", "--steps", "90000"] if command == "train impala" else [])]
+
+
+FLOATS = [
+    (name, flag)
+    for name in COMMANDS
+    for flag, option in options(name).items()
+    if option.type_descriptor.annotation is float
+]
+OUTPUTS = [name for name in COMMANDS if "--out" in options(name)]
+
+
+@pytest.mark.parametrize(("command", "flag"), FLOATS)
+def test_a_number_that_is_none_is_refused_with_the_options_name(command, flag, main_here):
+    code, stderr = main_here(*minimal(command), flag, "nan")
+    assert code == 2
+    assert flag in stderr
+    assert stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_an_empty_output_is_refused(command, main_here):
+    code, stderr = main_here(*minimal(command), "--out", "")
+    assert code == 2
+    assert "'--out': empty" in stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("params=1,000,000,samples=2,000,000", "'000' in"),
+        ("params=,samples=5", "'params=' in"),
+        ("params=1,samples=2,params=3", "params is given twice"),
+        ("params=1,samples=nan", "'nan' is not a number"),
+        ("params=1,samples=2,", "'' in"),
+        ("params=1", "params=N,samples=D"),
+    ],
+)
+def test_what_is_left_over_of_a_forecast_is_refused(text, said):
+    with pytest.raises(ValueError, match="--forecast-at: ") as error:
+        _pairs([text])
+    assert said in str(error.value)
+
+
+def test_options_are_given_once():
+    assert _pairs(["params=1,samples=2", " params = 1 , samples=3"]) == [(1, 2), (1, 3)]
+    with pytest.raises(ValueError, match="--forecast-at: .* is given twice"):
+        _pairs(["params=1,samples=2", "samples=2,params=1.0"])
+    with pytest.raises(ValueError, match="--target-return: human is given twice"):
+        _goals(["human=1", "human=2"])
+    with pytest.raises(ValueError, match=r"--forecast: 1e\+13 is given twice"):
+        budget_list("1e13,1e13", "--forecast")
+
+
+@pytest.mark.parametrize("text", ["human=127,356", "human=1=2", "=5", "human=", "human=nan", "human"])
+def test_a_target_return_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match="--target-return: "):
+        _goals([text])
+    assert _goals(["human = 127356", "-3"]) == [("human", 127356), ("", -3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("dev_loss", "NAME=VALUE"),
+        ("dev_loss=a,dev_loss=b", "dev_loss is given twice"),
+        ("loss=a", "ours are game, method"),
+    ],
+)
+def test_columns_that_are_no_pairs_of_names_are_refused(text, said):
+    assert _names("") == {}
+    assert _names("dev_loss=eval/loss, params=n_params") == {"dev_loss": "eval/loss", "params": "n_params"}
+    with pytest.raises(ValueError, match="--columns: ") as error:
+        _names(text)
+    assert said in str(error.value)
 
 
 def test_version_option_prints_the_version():

@@ -129,7 +129,7 @@ def test_reproduction_writes_a_page_and_one_directory_a_table(tmp_path: Path, do
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("table,target,quantity\n", "line 1: no column exponent"),
+        ("table,target,quantity\n", "line 1: missing column exponent"),
         (HEADER, "a header but no reference values"),
         (HEADER + "t,,loss,params,,0.5\n", 'line 2: column target: "loss" is not one of dev_loss, return_mean'),
         (HEADER + "t,,dev_loss,return_mean,,0.5\n", 'line 2: column quantity: "return_mean" is not one of'),
@@ -139,7 +139,9 @@ def test_reproduction_writes_a_page_and_one_directory_a_table(tmp_path: Path, do
         (HEADER + "t,-1,dev_loss,params,,1\n", "line 2: column from_flops: -1 must be greater than zero"),
         (HEADER + ",,dev_loss,params,,1\n", "line 2: column table: empty"),
         (HEADER + "t,,dev_loss,params,,1\nt,,dev_loss,params,argmin,2\n", "line 3: the same table"),
-        (HEADER + "t\n", 'line 2: column target: ""'),
+        (HEADER + "t\n", "line 2: 1 cells where the header names 6 columns"),
+        (HEADER + "t,,dev_loss,params,,0,677\n", "line 2: 7 cells where the header names 6 columns"),
+        (HEADER + "t,,dev_loss,params,\n", "line 2: 5 cells where the header names 6 columns"),
     ],
 )
 def test_a_bad_reference_file_is_one_line(tmp_path: Path, text: str, said: str) -> None:
@@ -148,6 +150,21 @@ def test_a_bad_reference_file_is_one_line(tmp_path: Path, text: str, said: str) 
         read_published(tmp_path / "r.csv")
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_reference_values_may_have_decimal_commas_between_semicolons(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text(HEADER.replace(",", ";") + "t;;dev_loss;params;;0,677\n")
+    assert [one.exponent for one in read_published(tmp_path / "r.csv")] == [0.677]
+
+
+def test_a_table_named_again_leaves_no_figure_of_the_first_time(tmp_path: Path, done: list[Reproduction]) -> None:
+    old, other = tmp_path / "planted" / "figures" / "old.png", tmp_path / "planted" / "figures" / "mine.txt"
+    for path in (old, other):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    write_reproductions(tmp_path, done[:1])
+    assert not old.exists()
+    assert other.exists()
 
 
 def test_reference_values_of_no_table_given_are_refused(tmp_path: Path) -> None:

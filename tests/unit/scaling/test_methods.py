@@ -16,7 +16,7 @@ from playscale.report.seeds import spread_sentence
 from playscale.scaling import numbers
 from playscale.scaling.cells import FitError
 from playscale.scaling.fit import fit
-from playscale.scaling.methods import expert_bound, fit_methods, fits_of
+from playscale.scaling.methods import by_method, expert_bound, fit_methods, fits_of
 from playscale.scaling.powerlaw import fit_power_law
 from playscale.scaling.warning import Code
 
@@ -102,6 +102,31 @@ def test_a_table_of_one_method_has_the_fit_it_always_had():
     rows = table("impala")
     assert laws(rows) == quick(rows).to_dict()
     assert list(fits_of(laws(rows))) == ["impala"]
+
+
+def test_games_of_a_method_are_fitted_apart_and_named_by_both(tmp_path):
+    bc, impala = table("bc", seeds=1), table("impala", seeds=1)
+    pong = [replace(point, game="pong", return_mean=2 * point.return_mean) for point in bc]
+    assert list(by_method([*bc, *impala, *pong])) == ["bc in nethack/score", "bc in pong", "impala"]
+    assert list(by_method([replace(p, method="") for p in (*bc, *pong)])) == ["nethack/score", "pong"]
+    # a clone of the whole game beside an agent of one task: as always, one game a method
+    assert list(by_method([*(replace(point, game="nethack") for point in bc), *impala])) == ["bc", "impala"]
+    document = laws([*pong, *bc])
+    assert document["methods"]["bc in pong"] == quick(pong).to_dict()
+    assert document["methods"]["bc in nethack/score"] == quick(bc).to_dict()
+    with pytest.raises(FitError, match="a law is of one game; this table has nethack/score, pong: fit each apart"):
+        fit([*bc, *pong])
+    write_report(tmp_path / "r.html", document, [*bc, *pong], title="two games")
+    page = (tmp_path / "r.html").read_text()
+    assert all(f"{name}: what to train next" in page for name in document["methods"])
+    assert "bc in pong is not fitted" not in page
+
+
+def test_runs_left_out_of_a_table_are_in_the_document():
+    fits = fit_methods(table("bc"), lambda _, rows: quick(rows))
+    assert replace(fits, left_out=[("a", "failed")]).to_dict() == fits.to_dict() | {
+        "left_out": [{"run": "a", "reason": "failed"}]
+    }
 
 
 def test_a_method_that_plays_needs_no_dev_loss(document):

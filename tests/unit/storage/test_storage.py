@@ -203,6 +203,21 @@ def test_document_that_is_read_changed_and_written_is_read_again(tmp_path):
         read_document(path, dict[str, int], "run again")
 
 
+def test_atomic_files_replace_what_a_pattern_names(tmp_path):
+    for name in ("figures/old.png", "figures/mine.txt", "figures/a.png", "figures/folder.png/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("old")
+    with suppress(ZeroDivisionError), atomic_files(tmp_path, "figures/*.png") as aside:
+        1 / 0  # noqa: B018
+    assert (tmp_path / "figures" / "old.png").exists()
+    with atomic_files(tmp_path, "figures/*.png") as aside:
+        (aside / "figures").mkdir()
+        (aside / "figures" / "a.png").write_text("new")
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert names == ["figures/a.png", "figures/folder.png/x", "figures/mine.txt"]
+    assert (tmp_path / "figures" / "a.png").read_text() == "new"
+
+
 @pytest.mark.parametrize("make", [atomic_files, atomic_dir])
 def test_an_error_names_the_file_that_was_asked_for(make, tmp_path):
     with pytest.raises(FileNotFoundError) as error, make(tmp_path / "out") as aside:

@@ -1,0 +1,69 @@
+"""Tables as people have them: each file of tests/data/tables is read, refused, warned about or fitted apart as said."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+from resources import ROOT
+
+from playscale.points import Point, read_points
+from playscale.scaling.fit import fit
+from playscale.scaling.methods import by_method
+from playscale.tables import read_table, table_name
+
+TABLES = ROOT / "tests" / "data" / "tables"
+with (TABLES / "index.csv").open(encoding="utf-8", newline="") as file:
+    INDEX = list(csv.DictReader(file))
+
+
+def values(points: list[Point]) -> list[tuple[float | None, ...]]:
+    return [(point.flops, point.params, point.samples, point.dev_loss) for point in points]
+
+
+@pytest.mark.parametrize("row", INDEX, ids=[f"{row['file']}: {row['description']}" for row in INDEX])
+def test_a_table_is_read_refused_warned_about_or_fitted_apart_as_the_index_says(row: dict[str, str]) -> None:
+    if row["file"].endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    columns = dict(pair.split("=") for pair in row["columns"].split(";") if pair)
+    try:
+        points = read_points(TABLES / row["file"], columns)
+    except ValueError as error:
+        assert row["outcome"] == "refused"
+        assert row["says"] in str(error)
+        assert str(TABLES / row["file"]) in str(error)
+        assert "\n" not in str(error)
+        return
+    plain = read_points(TABLES / "plain.csv")
+    if row["outcome"] == "same":
+        assert values(points) == values(plain)
+    elif row["outcome"] == "warned":
+        result = fit(points, replicates=20)
+        assert row["says"] in [warned.code for warned in result.warnings]
+    else:
+        assert row["outcome"] == "apart"
+        groups = by_method(points)
+        assert ", ".join(groups) == row["says"]
+        assert all(values(own) == values(plain) for own in groups.values())
+
+
+def test_every_table_is_in_the_index() -> None:
+    assert {row["file"] for row in INDEX} == {path.name for path in TABLES.iterdir()} - {"index.csv"}
+
+
+def test_parquet_without_pyarrow_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(ValueError, match="table.parquet: Parquet, which pyarrow reads: pip install pyarrow"):
+        read_points(TABLES / "table.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("a.csv", "a"), ("a.b.csv", "a.b"), ("a.csv.gz", "a"), ("a.parquet", "a"), ("a", "a")]
+)
+def test_a_table_is_named_by_its_file(name: str, table: str) -> None:
+    assert table_name(TABLES / name) == table
+
+
+def test_numbers_of_other_columns_keep_their_commas() -> None:
+    rows = read_table(TABLES / "other_columns.csv", ["flops"], ["flops", "params"])
+    assert {row.values["seeds"] for row in rows} == {"0,1,2"}
