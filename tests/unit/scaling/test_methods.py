@@ -104,7 +104,7 @@ def test_a_table_of_one_method_has_the_fit_it_always_had():
     assert list(fits_of(laws(rows))) == ["impala"]
 
 
-def test_games_of_a_method_are_fitted_apart_and_named_by_both(tmp_path):
+def test_games_of_a_method_are_fitted_apart_and_named_by_both():
     bc, impala = table("bc", seeds=1), table("impala", seeds=1)
     pong = [replace(point, game="pong", return_mean=2 * point.return_mean) for point in bc]
     assert list(by_method([*bc, *impala, *pong])) == ["bc in nethack/score", "bc in pong", "impala"]
@@ -116,10 +116,12 @@ def test_games_of_a_method_are_fitted_apart_and_named_by_both(tmp_path):
     assert document["methods"]["bc in nethack/score"] == quick(bc).to_dict()
     with pytest.raises(FitError, match="a law is of one game; this table has nethack/score, pong: fit each apart"):
         fit([*bc, *pong])
-    write_report(tmp_path / "r.html", document, [*bc, *pong], title="two games")
-    page = (tmp_path / "r.html").read_text()
-    assert all(f"{name}: what to train next" in page for name in document["methods"])
-    assert "bc in pong is not fitted" not in page
+    evidences = evidences_of(document, [*bc, *pong])
+    assert {name: {p.game for p in one.points} for name, one in evidences.items()} == {
+        "bc in nethack/score": {"nethack/score"},
+        "bc in pong": {"pong"},
+    }
+    assert evidences["bc in pong"].fit == document["methods"]["bc in pong"]
 
 
 def test_runs_left_out_of_a_table_are_in_the_document():
