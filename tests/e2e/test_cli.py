@@ -187,7 +187,7 @@ def test_a_second_fit_leaves_nothing_of_the_first(main_here, tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     code, stderr = main_here(*FIT)
-    assert code == 0, stderr
+    assert not code, stderr
     names = {path.name for path in (tmp_path / "o" / "figures").iterdir()}
     assert "pong_old.png" not in names
     assert {"notes.txt", "isoflop_dev_loss.png"} <= names
