@@ -1,7 +1,15 @@
 """The study pipeline: collect, prepare, plan, then train and evaluate every run side by side, then fit.
 
-Runs that are taught by clones of the same study come second, in a second loop over the runs that the plan then returns.
-The references, which are evaluated and not trained, are in that loop: kfp.local cannot collect from an empty loop.
+    study: collect > prepare > plan > grid > fit > check       grid: runs > taught       taught: plan > runs
+
+Runs that are taught by clones of the same study come second: the plan returns them when the clones are trained. The
+references, which are evaluated and not trained, are among them, so that there always is one.
+
+A run that fails fails the grid, but keeps neither the other runs, nor `taught`, nor `fit` from running. The backend of
+Kubeflow 2.17 makes a task that ignores upstream failures an exit hook of the one task that it follows: that must be a pipeline
+or a component, not a loop; nothing can follow the hook; and the state of the whole does not depend on it. Therefore the
+loop, what follows it, and both together are pipelines of their own, and a last step looks whether all is there. On one
+machine that is left out: kfp.local fails by itself, and may run that step before `fit`.
 """
 
 from typing import TYPE_CHECKING
@@ -10,6 +18,7 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.pipeline_channel import PipelineChannel
 
+from playscale_components.check.component import check
 from playscale_components.collect.component import collect
 from playscale_components.evaluate.component import evaluate
 from playscale_components.fit.component import fit
@@ -30,32 +39,37 @@ def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
             pods.apply(task, component, gpus)
         return task
 
+    @dsl.pipeline(name="runs", description="Train and evaluate runs side by side.")
+    def runs(spec: str, names: list, out: str, tracking_uri: str, gpus: str) -> None:
+        with dsl.ParallelFor(names) as run:
+            trained = ready(train(spec=spec, run=run, out=out, tracking_uri=tracking_uri), "train", gpus)
+            saved = trained.output
+            ready(evaluate(spec=spec, run=run, checkpoints=saved, out=out, tracking_uri=tracking_uri), "evaluate")
+
+    @dsl.pipeline(name="taught", description="The runs that clones teach, and the references.")
+    def taught(spec: str, out: str, tracking_uri: str, gpus: str) -> None:
+        names = ready(plan(spec=spec, corpus="", out=out, tracking_uri=tracking_uri, trained=[]), "plan").output
+        runs(spec=spec, names=names, out=out, tracking_uri=tracking_uri, gpus=gpus)
+
+    @dsl.pipeline(name="grid", description="All runs.")
+    def grid(spec: str, names: list, out: str, tracking_uri: str, gpus: str) -> None:
+        first = runs(spec=spec, names=names, out=out, tracking_uri=tracking_uri, gpus=gpus)
+        taught(spec=spec, out=out, tracking_uri=tracking_uri, gpus=gpus).after(first).ignore_upstream_failure()
+
     @dsl.pipeline(
         name="playscale-study",
         description="An isoFLOP study: from a game or expert games to laws, forecasts and a report.",
     )
-    def study(spec: str, out: str, tracking_uri: str = "", gpus: str = str(pods.train.gpus if pods else 0)) -> str:
+    def study(spec: str, out: str, tracking_uri: str = "", gpus: str = str(pods.train.gpus if pods else 0)) -> None:
         """A study's spec (YAML text), where it is written, its MLflow server ("": as the environment says, else SQLite
         in `out`), and the GPUs of each training pod (as text: Kubeflow's driver takes no other for a resource).
         """
         games = ready(collect(spec=spec, out=out), "collect")
         corpus = ready(prepare(spec=spec, games=games.output, out=out), "prepare")
-        grid = ready(plan(spec=spec, corpus=corpus.output, out=out, tracking_uri=tracking_uri), "plan")
-
-        def fan_out(runs: PipelineChannel) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
-            # Only the loop's item may come from another task: kfp.local replaces every such input by the item.
-            with dsl.ParallelFor(runs) as run:
-                trained = ready(train(spec=spec, run=run, out=out, tracking_uri=tracking_uri), "train", gpus)
-                saved = trained.output
-                played = evaluate(spec=spec, run=run, checkpoints=saved, out=out, tracking_uri=tracking_uri)
-                return trained, ready(played, "evaluate")
-
-        trained, played = fan_out(grid.output)
-        done = dsl.Collected(trained.output)
-        taught = plan(spec=spec, corpus=corpus.output, out=out, tracking_uri=tracking_uri, trained=done)
-        _, taught_played = fan_out(ready(taught, "plan").output)
-        rows, taught_rows = dsl.Collected(played.output), dsl.Collected(taught_played.output)
-        fitted = fit(spec=spec, evaluated=rows, taught=taught_rows, out=out, tracking_uri=tracking_uri)
-        return ready(fitted, "fit").outputs["Output"]
+        planned = ready(plan(spec=spec, corpus=corpus.output, out=out, tracking_uri=tracking_uri), "plan")
+        trained = grid(spec=spec, names=planned.output, out=out, tracking_uri=tracking_uri, gpus=gpus)
+        ready(fit(spec=spec, out=out, tracking_uri=tracking_uri), "fit").after(trained).ignore_upstream_failure()
+        if pods:
+            ready(check(spec=spec, out=out), "plan").after(trained).set_retry(0)
 
     return study

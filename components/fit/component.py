@@ -6,16 +6,8 @@ from playscale_components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def fit(
-    spec: str,
-    evaluated: list,
-    taught: list,
-    out: str,
-    tracking_uri: str,
-    metrics: dsl.Output[dsl.Metrics],
-    report: dsl.Output[dsl.HTML],
-) -> str:
-    """Return the path of the report. `evaluated` and `taught` only make it wait for the evaluations."""
+def fit(spec: str, out: str, tracking_uri: str, metrics: dsl.Output[dsl.Metrics], report: dsl.Output[dsl.HTML]) -> str:
+    """Return the path of the report. Runs that failed are left out of the laws, and named."""
     from pathlib import Path
 
     from playscale.study import steps

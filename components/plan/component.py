@@ -9,7 +9,7 @@ from playscale_components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Optional[list] = None) -> list:  # noqa: UP045
-    """Return names of runs: first all but those taught by clones; once they are `trained`, these and the references."""
+    """Return names of runs: first all but those taught by clones; with a list `trained`, these and the references."""
     from playscale.study import steps
 
     return steps.plan(spec, corpus, out, tracking_uri, trained)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +13,11 @@ import typer
 
 from playscale.cli.options import OutFolder, Tracking, echo, named, output_folder
 from playscale.storage.files import local_path, read_text
+from playscale.storage.storage import is_s3
+from playscale.storage.sync import workspace
 
+log = logging.getLogger(__name__)
+SPEC = "spec.yaml"  # in a study's directory: see playscale/study/steps.py
 BUCKET = "s3://playscale/studies"  # the chart's bucket: default place of a submitted study
 
 Spec = Annotated[Path, typer.Argument(help="Specification of the study, YAML; see studies/.")]
@@ -61,6 +67,46 @@ def study_run(
     with study_progress(study.spec.name) as on_progress:
         result = study.run(on_progress)
     show_result(study, result)
+    if result.failed:
+        raise RuntimeError(f"{result.complaint} (log: {study.folder / 'pipeline.log'})")
+
+
+def study_fit(
+    out: Annotated[str, typer.Argument(help="Directory of the study, or s3://BUCKET/PREFIX.")],
+    spec: Annotated[
+        Path | None, typer.Option(help=f"Specification of the study. Default: OUT/{SPEC}, with which it was planned.")
+    ] = None,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Fit the laws to what a study has made so far, whatever failed, and write its report: the study's last step.
+
+    \b
+    Example:
+      playscale study fit s3://playscale/studies/smoke --tracking-uri http://localhost:5000
+    """
+    from playscale.cli.console import fit_tables, points_table, show
+    from playscale.storage.files import locked
+    from playscale.study import steps
+    from playscale.study.context import default_tracking_uri
+    from playscale.study.local_run import read_results
+    from playscale.study.spec import read_spec
+    from playscale.tracking.uris import check_uri
+
+    place = out.rstrip("/") if is_s3(out) else str(local_path(out).resolve())
+    uri = tracking_uri or default_tracking_uri(place)
+    check_uri(uri)
+    with workspace(place, "plan.json", SPEC, store=False) as folder:
+        if not (folder / "plan.json").is_file():
+            raise ValueError(f"{out}: no study was planned there: it has no plan.json")
+        planned = spec or folder / SPEC
+        if not planned.is_file() and spec is None:
+            raise ValueError(f"{out}: an earlier version planned this study and kept no {SPEC}; give its --spec")
+        read_spec(planned)
+        text = read_text(planned)
+    with nullcontext() if is_s3(place) else locked(Path(place), "study"):
+        result = steps.fit(text, place, uri)
+    points, fitted = read_results(place)
+    show(points_table(points), *fit_tables(fitted), f"report:  {result.report}")
 
 
 def study_submit(
@@ -80,6 +126,10 @@ def study_submit(
     wait: Annotated[
         bool, typer.Option("--wait", help="Show the study until its end; fail if it fails, with the reasons.")
     ] = False,
+    resubmit: Annotated[
+        int,
+        typer.Option(min=0, help="With --wait: submit again so many times if the run fails; finished work is kept."),
+    ] = 0,
     kube_context: KubeContext = None,
 ) -> None:
     """Compile a study's pipeline, submit it to Kubeflow Pipelines, and print the address of the run.
@@ -90,6 +140,8 @@ def study_submit(
     """
     from playscale.study.spec import read_spec
 
+    if resubmit and not wait:
+        raise ValueError("--resubmit: how a run ends is seen with --wait only; give that, too")
     study = read_spec(spec)
     place = out or f"{BUCKET}/{study.name}"
     for name, uri in {"--out": place, **study.inputs()}.items():
@@ -101,17 +153,26 @@ def study_submit(
     from playscale.cli.study_console import cluster_progress
     from playscale_pipelines.compile import read_pods
     from playscale_pipelines.submit import reach, submit
-    from playscale_pipelines.watch import explain, watch
+    from playscale_pipelines.watch import RunFailedError, explain, watch
 
     settings = read_pods(pods)
     server = reach(endpoint, namespace, kube_context)
     arguments = {"spec": read_text(spec), "out": place, "tracking_uri": tracking_uri}
-    run = submit(server, arguments, settings, experiment or study.name, service_account)
-    echo(f"submitted: {server.url(run)}\nwrites to: {place}")
-    if wait:
-        with cluster_progress(study.name, partial(explain, server, run)) as show:
-            failed = watch(server, run, study, show).failed
-        echo(f"succeeded, without {', '.join(step.title for step in failed)}" if failed else "succeeded")
+    for left in range(resubmit, -1, -1):
+        run = submit(server, arguments, settings, experiment or study.name, service_account)
+        echo(f"submitted: {server.url(run)}\nwrites to: {place}")
+        if not wait:
+            return
+        try:
+            with cluster_progress(study.name, partial(explain, server, run)) as show:
+                failed = watch(server, run, study, show).failed
+        except RunFailedError as error:
+            if not left:
+                raise
+            log.warning("%s; submitting it again, %d of %d", error, resubmit - left + 1, resubmit)
+        else:
+            echo(f"succeeded, without {', '.join(step.title for step in failed)}" if failed else "succeeded")
+            return
 
 
 def study_logs(

@@ -48,6 +48,7 @@ class Code(StrEnum):
     REPEATED_DATA = "repeated-data"
     ROWS_TWICE = "rows-twice"
     RUN_TWICE = "run-twice"
+    RUNS_MISSING = "runs-missing"
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,15 @@ def diverged_warning(points: Sequence[Point]) -> list[Warned]:
     more = f", and {len(each) - 3} more" if len(each) > 3 else ""
     text = f"training diverged, so these points are left out ({'; '.join(each[:3])}{more}); lower the learning rate"
     return [Warned(Code.DIVERGED, text)]
+
+
+def missing_warning(lacks: Mapping[str, str]) -> list[Warned]:
+    """Warn about planned runs whose points are not in the table, or not all; lacks: what they lack, by run."""
+    if not lacks:
+        return []
+    each = "; ".join(f"{name}: {what}" for name, what in lacks.items())
+    text = f"{counted(len(lacks), 'planned run')} without all points: {each}; run or submit the study again to add them"
+    return [Warned(Code.RUNS_MISSING, text)]
 
 
 def broken_warning(target: str, excluded: Sequence[Excluded]) -> list[Warned]:

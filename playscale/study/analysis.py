@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from playscale.scaling.fit import Fit
 from playscale.scaling.fit import fit as fit_laws
 from playscale.scaling.gpu import hardware
 from playscale.scaling.methods import EXPERT, MethodFits, expert_bound, fit_methods, fits_of
+from playscale.scaling.warning import missing_warning
 from playscale.storage.files import path_below
 from playscale.study.spec import StudySpec
 
+NO_POINT = "no run of this method is trained"
 REPLAY_BLOCK = 1024
 REPLAY_FRAMES = 20_000  # about 1 MB of page
 
@@ -34,8 +37,17 @@ def title(spec: StudySpec) -> str:
     return f"Study {spec.name}: {listed} in {spec.played or spec.game}"
 
 
-def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[Reference]) -> MethodFits:
-    """Fit the laws of each method, with the forecasts and targets of the spec."""
+def fit_study(
+    spec: StudySpec, points: Sequence[Point], references: Sequence[Reference], lacks: Mapping[str, str]
+) -> MethodFits:
+    """Fit the laws of each method, with the forecasts and targets of the spec, and a warning of missing runs.
+
+    Args:
+        spec: The study's specification.
+        points: Its points.
+        references: What its agents are compared with.
+        lacks: What planned runs are short of, by name.
+    """
     lowest = min((p.return_mean for p in points if p.return_mean is not None), default=0.0)
     played = [(one.name, one.return_mean) for one in references if one.name.startswith(EXPERT)]
     experts = {name: value for name, value in played if value is not None and value > min(lowest, 0)}
@@ -43,7 +55,7 @@ def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[Ref
 
     def fit_one(method: str, rows: Sequence[Point]) -> Fit:
         bound, targets = expert_bound(method, experts)
-        return fit_laws(
+        fitted = fit_laws(
             rows,
             spec.forecast,
             expert_return=bound,
@@ -52,8 +64,13 @@ def fit_study(spec: StudySpec, points: Sequence[Point], references: Sequence[Ref
             target_returns=[*spec.target_returns.items(), *targets],
             hardware=hardware(machine.gpu, machine.utilisation) if machine else None,
         )
+        missing = {name: what for name, what in lacks.items() if name not in runs or runs[name].method == method}
+        return replace(fitted, warnings=(*missing_warning(missing), *fitted.warnings))
 
-    return fit_methods(points, fit_one)
+    runs = spec.runs()
+    found = fit_methods(points, fit_one)
+    unseen = {runs[name].method for name in lacks if name in runs} - {point.method for point in points}
+    return replace(found, failed={**found.failed, **{method: NO_POINT for method in spec.method if method in unseen}})
 
 
 def best_replays(game_name: str, folder: Path) -> list[Replay]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SUPERVISOR = "PLAYSCALE_SUPERVISOR"  # id of the process whose end ends the study's steps
 PROGRESS = "PLAYSCALE_PROGRESS"  # directory of the steps' progress files; default: OUT/progress
 PER_RUN = ("train", "evaluate")  # steps that are run once for each training run
+REFERENCES = "references"  # the run that stands for the random policy and the expert
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,30 @@ class StudyContext:
 
         Other studies, and runs with other settings, may have logged to the experiment, too.
         """
-        evaluated = [self.folder / "evaluate" / run / "points.csv" for run in self.plan()["runs"]]
-        own = {(point.run, point.digest, point.flops) for path in evaluated for point in read_points(path)}
-        return in_order(point for point in points if (point.run, point.digest, point.flops) in own)
+        own = self.own_cells()
+        return in_order(point for point in points if cell(point) in own)
+
+    def own_cells(self) -> set[tuple[str, str, float]]:
+        """Return the cells that this study's runs have made so far: see `cell`."""
+        tables = [self.folder / step / run / "points.csv" for step in PER_RUN for run in self.plan()["runs"]]
+        return {cell(point) for path in tables if path.is_file() for point in read_points(path)}
+
+    def missing_runs(self) -> dict[str, str]:
+        """Return the planned runs that are not trained and evaluated at all their budgets, each with what it lacks.
+
+        The references count as a run.
+        """
+        lacks = {}
+        for name, run in self.plan()["runs"].items():
+            budgets = len(planned_budgets(run))
+            trained, evaluated = (len(measured(self.folder / step / name / "points.csv", run)) for step in PER_RUN)
+            if max(trained, evaluated) < budgets:
+                lacks[name] = f"trained to {trained} of {budgets} budgets" if trained else "not trained"
+            elif evaluated < budgets:
+                lacks[name] = "trained, not evaluated"
+        if not (self.folder / "evaluate" / REFERENCES / "references.json").is_file():
+            lacks[REFERENCES] = "not evaluated"
+        return lacks
 
     @cached_property
     def tracking(self) -> TrackingClient:
@@ -86,6 +108,22 @@ class StudyContext:
     def queue_file(self, run: str) -> Path:
         """Return the file that keeps entries of a run, from one step to the next, while the tracking server is down."""
         return self.folder / "tracking" / f"{run}.spool"
+
+
+def cell(point: Point) -> tuple[str, str, float]:
+    """Return what tells a cell from those of other runs, and of runs with other settings."""
+    return point.run, point.digest, point.flops
+
+
+def planned_budgets(run: Mapping[str, Any]) -> set[float]:
+    """Return the budgets of a planned run, held-out ones too."""
+    return {*run["budgets"], *run["held_out"]}
+
+
+def measured(path: Path, run: Mapping[str, Any]) -> dict[float, Point]:
+    """Return the points of a planned run at its budgets that a table holds; none when the table is not there."""
+    points = read_points(path) if path.is_file() else []
+    return {point.flops: point for point in points if point.flops in planned_budgets(run)}
 
 
 def default_tracking_uri(out: str | Path) -> str:

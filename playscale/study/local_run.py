@@ -25,9 +25,8 @@ from playscale.progress import TaskProgress, read_progress
 from playscale.storage.files import local_path, locked, read_json, write_json
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import workspace
-from playscale.study.context import PROGRESS, SUPERVISOR, default_tracking_uri
+from playscale.study.context import PER_RUN, PROGRESS, REFERENCES, SUPERVISOR, default_tracking_uri
 from playscale.study.spec import StudySpec, read_spec
-from playscale.study.steps import REFERENCES
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 120.0  # after a signal, within which the tasks save their state
@@ -75,6 +74,7 @@ class StudyResult:
         tasks: The tasks, in the order they started.
         seconds: Seconds that the whole study took.
         time: Where the tasks' seconds went.
+        failed: Tasks that failed; the runs that they are of are not in the laws.
     """
 
     points: Sequence[Point]
@@ -82,6 +82,15 @@ class StudyResult:
     tasks: Sequence[TaskProgress]
     seconds: float
     time: StudyTime
+    failed: Sequence[TaskProgress]
+
+    @property
+    def complaint(self) -> str:
+        """What failed, and what to do, in one line; "" when nothing did."""
+        if not self.failed:
+            return ""
+        each = "; ".join(f"{task.task}: {task.what if task.state == 'failed' else 'killed'}" for task in self.failed)
+        return f"{each}. The laws are those of the other runs; the same command tries again what failed"
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,7 @@ class LocalStudy:
 
         Raises:
             ValueError: The directory is in use, or a step found bad input.
-            RuntimeError: A step failed.
+            RuntimeError: A step failed, and there are no laws without it.
         """
         started, runs = time.time(), len(self.spec.runs())
         with locked(self.folder, "study"):
@@ -153,13 +162,14 @@ class LocalStudy:
                     running = process.poll() is None
                     tasks = read_progress(self.folder / "progress")
                     on_progress(StudyProgress(runs, tasks, time.time() - started))
-            self._check(process.returncode)
-        with workspace(self.uri, "points.csv", "fit.json", store=False) as results:
-            points, fit = read_points(results / "points.csv"), read_json(results / "fit.json")
+                    if running and any(task.state == "failed" and not _is_of_a_run(task) for task in tasks):
+                        _stop(process.pid)  # kfp.local goes on with tasks that ignore what failed before them
+            failed = self._failed(process.returncode)
+        points, fit = read_results(self.uri)
         tasks = read_progress(self.folder / "progress")
         study_time = StudyTime.of(tasks, started)
         write_json(self.folder / "seconds.json", study_time.to_dict())
-        return StudyResult(points, fit, tasks, time.time() - started, study_time)
+        return StudyResult(points, fit, tasks, time.time() - started, study_time, failed)
 
     @contextmanager
     def _pipeline(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -201,10 +211,18 @@ class LocalStudy:
                 process.kill()
                 process.wait()
 
-    def _check(self, returncode: int) -> None:
-        """Raise the error of the first task that failed, or of the pipeline itself."""
+    def _failed(self, returncode: int) -> list[TaskProgress]:
+        """Return the tasks of runs that failed. Without laws, raise the error of the first task, or of the pipeline."""
         log = self.folder / "pipeline.log"
-        failed = [task for task in read_progress(self.folder / "progress") if task.state == "failed"]
+        tasks = read_progress(self.folder / "progress")
+        unfinished = [task for task in tasks if task.state != "done"]
+        fitted = any(task.task == "fit" and task.state == "done" for task in tasks)
+        if returncode and fitted and unfinished and all(map(_is_of_a_run, unfinished)):
+            return unfinished
+        # the fit fails for want of what others should have made, and says nothing of why
+        failed = [
+            task for task in unfinished if task.state == "failed" and (task.task != "fit" or task is unfinished[0])
+        ]
         if failed:
             text = f"{failed[0].task}: {failed[0].what}"
             raise ValueError(text) if failed[0].user_error else RuntimeError(f"{text} (log: {log})")
@@ -212,6 +230,18 @@ class LocalStudy:
             free = shutil.disk_usage(self.folder).free
             full = f", and its disk is full ({free} bytes are free)" if free < LITTLE else ""
             raise RuntimeError(f"the pipeline ended with code {returncode}{full}; its log is {log}")
+        return []
+
+
+def read_results(uri: str) -> tuple[list[Point], dict[str, Any]]:
+    """Return the points and the fit.json of a study, whose directory is at `uri`."""
+    with workspace(uri, "points.csv", "fit.json", store=False) as results:
+        return read_points(results / "points.csv"), read_json(results / "fit.json")
+
+
+def _is_of_a_run(task: TaskProgress) -> bool:
+    """Return whether a task is one of many, without which the study goes on."""
+    return task.task.partition("-")[0] in PER_RUN
 
 
 def _stop(pipeline: int) -> None:

@@ -14,7 +14,7 @@ from playscale.agents.sizing import config_for_size
 from playscale.config import CLONE_OF_STUDY, IMITATING_METHODS, Reinforcement, TrainConfig, budget_name, normal_size
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
-from playscale.points import read_points
+from playscale.study.context import measured, planned_budgets
 from playscale.training.schedule import MIN_STEPS
 
 TOO_FEW_STEPS = "too few optimizer steps"
@@ -144,7 +144,8 @@ def trained_policy(size: str, core: str, rl: Reinforcement | None, clones_game: 
 def choose_teachers(runs: Mapping[str, dict[str, Any]], trained: Path, uri: str) -> list[str]:
     """Set the teachers of the planned runs that the study's own clones teach.
 
-    The teacher is the clone of the same size with the lowest dev loss at the largest budget that clones reached.
+    The teacher is the clone of the same size with the lowest dev loss at the largest budget that clones reached. A run
+    has none before all clones of its size are trained: another could be the better teacher.
 
     Args:
         runs: The planned runs as JSON, changed in place.
@@ -154,16 +155,26 @@ def choose_teachers(runs: Mapping[str, dict[str, Any]], trained: Path, uri: str)
     Returns:
         The names of the runs whose teachers were set.
     """
-    clones = [
-        (point, name)
+    clones = {
+        name: measured(trained / name / "points.csv", run)
         for name, run in runs.items()
         if run["method"] in IMITATING_METHODS
-        for point in read_points(trained / name / "points.csv")
-        if point.flops in (*run["budgets"], *run["held_out"])
+    }
+    untrained = {
+        runs[name]["size"] for name, points in clones.items() if len(points) < len(planned_budgets(runs[name]))
+    }
+    kickstarted = [
+        name
+        for name, run in runs.items()
+        if run["rl"] and run["rl"]["teacher"] == CLONE_OF_STUDY and run["size"] not in untrained
     ]
-    kickstarted = [name for name, run in runs.items() if run["rl"] and run["rl"]["teacher"] == CLONE_OF_STUDY]
     for name in kickstarted:
-        own = [(point, clone) for point, clone in clones if point.size == runs[name]["size"]]
+        own = [
+            (point, clone)
+            for clone, points in clones.items()
+            for point in points.values()
+            if point.size == runs[name]["size"]
+        ]
         point, clone = min(own, key=lambda one: (-one[0].flops, one[0].dev_loss))
         runs[name]["rl"]["teacher"] = f"{uri}/{clone}/checkpoints/{budget_name(point.flops)}"
     return kickstarted

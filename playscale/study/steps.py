@@ -1,7 +1,7 @@
 """The steps of a study. Each is called by a component, and works in the study's directory OUT.
 
-    OUT/games  OUT/corpus  OUT/plan.json  OUT/train/<run>/  OUT/evaluate/<run>/  OUT/points.csv  OUT/fit.json
-    OUT/figures/  OUT/report.html  OUT/progress/<task>.json  OUT/mlflow.db (unless there is a tracking server)
+    OUT/games  OUT/corpus  OUT/spec.yaml  OUT/plan.json  OUT/train/<run>/  OUT/evaluate/<run>/  OUT/points.csv
+    OUT/fit.json  OUT/figures/  OUT/report.html  OUT/progress/<task>.json  OUT/mlflow.db (unless there is a server)
     OUT/tracking/<run>.spool  entries that a tracking server has not taken yet
 
 OUT may be s3://BUCKET/PREFIX: each step then works in a temporary copy of the files that it needs (storage/sync.py).
@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 from playscale.processes.cores import usable_cores
 from playscale.progress import ProgressFile
-from playscale.storage.files import atomic_files, read_document, write_document, write_json
+from playscale.storage.files import atomic_file, atomic_files, read_document, write_document, write_json
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import NO_FILES
-from playscale.study.context import StudyContext, study_step
+from playscale.study.context import REFERENCES, StudyContext, cell, study_step
 
-REFERENCES = "references"  # the run that stands for the random policy and the expert
+SPEC = "spec.yaml"  # the study's specification, as the first plan read it
 
 
 def collect(spec: str, out: str) -> str:
@@ -87,6 +87,8 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
             baseline = {"corpus": str(expert_play.uri) if expert_play else None, "bigram_dev_loss": bigram}
         with progress.timed("tracking"):
             study.tracking.prepare(study.owner(), resumed=(study.folder / "plan.json").is_file())
+        with atomic_file(study.folder / SPEC, "w") as file:
+            file.write(spec)
         write_document(study.folder / "plan.json", grid.to_dict() | baseline)
         progress(grid.summary(), 1.0)
         return [name for name, run in grid.runs.items() if not run.teacher_is_clone_of_study]
@@ -204,14 +206,17 @@ class FitResult(NamedTuple):
 
 def _needs_of_fit(out: str) -> list[str]:
     """Return the files in S3 that fit() reads or replaces, with undelivered tracking entries those that they name."""
-    needs = ["plan.json", "evaluate/*", "train/*/curve.csv", "tracking/*", "figures/*"]
+    needs = ["plan.json", "evaluate/*", "train/*/curve.csv", "train/*/points.csv", "tracking/*", "figures/*"]
     if is_s3(out) and any(".spool" in name for name in S3Storage(out).walk("tracking/")):
         needs.append("train/*/checkpoints/*")
     return needs
 
 
 def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
-    """Fit the laws to the study's points in its experiment; write points.csv, fit.json and the report."""
+    """Fit the laws to the study's points in its experiment; write points.csv, fit.json and the report.
+
+    Runs that failed are left out and named in a warning.
+    """
     from playscale.points import Reference, read_curve, write_points
     from playscale.report.figures import FIGURE_FILES, write_figures
     from playscale.report.report import write_report
@@ -226,12 +231,18 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
             points = study.own_points(study.tracking.query(MlflowExperiment.points))
         if study.spec.played:  # returns in another task are not comparable
             points = [point for point in points if point.game == study.spec.played]
+        if not points:
+            raise ValueError(
+                f"{study.uri}: no point of its runs is in the experiment {study.spec.name!r}: nothing to fit"
+            )
         write_points(points, study.folder / "points.csv")
         progress(f"fitting {len(points)} points", 0.1)
-        measured = study.folder / "evaluate" / REFERENCES / "references.json"
-        references = [Reference(**row) for row in read_document(measured, list[Reference], "run the study again")]
+        lacks, references = study.missing_runs(), []
+        if REFERENCES not in lacks:
+            measured = study.folder / "evaluate" / REFERENCES / "references.json"
+            references = [Reference(**row) for row in read_document(measured, list[Reference], "run the study again")]
         with progress.timed("fit"):
-            fitted = fit_study(study.spec, points, references)
+            fitted = fit_study(study.spec, points, references, lacks)
         result = fitted.to_dict()
         curves = {path.parent.name: read_curve(path) for path in sorted(study.folder.glob("train/*/curve.csv"))}
         progress("drawing the figures", 0.5)
@@ -258,6 +269,32 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
         laws = sum(len(one["power_laws"]) for one in fits_of(result).values())
         refused = queue_files(study.folder)
         left_out = f"; MLflow refused entries, for the reasons in {refused[0]}.refused" if refused else ""
-        progress(f"{len(points)} points, {laws} laws{left_out}", 1.0)
+        missing = f"; not in them: {', '.join(lacks)}" if lacks else ""
+        progress(f"{len(points)} points, {laws} laws{missing}{left_out}", 1.0)
         report = (study.folder / "report.html").read_text(encoding="utf-8")
         return FitResult(metrics, report, study.uri_of("report.html"))
+
+
+def check(spec: str, out: str) -> str:
+    """Return that the study is whole. RuntimeError: runs are missing, or the laws are not those of all points.
+
+    Kubeflow's state of a pipeline does not depend on steps that run whatever went before them, such as the fit.
+    """
+    from playscale.points import read_points
+
+    needs = (
+        "plan.json",
+        "points.csv",
+        "train/*/points.csv",
+        "evaluate/*.csv",
+        f"evaluate/{REFERENCES}/references.json",
+    )
+    with study_step("check", spec, out, *needs) as (study, progress):
+        if lacks := study.missing_runs():
+            raise RuntimeError("; ".join(f"{name}: {what}" for name, what in lacks.items()))
+        table = study.folder / "points.csv"
+        fitted = {cell(point) for point in read_points(table)} if table.is_file() else set()
+        if not study.own_cells() <= fitted:
+            raise RuntimeError("the laws are not those of all points: the step fit has failed")
+        progress(f"{len(fitted)} points, no run is missing", 1.0)
+        return progress.last_message

@@ -161,6 +161,35 @@ def test_bad_logs_is_one_line(cli, tmp_path, submitted, study, options, said):
     assert said in result.stderr
 
 
+def test_a_run_that_failed_is_submitted_again_until_it_succeeds(cli, tmp_path):
+    backend = Backend("FAILED", "FAILED", "SUCCEEDED", "FAILED")
+    with kfp_server(backend) as url:
+        again = ("--wait", "--resubmit", 5)
+        result = cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, *again, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (len(backend.runs), result.stdout.count("submitted: ")) == (3, 3)
+    assert len({yaml.safe_dump(run["pipeline_spec"]) for run in backend.runs}) == 1
+    assert result.stdout.endswith("succeeded\n")
+    assert "ended as FAILED in train" in result.stderr
+    assert "submitting it again, 2 of 5" in result.stderr
+
+
+@pytest.mark.parametrize(("endings", "submitted"), [(["FAILED"] * 3, 2), (["CANCELED", "SUCCEEDED"], 1)])
+def test_a_run_is_not_submitted_more_often_than_said_nor_when_it_was_cancelled(cli, tmp_path, endings, submitted):
+    backend = Backend(*endings)
+    with kfp_server(backend) as url:
+        again = ("--wait", "--resubmit", 1)
+        result = cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, *again, cwd=tmp_path)
+    assert (result.returncode, len(backend.runs)) == (1, submitted), result.stderr
+    assert f"ended as {endings[0]}" in result.stderr.splitlines()[-1]
+
+
+def test_resubmit_without_wait_is_refused_in_one_line(cli, tmp_path):
+    result = cli("study", "submit", SPEC, "--endpoint", "http://127.0.0.1:9", "--resubmit", 2, cwd=tmp_path)
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert "--resubmit: " in result.stderr
+
+
 def test_submit_without_wait_returns_at_once(cli, tmp_path):
     backend = Backend("FAILED")
     with kfp_server(backend) as url:

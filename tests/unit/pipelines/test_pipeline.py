@@ -14,9 +14,14 @@ def compiled(cli, tmp_path_factory):
 def test_every_step_runs_in_the_given_image(compiled):
     executors = compiled["deploymentSpec"]["executors"]
     assert {name.removeprefix("exec-").split("-")[0] for name in executors} == {
-        "collect", "prepare", "plan", "train", "evaluate", "fit",
+        "collect", "prepare", "plan", "train", "evaluate", "fit", "check",
     }  # fmt: skip
     assert {executor["container"]["image"] for executor in executors.values()} == {"registry.example.org/p:1"}
+
+
+def dag(compiled, name):
+    """The tasks of a pipeline within the pipeline."""
+    return compiled["components"][name]["dag"]["tasks"]
 
 
 def test_no_task_is_cached(compiled):
@@ -27,21 +32,40 @@ def test_no_task_is_cached(compiled):
         for task in group["tasks"].values()
         if "executorLabel" in compiled["components"][task["componentRef"]["name"]]
     ]
-    assert len(tasks) == 9
+    assert len(tasks) == 10
     assert not any(task["cachingOptions"].get("enableCache") for task in tasks)
 
 
 def test_train_and_evaluate_fan_out_over_the_planned_runs_and_then_over_those_taught_by_them(compiled):
-    tasks = compiled["root"]["dag"]["tasks"]
-    loops = [task for task in tasks.values() if "parameterIterator" in task]
-    assert len(loops) == 2
-    for loop, planned in zip(loops, ("plan", "plan-2"), strict=True):
+    assert compiled["root"]["dag"]["tasks"]["grid"]["dependentTasks"] == ["plan"]
+    grid = dag(compiled, "comp-grid")
+    taught = dag(compiled, grid["taught"]["componentRef"]["name"])
+    assert grid["taught"]["dependentTasks"] == ["runs"]
+    assert taught["runs"]["dependentTasks"] == ["plan"]
+    for runs in (grid["runs"], taught["runs"]):
+        ((_, loop),) = dag(compiled, runs["componentRef"]["name"]).items()
         assert loop["parameterIterator"]["items"]["inputParameter"]
-        assert planned in loop["dependentTasks"]
-        inner = compiled["components"][loop["componentRef"]["name"]]["dag"]["tasks"]
-        assert {name.split("-")[0] for name in inner} == {"train", "evaluate"}
-    assert "for-loop-1" in tasks["plan-2"]["dependentTasks"]
-    assert {"for-loop-1", "for-loop-2"} <= set(tasks["fit"]["dependentTasks"])
+        assert {name.split("-")[0] for name in dag(compiled, loop["componentRef"]["name"])} == {"train", "evaluate"}
+
+
+def test_a_failed_run_keeps_neither_the_second_round_nor_the_fit_from_following(compiled):
+    """Such a task is to follow one task that is no loop, and nothing may follow it: see the pipeline's module."""
+    groups = [compiled["root"]["dag"], *(c["dag"] for c in compiled["components"].values() if "dag" in c)]
+    ignoring = {}
+    for tasks in (group["tasks"] for group in groups):
+        for name, task in tasks.items():
+            if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED":
+                (before,) = task["dependentTasks"]
+                assert "parameterIterator" not in tasks[before]
+                assert not any(name in other.get("dependentTasks", ()) for other in tasks.values())
+                ignoring[name] = before
+    assert ignoring == {"taught": "runs", "fit": "grid"}
+
+
+def test_the_state_of_the_pipeline_is_that_of_a_last_step_which_is_not_tried_again(compiled):
+    check = compiled["root"]["dag"]["tasks"]["check"]
+    assert check["dependentTasks"] == ["grid"]
+    assert "maxRetryCount" not in check["retryPolicy"]
 
 
 def test_fit_shows_metrics_and_the_report_and_no_corpus_is_an_artifact(compiled):

@@ -4,13 +4,16 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
 
 from playscale.processes.signals import Stopped
+from playscale.progress import TaskProgress
+from playscale.storage.files import write_json
 from playscale.study import local_run
-from playscale.study.local_run import LocalStudy
+from playscale.study.local_run import LocalStudy, StudyResult, StudyTime
 
 PIPELINE = """#!/bin/sh
 echo $OMP_NUM_THREADS >threads
@@ -46,4 +49,44 @@ def test_a_pipeline_that_ends_on_a_full_disk_says_so(tmp_path, monkeypatch, free
     monkeypatch.setattr(local_run.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     study = LocalStudy(tmp_path / "s.yaml", None, str(tmp_path), tmp_path, "", "subprocess")
     with pytest.raises(RuntimeError, match=says):
-        study._check(1)
+        study._failed(1)
+
+
+def progress(folder, *tasks):
+    """Write the progress files of tasks (name, state), which start one after the other."""
+    for i, (name, state) in enumerate(tasks):
+        task = TaskProgress(name, f"what {name} said", 0.5, float(i), float(i), state)
+        write_json(folder / "progress" / f"{name}.json", asdict(task))
+
+
+def open_study(folder):
+    return LocalStudy(folder / "s.yaml", None, str(folder), folder, "", "subprocess")
+
+
+def test_runs_that_failed_beside_laws_are_returned_and_named(tmp_path):
+    progress(tmp_path, ("plan", "done"), ("train-a", "failed"), ("train-b", "running"), ("fit", "done"))
+    failed = open_study(tmp_path)._failed(1)
+    assert [task.task for task in failed] == ["train-a", "train-b"]
+    complaint = StudyResult([], {}, [], 1.0, StudyTime({}), failed).complaint
+    assert complaint.startswith("train-a: what train-a said; train-b: killed. The laws are those of the other runs;")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "says"),
+    [
+        ([("plan", "done"), ("train-a", "failed"), ("fit", "failed")], "^train-a: what train-a said"),
+        ([("prepare", "failed"), ("fit", "failed")], "^prepare: what prepare said"),
+        ([("prepare", "running"), ("fit", "failed")], "the pipeline ended with code 1"),
+        ([("train-a", "done"), ("plan-taught", "failed"), ("fit", "done")], "^plan-taught: "),
+        ([("train-a", "done"), ("fit", "failed")], "^fit: what fit said"),
+    ],
+)
+def test_without_laws_the_first_failure_is_the_error(tmp_path, tasks, says):
+    progress(tmp_path, *tasks)
+    with pytest.raises(RuntimeError, match=says):
+        open_study(tmp_path)._failed(1)
+
+
+def test_a_pipeline_that_succeeded_has_no_failed_task(tmp_path):
+    progress(tmp_path, ("train-a", "done"), ("fit", "done"))
+    assert open_study(tmp_path)._failed(0) == []

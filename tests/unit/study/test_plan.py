@@ -100,6 +100,20 @@ def test_the_teacher_is_the_clone_of_the_size_with_the_lowest_dev_loss_at_the_la
     assert planned["by another"]["rl"]["teacher"] == "elsewhere"
 
 
+def test_a_run_has_no_teacher_before_all_clones_of_its_size_are_trained(tmp_path):
+    """The missing one could be the better teacher, and the run would not go on with another."""
+    planned = {}
+    for name, size, budgets in (("a-s0", "10k", (1e9, 1e10)), ("a-s1", "10k", (1e9,)), ("b-s0", "20k", (1e9, 1e10))):
+        points = [Point(run=name, size=size, flops=c, params=1e4, samples=1e5, dev_loss=1.0) for c in budgets]
+        write_points(points, tmp_path / name / "points.csv")
+        planned[name] = {"method": "bc", "size": size, "rl": None, "budgets": [1e9, 1e10], "held_out": [1e10]}
+    planned["c-s0"] = planned["b-s0"] | {"size": "30k"}  # it failed at once
+    for size in ("10k", "20k", "30k"):
+        planned[f"taught-{size}"] = {"method": "kickstart", "size": size, "rl": {"teacher": "bc"}}
+    assert choose_teachers(planned, tmp_path, str(tmp_path)) == ["taught-20k"]
+    assert planned["taught-10k"]["rl"]["teacher"] == "bc"
+
+
 def test_corpus_of_another_game():
     with pytest.raises(ValueError, match="not of 'chess'"):
         plan_grid("chess", runs("10k"), CORPUS)
