@@ -16,7 +16,7 @@ Cpu = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(\.\d+)?$|^\d+m$"
 Memory = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(Ki|Mi|Gi|Ti|K|M|G|T)$")]
 SETTINGS = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "PLAYSCALE_METRICS_PORT")
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-COMPONENTS = ("collect", "prepare", "plan", "train", "evaluate", "fit")
+COMPONENTS = ("collect", "prepare", "plan", "train", "evaluate", "fit", "check")
 
 
 class Toleration(FrozenModel):
@@ -39,7 +39,7 @@ class Pod(FrozenModel):
         shared_memory: Size of /dev/shm, which is part of `memory`.
         node_selector: Labels of the nodes that the pods may run on.
         tolerations: Taints that the pods tolerate.
-        retries: Retries after a failure or an eviction.
+        retries: Retries after a failure or an eviction; none of `check`.
         backoff: Seconds before the first retry; each later one waits twice as long.
         hours: Hours after which a pod is ended.
     """
@@ -74,6 +74,7 @@ class Pods(FrozenModel):
     train: Pod = Pod(cpu="4", memory="8Gi", shared_memory="1Gi")
     evaluate: Pod = Pod(cpu="4", memory="8Gi", shared_memory="1Gi")
     fit: Pod = Pod()
+    check: Pod = Pod(cpu="1", memory="2Gi")
     settings: str = "playscale-settings"
     credentials: str = "playscale-s3"
     labels: dict[str, str] = Field(default_factory=dict)

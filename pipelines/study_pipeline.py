@@ -6,10 +6,10 @@ Runs that are taught by clones of the same study come second: the plan returns t
 references, which are evaluated and not trained, are among them, so that there always is one.
 
 A run that fails fails the grid, but keeps neither the other runs, nor `taught`, nor `fit` from running. The backend of
-Kubeflow 2.17 makes a task that ignores upstream failures an exit hook of the one task that it follows: that must be a pipeline
-or a component, not a loop; nothing can follow the hook; and the state of the whole does not depend on it. Therefore the
-loop, what follows it, and both together are pipelines of their own, and a last step looks whether all is there. On one
-machine that is left out: kfp.local fails by itself, and may run that step before `fit`.
+Kubeflow 2.17 makes a task that ignores upstream failures an exit hook of the one task that it follows: a component or a
+pipeline, never a loop. Nothing can follow a hook, and the state of the whole does not depend on it. Therefore the loop,
+what follows it, and both together are pipelines of their own, and a last step looks whether all is there. That step is
+left out on one machine: kfp.local fails by itself, and may run it before `fit`.
 """
 
 from typing import TYPE_CHECKING
@@ -70,6 +70,6 @@ def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
         trained = grid(spec=spec, names=planned.output, out=out, tracking_uri=tracking_uri, gpus=gpus)
         ready(fit(spec=spec, out=out, tracking_uri=tracking_uri), "fit").after(trained).ignore_upstream_failure()
         if pods:
-            ready(check(spec=spec, out=out), "plan").after(trained).set_retry(0)
+            ready(check(spec=spec, out=out), "check").after(trained).set_retry(0)
 
     return study

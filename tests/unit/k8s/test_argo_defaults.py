@@ -63,7 +63,7 @@ class Cluster:
         return yaml.safe_load(self.found["data"]["workflowDefaults"])
 
     def run(self, *arguments):
-        environment = os.environ | {"PATH": f"{self.folder}:/usr/bin:/bin"}
+        environment = os.environ | {"PATH": str(self.folder)}
         command = [sys.executable, ARGO / "defaults.py", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
