@@ -8,7 +8,7 @@ import pytest
 import yaml
 from rendered import CHART, GIVEN, argument, containers, example, find, merged, names, pods, render
 
-STEPS = ["collect", "prepare", "plan", "train", "evaluate", "fit"]
+STEPS = ["collect", "prepare", "plan", "train", "evaluate", "fit", "check"]
 EXTERNAL = {
     "postgres": {"deploy": False, "host": "db.example", "existingSecret": "db"},
     "s3": {"deploy": False, "endpoint": "https://s3.example", "existingSecret": "keys"},
