@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 LABELS = ("study", "task", "run", "method")
-"""Name of the study; collect, prepare, plan, train, evaluate, fit or check; name of the training run; its method; or empty."""
+"""Name of the study; its step, such as train or fit; name of the training run; its method; or empty."""
 
 
 @dataclass(frozen=True)
