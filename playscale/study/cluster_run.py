@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from playscale.study.steps import REFERENCES
+from playscale.study.context import REFERENCES
 
 
 @dataclass(frozen=True)
