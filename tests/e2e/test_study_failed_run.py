@@ -52,6 +52,7 @@ def failed(tmp_path_factory, cli):
     return out, run("run", "spec.yaml", "--out", out), run
 
 
+@pytest.mark.slow
 def test_the_other_runs_are_trained_evaluated_and_fitted_and_the_missing_ones_named(failed):
     out, result, _ = failed
     assert result.returncode == 1, result.stderr + (out / "pipeline.log").read_text()[-3000:]
@@ -67,6 +68,7 @@ def test_the_other_runs_are_trained_evaluated_and_fitted_and_the_missing_ones_na
     assert "The laws are those of the other runs" in last
 
 
+@pytest.mark.slow
 def test_the_laws_of_what_a_failed_study_left_are_made_from_anywhere(failed, tmp_path, cli):
     out, _, run = failed
     before = fits(out)
@@ -81,6 +83,7 @@ def test_the_laws_of_what_a_failed_study_left_are_made_from_anywhere(failed, tmp
     assert f"{HOPELESS}: not trained" in result.stdout
 
 
+@pytest.mark.slow
 def test_the_laws_of_a_study_in_s3_are_made_there(failed, s3):
     out, _, run = failed
     shutil.copytree(out, s3 / "far", ignore=shutil.ignore_patterns("fit.json", "report.html", "mlflow.db", ".*"))
@@ -94,6 +97,7 @@ def test_the_laws_of_a_study_in_s3_are_made_there(failed, s3):
     assert "needs an MLflow server" in without.stderr
 
 
+@pytest.mark.slow
 def test_the_same_command_adds_the_missing_runs(failed):
     out, _, run = failed
     shutil.rmtree(out / "train" / HOPELESS)
