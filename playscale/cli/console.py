@@ -221,8 +221,9 @@ def _backtest(fit: Mapping[str, Any], target: str) -> Table:
     found = track_record.backtest(fit, target)
     reaches = sorted({reach for scores in found.values() for reach in scores})
     columns = [_ahead(reach) for reach in reaches]
+    what = f"{target}{track_record.above(fit, target)}"
     table = _table(
-        f"Backtest of {target}, each law alone at every budget: median miss (share inside 95 %), by decades ahead",
+        f"Backtest of {what}, each law alone at every budget: median miss (share inside 95 %), by decades ahead",
         "law",
         *columns,
     )
@@ -240,7 +241,8 @@ def _track_record(fit: Mapping[str, Any]) -> Table:
     for target in fit["laws"]:
         for reach, rows in track_record.by_reach(track_record.track(fit, target)).items():
             own, plain = track_record.score(rows), track_record.score(rows, "power_")
-            table.add_row(target, _ahead(reach), str(len(rows)), _score(own), _score(plain))
+            what = f"{target}{track_record.above(fit, target)}"
+            table.add_row(what, _ahead(reach), str(len(rows)), _score(own), _score(plain))
     return table
 
 
@@ -303,13 +305,15 @@ def _held_out(fit: Mapping[str, Any]) -> Table:
 
 def reproduction_table(one: Reproduction) -> Table:
     """Compare the exponents of a table with the published ones."""
-    columns = ("best by", "law", "at", "from", "exponent", "95 %", "bootstrap 95 %", "n", "published", "differs")
+    columns = ["best by", "law", "at", "from", "exponent", "95 %", "bootstrap 95 %", "n"]
+    is_compared = any(row.published is not None for row in one.compared)
+    columns += ["published", "differs"] * is_compared
     table = _table(f"{one.name}: {len(one.points)} points", *columns)
     for row in one.compared:
         start = "all" if row.from_flops is None else f"{row.from_flops:.3g}"
         ours = "not fitted" if row.exponent is None else f"{row.exponent:+.3f}"
         spans = (interval(*span, ".3f").strip("()") for span in ((row.low, row.high), (row.boot_low, row.boot_high)))
-        theirs = _number(row.published, "+.3f"), _number(row.difference, "+.3f")
+        theirs = [_number(row.published, "+.3f"), _number(row.difference, "+.3f")] * is_compared
         table.add_row(row.target, _law(row.quantity), row.at, start, ours, *spans, _number(row.n, "d"), *theirs)
     return table
 

@@ -9,17 +9,20 @@ from markupsafe import Markup
 
 from playscale.config import PLAYING_METHODS
 from playscale.points import Point
-from playscale.report.drawing import DASHED, Drawing, Plot
-from playscale.report.evidence import Evidence, describe
+from playscale.report.drawing import DASHED, Drawing, Plot, own_defaults
+from playscale.report.evidence import NAMES, SAME_BUDGET, Evidence, describe, error_of
 from playscale.report.html import Content, join, readable, table, tag
 from playscale.report.learning import Curves, compared_curves
-from playscale.report.palette import METHOD_COLOUR, METHOD_MARKER, SOFT
+from playscale.report.palette import SMALL, Look, looks
 from playscale.report.performance import mark_references, near_references
 from playscale.report.seeds import spread_sentence
+from playscale.report.text import few
 from playscale.scaling import numbers
 
 Evidences = Mapping[str, Evidence]
 Place = Callable[[Point], float | None]
+OF_GAMES = "Each game has its own scale of returns and losses: only methods of one game can be compared."
+MANY_METHODS = 10  # a figure names and colours so many
 
 
 def compared(evidences: Evidences, failed: Mapping[str, str]) -> Markup:
@@ -27,60 +30,89 @@ def compared(evidences: Evidences, failed: Mapping[str, str]) -> Markup:
     notes = [tag("p", readable(f"{method} has no laws: {why}."), class_="note") for method, why in failed.items()]
     spread = spread_sentence({method: evidence.fit for method, evidence in evidences.items()})
     seeds = tag("p", spread, class_="note") if spread else None
-    return join([tag("p", answer(evidences), class_="answer"), seeds, _table(evidences), *notes])
+    target = target_of(evidences)
+    if len({point.game for evidence in evidences.values() for point in evidence.points}) > 1:
+        notes.insert(0, tag("p", OF_GAMES, class_="note"))
+    return join([tag("p", answer(evidences), class_="answer"), seeds, _table(evidences, target), *notes])
+
+
+def target_of(evidences: Evidences) -> str:
+    """Return what methods are compared by: the return, or where none was measured the dev loss."""
+    return "return_mean" if any(evidence.measured("return_mean") for evidence in evidences.values()) else "dev_loss"
 
 
 def answer(evidences: Evidences) -> str:
     """Say which method is ahead at the largest budget that all of them reached."""
-    budget = common_budget(evidences)
+    target = target_of(evidences)
+    budget = common_budget(evidences, target)
     if budget is None:
         return "No budget was reached by all methods: there is nothing to compare."
-    found = {method: _best_at(evidence, budget) for method, evidence in evidences.items()}
-    ranked = sorted(((p, m) for m, p in found.items() if p), key=lambda pair: -(pair[0].return_mean or 0))
-    scores = ", ".join(f"{m} {numbers.with_error(p.return_mean, p.return_se)}" for p, m in ranked)
+    scores = few([f"{m} {_value(point, target)}" for m, point in _ranked(evidences, target, budget).items()])
+    verb = "scores" if target == "return_mean" else "has a dev loss of"
     return (
-        f"With {numbers.budget(budget)} FLOPs of its own, each method's best agent scores: {scores}." if ranked else ""
+        f"With {numbers.budget(budget)} FLOPs of its own, each method's best agent {verb}: {scores}." if scores else ""
     )
 
 
-def common_budget(evidences: Evidences) -> float | None:
-    """Return the largest budget at which every method has an agent with a return."""
-    own = [
-        {evidence.budgets[evidence.budget_index(p.flops)] for p in _measured(evidence)}
-        for evidence in evidences.values()
-    ]
-    shared = [b for b in own[0] if all(any(abs(b / c - 1) < 0.05 for c in other) for other in own[1:])] if own else []
+def _value(point: Point, target: str) -> str:
+    return numbers.with_error(getattr(point, target), error_of(point, target))
+
+
+def common_budget(evidences: Evidences, target: str) -> float | None:
+    """Return the largest budget at which `target` of every method was measured."""
+    own = [{evidence.budget_of(p) for p, _ in evidence.measured(target)} for evidence in evidences.values()]
+    shared = [b for b in own[0] if all(any(_same(b, c) for c in other) for other in own[1:])] if own else []
     return max(shared, default=None)
 
 
-def _measured(evidence: Evidence) -> list[Point]:
-    return [point for point, _ in evidence.measured("return_mean")]
+def _same(budget: float, other: float) -> bool:
+    """Tell whether a budget of one method is that of another one: each is the mean of its own runs' compute."""
+    return max(budget / other, other / budget) < SAME_BUDGET
 
 
-def _best_at(evidence: Evidence, budget: float) -> Point | None:
-    here = [point for point in _measured(evidence) if evidence.same_budget(point.flops, budget)]
-    return max(here, key=lambda point: point.return_mean or 0, default=None)
+def _ranked(evidences: Evidences, target: str, budget: float | None) -> dict[str, Point]:
+    """Return each method's best agent at a budget, or at any, the best method first."""
+    found = {method: point for method, evidence in evidences.items() if (point := _best_at(evidence, target, budget))}
+    return dict(sorted(found.items(), key=lambda pair: _rank(pair[1], target)))
 
 
-def _table(evidences: Evidences) -> Markup:
+def _best_at(evidence: Evidence, target: str, budget: float | None) -> Point | None:
+    measured = [point for point, _ in evidence.measured(target)]
+    here = [point for point in measured if budget is None or _same(evidence.budget_of(point), budget)]
+    return min(here, key=lambda point: _rank(point, target), default=None)
+
+
+def _rank(point: Point, target: str) -> float:
+    """Return a number that is lower for a better point."""
+    value = float(getattr(point, target))
+    return value if target == "dev_loss" else -value
+
+
+def _table(evidences: Evidences, target: str) -> Markup:
     """Return each method's best agent at each budget."""
-    budgets = sorted({budget for evidence in evidences.values() for budget in evidence.budgets})
+    budgets: list[float] = []
+    for budget in sorted(budget for evidence in evidences.values() for budget in evidence.budgets):
+        if not budgets or not _same(budget, budgets[-1]):
+            budgets.append(budget)
+    has_played = any(evidence.played for evidence in evidences.values())
+    has_teacher = bool(taught(evidences))
     rows: list[list[Content]] = []
     for budget in budgets:
         for method, evidence in evidences.items():
-            point = _best_at(evidence, budget)
+            point = _best_at(evidence, target, budget)
             if point is not None:
                 rows.append([
                     numbers.budget(budget),
                     method,
-                    point.size,
-                    numbers.with_error(point.return_mean, point.return_se),
-                    numbers.count(point.samples) if point.method in PLAYING_METHODS else numbers.NOTHING,
-                    numbers.budget(total(point)),
+                    point.size or f"{numbers.count(point.params)} parameters",
+                    _value(point, target),
+                    *([numbers.count(interactions(point)) if interactions(point) else numbers.NOTHING] * has_played),
+                    *([numbers.budget(total(point))] * has_teacher),
                     "held out" if point.held_out else "fitted",
                 ])  # fmt: skip
-    head = ["FLOPs", "method", "best size", "return ± SE", "interactions", "FLOPs with the teacher's", "use"]
-    return table(head, rows, caption="The best agent of each method, by budget", text=(1, 2, 6))
+    head = ["FLOPs", "method", "best size", f"{NAMES[target]} ± SE"]
+    head += ["interactions"] * has_played + ["FLOPs with the teacher's"] * has_teacher + ["use"]
+    return table(head, rows, caption="The best agent of each method, by budget", text=(1, 2, len(head) - 1))
 
 
 def total(point: Point) -> float:
@@ -93,66 +125,100 @@ def taught(evidences: Evidences) -> list[Point]:
     return [p for e in evidences.values() for p in e.runs if (p.number("flops_teacher") or 0) > 0]
 
 
+def _own_flops(point: Point) -> float:
+    return point.flops
+
+
 def interactions(point: Point) -> float | None:
     return point.samples if point.method in PLAYING_METHODS else None
 
 
+@own_defaults()
 def comparison_plots(evidences: Evidences, curves: Curves) -> list[Plot]:
     """Return the figures of several methods together."""
-    plots = [_against(evidences, "flops", lambda point: point.flops, _own_title)]
+    look = looks([*evidences], leading(evidences))
+    losses = {method: evidence for method, evidence in evidences.items() if evidence.measured("dev_loss")}
+    plots = [_against(evidences, look, "flops", _own_flops, _own_title(evidences, "return_mean"))]
+    if len(losses) > 1:
+        plots.append(_against(losses, look, "flops", _own_flops, _own_title(losses, "dev_loss"), "dev_loss"))
     if taught(evidences):
-        plots.append(_against(evidences, "flops_total", total, _total_title))
+        plots.append(_against(evidences, look, "flops_total", total, _total_title(evidences)))
     if sum(evidence.played for evidence in evidences.values()) > 1:
-        plots.append(_against(evidences, "interactions", interactions, _interactions_title))
-    plots.append(compared_curves(evidences, curves))
+        plots.append(_against(evidences, look, "interactions", interactions, _interactions_title(evidences)))
+    plots.append(compared_curves(evidences, curves, look))
     return [plot for plot in plots if plot is not None]
 
 
-def _against(evidences: Evidences, axis: str, place: Place, title: Callable[[Evidences], str]) -> Plot | None:
+def leading(evidences: Evidences) -> list[str]:
+    """Return the methods that figures name and colour, in their order: all, or of many the best."""
+    if len(evidences) <= MANY_METHODS:
+        return [*evidences]
+    target = target_of(evidences)
+    first = [*_ranked(evidences, target, common_budget(evidences, target)), *_ranked(evidences, target, None)]
+    chosen = [*dict.fromkeys(first)][: MANY_METHODS - 1]
+    return [method for method in evidences if method in chosen]
+
+
+def _against(
+    evidences: Evidences, look: Mapping[str, Look], axis: str, place: Place, title: str, target: str = "return_mean"
+) -> Plot | None:
     """Draw the best of each budget of each method, its seeds, and against own compute also the laws."""
     first = next(iter(evidences.values()))
-    drawing = Drawing(f"methods_against_{axis}", first)
+    drawing = Drawing(f"methods{'_dev_loss' * (target == 'dev_loss')}_against_{axis}", first)
+    drawing.linear = any(evidence.linear(target) for evidence in evidences.values())
     values: list[float] = []
     for method, evidence in evidences.items():
-        colour, marker = METHOD_COLOUR.get(method, SOFT), METHOD_MARKER.get(method, "o")
         if axis == "flops":
-            _law(drawing, evidence, colour)
-        best = [p for held in (False, True) for p, _ in evidence.best("return_mean", held_out=held)]
-        placed = sorted((x, p.return_mean or 0.0, p) for p in best if numbers.positive(x := place(p)))
-        if axis != "flops":
-            drawing.line([x for x, _, _ in placed], [y for _, y, _ in placed], color=colour, linewidth=1.2)
-        for x, y, point in placed:
-            error = point.return_se
-            if error:
-                drawing.interval(x, y - 1.96 * error, y + 1.96 * error, colour)
-            hollow = {"markerfacecolor": "none"} if point.held_out else {}
-            label = None if point.held_out else method
-            drawing.mark(x, y, f"{method}\n{describe(point)}", color=colour, marker=marker, label=label, **hollow)
-            values.append(y)
-        shown = {(point.flops, point.params) for point in best}
-        for point in evidence.repeats:
-            x_seed = place(point) if (point.flops, point.params) in shown else None
-            if numbers.positive(x_seed) and numbers.positive(point.return_mean):
-                tip = f"{method}, seed {point.seed}\n{describe(point)}"
-                style: dict[str, Any] = {"markersize": 3, "markeredgewidth": 0, "alpha": 0.6, "zorder": 1.6}
-                drawing.mark(x_seed, point.return_mean, tip, color=colour, label="single seeds", **style)
+            _law(drawing, evidence, look[method].colour, target)
+        values += _best_points(drawing, method, evidence, look[method], place, target, has_line=axis != "flops")
     if not drawing.seen:
         return None
-    if "single seeds" in drawing.entries:  # last in the legend, after all methods
-        drawing.entries["single seeds"] = drawing.entries.pop("single seeds")
-    near = near_references(first.references, values)
+    named = [method for method, one in look.items() if one.label == method]
+    for label in [label for label in drawing.entries if label not in named]:  # last in the legend, after all methods
+        drawing.entries[label] = drawing.entries.pop(label)
+    references = first.references if target == "return_mean" else ()
+    near = near_references(references, values)
     for reference in near:
         drawing.see(drawing.seen[0][0], float(reference.return_mean or 0))
-    drawing.scale(axis, "return_mean")
-    mark_references(drawing, near, values)
+    drawing.scale(axis, target)
+    if references:
+        mark_references(drawing, near, values)
     caption = "Each point is the best size of one budget, hollow where it was held out; bars: 95% intervals."
     if axis == "flops":
         caption += " Lines: the law of each method, dashed beyond what it was fitted to."
-    return drawing.finish(title(evidences), caption, f"Return of each method against {axis}.", 4)
+    if len(named) < len(look):
+        caption += f" Of {len(look)} methods the {len(named)} best have a colour; hover over the others."
+    return drawing.finish(title, caption, f"{NAMES[target]} of each method against {axis}.", 4)
 
 
-def _law(drawing: Drawing, evidence: Evidence, colour: str) -> None:
-    rows = [r for r in (evidence.fit.get("curves") or {}).get("return_mean") or [] if numbers.positive(r.get("value"))]
+def _best_points(
+    drawing: Drawing, method: str, evidence: Evidence, look: Look, place: Place, target: str, *, has_line: bool
+) -> list[float]:
+    """Draw the best point of each budget and its seeds; return what was drawn."""
+    colour, marker, name, size = look
+    best = [p for held in (False, True) for p, _ in evidence.best(target, held_out=held)]
+    placed = sorted((x, getattr(p, target), p) for p in best if numbers.positive(x := place(p)))
+    if has_line:
+        drawing.line([x for x, _, _ in placed], [y for _, y, _ in placed], color=colour, linewidth=1.2)
+    for x, y, point in placed:
+        error = error_of(point, target)
+        if error and size > SMALL:
+            drawing.interval(x, y - 1.96 * error, y + 1.96 * error, colour)
+        style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": size}
+        style |= {"markerfacecolor": "none"} if point.held_out else {}
+        drawing.mark(x, y, f"{method}\n{describe(point)}", label=None if point.held_out else name, **style)
+    shown = {(point.flops, point.params) for point in best}
+    for point in evidence.repeats:
+        x_seed, y_seed = place(point), getattr(point, target)
+        if (point.flops, point.params) in shown and numbers.positive(x_seed) and drawing.shows(y_seed):
+            tip = f"{method}, seed {point.seed}\n{describe(point)}"
+            style = {"markersize": SMALL, "markeredgewidth": 0, "alpha": 0.6, "zorder": 1.6}
+            drawing.mark(x_seed, y_seed, tip, color=colour, label="single seeds", **style)
+    return [y for _, y, _ in placed]
+
+
+def _law(drawing: Drawing, evidence: Evidence, colour: str, target: str) -> None:
+    rows = [r for r in (evidence.fit.get("curves") or {}).get(target) or [] if drawing.shows(r.get("value"))]
     last = (evidence.last_fitted_budget() or 0.0) * 1.001
     end = max(evidence.budgets, default=0.0) * 1.5
     inside = [row for row in rows if row["flops"] <= last]
@@ -163,13 +229,14 @@ def _law(drawing: Drawing, evidence: Evidence, colour: str) -> None:
             drawing.line(x, y, color=colour, linestyle=style, linewidth=1.2)
 
 
-def _own_title(evidences: Evidences) -> str:
-    budget = common_budget(evidences)
+def _own_title(evidences: Evidences, target: str) -> str:
+    name = NAMES[target].capitalize()
+    budget = common_budget(evidences, target)
     if budget is None:
-        return "Return against each method's own compute"
-    found = {method: _best_at(evidence, budget) for method, evidence in evidences.items()}
-    returns = ", ".join(f"{m} {numbers.number(p.return_mean)}" for m, p in found.items() if p)
-    return f"Return with {numbers.budget(budget)} FLOPs of its own: {returns}"
+        return f"{name} against each method's own compute"
+    found = _ranked(evidences, target, budget)
+    values = few([f"{method} {numbers.number(getattr(point, target))}" for method, point in found.items()])
+    return f"{name} with {numbers.budget(budget)} FLOPs of its own: {values}"
 
 
 def _total_title(evidences: Evidences) -> str:
@@ -183,10 +250,10 @@ def _total_title(evidences: Evidences) -> str:
 
 def _interactions_title(evidences: Evidences) -> str:
     """Compare the interactions needed for the highest return that all methods that play reached."""
-    played = {m: e for m, e in evidences.items() if e.played and _measured(e)}
+    played = {m: own for m, e in evidences.items() if e.played and (own := [p for p, _ in e.measured("return_mean")])}
     if len(played) < 2:
         return "Return against interactions"
-    goal = min(max(point.return_mean or 0 for point in _measured(e)) for e in played.values())
-    needed = {m: min(p.samples or 0 for p in _measured(e) if (p.return_mean or 0) >= goal) for m, e in played.items()}
-    counts = ", ".join(f"{method} {numbers.count(count)}" for method, count in needed.items())
+    goal = min(max(point.return_mean or 0 for point in own) for own in played.values())
+    needed = {m: min(p.samples or 0 for p in own if (p.return_mean or 0) >= goal) for m, own in played.items()}
+    counts = few([f"{method} {numbers.count(count)}" for method, count in needed.items()])
     return f"Interactions at which a return of {numbers.number(goal)} was first measured: {counts}"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeGuard
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -18,6 +23,7 @@ from matplotlib.transforms import Transform, offset_copy
 from playscale.points import Point
 from playscale.report.evidence import Evidence, describe, error_of, off_axis_tip, offset_of
 from playscale.report.palette import FAINT, GRID, INK, SOFT, budget_colours
+from playscale.report.text import text_columns
 from playscale.scaling import numbers
 
 WIDTH, HEIGHT = 5.2, 4.3  # inches; at 72 points an inch, text of 9.5 points stays legible on a phone
@@ -33,6 +39,48 @@ SAME_PLACE = 1.02  # marks at the edge closer than this are one
 FAR = 10.0  # largest factor by which an interval widens the axis beyond its value
 NEAR_ENOUGH = 1.5  # the same on a linear axis
 FEW_BUDGETS = 9  # with more than this, the legend names every second or third
+NARROWEST = 1e-7  # decades of a loss or a return, below which its values are one
+NARROWEST_CELLS = 0.05  # the same of compute, sizes and data: those of one budget differ by a few per cent
+LEGEND_LINE, LEGEND_HANDLE = 68, 6  # columns of text that a line of the legend holds, and that a handle takes
+MOST_TICKS, AXIS_LINE = 7, 58  # of an axis; columns of text beside each other below it
+LEGEND_ROW, LEGEND_ROWS = 0.2, 3  # inches of a row, and rows that the figure has room for as it is
+DEFAULT_FONT = "DejaVu Sans"
+OWN_DEFAULTS = {
+    "text.parse_math": False,  # names hold dollar signs
+    "svg.fonttype": "none",
+}
+
+
+@contextmanager
+def own_defaults(more: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Draw with matplotlib's defaults and our own, whatever a user's matplotlibrc says (usetex, sketch, fonts)."""
+    defaults = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
+    with mpl.rc_context(defaults | OWN_DEFAULTS | dict(more or {})), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a page has the text; in a PNG a box stands for it
+        yield
+
+
+@cache
+def families(text: str) -> list[str]:
+    """Return the fonts for a text: the default one, and where that lacks a script, installed ones that have it."""
+    missing = {ord(character) for character in text if not character.isspace()}
+    found = []
+    fonts = sorted(fontManager.ttflist, key=lambda font: (font.name != DEFAULT_FONT, font.weight != 400, font.name))
+    for font in fonts:
+        if missing and (own := missing & _characters(font.fname)):
+            found.append(font.name)
+            missing -= own
+    return found or [DEFAULT_FONT]
+
+
+@cache
+def _characters(path: str) -> frozenset[int]:
+    """Return the characters that a font can draw in any size; none of a font that cannot be read."""
+    try:
+        font = get_font(path)
+    except (OSError, RuntimeError):
+        return frozenset()
+    return frozenset(font.get_charmap()) if font.scalable else frozenset()
 
 
 @dataclass(frozen=True)
@@ -182,19 +230,26 @@ class Drawing:
         self._mark_off_axis()
 
     def finish(self, title: str, caption: str, alt: str, columns: int = 3) -> Plot:
-        """Put the legend below the axes and return the figure."""
+        """Put the legend below the axes, in up to so many columns, and return the figure."""
         if self.entries:
-            names = [literal(name) for name in self.entries]
+            columns = legend_columns([*self.entries], columns)
+            rows = -(-len(self.entries) // columns)
+            self.figure.set_figheight(HEIGHT + LEGEND_ROW * max(rows - LEGEND_ROWS, 0))
             self.figure.legend(
-                list(self.entries.values()), names, loc="outside lower center", ncols=columns,
-                frameon=False, fontsize=9.5, labelcolor=INK, handletextpad=0.5, columnspacing=1.3, handlelength=1.5,
+                list(self.entries.values()), list(self.entries), loc="outside lower center", ncols=columns,
+                prop={"family": families("".join(self.entries)), "size": 9.5}, frameon=False, labelcolor=INK,
+                handletextpad=0.5, columnspacing=1.3, handlelength=1.5,
             )  # fmt: skip
         return Plot(self.name, title, caption, f"{title}. {alt}", self.figure, self.tips)
 
 
-def literal(text: str) -> str:
-    """Return a text for matplotlib that is not read as mathematics where it holds dollar signs."""
-    return text.replace("$", r"\$")
+def legend_columns(names: Sequence[str], most: int) -> int:
+    """Return in how many columns a legend fits below the axes, filled column by column; at least 1."""
+    widths = [text_columns(name) + LEGEND_HANDLE for name in names]
+    fitting = (
+        n for n in range(most, 1, -1) if sum(max(own, default=0) for own in np.array_split(widths, n)) <= LEGEND_LINE
+    )
+    return next(fitting, 1)
 
 
 def new_axes() -> tuple[Figure, Axes]:
@@ -211,7 +266,7 @@ def new_axes() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
+def log_ticks(low: float, high: float, most: int = MOST_TICKS) -> list[float]:
     """Return round values from low to high (both > 0), nearly even in the logarithm: at least 3 if possible."""
     decades = math.log10(high / low)
     if decades > most - 1:
@@ -227,25 +282,25 @@ def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
         if len(ticks) <= most:
             best = ticks
     if len(best) < 3:
-        best = _linear_ticks(low, high)
+        best = _linear_ticks(low, high, most)
     return best
 
 
-def _linear_ticks(low: float, high: float) -> list[float]:
+def _linear_ticks(low: float, high: float, most: int = MOST_TICKS) -> list[float]:
     """Return round values evenly spaced, for a range much less than a decade."""
-    rough = (high - low) / 5
+    rough = (high - low) / (most - 2)
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough)
     return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def log_axis(
-    axis_name: str, axes: Axes, values: Sequence[float], label: str, text: Callable[[float], str], pad: float = 0.07
-) -> None:
+def quantity_axis(axis_name: str, axes: Axes, quantity: str, values: Sequence[float], pad: float = 0.07) -> None:
     """Make one axis logarithmic around `values` (all > 0), with a margin of `pad` of its length at each end."""
+    label, text = QUANTITY[quantity]
+    narrowest = NARROWEST if text is plain else NARROWEST_CELLS
     logs = np.log10(np.array(values, dtype=float))
     low, high = float(logs.min()), float(logs.max())
-    if high - low < 0.05:  # one value, or nearly: give it room
+    if high - low < narrowest:  # one value: give it room
         low, high = low - 0.15, high + 0.15
     margin = pad * (high - low)
     limits = 10 ** (low - margin), 10 ** (high + margin)
@@ -253,29 +308,56 @@ def log_axis(
     # The limits first: a change of scale would look for limits of its own, and warn where there is only one value.
     (axes.set_xlim if axis_name == "x" else axes.set_ylim)(*limits)
     (axes.set_xscale if axis_name == "x" else axes.set_yscale)("log")
-    ticks = log_ticks(*limits)
+    ticks, labels = _log_labels(*limits, text, is_wide=axis_name == "x")
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
-    axis.set_ticks(ticks, labels=[text(tick) for tick in ticks])
+    axis.set_ticks(ticks, labels=labels)
     axis.set_label_text(label, color=INK, fontsize=10)
+
+
+def _log_labels(
+    low: float, high: float, text: Callable[[float], str], *, is_wide: bool
+) -> tuple[list[float], list[str]]:
+    """Return ticks and their labels; fewer where labels side by side (is_wide) would touch."""
+    ticks: list[float] = []
+    labels: list[str] = []
+    for most in range(MOST_TICKS, 2, -1):
+        ticks = log_ticks(low, high, most)
+        labels = tick_labels(ticks) if text is plain else [text(tick) for tick in ticks]
+        places = AXIS_LINE * np.log10(np.array(ticks) / low) / math.log10(high / low)
+        widths = np.array([text_columns(label) + 1 for label in labels])
+        if not is_wide or np.all(np.diff(places) >= (widths[1:] + widths[:-1]) / 2):
+            break
+    return ticks, labels
 
 
 def linear_axis(axes: Axes, label: str, values: Sequence[float], pad: float = 0.07) -> None:
     """Make the vertical axis linear around `values`."""
     low, high = min(values), max(values)
-    margin = pad * (high - low) or 1.0
+    largest = max(abs(low), abs(high))
+    margin = pad * (high - low) if high - low > NARROWEST * largest else 0.1 * largest or 1.0
     limits = low - margin, high + margin
     axes.set_ylim(*limits)
     ticks = _linear_ticks(*limits)
-    axes.set_yticks(ticks, labels=[plain(tick) for tick in ticks])
+    axes.set_yticks(ticks, labels=tick_labels(ticks))
     axes.set_ylabel(label, color=INK, fontsize=10)
 
 
-def plain(value: float) -> str:
+def plain(value: float, digits: int = 6) -> str:
     """Write a tick of a loss or a return: 0.5, 1.2, 30, 1,000."""
     if value and not 1e-4 <= abs(value) < 1e6:
-        return numbers.number(value)
-    return f"{value:,.6g}".replace("-", numbers.MINUS)
+        return numbers.power_of_ten(value, digits - 3)
+    return f"{value:,.{digits}g}".replace("-", numbers.MINUS)
+
+
+def tick_labels(ticks: Sequence[float]) -> list[str]:
+    """Write ticks of a loss or a return, with as many digits as tell them apart."""
+    labels: list[str] = []
+    for digits in range(6, 17):
+        labels = [plain(tick, digits) for tick in ticks]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 QUANTITY: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -289,8 +371,3 @@ QUANTITY: dict[str, tuple[str, Callable[[float], str]]] = {
     "return_mean": ("return (points per game)", plain),
     "train_return": ("return in training (points per game)", plain),
 }
-
-
-def quantity_axis(axis_name: str, axes: Axes, quantity: str, values: Sequence[float], pad: float = 0.07) -> None:
-    label, text = QUANTITY[quantity]
-    log_axis(axis_name, axes, values, label, text, pad)

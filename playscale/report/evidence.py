@@ -20,6 +20,7 @@ from playscale.scaling.cells import Reason, count_sizes
 from playscale.scaling.methods import by_method
 from playscale.scaling.numbers import counted
 
+UNNAMED = "no method"  # rows of a table that names a method elsewhere
 RETURN_OF_LOSS = "return_mean of dev_loss"
 TARGETS = ("dev_loss", "return_mean")
 NAMES = {
@@ -31,6 +32,7 @@ NAMES = {
 }
 BUDGET, STEPS = "compute budget", "step of compute"
 MOST = 5000  # points that a page shows
+LARGEST_POWER = 700.0  # natural logarithm of what a float holds
 SAME_EXPONENT = 1e-4  # of one law, read from the fit and off its curve
 SAME_BUDGET = 1.05  # checkpoints are taken within a batch of their budget; budgets are at least a tenth apart
 
@@ -252,7 +254,9 @@ def evidences_of(
     if "methods" not in fit:
         return {short_name(points[0].method) if points else "": Evidence.of(fit, points, references)}
     methods = by_method(points)
-    return {short_name(m): Evidence.of(fit["methods"].get(m, {}), own, references) for m, own in methods.items()}
+    return {
+        short_name(m) or UNNAMED: Evidence.of(fit["methods"].get(m, {}), own, references) for m, own in methods.items()
+    }
 
 
 def _named(point: Point) -> Point:
@@ -284,10 +288,11 @@ def error_of(point: Point, target: str) -> float | None:
 
 
 def law_at(law: Mapping[str, Any], x: float, offset: float = 0.0) -> float | None:
-    """Return the value of a power law at x, from an offset where it is of returns; None without a coefficient."""
+    """Return the value of a power law at x, from an offset where it is of returns; None where it has none."""
     if not numbers.positive(law.get("coefficient")) or not numbers.known(law.get("exponent")):
         return None
-    return float(offset + law["coefficient"] * x ** law["exponent"])
+    power = math.log(law["coefficient"]) + law["exponent"] * math.log(x)
+    return offset + math.exp(power) if power < LARGEST_POWER else None
 
 
 def offset_of(fit: Mapping[str, Any], target: str) -> float:

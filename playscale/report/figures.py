@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from playscale.points import Point, Reference
 from playscale.report.comparison import comparison_plots
-from playscale.report.drawing import Plot, literal
+from playscale.report.drawing import Plot, families, own_defaults
 from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.learning import Curves, learning_curves
 from playscale.report.palette import INK
@@ -25,6 +25,7 @@ DPI = 150
 FIGURE_FILES = "figures/*.png"  # in a report's directory
 
 
+@own_defaults()
 def make_plots(evidence: Evidence, curves: Curves | None = None) -> list[Plot]:
     """Draw every figure of one method that there are data for."""
     plots = (
@@ -42,6 +43,7 @@ def make_plots(evidence: Evidence, curves: Curves | None = None) -> list[Plot]:
     return [plot for plot in plots if plot is not None]
 
 
+@own_defaults()
 def write_figures(
     folder: Path,
     fit: Mapping[str, Any],
@@ -75,9 +77,10 @@ def write_figures(
     paths = []
     for prefix, plot in plots:
         path = folder / f"{prefix}{plot.name}.png"
-        title = textwrap.fill(literal(plot.title), 58)
-        title = re.sub(r"\^([\N{MINUS SIGN}-]?[\d.]*\d)", r"$^{\1}$", title)
-        plot.figure.suptitle(title, fontsize=11.5, color=INK, x=0.02, ha="left")
+        title = textwrap.fill(plot.title.replace("$", r"\$"), 58)
+        title = re.sub(r"\^([\N{MINUS SIGN}-]?[\d.,]*\d)", r"$^{\1}$", title)
+        look: dict[str, Any] = {"fontsize": 11.5, "color": INK, "fontfamily": families(plot.title)}
+        plot.figure.suptitle(title, x=0.02, ha="left", parse_math=True, **look)
         with atomic_file(path) as file:
             FigureCanvasAgg(plot.figure).figure.savefig(file, dpi=DPI, facecolor="white", format="png")
         paths.append(path)

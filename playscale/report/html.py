@@ -14,13 +14,12 @@ from itertools import count
 from typing import Any
 from xml.etree import ElementTree as ET
 
-import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from playscale.report.drawing import Plot
+from playscale.report.drawing import Plot, own_defaults
 from playscale.scaling.numbers import power_of_ten
 
 Content = str | None  # of an element: text, Markup, or nothing
@@ -33,7 +32,7 @@ XLINK = "http://www.w3.org/1999/xlink"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _INDEX = re.compile(r"_(max|after|break)\b")
 _SCIENTIFIC = re.compile(r"\b\d(?:\.\d+)?e[+-]?\d+\b")
-_POWER = re.compile(r"\^([\N{MINUS SIGN}-]?(?:[\d.]*\d|alpha|beta|gamma))")
+_POWER = re.compile(r"\^([\N{MINUS SIGN}-]?(?:[\d.,]*\d|alpha|beta|gamma))")
 _GREEK = {name: unicodedata.lookup(f"GREEK SMALL LETTER {name.upper()}") for name in ("alpha", "beta", "gamma")}
 
 
@@ -149,7 +148,7 @@ def inline_svg(
         variables: {CSS variable: (light, dark)}; each light colour in the drawing becomes var(--name).
     """
     drawing = io.BytesIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with own_defaults({"svg.hashsalt": name}):
         FigureCanvasSVG(figure).print_svg(drawing, metadata={"Date": None, "Creator": None})
     ET.register_namespace("", SVG)
     ET.register_namespace("xlink", XLINK)

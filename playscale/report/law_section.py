@@ -155,8 +155,9 @@ def _backtest(evidence: Evidence, target: str) -> Markup:
         for form, scores in sorted(found.items(), key=lambda pair: pair[0] != chosen)
     ]
     head = ["law", *map(reach_name, reaches)]
+    what = f"{_name(target)}{track_record.above(evidence.fit, target)}"
     caption = (
-        f"Backtest of the {_name(target)}, each law alone at every earlier budget, by how far ahead: median miss, share"
+        f"Backtest of the {what}, each law alone at every earlier budget, by how far ahead: median miss, share"
         " inside the 95% interval"
     )
     return table(head, rows, caption=caption, text=(0,))

@@ -9,7 +9,8 @@ import numpy as np
 from playscale.points import Point
 from playscale.report.drawing import Drawing, Plot
 from playscale.report.evidence import Evidence
-from playscale.report.palette import METHOD_COLOUR, SOFT, size_colours
+from playscale.report.palette import Look, size_colours
+from playscale.report.text import few
 from playscale.scaling import numbers
 
 Curves = Mapping[str, Sequence[Mapping[str, float]]]
@@ -43,7 +44,7 @@ def learning_curves(evidence: Evidence, curves: Curves) -> Plot | None:
     return drawing.finish(title, CAPTION, "Return in training against interactions, by size.", 4)
 
 
-def compared_curves(evidences: Mapping[str, Evidence], curves: Curves) -> Plot | None:
+def compared_curves(evidences: Mapping[str, Evidence], curves: Curves, look: Mapping[str, Look]) -> Plot | None:
     """Draw the curves of several methods, of the largest size that all of them have."""
     played = {method: evidence for method, evidence in evidences.items() if evidence.played}
     if len(played) < 2:
@@ -54,14 +55,15 @@ def compared_curves(evidences: Mapping[str, Evidence], curves: Curves) -> Plot |
         return None
     drawing = Drawing("learning_compared", first)
     finals = {
-        method: _curve(drawing, _runs(evidence, common[-1]), curves, METHOD_COLOUR.get(method, SOFT), method)
+        method: _curve(drawing, _runs(evidence, common[-1]), curves, look[method].colour, look[method].label)
         for method, evidence in played.items()
     }
     ends = {method: end for method, end in finals.items() if end is not None}
     if not drawing.seen or not ends:
         return None
     drawing.scale("interactions", "train_return")
-    returns = ", ".join(f"{method} {numbers.number(end)}" for method, end in ends.items())
+    ranked = sorted(ends.items(), key=lambda pair: -pair[1])
+    returns = few([f"{method} {numbers.number(end)}" for method, end in ranked])
     title = f"Return at the end of training, {common[-1]} parameters: {returns}"
     return drawing.finish(title, CAPTION, "Return in training against interactions, by method.", 3)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from playscale.points import Reference
-from playscale.report.drawing import DASHED, Drawing, Plot, literal
+from playscale.report.drawing import DASHED, Drawing, Plot, families
 from playscale.report.evidence import NAMES, RETURN_OF_LOSS, Evidence, law_at, offset_of
 from playscale.report.palette import FAINT, HELD, INK, SOFT, TARGET_COLOUR
-from playscale.report.profile_figures import exponent_text
+from playscale.report.profile_figures import exponent_text, trend
 from playscale.report.text import short_name
 from playscale.scaling import numbers
 
@@ -127,7 +128,8 @@ def mark_references(drawing: Drawing, near: Sequence[Reference], values: Sequenc
     for reference in drawing.evidence.references:
         if reference.return_mean is None or not numbers.known(reference.return_mean):
             continue
-        text = f"{literal(short_name(reference.name))}: {numbers.number(reference.return_mean, 2)}"
+        text = f"{short_name(reference.name)}: {numbers.number(reference.return_mean, 2)}"
+        style["fontfamily"] = families(text)
         if reference in near:
             axes.axhline(reference.return_mean, color=SOFT, linewidth=1, linestyle=(0, (5, 2, 1, 2)), zorder=1)
             axes.annotate(text, (0, reference.return_mean), xycoords=("axes fraction", "data"), xytext=(4, 3), **style)
@@ -147,7 +149,7 @@ def _title(evidence: Evidence, target: str) -> str:
         return f"{name} forecast at {numbers.budget(row['flops'])} FLOPs: {reach}"
     law = evidence.power_law(target, target)
     if law is not None:
-        return f"{name} {'grows' if law['exponent'] > 0 else 'falls'} as {exponent_text(law)}"
+        return f"{name} {trend(law, 'falls')} {exponent_text(law)}"
     return f"{name} against training compute"
 
 
@@ -177,15 +179,18 @@ def _return_line(drawing: Drawing, law: Mapping[str, Any]) -> None:
     """Draw the law of the best of each budget, over the losses of those."""
     best = [loss for _, loss in drawing.evidence.best("dev_loss", held_out=False)] or [loss for loss, _ in drawing.seen]
     losses, offset = np.geomspace(min(best), max(best), 60), offset_of(drawing.evidence.fit, "return_mean")
-    returns = [value for loss in losses if (value := law_at(law, float(loss), offset)) is not None]
-    if returns:
-        drawing.line(list(losses), returns, color=INK, label="law of the best", linewidth=1.3, zorder=3)
+    drawn = [(loss, value) for loss in losses.tolist() if (value := law_at(law, loss, offset)) is not None]
+    if drawn:
+        x, y = zip(*drawn, strict=True)
+        drawing.line(x, y, color=INK, label="law of the best", linewidth=1.3, zorder=3)
 
 
 def _loss_title(law: Mapping[str, Any] | None, offset: float) -> str:
     if law is None:
         return "Return against dev loss, one point for each agent"
-    gain = 0.9 ** law["exponent"] - 1
-    words = f"{numbers.percent(abs(gain))} {'more' if gain > 0 else 'less'} return"
+    gain = law["exponent"] * math.log(0.9)
     above = f" above {numbers.number(offset)}" if offset else ""
-    return f"10% less dev loss goes with {words}{above} (return{above} ∝ L^{numbers.number(law['exponent'], 2)})"
+    words = f"{numbers.percent(abs(math.expm1(min(gain, 1.0))))} {'more' if gain > 0 else 'less'} return{above}"
+    if abs(gain) > math.log(2):
+        words = f"a return{above} that is {numbers.off(abs(gain))} {'higher' if gain > 0 else 'lower'}"
+    return f"10% less dev loss goes with {words} (return{above} ∝ L^{numbers.exponent(law['exponent'])})"

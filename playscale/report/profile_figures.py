@@ -180,7 +180,7 @@ def _line(drawing: Drawing, target: str, quantity: str, low: float, high: float)
     if law is None:
         return
     span = numbers.between(law.get("low"), law.get("high"), 2)
-    exponent = numbers.number(law["exponent"], 2) + (f" ({span})" if span else "")
+    exponent = numbers.exponent(law["exponent"]) + (f" ({span})" if span else "")
     fitted = drawing.evidence.last_fitted_budget() or high
     for start, end, style in ((low, fitted, "-"), (fitted, high, DASHED)):
         label = f"{NAMES[target]}: a = {exponent}" if style == "-" else None
@@ -199,12 +199,17 @@ def _optimum_title(evidence: Evidence, quantity: str) -> str:
         return f"{what} at each budget: too few optima for a law"
     if numbers.known(law.get("low")) and numbers.known(law.get("high")) and law["low"] < 0 < law["high"]:
         return f"{what}: no trend is certain, {exponent_text(law)}"
+    return f"{what} {trend(law, 'shrinks')} {exponent_text(law)}"
+
+
+def trend(law: Mapping[str, Any], falls: str) -> str:
+    """Say whether what a law is of grows, falls or does neither, as in "grows as" before the power."""
     if abs(law["exponent"]) < UNCHANGED:
-        return f"{what} does not change with compute: {exponent_text(law)}"
-    return f"{what} {'grows' if law['exponent'] > 0 else 'shrinks'} as {exponent_text(law)}"
+        return "does not change with compute:"
+    return "grows as" if law["exponent"] > 0 else f"{falls} as"
 
 
 def exponent_text(law: Mapping[str, Any], variable: str = "C") -> str:
     """Write a law in short: C^0.52 (0.41 to 0.63)."""
     span = numbers.between(law.get("low"), law.get("high"), 2)
-    return f"{variable}^{numbers.number(law.get('exponent'), 2)}" + (f" ({span})" if span else "")
+    return f"{variable}^{numbers.exponent(law.get('exponent'))}" + (f" ({span})" if span else "")

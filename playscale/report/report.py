@@ -85,6 +85,7 @@ def write_report(
         "study.html",
         title=title,
         subtitle=whole.subtitle,
+        contents=[(f"{prefixes[method]}next", method) for method in evidences] if several else [],
         sections=sections,
         styles=[f":root {{ {css_declarations(declared)} }}", asset("style.css")],
         scripts=[asset("theme.js"), asset("replay.js")],

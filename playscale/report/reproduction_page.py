@@ -84,29 +84,31 @@ def sentences(one: Reproduction) -> list[str]:
 def _summary(ids: Sequence[str], done: Sequence[Reproduction]) -> Markup:
     """Return a row a table, its name a link: how near to what was published, and how well its laws forecast."""
     rows: list[list[Content]] = []
+    is_compared = any(row.published is not None for one in done for row in one.compared)
+    targets = [target for target in TARGETS if any(track_record.track(one.fit, target) for one in done)]
     for anchor, one in zip(ids, done, strict=True):
         apart = [abs(row.difference) for row in one.compared if row.difference is not None]
-        row: list[Content] = [
-            tag("a", one.name, href=f"#{anchor}"),
-            str(len(one.points)),
-            numbers.NOTHING if not apart else join([f"{max(apart):.3f}", tag("small", f" of {len(apart)} exponents")]),
-        ]
-        for target in TARGETS:
+        row: list[Content] = [tag("a", one.name, href=f"#{anchor}"), str(len(one.points))]
+        if is_compared:
+            nearest = join([f"{max(apart):.3f}", tag("small", f" of {len(apart)} exponents")]) if apart else None
+            row.append(nearest or numbers.NOTHING)
+        for target in targets:
             near = track_record.by_reach(track_record.track(one.fit, target)).get(1.0, [])
             row += [cell(track_record.score(near), strong=True), cell(track_record.score(near, "power_"))]
         rows.append(row)
-    head = ["table", "points", "largest difference from what was published"]
-    for target in TARGETS:
+    head = ["table", "points", *["largest difference from what was published"] * is_compared]
+    for target in targets:
         head += [f"{NAMES[target]} 0.5 to 1 decades ahead: missed by", "the plain power law"]
     return table(head, rows, caption="The tables, and how well their laws forecast", text=(0,))
 
 
 def _exponents(one: Reproduction) -> Markup:
-    rows = [_exponent(row) for row in one.compared]
     head = [
         "best for", "what", "from", "budgets", "exponent a", "95% interval", "bootstrap 95%", "published", "difference",
     ]  # fmt: skip
-    return table(head, rows, caption=f"Exponents of {one.name}", text=(0, 1, 2))
+    shown = len(head) if any(row.published is not None for row in one.compared) else head.index("published")
+    rows = [_exponent(row)[:shown] for row in one.compared]
+    return table(head[:shown], rows, caption=f"Exponents of {one.name}", text=(0, 1, 2))
 
 
 def _exponent(row: Compared) -> list[Content]:

@@ -42,6 +42,12 @@ def track(fit: Mapping[str, Any], target: str) -> list[Row]:
     ]
 
 
+def above(fit: Mapping[str, Any], target: str) -> str:
+    """Say what misses of `target` are a share of, where it is counted from an offset: " above 21"; else ""."""
+    offset = offset_of(fit, target)
+    return f" above {numbers.number(offset)}" if offset else ""
+
+
 def decades(row: Row) -> float:
     """Return how far ahead a forecast of the track record reached, in decades of compute."""
     return math.log10(row["flops"] / row["from_flops"])
@@ -142,7 +148,7 @@ def track_sentence(evidence: Evidence, flops: float | None) -> str:
     reach = min(reaches, key=lambda reach: (abs(_place(reach) - _place(wanted)), reach))
     own = {target: score(groups[target].get(reach, [])) for target in TARGETS}
     plain = {target: score(groups[target].get(reach, []), "power_") for target in TARGETS}
-    missed = [f"{numbers.off(s.error)} for {NAMES[t]}{_share(s)}" for t, s in own.items() if s]
+    missed = [f"{numbers.off(s.error)} for {NAMES[t]}{above(evidence.fit, t)}{_share(s)}" for t, s in own.items() if s]
     also = [f"{numbers.off(s.error)}{_share(s)}" for s in plain.values() if s]
     text = f"{ANEW}{reach_name(reach)} ahead missed by {' and '.join(missed)} in the median"
     text += f"; the plain power law's by {' and '.join(also)}." if len(also) == len(missed) else "."
@@ -174,7 +180,7 @@ def track_table(evidence: Evidence) -> Markup:
         rows.append(cells)
     head = ["how far ahead"]
     for target in shown:
-        head += ["forecasts", f"{NAMES[target]}: missed by", "the plain power law"]
+        head += ["forecasts", f"{NAMES[target]}{above(evidence.fit, target)}: missed by", "the plain power law"]
     caption = (
         "Track record of the law that was the choice at each earlier budget: median miss, share inside the 95% interval"
     )
@@ -202,7 +208,9 @@ def _held_out_table(evidence: Evidence) -> Markup:
     held_out = _held_out(evidence)
     if not held_out:
         return Markup("")
-    head = ["target", "FLOPs", "parameters", "forecast (95%)", "measured", "forecast is off by", "verdict"]
+    of_return = above(evidence.fit, "return_mean")
+    off = "forecast is off by" + (f" (returns:{of_return})" if of_return else "")
+    head = ["target", "FLOPs", "parameters", "forecast (95%)", "measured", off, "verdict"]
     rows = [_held_out_row(row, offset_of(evidence.fit, str(row.get("target")))) for row in held_out]
     whole = table(head, rows, caption="Forecast against held-out truth", text=(0, 6))
     judged = [row for row in evidence.rows("held_out_cells") if row.get("inside") is not None]

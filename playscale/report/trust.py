@@ -35,7 +35,8 @@ def trust(evidence: Evidence, target: str) -> Plot | None:
         f"Each place of the lines was forecast from the budgets up to about {ahead} of compute earlier, by the law that"
         " would have been chosen then. Bands: their 95% intervals. Points: what was then measured."
     )
-    return drawing.finish(_title(rows, target, ahead), caption, f"{NAMES[target]} forecast and measured.", 3)
+    what = NAMES[target] + track_record.above(evidence.fit, target)
+    return drawing.finish(_title(rows, what, ahead), caption, f"{NAMES[target]} forecast and measured.", 3)
 
 
 def _one_each(rows: Sequence[Row]) -> tuple[list[Row], str]:
@@ -77,7 +78,7 @@ def _tip(row: Row, target: str) -> str:
     return "\n".join(lines)
 
 
-def _title(rows: Sequence[Row], target: str, ahead: str) -> str:
+def _title(rows: Sequence[Row], what: str, ahead: str) -> str:
     own, plain = track_record.score(rows), track_record.score(rows, "power_")
-    title = f"Forecast {ahead} ahead, {NAMES[target]} was missed by {numbers.off(own.error if own else None)}"
+    title = f"Forecast {ahead} ahead, {what} was missed by {numbers.off(own.error if own else None)}"
     return title if plain is None else f"{title}; by a power law, {numbers.off(plain.error)}"

@@ -102,8 +102,11 @@ def optima(
     return rows
 
 
-def disagreement(rows: Sequence[Optimum]) -> list[Warned]:
-    """Warn where vertices, best cells and the law of N and D recommend sizes that differ by more than DISAGREE."""
+def disagreement(rows: Sequence[Optimum], recommended: Mapping[tuple[Target, float], float | None]) -> list[Warned]:
+    """Warn where vertices, best cells and the law of N and D recommend sizes that differ by more than DISAGREE.
+
+    recommended: the params that forecasts are of, by target and budget.
+    """
     found = []
     for target in dict.fromkeys(row.target for row in rows):
         apart = []
@@ -114,10 +117,12 @@ def disagreement(rows: Sequence[Optimum]) -> list[Warned]:
                 apart.append((own[0], own[-1]))
         if apart:
             (small, large), more = apart[0], len(apart) - 1
+            size = recommended.get((target, small.flops))
             text = (
                 f"{target}: the laws disagree on the best size at {small.flops:.3g} FLOPs: {count(small.params)} by"
                 f" {NAMES[small.method]}, {count(large.params)} by {NAMES[large.method]}"
                 + (f" (and at {more} more budget{'s' if more > 1 else ''})" if more else "")
+                + (f"; recommended is {count(size)}" if size else "")
                 + "; train both sizes at a smaller budget before relying on either"
             )
             found.append(Warned(Code.LAWS_DISAGREE, text))

@@ -224,8 +224,9 @@ def _explained(tested: Backtest, chosen: CandidateLaw, sharing: list[CandidateLa
     target, own = tested.frontier.target, tested.rolling[chosen].predictions(upto)
     error = float(np.median([abs(p.error) for p in own]))
     held = sum(p.inside for p in own) / len(own)
+    compared = sum(any(origin < upto for origin in law.ahead) for law in tested.rolling.values())
     why = (
-        f"{chosen.name(target)}: chosen among {len(tested.rolling)} laws by a rolling backtest; its {len(own)}"
+        f"{chosen.name(target)}: chosen among {compared} laws by a rolling backtest; its {len(own)}"
         f" forecasts have a median error of {100 * np.expm1(error):.1f} % and {100 * held:.0f} % lie inside their"
         " intervals"
     )

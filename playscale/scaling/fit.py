@@ -182,7 +182,7 @@ def fit(
     )
     if expert_return is not None and "return_mean" in targets:
         warnings += _expert(targets["return_mean"], curves["return_mean"][-1], expert_return)
-    warnings += disagreement(best)
+    warnings += disagreement(best, {(row.target, row.flops): row.params for row in forecasts})
     warnings += [w for t, r in targets.items() for w in bias_warning(t, vertex_bias(r.cells, r.surface))]
     return Fit(
         points=tuple(points),

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 LARGEST_FACTOR = 1000
 SMALLEST_ERROR = 5e-4  # below, an error of 0.1 % is rounded to none
+SMALLEST_EXPONENT = 1e-4  # a change of 0.5 % in twenty decades
 SMALLEST_COUNT, LARGEST_COUNT = 1e-3, 1e15
 MISSING = "not measured"
 TIMES, MINUS, NOTHING = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -70,14 +71,21 @@ def listed(parts: Sequence[str]) -> str:
 
 def power_of_ten(value: float | None, digits: int = 3) -> str:
     """Write FLOPs: 1e12 is 10¹², 3e11 is 3 times 10¹¹ with a multiplication sign."""
-    if value is None or not math.isfinite(value) or value <= 0:
-        return MISSING if value is None or not math.isfinite(value) else f"{value:.3g}"
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if value <= 0:
+        return "0" if value == 0 else MINUS + power_of_ten(-value, digits)
     exponent = math.floor(math.log10(value))
     mantissa = f"{value / 10.0**exponent:.{digits}g}"
     if mantissa == "10":
         mantissa, exponent = "1", exponent + 1
     power = "10" + str(exponent).translate(_SUPERSCRIPTS)
     return power if mantissa == "1" else f"{mantissa}{TIMES}{power}"
+
+
+def exponent(value: float | None) -> str:
+    """Write the exponent of a law, never with a power of ten: 0.52, 0.0031, and 0 for what changes nothing."""
+    return "0" if known(value) and abs(value) < SMALLEST_EXPONENT else number(value, 2)
 
 
 def budget(value: float | None) -> str:

@@ -227,14 +227,30 @@ def twice_warnings(given: Sequence[Point], points: Sequence[Point]) -> list[Warn
 
 
 def diverged_warning(points: Sequence[Point]) -> list[Warned]:
-    """Warn about points that are left out because their training diverged."""
+    """Warn about points that are left out because their training diverged, or had only begun."""
     diverged = [p for p in points if p.diverged]
-    if not diverged:
-        return []
-    each = [f"{p.run or count(p.params) + ' parameters'} at {p.flops:.3g} FLOPs: {p.diverged}" for p in diverged]
-    more = f", and {len(each) - 3} more" if len(each) > 3 else ""
-    text = f"training diverged, so these points are left out ({'; '.join(each[:3])}{more}); lower the learning rate"
-    return [Warned(Code.DIVERGED, text)]
+    learned: dict[str, float] = {}  # the largest budget at which a run was well
+    for p in points:
+        if p.run and not p.diverged:
+            learned[p.run] = max(p.flops, learned.get(p.run, 0.0))
+    begun = [p for p in diverged if p.flops < learned.get(p.run, 0.0)]
+    groups = (
+        ([p for p in diverged if p not in begun], "training diverged", "lower the learning rate"),
+        (
+            begun,
+            "training had not learned enough yet, of runs that did at larger budgets",
+            "give such sizes no budget so small",
+        ),
+    )
+    return [
+        Warned(Code.DIVERGED, f"{why}, so these points are left out ({_first([_left_out(p) for p in own])}); {remedy}")
+        for own, why, remedy in groups
+        if own
+    ]
+
+
+def _left_out(point: Point) -> str:
+    return f"{point.run or count(point.params) + ' parameters'} at {point.flops:.3g} FLOPs: {point.diverged}"
 
 
 def missing_warning(lacks: Mapping[str, str]) -> list[Warned]:

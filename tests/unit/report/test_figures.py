@@ -343,7 +343,10 @@ def test_ticks_are_few_and_distinct(low: float, decades: float) -> None:
         (numbers.counted(1, "cell"), "1 cell"), (numbers.counted(2, "step of compute"), "2 steps of compute"),
         (numbers.listed(["a", "b", "c"]), "a, b and c"), (numbers.listed(["a"]), "a"), (numbers.listed([]), ""),
         (numbers.in_text("bounded, last 2 decades, no bounds"), "bounded (last 2 decades, no bounds)"),
-        (numbers.off(math.nan), "not measured"),
+        (numbers.off(math.nan), "not measured"), (numbers.number(-3.8e-5), "\u22123.8\u00d710\u207b\u2075"),
+        (numbers.power_of_ten(-3e11), "\u22123\u00d710\u00b9\u00b9"), (numbers.power_of_ten(0), "0"),
+        (numbers.exponent(-3.8e-5), "0"), (numbers.exponent(-0.00312), "\u22120.0031"),
+        (numbers.exponent(None), "not measured"),
     ],
 )  # fmt: skip
 def test_numbers_are_written_short(shown: str, wanted: str) -> None:

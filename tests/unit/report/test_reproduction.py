@@ -72,6 +72,16 @@ def test_a_start_at_the_smallest_budget_is_the_whole_table(tmp_path: Path) -> No
     assert sum(row.published == 0.5 for row in one.compared) == 1
 
 
+def test_without_published_values_there_are_no_columns_of_them(done: list[Reproduction]) -> None:
+    own = [dataclasses.replace(row, published=None) for row in done[0].compared if row.exponent is not None]
+    one = dataclasses.replace(done[0], points=done[0].points[:2], fit={}, compared=own)
+    text = Page(reproduction_page([one])).text
+    assert "0.500 to 0.500" in text
+    assert not re.search("published|difference|missed by", text.split("Exponents of planted")[1])
+    assert "largest difference" not in text
+    assert not {"published", "differs"} & {column.header for column in reproduction_table(one).columns}
+
+
 def test_the_console_shows_theirs_beside_ours(done: list[Reproduction]) -> None:
     table = reproduction_table(done[0])
     columns = {column.header: list(column.cells) for column in table.columns}

@@ -11,6 +11,7 @@ from playscale.points import Point
 from playscale.scaling.allocation import Optimum, bias_warning, disagreement, optima, vertex_bias
 from playscale.scaling.cells import Cells, make_cells
 from playscale.scaling.fit import fit
+from playscale.scaling.numbers import count
 from playscale.scaling.surface import TRANSLOG, Surface, fit_surface
 from playscale.scaling.warning import Code
 
@@ -69,14 +70,14 @@ def test_laws_that_differ_by_more_than_half_in_the_best_size_are_named_with_both
         for flops in (1e18, 1e19)
         for method, params in (("argmin", 2e6), ("vertex", 2e6 * factor), ("translog, window", 1e9))
     ]
-    found = disagreement(rows)
+    found = disagreement(rows, {("dev_loss", 1e18): 2.5e6})
     assert [warned.code for warned in found] == [Code.LAWS_DISAGREE] * count
     if found:
-        assert "2M by the best cells, 3.2M by the vertices (and at 1 more budget)" in found[0].text
+        assert "2M by the best cells, 3.2M by the vertices (and at 1 more budget); recommended is 2.5M" in found[0].text
 
 
 def test_a_budget_at_which_only_the_translog_law_has_an_optimum_has_no_disagreement() -> None:
-    assert disagreement([Optimum("dev_loss", TRANSLOG, 1e18, 2e6, None, None)]) == []
+    assert disagreement([Optimum("dev_loss", TRANSLOG, 1e18, 2e6, None, None)], {}) == []
 
 
 def test_fit_warns_of_laws_that_disagree() -> None:
@@ -90,6 +91,7 @@ def test_fit_warns_of_laws_that_disagree() -> None:
     (warned,) = [w for w in result.warnings if w.code is Code.LAWS_DISAGREE]
     assert "40k by the best cells" in warned.text
     assert "by the law of params and samples" in warned.text
+    assert f"; recommended is {count(result.forecasts[0].params)};" in warned.text
 
 
 def test_best_cells_between_other_sizes_have_an_exponent_of_their_own() -> None:

@@ -17,7 +17,7 @@ from resources import PUBLISHED
 from playscale.points import Point, read_points
 from playscale.scaling.cells import FitError, Reason, make_cells
 from playscale.scaling.fit import Fit, fit, write_fit
-from playscale.scaling.warning import Code
+from playscale.scaling.warning import Code, diverged_warning
 
 KEYS = {
     "points": set(Point.__dataclass_fields__) - {"extra"},
@@ -177,6 +177,18 @@ def test_points_that_diverged_are_left_out_with_their_reason_and_a_warning() -> 
     assert "dev loss above 4.796" in warned
     with pytest.raises(FitError, match="has not diverged"):
         make_cells([bad], "dev_loss")
+
+
+def test_a_run_that_learned_later_has_not_diverged() -> None:
+    first, later = (Point(flops=c, params=1e4, samples=c / 6e4, dev_loss=2.0, run="r") for c in (1e9, 1e10))
+    begun = replace(first, extra={"diverged": "dev loss above 4.796"})
+    (warned,) = diverged_warning([begun, later])
+    assert "had not learned enough yet" in warned.text
+    assert "learning rate" not in warned.text
+    never = replace(later, flops=1e11, extra=begun.extra)
+    assert [w.text.split(",")[0] for w in diverged_warning([begun, later, never])] == [
+        "training diverged", "training had not learned enough yet",
+    ]  # fmt: skip
 
 
 def test_a_minimum_outside_the_sizes_names_the_budgets_and_the_sizes_that_would_fix_it() -> None:

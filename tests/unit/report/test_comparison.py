@@ -1,0 +1,76 @@
+"""Methods compared: how they are named, which are named, and by what they are compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from matplotlib.text import Text
+
+from playscale.points import Point
+from playscale.report.comparison import MANY_METHODS, answer, compared, comparison_plots
+from playscale.report.drawing import Plot
+from playscale.report.evidence import Evidence, evidences_of
+from playscale.report.html import inline_svg
+from playscale.report.palette import FAINT, css_variables
+
+ODD = ["ppo_$SEED", "$lr$", "PPO v2", "PPO/LSTM", "_nolegend_", "a^2 & <b>", "强化学习", ""]
+
+
+def evidences(names: list[str], returns: bool = True) -> dict[str, Evidence]:
+    points = [
+        Point(
+            method=name, flops=flops * (1 + i / 1000), params=1e4, samples=1e6, dev_loss=2.0 - 0.01 * i,
+            return_mean=10.0 + i if returns else None, return_se=1.0 if returns else None,
+        )
+        for i, name in enumerate(names)
+        for flops in (1e10, 1e11)
+    ]  # fmt: skip
+    return evidences_of({"methods": {name: {} for name in names}}, points)
+
+
+def legend(plot: Plot) -> list[Text]:
+    return [text for legend in plot.figure.legends for text in legend.get_texts()]
+
+
+def test_names_of_methods_are_shown_as_they_are() -> None:
+    plots = {plot.name: plot for plot in comparison_plots(evidences(ODD), {})}
+    plot = plots["methods_against_flops"]
+    assert [text.get_text() for text in legend(plot)] == ["no method", *sorted(ODD[:-1])]
+    assert not any(text.get_parse_math() for text in legend(plot))
+    svg = inline_svg(plot.figure, name="a", alt=plot.alt, tips=plot.tips, variables=css_variables(0))
+    for shown in ("ppo_$SEED", "$lr$", "PPO v2", "a^2 &amp; &lt;b&gt;", "强化学习"):
+        assert f">{shown}</text>" in svg
+
+
+def test_of_many_methods_the_best_are_named_and_the_others_grey() -> None:
+    many = evidences([f"method {i}" for i in range(40)])
+    for plot in comparison_plots(many, {}):
+        names = [text.get_text() for text in legend(plot)]
+        assert names == [*(f"method {i}" for i in range(31, 40)), "31 other methods"]
+        assert len(names) == MANY_METHODS
+        assert "method 39 49, method 38 48" in plot.title or "dev loss" in plot.title.lower()
+        assert plot.title.endswith(" and 35 more")
+        assert "Of 40 methods the 9 best have a colour" in plot.caption
+        grey = [line for line in plot.figure.axes[0].lines if line.get_color() == FAINT]
+        assert len([line for line in grey if line.get_gid()]) == 31 * 2
+    assert " and 35 more." in answer(many)
+
+
+def test_a_method_is_only_shown_at_budgets_of_its_own() -> None:
+    first = Point(method="a", flops=1e10, params=1e4, samples=1e6, return_mean=7.0)
+    other = replace(first, method="b", return_mean=8.0)
+    found = evidences_of({"methods": {"a": {}, "b": {}}}, [first, other, replace(other, flops=1e11, return_mean=9.0)])
+    assert answer(found).startswith("With 10\u00b9\u2070 FLOPs of its own")
+    assert answer(found).endswith("scores: b 8.00, a 7.00.")
+    assert compared(found, {}).count("<tr>") == 1 + 3
+
+
+def test_without_returns_methods_are_compared_by_their_losses() -> None:
+    found = evidences(["A2C", "PPO", "DQN"], returns=False)
+    (plot,) = comparison_plots(found, {})
+    assert plot.title == "Dev loss with 10\u00b9\u00b9 FLOPs of its own: DQN 1.98, PPO 1.99, A2C 2.00"
+    assert answer(found).endswith("has a dev loss of: DQN 1.98, PPO 1.99, A2C 2.00.")
+    page = compared(found, {})
+    assert page.count("<tr>") == 1 + 2 * 3
+    assert "interactions" not in page
+    assert "teacher" not in page
