@@ -47,7 +47,7 @@ def answer(evidences: Evidences) -> str:
     budget = common_budget(evidences, target)
     if budget is None:
         return "No budget was reached by all methods: there is nothing to compare."
-    scores = few([f"{m} {_value(point, target)}" for m, point in _ranked(evidences, target, budget).items()])
+    scores = few({m: _value(point, target) for m, point in _ranked(evidences, target, budget).items()})
     verb = "scores" if target == "return_mean" else "has a dev loss of"
     return (
         f"With {numbers.budget(budget)} FLOPs of its own, each method's best agent {verb}: {scores}." if scores else ""
@@ -235,7 +235,7 @@ def _own_title(evidences: Evidences, target: str) -> str:
     if budget is None:
         return f"{name} against each method's own compute"
     found = _ranked(evidences, target, budget)
-    values = few([f"{method} {numbers.number(getattr(point, target))}" for method, point in found.items()])
+    values = few({method: numbers.number(getattr(point, target)) for method, point in found.items()})
     return f"{name} with {numbers.budget(budget)} FLOPs of its own: {values}"
 
 
@@ -255,5 +255,5 @@ def _interactions_title(evidences: Evidences) -> str:
         return "Return against interactions"
     goal = min(max(point.return_mean or 0 for point in own) for own in played.values())
     needed = {m: min(p.samples or 0 for p in own if (p.return_mean or 0) >= goal) for m, own in played.items()}
-    counts = few([f"{method} {numbers.count(count)}" for method, count in needed.items()])
+    counts = few({method: numbers.count(count) for method, count in needed.items()})
     return f"Interactions at which a return of {numbers.number(goal)} was first measured: {counts}"

@@ -247,7 +247,9 @@ def legend_columns(names: Sequence[str], most: int) -> int:
     """Return in how many columns a legend fits below the axes, filled column by column; at least 1."""
     widths = [text_columns(name) + LEGEND_HANDLE for name in names]
     fitting = (
-        n for n in range(most, 1, -1) if sum(max(own, default=0) for own in np.array_split(widths, n)) <= LEGEND_LINE
+        n
+        for n in range(min(most, len(names)), 1, -1)
+        if sum(max(own, default=0) for own in np.array_split(widths, n)) <= LEGEND_LINE
     )
     return next(fitting, 1)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,12 @@ from playscale.report.learning import Curves, learning_curves
 from playscale.report.palette import INK
 from playscale.report.performance import against_compute, return_against_loss
 from playscale.report.profile_figures import isoflop, optimum
+from playscale.report.text import wrapped
 from playscale.report.trust import trust
 from playscale.storage.files import atomic_file, file_name
 
 DPI = 150
+TITLE_LINE, TITLE_ROW = 56, 0.22  # columns of a line of the title, inches of one after the second
 FIGURE_FILES = "figures/*.png"  # in a report's directory
 
 
@@ -77,8 +78,9 @@ def write_figures(
     paths = []
     for prefix, plot in plots:
         path = folder / f"{prefix}{plot.name}.png"
-        title = textwrap.fill(plot.title.replace("$", r"\$"), 58)
-        title = re.sub(r"\^([\N{MINUS SIGN}-]?[\d.,]*\d)", r"$^{\1}$", title)
+        title = wrapped(plot.title, TITLE_LINE)
+        plot.figure.set_figheight(plot.figure.get_figheight() + TITLE_ROW * max(title.count("\n") - 1, 0))
+        title = re.sub(r"\^([\N{MINUS SIGN}-]?[\d.,]*\d)", r"$^{\1}$", title.replace("$", r"\$"))
         look: dict[str, Any] = {"fontsize": 11.5, "color": INK, "fontfamily": families(plot.title)}
         plot.figure.suptitle(title, x=0.02, ha="left", parse_math=True, **look)
         with atomic_file(path) as file:

@@ -63,7 +63,7 @@ def compared_curves(evidences: Mapping[str, Evidence], curves: Curves, look: Map
         return None
     drawing.scale("interactions", "train_return")
     ranked = sorted(ends.items(), key=lambda pair: -pair[1])
-    returns = few([f"{method} {numbers.number(end)}" for method, end in ranked])
+    returns = few({method: numbers.number(end) for method, end in ranked})
     title = f"Return at the end of training, {common[-1]} parameters: {returns}"
     return drawing.finish(title, CAPTION, "Return in training against interactions, by method.", 3)
 

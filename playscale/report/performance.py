@@ -13,7 +13,7 @@ from playscale.report.drawing import DASHED, Drawing, Plot, families
 from playscale.report.evidence import NAMES, RETURN_OF_LOSS, Evidence, law_at, offset_of
 from playscale.report.palette import FAINT, HELD, INK, SOFT, TARGET_COLOUR
 from playscale.report.profile_figures import exponent_text, trend
-from playscale.report.text import short_name
+from playscale.report.text import before_number, short_name
 from playscale.scaling import numbers
 
 NEAR = 30.0  # a reference further than this factor from all that was measured is named at the edge, not drawn to scale
@@ -128,7 +128,7 @@ def mark_references(drawing: Drawing, near: Sequence[Reference], values: Sequenc
     for reference in drawing.evidence.references:
         if reference.return_mean is None or not numbers.known(reference.return_mean):
             continue
-        text = f"{short_name(reference.name)}: {numbers.number(reference.return_mean, 2)}"
+        text = f"{before_number(short_name(reference.name))}: {numbers.number(reference.return_mean, 2)}"
         style["fontfamily"] = families(text)
         if reference in near:
             axes.axhline(reference.return_mean, color=SOFT, linewidth=1, linestyle=(0, (5, 2, 1, 2)), zorder=1)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping
 from itertools import accumulate
 
 LONGEST = 40  # columns of a name in a figure
-FEW_NAMED = 5  # a sentence names so many
+END = 15  # of these, the last of a long name
+FEW_NAMED, FEW_COLUMNS = 6, 110  # that a sentence has room for
 
 
 def printable(text: str) -> str:
@@ -28,15 +29,41 @@ def _columns(character: str) -> int:
 
 
 def short_name(text: str) -> str:
-    """Return a printable name for figures and tables; of a long one its beginning and a hash, so that no two agree."""
+    """Return a printable name for figures and tables; of a long one both ends and a hash, so that no two agree."""
     name = printable(text)
     if name == text and text_columns(text) <= LONGEST:
         return text
-    kept = sum(width <= LONGEST for width in accumulate(map(_columns, name)))
-    return f"{name[:kept]}…{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:4]}"
+    if text_columns(name) > LONGEST:
+        name = f"{_start(name, LONGEST - END - 1)}…{_start(name[::-1], END)[::-1]}"
+    return f"{name}~{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:4]}"
 
 
-def few(parts: Sequence[str]) -> str:
-    """Write a list of which a sentence names the first few."""
-    more = len(parts) - FEW_NAMED
-    return ", ".join(parts) if more <= 1 else f"{', '.join(parts[:FEW_NAMED])} and {more} more"
+def _start(text: str, most: int) -> str:
+    """Return as much of the beginning of a text as so many columns hold."""
+    return text[: sum(width <= most for width in accumulate(map(_columns, text)))]
+
+
+def before_number(name: str) -> str:
+    """Return a name for a number to follow: one that is written from right to left is ended by a mark."""
+    is_reversed = any(unicodedata.bidirectional(character) in ("R", "AL") for character in name)
+    return f"{name}\N{LEFT-TO-RIGHT MARK}" if is_reversed else name
+
+
+def few(values: Mapping[str, str]) -> str:
+    """Write names with their values in a sentence, which has room for the first few."""
+    parts = [f"{before_number(name)} {value}" for name, value in values.items()]
+    widths = accumulate(text_columns(part) for part in parts)
+    named = max(1, sum(width <= FEW_COLUMNS for width in [*widths][:FEW_NAMED]))
+    more = len(parts) - named
+    return ", ".join(parts[:named]) + (f" and {more} more" if more else "")
+
+
+def wrapped(text: str, most: int) -> str:
+    """Break a text between words into lines of at most so many columns."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and text_columns(longer := f"{lines[-1]} {word}") <= most:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)

@@ -25,10 +25,11 @@ from report_study import (
 
 from playscale.points import Point
 from playscale.report.drawing import EDGE, Plot, log_ticks, plain
-from playscale.report.evidence import Evidence, law_at
+from playscale.report.evidence import RETURN_OF_LOSS, Evidence, law_at
 from playscale.report.figures import make_plots, write_figures
-from playscale.report.html import inline_svg
+from playscale.report.html import inline_svg, with_powers
 from playscale.report.palette import ROLES, css_variables
+from playscale.report.performance import return_against_loss
 from playscale.report.profile_figures import isoflop
 from playscale.scaling import numbers
 
@@ -259,6 +260,17 @@ def test_references_are_lines_or_named_at_the_edge(plots: dict[str, Plot], evide
     shown = texts(plots["return_mean_against_compute"])
     assert any(text.startswith("↑ expert") for text in shown)
     assert any(text.startswith("↓ random policy") for text in shown)
+
+
+def test_a_return_that_losses_hardly_differing_go_with_has_a_title() -> None:
+    law = {"target": "return_mean", "quantity": RETURN_OF_LOSS, "exponent": -4900.0, "coefficient": 1.0, "used": True}
+    points = [Point(flops=1e9, params=1e3, samples=1e5, dev_loss=x, return_mean=9.0) for x in (0.6902, 0.6903)]
+    plot = return_against_loss(Evidence.of({"power_laws": [law]}, points))
+    assert plot is not None
+    said = "10% less dev loss goes with a return that is over a factor 1,000 higher (return \u221d L^\u22124,900)"
+    assert plot.title == said
+    assert "<sup>\u22124,900</sup>" in with_powers(said)
+    assert law_at(law, 0.69) is None
 
 
 def test_axes_reach_the_forecasts(plots: dict[str, Plot]) -> None:
