@@ -98,6 +98,7 @@ def main() -> None:
     SIGTERM and SIGINT end it with exit code 143 and 130.
     """
     fill_standard_descriptors()
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's is not installed here, and would end the import
     try:
         with stoppable():
             code = app(standalone_mode=False)
