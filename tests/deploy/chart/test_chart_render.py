@@ -14,6 +14,7 @@ EVERYTHING = merged(
     example("production"),
     {"pipeline": {"upload": {"token": True, "pods": {"every": {"retries": 1}}}}},
     {"mlflow": {"tolerations": [{"key": "a", "operator": "Exists"}], "nodeSelector": {"a": "b"}, "extraArgs": ["--y"]}},
+    {"mlflow": {"presignedUrls": True}, "networkPolicy": {"dnsPort": 5353, "dnsAddresses": ["fd00::a", "10.96.0.10"]}},
     {"networkPolicy": {"mlflowFrom": [{"namespaceSelector": {}}], "pipelineEgress": [{"ports": [{"port": 1}]}]}},
 )
 CASES = {name: example(name) for name in EXAMPLES} | {"least": GIVEN, "everything": EVERYTHING}

@@ -82,6 +82,12 @@ def test_the_mlflow_server_starts_in_it(podman, image):
     assert "--expose-prometheus" in result.stdout
 
 
+def test_the_mlflow_server_knows_the_artifact_repository_of_the_chart(podman, image):
+    code = "import mlflow.store.artifact.artifact_repository_registry as r; r.get_artifact_repository('s3-proxied://b')"
+    result = podman("run", "--rm", *ARBITRARY, "--entrypoint", "python3", image, "-c", code)
+    assert result.returncode == 0, result.stderr
+
+
 def test_nothing_of_the_build_is_left_in_it(podman, image):
     result = podman("run", "--rm", *ARBITRARY, "--entrypoint", "python3", image, "-c", TIDY)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
