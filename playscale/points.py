@@ -186,6 +186,8 @@ def _standard_error(row: Mapping[str, Any]) -> float | None:
     sd = _number("return_sd", row.get("return_sd"))
     if sd is None or not math.isfinite(sd):
         return None
+    if sd < 0:
+        raise ValueError(f"column return_sd: {sd:g} must not be negative")
     count = _number("seeds", row.get("seeds")) or _number("episodes", row.get("episodes"))
     return sd / math.sqrt(count) if count is not None and count > 0 else None
 

@@ -30,12 +30,18 @@ from playscale.storage.files import atomic_files, local_path
 from playscale.storage.sync import workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from playscale.points import Point
     from playscale.scaling.fit import Fit
 
 REASONS = 20  # runs left out that are printed
+Columns = Annotated[
+    str,
+    typer.Option(
+        help="Other names of columns, or of params, metrics and tags in MLflow: dev_loss=eval/loss,params=n_params."
+    ),
+]
 
 
 def _check_gpu(name: str) -> None:
@@ -83,13 +89,7 @@ def fit(
             "or fitted where a mean return is not above 0.",
         ),
     ] = None,
-    columns: Annotated[
-        str,
-        typer.Option(
-            help="Other people's names of columns, or of params, metrics and tags in MLflow: "
-            "dev_loss=eval/loss,params=n_params."
-        ),
-    ] = "",
+    columns: Columns = "",
     budget_column: Annotated[
         str | None,
         typer.Option(
@@ -119,32 +119,21 @@ def fit(
       playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 --target-return human=127356 --gpu h100
     """
     from playscale.cli.console import fit_tables, show
-    from playscale.points import distinct, read_points
+    from playscale.points import distinct
     from playscale.report.figures import FIGURE_FILES, write_figures
     from playscale.report.report import write_report
     from playscale.scaling.fit import fit as run
     from playscale.scaling.gpu import hardware
     from playscale.scaling.methods import EXPERT, expert_bound, fit_methods
 
-    name, tracked = points.removeprefix("mlflow:"), points.startswith("mlflow:")
-    if not name:
-        raise ValueError(f"{points}: points of a tracking store are given as mlflow:EXPERIMENT")
     if given(context, "utilisation") and not gpu:
         raise ValueError("--utilisation: it is that of a GPU; give --gpu too")
     machine = hardware(gpu, utilisation) if gpu else None
     budgets, pairs = budget_list(forecast, "--forecast"), _pairs(forecast_at or [])
     goals = _goals(target_return or [])
-    names = _names(columns)
-    left_out: Sequence[tuple[str, str]] = ()
-    if tracked:
-        from playscale.tracking.experiment_table import experiment_table
-
-        client = tracking_client(name, tracking_uri)
-        table, left_out = client.query(lambda experiment: experiment_table(experiment, names), create=False)
-    else:
-        table = read_points(points, names)
+    name, table, left_out = _read(points, _names(columns), tracking_uri)
     returns = {"target": goals or None, "expert": expert_return, "max": max_return, "min": min_return}
-    _check_games(table, [f"--{name}-return" for name, value in returns.items() if value is not None])
+    _check_games(table, [f"--{which}-return" for which, value in returns.items() if value is not None])
 
     def fit_one(method: str, rows: Sequence[Point]) -> Fit:
         bound, targets = expert_bound(method, {} if expert_return is None else {EXPERT: expert_return})
@@ -166,8 +155,7 @@ def fit(
     with workspace(out, FIGURE_FILES) as folder, atomic_files(folder, FIGURE_FILES) as aside:
         result.write(aside / "fit.json")
         write_figures(aside / "figures", result.to_dict(), table, ())
-        title = f"Scaling laws of {name if tracked else Path(name).name}"
-        write_report(aside / "report.html", result.to_dict(), table, title=title)
+        write_report(aside / "report.html", result.to_dict(), table, title=f"Scaling laws of {name}")
     show(*fit_tables(result.to_dict()))
     for one, reason in left_out[:REASONS]:
         echo(printable(f"left out: {one} {reason}"))
@@ -186,6 +174,7 @@ def reproduce(
             "cell of a budget; vertex: of its parabola), exponent."
         ),
     ] = None,
+    columns: Columns = "",
     out: OutFolder = "out/reproduce",
     seed: BootstrapSeed = 0,
 ) -> None:
@@ -202,11 +191,29 @@ def reproduce(
 
     published = read_published(reference) if reference else []
     with progress("reproduce") as report:
-        done = run(tables, published, seed=seed, progress=report)
+        done = run(tables, published, columns=_names(columns), seed=seed, progress=report)
     page = write_reproductions(local_path(out), done)
     for one in done:
         show(reproduction_table(one), *sentences(one))
     echo(f"page: {page}")
+
+
+def _read(
+    points: str, columns: Mapping[str, str], tracking_uri: str | None
+) -> tuple[str, list[Point], list[tuple[str, str]]]:
+    """Return the name of a table or experiment, its points, and the runs that are left out, with the reason."""
+    from playscale.points import read_points
+
+    name = points.removeprefix("mlflow:")
+    if not name:
+        raise ValueError(f"{points}: points of a tracking store are given as mlflow:EXPERIMENT")
+    if name == points:
+        return Path(points).name, read_points(points, columns), []
+    from playscale.tracking.experiment_table import experiment_table
+
+    client = tracking_client(name, tracking_uri)
+    table, left_out = client.query(lambda experiment: experiment_table(experiment, columns), create=False)
+    return name, table, left_out
 
 
 def _pairs(texts: Sequence[str]) -> list[tuple[float, float]]:

@@ -82,10 +82,10 @@ class Reproduction:
 
 
 def reproduce(
-    tables: Sequence[Path], published: Sequence[Published], *, seed: int = 0, replicates: int = REPLICATES,
-    progress: Progress = lambda _what, _share: None,
+    tables: Sequence[Path], published: Sequence[Published], *, columns: Mapping[str, str] | None = None, seed: int = 0,
+    replicates: int = REPLICATES, progress: Progress = lambda _what, _share: None,
 ) -> list[Reproduction]:  # fmt: skip
-    """Analyse each table; all are read before the first is fitted.
+    """Analyse each table, whose other names of columns are `columns`; all are read before the first is fitted.
 
     ValueError, one line that names the file, for a table that cannot be read or fitted, for two of one name, and for
     reference values none of which is of these tables.
@@ -95,7 +95,7 @@ def reproduce(
         name = table_name(path)
         if name in read:
             raise ValueError(f"{path}: has the same name as {read[name][0]}; rename one of them")
-        read[name] = path, read_points(path)
+        read[name] = path, read_points(path, columns)
     named = {one.table for one in published}
     if published and not named & set(read):
         raise ValueError(f"the reference values are of {', '.join(sorted(named))}; no table given has such a name")

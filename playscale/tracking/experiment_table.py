@@ -32,8 +32,6 @@ def experiment_table(experiment: MlflowExperiment, columns: Mapping[str, str]) -
     finished = [run for run in runs if run.info.status == FINISHED]
     left_out = [(_name(run), UNFINISHED.get(run.info.status, run.info.status)) for run in runs if run not in finished]
     where = f"MLflow experiment {experiment.name!r} at {experiment.where}"
-    if left_out and not finished:
-        raise ValueError(f"{where}: no run has finished: {', '.join(f'{name} {reason}' for name, reason in left_out)}")
     if finished:
         _check_columns(finished, columns, where)
     points = []
@@ -44,6 +42,9 @@ def experiment_table(experiment: MlflowExperiment, columns: Mapping[str, str]) -
         else:
             point = point_of_run(run, columns)
             points.append(replace(point, run=point.run or _name(run)))
+    if left_out and not points:
+        reasons = [f"{name} {reason}" for name, reason in left_out[:MOST_NAMES]]
+        raise ValueError(f"{where}: no run is a point of a table: {', '.join(reasons)}")
     return in_order(points), left_out
 
 

@@ -205,6 +205,8 @@ def test_seeds_are_a_number_only_where_a_deviation_is_divided_by_them() -> None:
     assert from_row(row | {"seeds": "4", "return_sd": "3"}).return_se == 1.5
     with pytest.raises(ValueError, match="column seeds"):
         from_row(row | {"return_sd": "3"})
+    with pytest.raises(ValueError, match="column return_sd: -3 must not be negative"):
+        from_row(row | {"return_sd": "-3", "seeds": "4"})
 
 
 def test_rows_that_are_the_same_in_every_column_are_one() -> None:

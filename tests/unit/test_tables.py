@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from resources import ROOT
 
 from playscale.points import Point, read_points
@@ -45,6 +49,37 @@ def test_a_table_is_read_refused_warned_about_or_fitted_apart_as_the_index_says(
         groups = by_method(points)
         assert ", ".join(groups) == row["says"]
         assert all(values(own) == values(plain) for own in groups.values())
+
+
+rows = st.fixed_dictionaries(
+    {
+        "flops": st.floats(1e9, 1e20),
+        "params": st.integers(1, 10**7),
+        "samples": st.none() | st.integers(1, 10**9),
+        "dev_loss": st.none() | st.floats(0.1, 10) | st.integers(1000, 9999).map(lambda value: value / 1000),
+    }
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(rows, min_size=1, max_size=4), st.sampled_from(",;\t|"), st.sampled_from(".,"), st.booleans())
+def test_a_table_in_any_dialect_is_read_as_it_was_measured_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, table: list[dict[str, float]], separator: str, mark: str, packed: bool
+) -> None:
+    path, out = tmp_path_factory.getbasetemp() / "any.csv", io.StringIO()
+    writer = csv.DictWriter(out, [*table[0]], delimiter=separator)
+    writer.writeheader()
+    writer.writerows(
+        {name: "" if v is None else repr(v).replace(".", mark) for name, v in row.items()} for row in table
+    )
+    path.write_bytes(gzip.compress(out.getvalue().encode()) if packed else out.getvalue().encode())
+    try:
+        points = read_points(path)
+    except ValueError as error:
+        assert mark == ","
+        assert "may be a decimal one or of thousands" in str(error)
+        return
+    assert values(points) == [tuple(row[name] for name in ("flops", "params", "samples", "dev_loss")) for row in table]
 
 
 def test_every_table_is_in_the_index() -> None:

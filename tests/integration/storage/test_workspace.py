@@ -14,6 +14,7 @@ import pytest
 from faulty_proxy import FAULTS, faulty
 
 from playscale.storage import sync as module
+from playscale.storage.files import atomic_files
 from playscale.storage.s3 import PART, Checksums, S3Storage
 from playscale.storage.sync import S3Sync, local_copy, workspace
 
@@ -63,6 +64,14 @@ def test_workspace_fetches_existing_files_and_stores_changed_ones(s3, tmp_path):
         "train/ab/points.csv": b"ab",
         "other": b"other",
     }
+
+
+def test_files_of_an_earlier_time_are_replaced_in_s3(s3, tmp_path):
+    store(tmp_path, {"laws/figures/old.png": b"old", "laws/figures/a.png": b"old", "laws/fit.json": b"[]"})
+    with workspace("s3://bucket/laws", "figures/*.png") as folder, atomic_files(folder, "figures/*.png") as aside:
+        put(aside, "figures/a.png", b"new")
+        put(aside, "fit.json", b"{}")
+    assert contents(s3 / "laws") == {"figures/a.png": b"new", "fit.json": b"{}"}
 
 
 def test_a_local_directory_is_worked_in_as_it_is(tmp_path):

@@ -74,7 +74,7 @@ def test_an_experiment_with_our_names_needs_no_columns_and_a_value_that_is_none_
 
 def test_an_experiment_without_a_finished_run_says_so(store):
     made = experiment(store, "begun", [("a", "RUNNING", {}, {}), ("b", "FAILED", {}, {})])
-    with pytest.raises(ValueError, match="no run has finished: .*a still runs"):
+    with pytest.raises(ValueError, match="no run is a point of a table: .*a still runs"):
         experiment_table(made, {})
     assert experiment_table(MlflowExperiment("empty", store), {}) == ([], [])
 
