@@ -10,10 +10,10 @@ from markupsafe import Markup
 from playscale.config import PLAYING_METHODS
 from playscale.points import Point
 from playscale.report.drawing import DASHED, Drawing, Plot, own_defaults
-from playscale.report.evidence import NAMES, SAME_BUDGET, Evidence, describe, error_of
+from playscale.report.evidence import NAMES, SAME_BUDGET, TARGETS, Evidence, describe, error_of
 from playscale.report.html import Content, join, readable, table, tag
 from playscale.report.learning import Curves, compared_curves
-from playscale.report.palette import SMALL, Look, looks
+from playscale.report.palette import SMALL, Look, leading_looks, looks
 from playscale.report.performance import mark_references, near_references
 from playscale.report.seeds import spread_sentence
 from playscale.report.text import few
@@ -136,11 +136,14 @@ def interactions(point: Point) -> float | None:
 @own_defaults()
 def comparison_plots(evidences: Evidences, curves: Curves) -> list[Plot]:
     """Return the figures of several methods together."""
-    look = looks([*evidences], leading(evidences))
+    leaders = {target: leading(evidences, target) for target in TARGETS}
+    shared = looks(method for method in evidences if any(method in own for own in leaders.values()))
+    look = leading_looks(shared, evidences, leaders["return_mean"])
     losses = {method: evidence for method, evidence in evidences.items() if evidence.measured("dev_loss")}
     plots = [_against(evidences, look, "flops", _own_flops, _own_title(evidences, "return_mean"))]
     if len(losses) > 1:
-        plots.append(_against(losses, look, "flops", _own_flops, _own_title(losses, "dev_loss"), "dev_loss"))
+        by_loss = leading_looks(shared, evidences, leaders["dev_loss"])
+        plots.append(_against(losses, by_loss, "flops", _own_flops, _own_title(losses, "dev_loss"), "dev_loss"))
     if taught(evidences):
         plots.append(_against(evidences, look, "flops_total", total, _total_title(evidences)))
     if sum(evidence.played for evidence in evidences.values()) > 1:
@@ -149,11 +152,10 @@ def comparison_plots(evidences: Evidences, curves: Curves) -> list[Plot]:
     return [plot for plot in plots if plot is not None]
 
 
-def leading(evidences: Evidences) -> list[str]:
-    """Return the methods that figures name and colour, in their order: all, or of many the best."""
+def leading(evidences: Evidences, target: str) -> list[str]:
+    """Return the methods that figures of `target` name and colour, in their order: all, or of many the best."""
     if len(evidences) <= MANY_METHODS:
         return [*evidences]
-    target = target_of(evidences)
     first = [*_ranked(evidences, target, common_budget(evidences, target)), *_ranked(evidences, target, None)]
     chosen = [*dict.fromkeys(first)][: MANY_METHODS - 1]
     return [method for method in evidences if method in chosen]
@@ -204,7 +206,7 @@ def _best_points(
         error = error_of(point, target)
         if error and size > SMALL:
             drawing.interval(x, y - 1.96 * error, y + 1.96 * error, colour)
-        style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": size}
+        style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": size, "zorder": 2 + (size > SMALL)}
         style |= {"markerfacecolor": "none"} if point.held_out else {}
         drawing.mark(x, y, f"{method}\n{describe(point)}", label=None if point.held_out else name, **style)
     shown = {(point.flops, point.params) for point in best}

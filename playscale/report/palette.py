@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from matplotlib import colormaps
@@ -45,14 +45,20 @@ class Look(NamedTuple):
     size: float = 6.0
 
 
-def looks(methods: Sequence[str], leading: Collection[str]) -> dict[str, Look]:
-    """Return the look of each method: of the registry, else the next of a cycle; small and grey if it does not lead."""
-    other = f"{len(methods) - len(leading)} other methods"
-    found = dict.fromkeys(methods, Look(FAINT, "o", other, SMALL))
-    found |= {name: Look(METHODS[name].colour[0], METHODS[name].marker, name) for name in leading if name in METHODS}
-    for i, name in enumerate(name for name in leading if name not in METHODS):
-        found[name] = Look(CYCLE[i % len(CYCLE)][0], MARKERS[i % len(MARKERS)], name)
-    return found
+def looks(methods: Iterable[str]) -> dict[str, Look]:
+    """Return the look of each method: that of the registry, else the next of a cycle."""
+    names = list(methods)
+    found = {name: Look(METHODS[name].colour[0], METHODS[name].marker, name) for name in names if name in METHODS}
+    others = [name for name in names if name not in METHODS]
+    return found | {
+        name: Look(CYCLE[i % len(CYCLE)][0], MARKERS[i % len(MARKERS)], name) for i, name in enumerate(others)
+    }
+
+
+def leading_looks(look: Mapping[str, Look], methods: Collection[str], leading: Collection[str]) -> dict[str, Look]:
+    """Return the look of each method in a figure that has room for the leading ones: the others are small and grey."""
+    rest = Look(FAINT, "o", f"{len(methods) - len(leading)} other methods", SMALL)
+    return {name: look[name] if name in leading else rest for name in methods}
 
 
 def budget_colours(count: int) -> list[tuple[str, str]]:

@@ -16,10 +16,10 @@ from playscale.report.palette import FAINT, css_variables
 ODD = ["ppo_$SEED", "$lr$", "PPO v2", "PPO/LSTM", "_nolegend_", "a^2 & <b>", "强化学习", ""]
 
 
-def evidences(names: list[str], returns: bool = True) -> dict[str, Evidence]:
+def evidences(names: list[str], returns: bool = True, slope: float = -0.01) -> dict[str, Evidence]:
     points = [
         Point(
-            method=name, flops=flops * (1 + i / 1000), params=1e4, samples=1e6, dev_loss=2.0 - 0.01 * i,
+            method=name, flops=flops * (1 + i / 1000), params=1e4, samples=1e6, dev_loss=2.0 + slope * i,
             return_mean=10.0 + i if returns else None, return_se=1.0 if returns else None,
         )
         for i, name in enumerate(names)
@@ -54,6 +54,17 @@ def test_of_many_methods_the_best_are_named_and_the_others_grey() -> None:
         grey = [line for line in plot.figure.axes[0].lines if line.get_color() == FAINT]
         assert len([line for line in grey if line.get_gid()]) == 31 * 2
     assert " and 35 more." in answer(many)
+
+
+def test_the_figure_of_losses_names_the_methods_with_the_best_losses() -> None:
+    many = evidences([f"method {i}" for i in range(40)], slope=0.01)  # the best returns have the worst losses
+    returns, losses = comparison_plots(many, {})
+    assert "method 0 2.00, method 1 2.01" in losses.title
+    assert {text.get_text() for text in legend(losses)} == {*(f"method {i}" for i in range(9)), "31 other methods"}
+    assert {text.get_text() for text in legend(returns)} == {
+        *(f"method {i}" for i in range(31, 40)),
+        "31 other methods",
+    }
 
 
 def test_a_method_is_only_shown_at_budgets_of_its_own() -> None:

@@ -88,7 +88,8 @@ def test_methods_with_hostile_names_are_compared_each_with_its_own_figures(tmp_p
     assert all(re.fullmatch(r"--[A-Za-z0-9-]+", name) for name in variables)
     assert sum(tag == "script" for tag, _ in Elements(page).found) == 1
     figures = [path.name for path in (tmp_path / "out" / "figures").iterdir()]
-    own = {name.removesuffix("_dev_loss_against_compute.png") for name in figures if "dev_loss_against" in name}
+    end = "_dev_loss_against_compute.png"
+    own = {name.removesuffix(end) for name in figures if name.endswith(end)}
     assert len(own) == len(names) + 1
     assert "bc" in own
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from playscale.config import METHODS
-from playscale.report.palette import CYCLE, MARKERS, looks
+from playscale.report.palette import CYCLE, MARKERS, leading_looks, looks
 
 # Machado et al. 2009, doi 10.1109/TVCG.2009.113, severity 1; of linear RGB
 VISION = {
@@ -59,14 +59,14 @@ def test_colours_of_methods_stand_out_from_the_page(theme: int) -> None:
 
 def test_every_method_has_a_look_of_its_own() -> None:
     names = ["bc", *(f"method {i}" for i in range(len(CYCLE) * len(MARKERS)))]
-    look = looks(names, names)
+    look = looks(names)
     assert len({(one.colour, one.marker) for one in look.values()}) == len(names)
-    assert [one.label for one in look.values()] == names
+    assert {name: one.label for name, one in look.items()} == dict(zip(names, names, strict=True))
     assert look["bc"].colour == METHODS["bc"].colour[0]
 
 
 def test_methods_that_do_not_lead_are_grey_and_share_a_name() -> None:
-    look = looks(["bc", "A2C", "PPO", "DQN"], ["PPO"])
+    look = leading_looks(looks(["PPO"]), ["bc", "A2C", "PPO", "DQN"], ["PPO"])
     assert look["bc"] == look["A2C"] == look["DQN"]
     assert look["bc"].label == "3 other methods"
     assert look["PPO"].label == "PPO"
