@@ -60,11 +60,8 @@ def test_the_figure_of_losses_names_the_methods_with_the_best_losses() -> None:
     many = evidences([f"method {i}" for i in range(40)], slope=0.01)  # the best returns have the worst losses
     returns, losses = comparison_plots(many, {})
     assert "method 0 2.00, method 1 2.01" in losses.title
-    assert {text.get_text() for text in legend(losses)} == {*(f"method {i}" for i in range(9)), "31 other methods"}
-    assert {text.get_text() for text in legend(returns)} == {
-        *(f"method {i}" for i in range(31, 40)),
-        "31 other methods",
-    }
+    for plot, best in ((losses, range(9)), (returns, range(31, 40))):
+        assert {text.get_text() for text in legend(plot)} == {*(f"method {i}" for i in best), "31 other methods"}
 
 
 def test_a_method_is_only_shown_at_budgets_of_its_own() -> None:
