@@ -176,7 +176,7 @@ def explain(server: Server, run_id: str, step: ClusterStep) -> list[str]:
     """Return lines on a step that failed: its pod, the last lines of its log, and the command that shows the whole."""
     if not step.pods:
         return [_where(server, run_id)]
-    pod = step.pods[-1].name
+    pod, memory = step.pods[-1].name, "OOMKilled" in step.reason
     try:
         log = read_log(server, run_id, pod).splitlines()
     except RuntimeError as error:
@@ -185,4 +185,9 @@ def explain(server: Server, run_id: str, step: ClusterStep) -> list[str]:
     command = ["playscale", "study", "logs", run_id, "--endpoint", server.endpoint, "--step", step.component]
     if step.run:
         command += ["--run", step.run]
-    return [f"pod {pod}", *(f"| {line}" for line in own[-LAST_LINES:]), f"the whole log: {shlex.join(command)}"]
+    return [
+        f"pod {pod}",
+        *(f"| {line}" for line in own[-LAST_LINES:]),
+        f"the whole log: {shlex.join(command)}",
+        *([f"more memory for it: {step.component}: {{memory: ...}} in the file of --pods"] if memory else []),
+    ]

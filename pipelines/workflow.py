@@ -86,7 +86,9 @@ def _pod(workflow: str, node: Node) -> StepPod:
     state = STATES.get(node.get("phase", ""), "waiting")
     reason = str(node.get("message", "")).removeprefix("main: ")
     if state == "waiting":
-        reason = "" if reason in STARTING else reason.partition(". ")[0]  # after "0/3 nodes are available: ..."
+        reason = (
+            "" if reason in STARTING else reason.partition(". ")[0].rstrip(".")
+        )  # after "0/3 nodes are available: ..."
         state = "waiting" if reason else "running"
     return StepPod(name, state, reason if state in {"waiting", "failed"} else "")
 

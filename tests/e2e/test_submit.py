@@ -80,6 +80,7 @@ def test_submit_says_why_a_step_waits_is_tried_again_and_fails(cli, tmp_path):
             "    | [KFP Executor 2026-11-29 20:00:09,120 INFO]: train-bc-lstm-10k-s0: starts",
             "    | MemoryError: no room for 8 GiB",
             f"    the whole log: {command}",
+            "    more memory for it: train: {memory: ...} in the file of --pods",
             f"playscale: the run ended as FAILED in {lost}; its page: {url}/#/runs/details/run-1",
         ]
 
