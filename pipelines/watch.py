@@ -16,6 +16,7 @@ import kfp_server_api
 import requests
 import urllib3
 
+from playscale.processes.signals import Stopped
 from playscale.storage.storage import is_s3
 from playscale.study.cluster_run import ClusterProgress, ClusterStep
 from playscale.study.spec import StudySpec
@@ -40,6 +41,20 @@ class RunFailedError(RuntimeError):
 
 def watch(server: Server, run_id: str, spec: StudySpec, show: Callable[[ClusterProgress], None]) -> ClusterProgress:
     """Watch a run until it ends. RunFailedError: it failed. RuntimeError: it was cancelled, or the server is away."""
+    try:
+        run, progress = _until_ended(server, run_id, spec, show)
+    except Stopped as stop:  # submitted again, it would run twice
+        raise Stopped(stop.number, f"the run goes on: {server.url(run_id)}") from stop
+    if run.state != "SUCCEEDED":
+        kind = RunFailedError if run.state == "FAILED" else RuntimeError  # not where somebody has cancelled it
+        raise kind(f"the run ended as {run.state}{_failed(progress)}; its page: {server.url(run_id)}")
+    return progress
+
+
+def _until_ended(
+    server: Server, run_id: str, spec: StudySpec, show: Callable[[ClusterProgress], None]
+) -> tuple[Any, ClusterProgress]:
+    """Show a run until it has ended, and return it as it is then."""
     begun = answered = time.monotonic()
     least = 0.0
     while True:
@@ -58,12 +73,8 @@ def watch(server: Server, run_id: str, spec: StudySpec, show: Callable[[ClusterP
         least = progress.fraction
         show(progress)
         if run.state in ENDED:
-            break
+            return run, progress
         time.sleep(max(min(INTERVAL, 0.2 + 0.1 * (answered - begun)), SHARE * (answered - asked)))
-    if run.state != "SUCCEEDED":
-        kind = RunFailedError if run.state == "FAILED" else RuntimeError  # not where somebody has cancelled it
-        raise kind(f"the run ended as {run.state}{_failed(progress)}; its page: {server.url(run_id)}")
-    return progress
 
 
 def _progress(server: Server, run: Any, spec: StudySpec, elapsed: float, least: float) -> ClusterProgress:

@@ -34,14 +34,14 @@ _SAME_SECONDS = 1.0  # `timeout` and batch systems signal a process and then its
 
 
 class Stopped(SystemExit):
-    """SIGTERM or SIGINT asked this process to end. The exit code is 143 or 130."""
+    """SIGTERM or SIGINT asked this process to end. The exit code is 143 or 130; `advice` says what to do then."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, advice: str = "run the same command again to go on") -> None:
         super().__init__(128 + number)
-        self.number = number
+        self.number, self.advice = number, advice
 
     def __str__(self) -> str:
-        return f"stopped by {signal.Signals(self.number).name}; run the same command again to go on"
+        return f"stopped by {signal.Signals(self.number).name}; {self.advice}"
 
 
 @dataclass
