@@ -1,13 +1,13 @@
 """The steps of a submitted study, read from the Argo workflow that runs it.
 
 Kubeflow's list of a run's tasks (`task_details`) gives neither pods nor reasons, and does not say which task belongs to
-which item of a loop. The workflow has all of that. A task `train` is there as
+which item of a loop. The workflow has all of that. The first run's training, for instance, is there as
 
-    root.for-loop-1.iteration-iterations(0:0).iteration-item.train-driver(0)        its driver, a pod of Kubeflow
-    root.for-loop-1.iteration-iterations(0:0).iteration-item.train                  the task; (0), (1) are its tries
-    root.for-loop-1.iteration-iterations(0:0).iteration-item.train(0).executor(0)   the component's pod
+    root.grid.runs.for-loop-1.iteration-iterations(0:0).iteration-item.train-driver(0)       its driver, a pod of Kubeflow
+    root.grid.runs.for-loop-1.iteration-iterations(0:0).iteration-item.train                 the task
+    root.grid.runs.for-loop-1.iteration-iterations(0:0).iteration-item.train(0).executor(0)  the component's pod
 
-where (0) may follow each name: Argo numbers the tries of whatever it may try again.
+where (0), (1) may follow each name: Argo numbers the tries of whatever it may try again.
 """
 
 import base64

@@ -14,9 +14,16 @@ UNSCHEDULABLE = (
 OOM = "main: OOMKilled (exit code 1)"
 
 
+LOOPS = {
+    1: "root(0).grid(0).runs(0).for-loop-1(0)",
+    2: "root(0).grid(0).runs.onExit(0).taught(0).runs(0).for-loop-1(0)",
+}
+"""The loop over the runs, and that over those that are taught and the references."""
+
+
 def in_loop(loop, item):
     """The place of an item of a loop."""
-    return f"root.for-loop-{loop}(0).iteration-iterations({item}:{item})(0).iteration-item(0)"
+    return f"{LOOPS[loop]}.iteration-iterations({item}:{item})(0).iteration-item(0)"
 
 
 def task(place, phase, pods=(), run="", driver="Succeeded"):
@@ -42,9 +49,7 @@ def driver_of(place, phase, outputs=()):
 
 def loop_of(loop, items):
     """The nodes that give the number of items of a loop."""
-    return driver_of(
-        f"root.for-loop-{loop}(0).iteration", "Succeeded", [{"name": "iteration-count", "value": str(items)}]
-    )
+    return driver_of(f"{LOOPS[loop]}.iteration", "Succeeded", [{"name": "iteration-count", "value": str(items)}])
 
 
 def pod_spec_patch(run):

@@ -98,8 +98,10 @@ def test_loop_that_argo_tries_again_shows_its_newest_try():
 
 
 def test_names_of_parts_are_those_of_a_local_study():
-    tasks = [task(f"root.{name}", "Succeeded", ["Succeeded"]) for name in ("plan", "grid.onExit.taught.plan")]
-    second = task(f"{in_loop(2, 0)}.evaluate-2", "Succeeded", ["Succeeded"], run="references")
+    tasks = [
+        task(f"root.{name}", "Succeeded", ["Succeeded"]) for name in ("plan", "grid(0).runs.onExit(0).taught(0).plan")
+    ]
+    second = task(f"{in_loop(2, 0)}.evaluate", "Succeeded", ["Succeeded"], run="references")
     steps = read_steps(workflow(*tasks, second))
     assert [step.title for step in steps] == ["plan", "plan-taught", "evaluate references"]
     assert [step.part for step in steps] == ["plan", "plan-taught", "references"]
