@@ -3,9 +3,9 @@
 Kubeflow's list of a run's tasks (`task_details`) gives neither pods nor reasons, and does not say which task belongs to
 which item of a loop. The workflow has all of that. The first run's training, for instance, is there as
 
-    root.grid.runs.for-loop-1.iteration-iterations(0:0).iteration-item.train-driver(0)       its driver, a pod of Kubeflow
-    root.grid.runs.for-loop-1.iteration-iterations(0:0).iteration-item.train                 the task
-    root.grid.runs.for-loop-1.iteration-iterations(0:0).iteration-item.train(0).executor(0)  the component's pod
+    root.grid.runs.for-loop-1.iteration-iterations(0:0).iteration-item.train-driver(0)      Kubeflow's driver, a pod
+    root.grid.runs.for-loop-1.iteration-iterations(0:0).iteration-item.train                the task
+    root.grid.runs.for-loop-1.iteration-iterations(0:0).iteration-item.train(0).executor(0) the component's pod
 
 where (0), (1) may follow each name: Argo numbers the tries of whatever it may try again.
 """

@@ -134,6 +134,9 @@ def study_submit(
 ) -> None:
     """Compile a study's pipeline, submit it to Kubeflow Pipelines, and print the address of the run.
 
+    With --wait it shows which parts of the study are done, which runs are at work, why a step waits, and of a step that
+    failed the reason, the end of its log and the command that prints the rest.
+
     \b
     Example:
       playscale study submit studies/smoke.yaml --endpoint http://localhost:8888 --wait
