@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from playscale.scaling.warning import missing_warning
 from playscale.storage.files import path_below
 from playscale.study.spec import StudySpec
 
+PACKAGES = ("playscale", "torch", "nle", "kfp", "mlflow")
 NO_POINT = "no run of this method is trained"
 REPLAY_BLOCK = 1024
 REPLAY_FRAMES = 20_000  # about 1 MB of page
@@ -110,7 +112,7 @@ def study_details(spec: StudySpec, plan: Mapping[str, Any]) -> dict[str, str]:
         "budgets": ", ".join(f"{budget:.3g}" for budget in spec.budgets) + " FLOPs",
         "held-out budgets": ", ".join(f"{budget:.3g}" for budget in spec.held_out) + " FLOPs",
         "episodes a point": f"{spec.evaluate.episodes}, at most {spec.evaluate.max_steps:,} actions each",
-        "versions": ", ".join(f"{name} {version(name)}" for name in ("playscale", "torch", "nle", "kfp", "mlflow")),
+        "versions": ", ".join(f"{name} {version(name)}" for name in PACKAGES if find_spec(name)),
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
     }
 
