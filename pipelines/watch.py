@@ -189,7 +189,7 @@ def explain(server: Server, run_id: str, step: ClusterStep) -> list[str]:
         return [_where(server, run_id)]
     pod, memory = step.pods[-1].name, "OOMKilled" in step.reason
     try:
-        log = read_log(server, run_id, pod).splitlines()
+        log = read_log(server, run_id, pod).split("\n")
     except RuntimeError as error:
         return [f"pod {pod}: {error}"]
     own = [line for line in log if line.strip() and not LAUNCHER.match(line)]
