@@ -61,6 +61,7 @@ def _until_ended(
         asked = time.monotonic()
         try:
             run = server.client.get_run(run_id)
+            least = 1.0 if run.state == "SUCCEEDED" else least
             progress = _progress(server, run, spec, asked - begun, least)
             answered = time.monotonic()
         except UNREACHED as error:
