@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import chain, zip_longest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -19,7 +18,7 @@ from . import disk, inputs, kills
 from .commands import Bench, Outcome, guarded
 
 Case = tuple[str, str, str, Callable[[], Outcome]]
-COUNTS = {"kills": 130, "inputs": 600, "disk": 36}
+COUNTS = {"kills": 104, "inputs": 504, "disk": 24}
 
 
 def cases(bench: Bench, seed: int, kind: str, count: int) -> Iterator[Case]:
@@ -57,12 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kinds = [given.only] if given.only else list(COUNTS)
     if given.case:
         kinds = sorted({name.partition(":")[0] for name in given.case})
-    lists = [list(cases(bench, given.seed, kind, given.count or COUNTS[kind])) for kind in kinds]
-    wanted = [case for case in chain.from_iterable(zip_longest(*lists)) if case]
+    wanted = mixed([list(cases(bench, given.seed, kind, given.count or COUNTS[kind])) for kind in kinds])
     if given.case:
         wanted = [case for case in wanted if case[0] in given.case]
     deadline = time.monotonic() + 60 * given.minutes
-    outcomes = list(run(wanted, given.jobs, deadline))
+    outcomes = list(run(bench, wanted, given.jobs, deadline))
     print(table(outcomes))
     failed = [outcome for outcome in outcomes if outcome.faults]
     for outcome in failed:
@@ -74,7 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(bool(failed))
 
 
-def run(wanted: Sequence[Case], jobs: int, deadline: float) -> Iterator[Outcome]:
+def mixed(lists: Sequence[Sequence[Case]]) -> list[Case]:
+    """Return the cases of all kinds in one order, so that each part of it has its share of each kind."""
+    placed = [(index / len(each), case) for each in lists for index, case in enumerate(each)]
+    return [case for _, case in sorted(placed, key=lambda one: one[0])]
+
+
+def run(bench: Bench, wanted: Sequence[Case], jobs: int, deadline: float) -> Iterator[Outcome]:
     """Yield the outcomes of the cases, in their order, a few running at once; print each when it has ended."""
     began = time.monotonic()
 
@@ -92,6 +96,7 @@ def run(wanted: Sequence[Case], jobs: int, deadline: float) -> Iterator[Outcome]
         return outcome
 
     with ThreadPoolExecutor(jobs) as pool:
+        bench.prepare({subject for _, subject, _, _ in wanted}, pool)
         yield from (outcome for outcome in pool.map(one, wanted) if outcome is not None)
 
 

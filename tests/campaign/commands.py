@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,7 +109,7 @@ COMMANDS = {
             "out/mlflow.db*", "out/.mlflow*", "out/plan.json", "out/corpus/*", "out/train/*/resume/*", "out/progress/*",
             "out/evaluate/*/*", "out/points.csv", "out/fit.json", "out/mlartifacts/*", "../tmp/kfp*",
         ),
-        share=7,
+        share=5,
     ),
 }  # fmt: skip
 
@@ -212,6 +213,15 @@ class Bench:
     def line(self, arguments: tuple[str, ...], inputs: Path | None = None) -> list[str]:
         """Return a command line with the inputs filled in."""
         return [argument.format(inputs=inputs or self.inputs) for argument in arguments]
+
+    def prepare(self, names: set[str], pool: ThreadPoolExecutor) -> None:
+        """Make the shared inputs, and the undisturbed runs of those of the names that are commands, longest first.
+
+        One that fails is made again by each case that needs it, and fails there.
+        """
+        longest_first = sorted(names & COMMANDS.keys(), key=lambda name: (name != "study run", "--exp" not in name))
+        self.inputs  # noqa: B018 - once, not once a thread
+        wait([pool.submit(self.undisturbed, name) for name in longest_first])
 
     def undisturbed(self, name: str) -> Undisturbed:
         """Return the undisturbed run of a command."""

@@ -27,6 +27,7 @@ MEASURED = {
     "starttime",
     "endtime",
     "realtime",
+    "deathdate",
     "stats",  # a digest of times of change
 }
 """Keys and columns that hold measured times, which differ from run to run."""

@@ -24,7 +24,7 @@ def test_sample_of_the_campaign_finds_no_fault(bench, kind):
     if kind == "disk":
         need(disk.mountable(), "right to mount a tmpfs", "PLAYSCALE_REQUIRE_TMPFS")
     cases = itertools.islice(campaign.cases(bench, SEED, kind, campaign.COUNTS[kind]), SAMPLE[kind])
-    outcomes = list(campaign.run(list(cases), jobs=1, deadline=float("inf")))
+    outcomes = list(campaign.run(bench, list(cases), jobs=1, deadline=float("inf")))
     assert len(outcomes) == SAMPLE[kind]
     failed = [f"{one.case} {one.subject}, {one.what}: {'; '.join(one.faults)}" for one in outcomes if one.faults]
     assert not failed, "\n".join([*failed, f"again: python -m tests.campaign --seed {SEED} --case KIND:NUMBER"])
