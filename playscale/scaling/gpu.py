@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from playscale.scaling.cells import FitError
-
 
 @dataclass(frozen=True)
 class Gpu:
@@ -44,12 +42,12 @@ class Hardware:
 
 
 def hardware(name: str, utilisation: float) -> Hardware:
-    """Return a GPU by name. Raises FitError for a GPU that is not listed or a utilisation outside (0, 1]."""
+    """Return a GPU by name. Raises ValueError for a GPU that is not listed or a utilisation outside (0, 1]."""
     gpu = GPUS.get(name.strip().lower())
     if gpu is None:
-        raise FitError(f'no GPU "{name}"; known are {", ".join(GPUS)}')
+        raise ValueError(f'no GPU "{name}"; known are {", ".join(GPUS)}')
     if not 0 < utilisation <= 1:
-        raise FitError(
+        raise ValueError(
             f"utilisation {utilisation:g} is not a share of the peak FLOP/s; give one in (0, 1], such as 0.3"
         )
     return Hardware(gpu, utilisation)

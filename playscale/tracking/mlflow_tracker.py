@@ -10,7 +10,6 @@ import ast
 import contextlib
 import json
 import os
-import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,12 +20,10 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Met
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from playscale.points import Point, from_row, in_order, renamed, to_row
-from playscale.tracking.store import move_artifacts, usable_uri
+from playscale.tracking.store import usable_uri
 from playscale.tracking.tracker import RunIdentity, StudyOwner
 from playscale.tracking.uris import shown
 
@@ -36,19 +33,6 @@ STUDY = "playscale.study"
 OWNER = "playscale.owner"  # of the experiment, with the study's name after it
 DIGEST = "playscale.digest"  # of what decides the result; not in runs that earlier versions recorded
 EXPERIMENT_TAGS = {"mlflow.note.content": "A run per model, under it one per budget: a row of the points table."}
-
-
-@event.listens_for(Engine, "connect")
-def _write_ahead(connection: Any, _: object) -> None:
-    """Switch SQLite to a write-ahead log: a write does not wait for the disk, and a crash leaves a consistent store.
-
-    With MLflow's settings every write waits for several syncs, which takes three times as long as everything else.
-    While another process writes, the settings stay as they are.
-    """
-    if isinstance(connection, sqlite3.Connection):
-        with contextlib.suppress(sqlite3.OperationalError):
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
 
 
 @dataclass(frozen=True)
@@ -107,6 +91,8 @@ class MlflowExperiment:
                     f"MLflow experiment {name!r} at {where} was deleted; restore it ({restore}) or take another name"
                 )
             if artifacts:
+                from playscale.tracking.sqlite_store import move_artifacts
+
                 move_artifacts(tracking_uri, self.id, existing.artifact_location, artifacts)
         elif create:
             self.id = self._create(name, artifacts)

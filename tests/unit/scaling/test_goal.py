@@ -79,8 +79,8 @@ def test_hours_and_energy_are_flops_over_the_reached_rate() -> None:
 
 
 def test_an_unknown_gpu_or_an_impossible_utilisation_is_one_line() -> None:
-    with pytest.raises(FitError, match=f"known are {', '.join(GPUS)}"):
+    with pytest.raises(ValueError, match=f"known are {', '.join(GPUS)}"):
         hardware("h900", 0.3)
     for share in (0.0, 1.5, -1.0):
-        with pytest.raises(FitError, match="share of the peak"):
+        with pytest.raises(ValueError, match="share of the peak"):
             hardware("h100", share)

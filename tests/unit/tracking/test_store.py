@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 from playscale.storage import files
 from playscale.tracking.client import TrackingClient
 from playscale.tracking.mlflow_tracker import MlflowExperiment
-from playscale.tracking.store import make_sqlite_store
+from playscale.tracking.sqlite_store import make_store
 from playscale.tracking.uris import sqlite_uri
 
 
@@ -59,7 +59,7 @@ def test_a_failure_while_the_store_is_made_leaves_none(tmp_path, monkeypatch):
 def test_a_store_that_holds_runs_is_left_alone(tmp_path):
     experiment = MlflowExperiment("study", sqlite_uri(tmp_path / "m.db"))
     run = experiment.start("run", "a")
-    make_sqlite_store(tmp_path / "m.db")
+    make_store(tmp_path / "m.db")
     assert experiment.client.get_run(run.id).info.run_name == "a"
 
 
@@ -67,7 +67,7 @@ def test_a_database_of_something_else_is_left_alone(tmp_path):
     with closing(sqlite3.connect(tmp_path / "m.db")) as database:
         database.execute("CREATE TABLE games (name)")
         database.commit()
-    make_sqlite_store(tmp_path / "m.db")
+    make_store(tmp_path / "m.db")
     with closing(sqlite3.connect(tmp_path / "m.db")) as database:
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("games",)]
 
