@@ -5,10 +5,10 @@ OUT := out/quickstart
 PYTEST = $(VENV)/bin/pytest -n auto --dist loadfile --no-loadscope-reorder --ignore=tests/deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all campaign test-cluster coverage image lint format ui compile clean
+.PHONY: help demo test test-slow test-all campaign test-cluster test-kubernetes coverage image lint format ui compile clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## A whole small study: expert games, 25 agents, played, fitted, forecast (7 to 16 minutes)
 	$(VENV)/bin/playscale study run studies/quickstart.yaml --out $(OUT)
@@ -26,6 +26,9 @@ campaign: $(VENV)/.dev ## Faults drawn from a seed: kills, damaged inputs, full 
 
 test-cluster: $(VENV)/.deploy ## The image, the chart and its services: .ci/containers first
 	$(VENV)/bin/pytest -s tests/deploy
+
+test-kubernetes: $(VENV)/.dev ## The chart and studies on a real cluster, disturbed: docs/cluster.md, "The acceptance test"
+	$(PLAYSCALE_INSIDE) $(VENV)/bin/python -m tests.kubernetes $(STEPS)
 
 coverage: $(VENV)/.dev ## Lines that `make test` covers, of those that `make test-all` covers
 	COVERAGE_FILE=$(CURDIR)/out/coverage/test $(PYTEST) -m "not slow" --cov --cov-report=
