@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -111,7 +112,7 @@ def main() -> int:
     if missing := _missing():
         print(f"test-kubernetes: {missing}", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="kubernetes-") as folder:
+    with tempfile.TemporaryDirectory(prefix="kubernetes-", suffix=f"-{secrets.token_hex(3)}") as folder:
         cluster = Cluster(
             os.environ["PLAYSCALE_IMAGE"],
             os.environ["PLAYSCALE_KFP"],

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .cluster import Cluster, Failed, expect, until
+from .cluster import Cluster, expect, until
 from .release import RELEASE
 
 RETRIES = 2  # of every step, in studies.py
 FIND = """
 import glob, os
-lines = glob.glob("/proc/[0-9]*/cmdline")
-found = max(int(line.split("/")[2]) for line in lines if b"executor_main" in open(line, "rb").read())
+def size(pid):
+    return int(open(f"/proc/{pid}/status").read().split("VmRSS:")[1].split()[0])
+lines = [line for line in glob.glob("/proc/[0-9]*/cmdline") if b"executor_main" in open(line, "rb").read()]
+pids = [pid for line in lines if (pid := int(line.split("/")[2])) != os.getpid()]  # this code names it, too
+found = max(pids, key=size)
 """
-SIZE = f"{FIND}print(open(f'/proc/{{found}}/status').read().split('VmRSS:')[1].split()[0])"
+SIZE = f"{FIND}print(size(found))"
 KILL = f"{FIND}os.kill(found, 9)"
 # Many small processes, so that the largest one is the training: the kernel ends the largest.
 FILL = """
@@ -88,30 +90,26 @@ def _step(pod: dict[str, Any]) -> str:
 
 
 def delete_server(cluster: Cluster, component: str) -> str:
-    """Delete a server's pod, wait for the next one, and return how long that took."""
-    selector = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={component}"
-    before = {pod["metadata"]["uid"] for pod in cluster.pods(selector)}
-    expect(before, f"no pod of {component}")
-    began = time.monotonic()
-    cluster.kubectl("delete", "pod", "-l", selector, "--wait=false")
+    """Delete a server's pod; what it serves is gone for a while."""
+    expect(cluster.pods(_server(component)), f"no pod of {component}")
+    cluster.kubectl("delete", "pod", "-l", _server(component), "--wait=false")
+    return f"{component} deleted"
+
+
+def wait_for_server(cluster: Cluster, component: str) -> None:
+    """Wait until a server is ready. Failed: not within minutes."""
 
     def ready() -> bool:
-        pods = [pod for pod in cluster.pods(selector) if pod["metadata"]["uid"] not in before]
+        pods = cluster.pods(_server(component))
         return bool(pods) and all(_ready(pod) for pod in pods)
 
-    until(180, f"{component} ready again", ready)
-    return f"{component} deleted, ready after {time.monotonic() - began:.0f} s"
+    until(240, f"{component} ready again", ready)
+
+
+def _server(component: str) -> str:
+    return f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={component}"
 
 
 def _ready(pod: dict[str, Any]) -> bool:
     conditions: Sequence[dict[str, str]] = pod["status"].get("conditions", ())
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-
-
-def tries(cluster: Cluster, run_id: str) -> Counter[str]:
-    """Return how many pods each training step of a run had."""
-    selector = f"pipeline/runid={run_id},app.kubernetes.io/component=train"
-    try:
-        return Counter(_step(pod) for pod in cluster.pods(selector, cluster.kubeflow))
-    except (KeyError, ValueError) as error:
-        raise Failed(f"pods without the name of their step: {error}") from error

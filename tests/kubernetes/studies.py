@@ -17,7 +17,7 @@ from playscale.tracking.client import TrackingClient
 
 from .cluster import Cluster, expect, run, until
 from .release import mlflow, names
-from .strikes import RETRIES, Strikes, delete_server
+from .strikes import RETRIES, Strikes, delete_server, wait_for_server
 
 SPEC = {
     "game": "nethack",
@@ -38,9 +38,10 @@ class Submitted:
 
     def __init__(self, cluster: Cluster, name: str, pods: Mapping[str, Any], *options: str) -> None:
         own = names(cluster)
-        self.name, self._log = name, cluster.folder / f"{name}.log"
+        self.name = f"{name}-{cluster.folder.name[-6:]}"  # a study's name is taken for good
+        self._log = cluster.folder / f"{name}.log"
         spec, settings = cluster.folder / f"{name}.yaml", cluster.folder / f"{name}-pods.yaml"
-        spec.write_text(yaml.safe_dump({"name": name, **SPEC}))
+        spec.write_text(yaml.safe_dump({"name": self.name, **SPEC}))
         settings.write_text(
             yaml.safe_dump({"settings": own["settings"], "credentials": own["credentials"], "every": POD, **pods})
         )
@@ -117,9 +118,11 @@ def disturbed(cluster: Cluster) -> str:
         seen = [strikes.kill_process(), delete_server(cluster, "mlflow")]
         seen += [strikes.delete_pod(), delete_server(cluster, "postgres")]
         seen += [strikes.exhaust_memory(), delete_server(cluster, "s3")]
-        here = local_points(cluster, "disturbed")
+        for component in ("s3", "postgres", "mlflow"):
+            wait_for_server(cluster, component)
+        here = local_points(cluster)
         expect(study.end() == 0, f"the study failed: {study.output[-2000:]}")
-    compare(points(cluster, "disturbed"), here)
+    compare(points(cluster, study.name), here)
     return f"{'; '.join(seen)}; {len(here)} points equal to those of this machine"
 
 
@@ -129,11 +132,11 @@ def hopeless_then_resubmitted(cluster: Cluster) -> str:
     with submitted(cluster, "resubmitted", pods, "--resubmit", "1") as study:
         struck = Strikes(cluster, study.run_id(), most=1).kill_process()
         study.run_id(1)
-        partial = points(cluster, "resubmitted")
-        fitted = len(experiment_runs(cluster, "resubmitted", "fit"))
+        partial = points(cluster, study.name)
+        fitted = len(experiment_runs(cluster, study.name, "fit"))
         expect(fitted == 1, f"{fitted} fits in MLflow after a study of which one run failed")
         expect(study.end() == 0, f"the second submission failed: {study.output[-2000:]}")
-    here, whole = local_points(cluster, "disturbed"), points(cluster, "resubmitted")
+    here, whole = local_points(cluster), points(cluster, study.name)
     compare(whole, here)
     return f"{struck}; laws of {len(partial)} points, then of all {len(whole)}"
 
@@ -144,11 +147,12 @@ def unplaceable(cluster: Cluster) -> str:
         return study.says("[Ii]nsufficient cpu", 180)
 
 
-def local_points(cluster: Cluster, name: str) -> list[Point]:
-    """Return the points of a study of SPEC on this machine, run once."""
+def local_points(cluster: Cluster) -> list[Point]:
+    """Return the points of the same study on this machine, run once."""
     out = cluster.folder / "local"
     if not (out / "points.csv").is_file():
-        spec = cluster.folder / f"{name}.yaml"
+        spec = cluster.folder / "local.yaml"
+        spec.write_text(yaml.safe_dump({"name": "local", **SPEC}))
         command = (sys.executable, "-m", "playscale.cli", "study", "run", str(spec), "--out", str(out))
         run(*command, environment={**os.environ, "OMP_NUM_THREADS": "1"}, seconds=600)
     return sorted(read_points(out / "points.csv"), key=str)
