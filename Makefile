@@ -28,7 +28,7 @@ test-cluster: $(VENV)/.deploy ## The image, the chart and its services: .ci/cont
 	$(VENV)/bin/pytest -s tests/deploy
 
 test-kubernetes: $(VENV)/.dev ## The chart and studies on a real cluster, disturbed: docs/cluster.md, "The acceptance test"
-	$(PLAYSCALE_INSIDE) $(VENV)/bin/python -m tests.kubernetes $(STEPS)
+	$(PLAYSCALE_INSIDE) $(VENV)/bin/python -m tests.acceptance $(STEPS)
 
 coverage: $(VENV)/.dev ## Lines that `make test` covers, of those that `make test-all` covers
 	COVERAGE_FILE=$(CURDIR)/out/coverage/test $(PYTEST) -m "not slow" --cov --cov-report=

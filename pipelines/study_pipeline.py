@@ -5,11 +5,12 @@
 Runs that are taught by clones of the same study come second: the plan returns them when the clones are trained. The
 references, which are evaluated and not trained, are among them, so that there always is one.
 
-A run that fails fails the grid, but keeps neither the other runs, nor `taught`, nor `fit` from running. The backend of
-Kubeflow 2.17 makes a task that ignores upstream failures an exit hook of the one task that it follows: a component or a
-pipeline, never a loop. Nothing can follow a hook, and the state of the whole does not depend on it. Therefore the loop,
-what follows it, and both together are pipelines of their own, and a last step looks whether all is there. That step is
-left out on one machine: kfp.local fails by itself, and may run it before `fit`.
+A run that fails for good fails the grid, but keeps neither the other runs, nor `taught`, nor `fit` from running. The
+backend of Kubeflow 2.17 makes a task that ignores upstream failures an exit hook of the one task that it follows: a
+component or a pipeline, never a loop. Nothing can follow a hook, and the state of the whole does not depend on it.
+Therefore the loop, what follows it, and both together are pipelines of their own, and a last step looks whether all is
+there. It is left out after a grid that failed, and the whole then counts as successful: `submit --wait` looks at the
+steps. On one machine there is none: kfp.local fails by itself, and may run it before `fit`.
 """
 
 from typing import TYPE_CHECKING

@@ -36,15 +36,21 @@ UNREACHED = (kfp_server_api.ApiException, urllib3.exceptions.HTTPError, requests
 
 
 class RunFailedError(RuntimeError):
-    """A run ended as FAILED: submitted again, the study goes on where it was."""
+    """A run or some of its steps failed: submitted again, the study goes on where it was."""
 
 
 def watch(server: Server, run_id: str, spec: StudySpec, show: Callable[[ClusterProgress], None]) -> ClusterProgress:
-    """Watch a run until it ends. RunFailedError: it failed. RuntimeError: it was cancelled, or the server is away."""
+    """Watch a run until it ends.
+
+    RunFailedError: it failed, or a step of it: Kubeflow 2.17 calls a run successful whose last step was left out since
+    another had failed. RuntimeError: it was cancelled, or the server is away.
+    """
     try:
         run, progress = _until_ended(server, run_id, spec, show)
     except Stopped as stop:  # submitted again, it would run twice
         raise Stopped(stop.number, f"the run goes on: {server.url(run_id)}") from stop
+    if run.state == "SUCCEEDED" and progress.failed:
+        raise RunFailedError(f"steps failed{_failed(progress)}; the laws are without them; {server.url(run_id)}")
     if run.state != "SUCCEEDED":
         kind = RunFailedError if run.state == "FAILED" else RuntimeError  # not where somebody has cancelled it
         raise kind(f"the run ended as {run.state}{_failed(progress)}; its page: {server.url(run_id)}")

@@ -110,8 +110,9 @@ def test_submit_of_a_study_that_lost_a_run_names_it(cli, tmp_path):
     )
     with kfp_server(Backend(workflows=[lost], logs={pod_name(TRAIN): LOG})) as url:
         result = cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, "--wait", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.endswith("\nsucceeded, without train bc-lstm-10k-s0\n")
+    assert result.returncode == 1
+    reason = OOM.removeprefix("main: ")
+    assert f"steps failed in train bc-lstm-10k-s0 ({reason}); the laws are without them; {url}" in result.stderr
 
 
 @pytest.fixture(scope="module")

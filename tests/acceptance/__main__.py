@@ -105,7 +105,7 @@ class Seen:
 
 def main() -> int:
     """Run the steps; print each and a table; return 1 if one failed, 2 if something is missing."""
-    parser = argparse.ArgumentParser(prog="python -m tests.kubernetes", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.acceptance", description=__doc__)
     names = [name for name, _, _ in STEPS]
     parser.add_argument("--only", nargs="+", choices=names, help="these steps alone, without removing everything first")
     given = parser.parse_args()
