@@ -59,6 +59,7 @@ def from_the_first_chart(cluster: Cluster) -> str:
     given = {
         "postgres": {"storage": "1Gi", "password": "of the first chart"},
         "s3": {"storage": "5Gi", "accessKey": "FIRSTCHART", "secretKey": "of-the-first-chart"},
+        "pipeline": {},  # in its own namespace: in Kubeflow's is the other release
     }
     try:
         release.make_namespace(old)

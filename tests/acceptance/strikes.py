@@ -43,15 +43,15 @@ class Strikes:
         self._pods: set[str] = set()
 
     def kill_process(self) -> str:
-        """Kill a training process, as the kernel does; return the run's step."""
+        """Kill a training process, as the kernel does; return what was done."""
         return self._strike("process killed", lambda pod: self._inside(pod, KILL))
 
     def delete_pod(self) -> str:
-        """Delete a training pod, as a spot node that goes does; return the run's step."""
+        """Delete a training pod, as a spot node that goes does; return what was done."""
         return self._strike("pod deleted", lambda pod: self._kubectl("delete", "pod", pod, "--wait=false"))
 
     def exhaust_memory(self) -> str:
-        """Use up a training pod's memory, so that the kernel kills the training; return the run's step."""
+        """Use up a training pod's memory, so that the kernel kills the training; return what was done."""
         return self._strike("out of memory", lambda pod: self._inside(pod, FILL, check=False))
 
     def _strike(self, what: str, act: Callable[[str], object]) -> str:
@@ -60,7 +60,7 @@ class Strikes:
         act(name)
         self._pods.add(name)
         self._struck[step] += 1
-        return f"{what}: {step}"
+        return what
 
     def _training(self) -> dict[str, Any] | None:
         """Return a pod whose process trains, was not struck yet, and whose step will be tried again."""
