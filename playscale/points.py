@@ -158,7 +158,7 @@ def from_row(row: Mapping[str, Any]) -> Point:
     Raises:
         ValueError: a value is not one that could have been measured; the message names the column.
     """
-    values: dict[str, Any] = {name: str(row.get(name) or "").strip() for name in TEXT_COLUMNS}
+    values: dict[str, Any] = {name: _text(row.get(name)).strip() for name in TEXT_COLUMNS}
     values["split"] = values["split"] or "fit"
     for name in NUMBER_COLUMNS:
         values[name] = _number(name, row.get(name))

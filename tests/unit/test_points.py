@@ -223,3 +223,8 @@ def test_passes_over_the_data_are_numbers_that_can_be(value: str) -> None:
         with pytest.raises(ValueError, match="column corpus_samples"):
             from_row(row | {"corpus_samples": value})
     assert from_row(row | {"epochs": "", "corpus_samples": "2e5"}).extra["corpus_samples"] == "2e5"
+
+
+def test_names_that_are_the_number_0_are_names() -> None:
+    point = from_row({"game": 0, "method": 0, "run": 0, "flops": 1, "params": 1})
+    assert (point.game, point.method, point.run) == ("0", "0", "0")
