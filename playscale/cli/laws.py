@@ -241,12 +241,11 @@ def _names(text: str) -> dict[str, str]:
 
 
 def _check_games(table: Sequence[Point], options: Sequence[str]) -> None:
-    """Refuse options that give returns of one game where a method has points in several."""
-    from playscale.scaling.methods import by_method
-
-    if options and len(by_method(table)) > len({point.method for point in table}):
-        games = ", ".join(sorted({point.game or "no game" for point in table}))
-        raise ValueError(f"{options[0]}: a return is of one game, and the table has {games}; give a table of one game")
+    """Refuse options that give returns of one game where the table has several."""
+    games = {point.game for point in table if point.game}
+    if options and len(games) > 1:
+        named = ", ".join(sorted(games))
+        raise ValueError(f"{options[0]}: a return is of one game, and the table has {named}; give a table of one game")
 
 
 def _goals(texts: Sequence[str]) -> list[tuple[str, float]]:

@@ -39,9 +39,13 @@ def experiment_table(experiment: MlflowExperiment, columns: Mapping[str, str]) -
         row = row_of_run(run)
         if missing := [name for name in (columns.get(name, name) for name in NEVER_EMPTY) if not row.get(name)]:
             left_out.append((_name(run), f"has no {', '.join(missing)}"))
-        else:
+            continue
+        try:
             point = point_of_run(run, columns)
-            points.append(replace(point, run=point.run or _name(run)))
+        except ValueError as error:  # "MLflow run NAME: column ...: nan is not ...; leave the cell empty ..."
+            left_out.append((_name(run), str(error).partition(": ")[2].partition(";")[0]))
+            continue
+        points.append(replace(point, run=point.run or _name(run)))
     if left_out and not points:
         reasons = [f"{name} {reason}" for name, reason in left_out[:MOST_NAMES]]
         raise ValueError(f"{where}: no run is a point of a table: {', '.join(reasons)}")

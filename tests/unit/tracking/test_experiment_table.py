@@ -44,6 +44,7 @@ def test_finished_runs_of_somebody_else_are_rows_and_others_are_left_out_with_th
             ("killed", "KILLED", size, values),
             ("going on", "RUNNING", size, values),
             ("parent", "FINISHED", {}, {}),
+            ("diverged", "FINISHED", size, values | {"eval/loss": float("nan")}),
         ],
     )
     points, left_out = experiment_table(made, NAMES)
@@ -51,7 +52,8 @@ def test_finished_runs_of_somebody_else_are_rows_and_others_are_left_out_with_th
         Point(run="good", flops=1e12, params=1000, samples=10**8, dev_loss=2.5, extra={"team": "a"}),
     ]
     assert sorted(left_out) == [
-        ("broken", "failed"), ("going on", "still runs"), ("killed", "was stopped"),
+        ("broken", "failed"), ("diverged", "column dev_loss: nan is not a finite number"), ("going on", "still runs"),
+        ("killed", "was stopped"),
         ("parent", "has no total_flops, n_params"),
     ]  # fmt: skip
     with pytest.raises(
@@ -68,7 +70,7 @@ def test_an_experiment_with_our_names_needs_no_columns_and_a_value_that_is_none_
     assert [point.samples for point in experiment_table(made, {})[0]] == [None]
     made = experiment(store, "words", [("a", "FINISHED", {"params": "1.2M", "samples": "1"},
                                         {"flops": 1e12, "dev_loss": 2.5})])  # fmt: skip
-    with pytest.raises(ValueError, match='MLflow run a: column params: "1.2M" is not a number'):
+    with pytest.raises(ValueError, match='no run is a point of a table: a column params: "1.2M" is not a number'):
         experiment_table(made, {})
 
 
