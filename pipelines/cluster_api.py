@@ -1,4 +1,4 @@
-"""What the Kubernetes API knows of a run, for where Kubeflow does not tell it and this machine has access."""
+"""The Kubernetes API: what it knows of a run, for where Kubeflow does not tell it and this machine has access."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from playscale.config import LARGEST_NUMBER
 from playscale.storage.files import atomic_file, read_text
 from playscale.storage.sync import local_copy
-from playscale.tables import check_names, read_table
+from playscale.table_file import check_names, read_table
 
 CURVE_COLUMNS = (
     "step",
@@ -193,7 +193,7 @@ def _standard_error(row: Mapping[str, Any]) -> float | None:
 
 
 def read_points(path: str | Path, columns: Mapping[str, str] | None = None) -> list[Point]:
-    """Read a points table: a CSV, JSON lines or Parquet (`playscale.tables`).
+    """Read a points table: a CSV, JSON lines or Parquet (`playscale.table_file`).
 
     Args:
         path: a file, or a URI s3://...

@@ -37,7 +37,7 @@ SMALL = 3.0  # points of a marker that is not to stand out
 
 
 class Look(NamedTuple):
-    """How the points of a method are drawn, and its name in a legend."""
+    """The way in which the points of a method are drawn, and its name in a legend."""
 
     colour: str
     marker: str

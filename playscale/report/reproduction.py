@@ -17,7 +17,7 @@ from playscale.scaling.exponents import Exponent, fit_exponents, fit_return_of_l
 from playscale.scaling.fit import REPLICATES, fit
 from playscale.scaling.isoflop import fit_profiles
 from playscale.scaling.target_fit import replicates_for
-from playscale.tables import read_table, table_name
+from playscale.table_file import read_table, table_name
 
 REQUIRED = ("table", "target", "quantity", "exponent")
 COLUMNS = (*REQUIRED, "from_flops", "at")

@@ -86,7 +86,7 @@ class StudyResult:
 
     @property
     def complaint(self) -> str:
-        """What failed, and what to do, in one line; "" when nothing did."""
+        """The tasks that failed, and what to do, in one line; "" when nothing did."""
         if not self.failed:
             return ""
         each = "; ".join(f"{task.task}: {task.what if task.state == 'failed' else 'killed'}" for task in self.failed)

@@ -14,7 +14,7 @@ from resources import ROOT
 from playscale.points import Point, read_points
 from playscale.scaling.fit import fit
 from playscale.scaling.methods import by_method
-from playscale.tables import read_table, table_name
+from playscale.table_file import read_table, table_name
 
 TABLES = ROOT / "tests" / "data" / "tables"
 with (TABLES / "index.csv").open(encoding="utf-8", newline="") as file:

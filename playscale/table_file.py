@@ -32,7 +32,7 @@ class TableRow(NamedTuple):
     values: dict[str, Any]
 
 
-class _Table(NamedTuple):
+class _Parsed(NamedTuple):
     """The names of the columns, the rows, and how columns are told apart."""
 
     names: list[str]
@@ -83,7 +83,7 @@ def _content(path: Path) -> bytes:
         raise ValueError(f"{path}: damaged: it cannot be decompressed to its end ({error})") from error
 
 
-def _parse(data: bytes, where: str, required: Sequence[str]) -> _Table:
+def _parse(data: bytes, where: str, required: Sequence[str]) -> _Parsed:
     if data.startswith(PARQUET):
         return _parquet(data, where)
     if data.startswith(ZIP):
@@ -106,7 +106,7 @@ def _parse(data: bytes, where: str, required: Sequence[str]) -> _Table:
     return _csv(lines, where, required)
 
 
-def _csv(lines: list[str], where: str, required: Sequence[str]) -> _Table:
+def _csv(lines: list[str], where: str, required: Sequence[str]) -> _Parsed:
     """Return a CSV with the separator that a line `sep=;` names, else with the one that gives the required columns."""
     first, marks = 0, list(SEPARATORS)
     if lines and (given := re.fullmatch(r'"?sep=([^\w\s"]|\t)"?\s*', lines[0], re.IGNORECASE)):
@@ -122,7 +122,7 @@ def _csv(lines: list[str], where: str, required: Sequence[str]) -> _Table:
     reader = csv.reader(lines[first:], delimiter=mark, skipinitialspace=spaced)
     names = headers[mark, spaced]
     told = f"separated by {how}" if len(names) > 1 else f"not separated by {' or '.join(SEPARATORS.values())}"
-    return _Table(names, _rows(reader, names, where, first, how), told)
+    return _Parsed(names, _rows(reader, names, where, first, how), told)
 
 
 def _rows(reader: Any, names: Sequence[str], where: str, skipped: int, how: str) -> Iterator[TableRow]:
@@ -174,14 +174,14 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _of_objects(rows: list[TableRow]) -> _Table:
+def _of_objects(rows: list[TableRow]) -> _Parsed:
     for place, values in rows:
         if not isinstance(values, dict):
             raise ValueError(f"{place}: no object of named values")
-    return _Table(list(dict.fromkeys(name for row in rows for name in row.values)), rows, "in JSON")
+    return _Parsed(list(dict.fromkeys(name for row in rows for name in row.values)), rows, "in JSON")
 
 
-def _parquet(data: bytes, where: str) -> _Table:
+def _parquet(data: bytes, where: str) -> _Parsed:
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -193,7 +193,7 @@ def _parquet(data: bytes, where: str) -> _Table:
         raise ValueError(f"{where}: damaged Parquet ({' '.join(str(error).split())})") from error
     names, columns = table.column_names, [[_known(value) for value in column.to_pylist()] for column in table.columns]
     rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-    return _Table(names, [TableRow(f"{where}, row {i}", row) for i, row in enumerate(rows, 1)], "in Parquet")
+    return _Parsed(names, [TableRow(f"{where}, row {i}", row) for i, row in enumerate(rows, 1)], "in Parquet")
 
 
 def _known(value: Any) -> Any:
