@@ -64,6 +64,7 @@ class TrackingClient:
         if self.served:  # the queue and query() retry themselves: a client that retries too would hide an outage
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+            os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for each point
             for way in ("UPLOAD", "DOWNLOAD"):  # through the server: only it can reach its S3
                 os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
         return MlflowExperiment(self.name, self.uri, artifacts=self.artifacts, create=create, kubeflow=self._parent)
