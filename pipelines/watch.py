@@ -39,7 +39,7 @@ class RunFailedError(RuntimeError):
     """A run or some of its steps failed: submitted again, the study goes on where it was."""
 
 
-def watch(server: Server, run_id: str, spec: StudySpec, show: Callable[[ClusterProgress], None]) -> ClusterProgress:
+def watch(server: Server, run_id: str, spec: StudySpec, show: Callable[[ClusterProgress], None]) -> None:
     """Watch a run until it ends.
 
     RunFailedError: it failed, or a step of it: Kubeflow 2.17 calls a run successful whose last step was left out since
@@ -54,7 +54,6 @@ def watch(server: Server, run_id: str, spec: StudySpec, show: Callable[[ClusterP
     if run.state != "SUCCEEDED":
         kind = RunFailedError if run.state == "FAILED" else RuntimeError  # not where somebody has cancelled it
         raise kind(f"the run ended as {run.state}{_failed(progress)}; its page: {server.url(run_id)}")
-    return progress
 
 
 def _until_ended(

@@ -1,11 +1,10 @@
 """The few endpoints of Kubeflow Pipelines' API that a submitted run needs, over real HTTP; runs nothing."""
 
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from argo_workflow import in_loop, task, workflow
+from json_server import Handler, serving, url
 
 API, V1, LOGS = "/apis/v2beta1", "/apis/v1beta1", "/apis/v1alpha1"
 RUN = {"run_id": "run-1", "display_name": "smoke", "created_at": "2026-01-01T00:00:00Z"}
@@ -68,18 +67,18 @@ class Backend:
         return RUN | {"state": state, "run_details": {"task_details": tasks}}
 
 
-class Handler(BaseHTTPRequestHandler):
+class Kubeflow(Handler):
     def do_GET(self):
         backend, path = self.server.backend, self.path.split("?")[0]
         if backend.token and self.headers.get("Authorization") != f"Bearer {backend.token}":
-            return self.answer(401, None)
+            return self.answer("no", 401)
         if path == f"{API}/runs/run-1" and backend.looks == 2 and backend.broken:
             backend.broken -= 1
-            return self.answer(503, None)
+            return self.answer("no", 503)
         if path.startswith(f"{LOGS}/runs/run-1/nodes/"):
             return self.log(path.split("/")[-2])
         found = self.found(path)
-        return self.answer(404, {"error": path}) if found is None else self.answer(200, found)
+        return self.answer({"error": path}, 404) if found is None else self.answer(found)
 
     def found(self, path):
         backend = self.server.backend
@@ -95,39 +94,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def log(self, pod):
         """Answer as Kubeflow does: with status 200, whatever happens."""
-        content = self.server.backend.logs.get(pod, json.dumps({"error_message": "no such pod"})).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        self.answer(self.server.backend.logs.get(pod, json.dumps({"error_message": "no such pod"})))
 
     def do_POST(self):
         backend = self.server.backend
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path.split("?")[0] == f"{API}/experiments":
             backend.experiments.append({"experiment_id": "experiment-1", "display_name": body["display_name"]})
-            return self.answer(200, backend.experiments[-1])
+            return self.answer(backend.experiments[-1])
         if self.path.split("?")[0] == f"{API}/runs":
-            return self.answer(200, backend.run(body))
-        return self.answer(404, {"error": self.path})
-
-    def answer(self, status, body):
-        content = b"no" if body is None else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "text/plain" if body is None else "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
+            return self.answer(backend.run(body))
+        return self.answer({"error": self.path}, 404)
 
 
 @contextmanager
 def kfp_server(backend):
     """Its URL, while inside."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.backend = backend
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving(Kubeflow, backend=backend) as server:
+        yield url(server)

@@ -1,11 +1,9 @@
 """As much of a Kubernetes API as Helm's `lookup` asks: discovery of version v1, and objects by name."""
 
 import contextlib
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import helm_python
+import json_server
 from rendered import CHART, documents_of
 
 RESOURCES = {"namespaces": "Namespace", "secrets": "Secret", "persistentvolumeclaims": "PersistentVolumeClaim"}
@@ -20,20 +18,12 @@ DISCOVERY = {
 }
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(json_server.Handler):
     def do_GET(self):
         path = self.path.partition("?")[0]
         found = DISCOVERY if path == "/api/v1" else self.server.objects.get(path)
         gone = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
-        body = json.dumps(found or gone).encode()
-        self.send_response(200 if found else 404)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        del arguments
+        self.answer(found or gone, 200 if found else 404)
 
 
 class FakeCluster:
@@ -41,7 +31,7 @@ class FakeCluster:
 
     def __init__(self, server):
         self._objects = server.objects
-        self._url = f"http://127.0.0.1:{server.server_port}"
+        self._url = json_server.url(server)
         self.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system"}})
 
     def add(self, document):
@@ -75,8 +65,5 @@ class FakeCluster:
 @contextlib.contextmanager
 def serve():
     """A cluster with nothing in it but the namespace kube-system."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.objects = {}
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with json_server.serving(Handler, objects={}) as server:
         yield FakeCluster(server)
-        server.shutdown()

@@ -1,19 +1,18 @@
 """What `helm test` runs, against servers that are as they should not be: one line with the cause, and an early end."""
 
-import json
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from json_server import Handler, serving
 from rendered import CHART
 from s3_server import free_port
 
 INFO = "/api/3.0/mlflow/server-info"
 
 
-class Server(BaseHTTPRequestHandler):
+class Server(Handler):
     """Answers by path with what the test has put there; a path it does not know gets no answer until the test ends."""
 
     def do_GET(self):
@@ -21,24 +20,14 @@ class Server(BaseHTTPRequestHandler):
             self.server.ended.wait(60)
             return
         status, value = self.server.answers[self.path]
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        del arguments
+        self.answer(value, status)
 
 
 @pytest.fixture
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        server.answers, server.ended = {}, threading.Event()
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(Server, answers={}, ended=threading.Event()) as server:
         yield server
         server.ended.set()
-        server.shutdown()
 
 
 def check(port, seconds=30, presigned="false"):

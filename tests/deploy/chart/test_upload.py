@@ -6,29 +6,28 @@ Kubeflow Pipelines itself cannot run here; the server answers the four requests 
 import json
 import subprocess
 import sys
-import threading
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from json_server import Handler, serving
 
 ROOT = Path(__file__).parents[3]
 
 
-class Pipelines(BaseHTTPRequestHandler):
+class Pipelines(Handler):
     """Pages by name, and the versions of the one page."""
 
     def do_GET(self):
         path, _, query = self.path.partition("?")
         asked = urllib.parse.parse_qs(query)
         if path.endswith("/healthz"):
-            return self._answer({"multi_user": False})
+            return self.answer({"multi_user": False})
         if path.endswith("/versions"):
-            return self._answer({"pipeline_versions": [{"display_name": name} for name in self.server.versions]})
+            return self.answer({"pipeline_versions": [{"display_name": name} for name in self.server.versions]})
         (predicate,) = json.loads(asked["filter"][0])["predicates"]
         found = [p for p in self.server.pages if p["display_name"] == predicate["stringValue"]]
-        return self._answer({"pipelines": found})
+        return self.answer({"pipelines": found})
 
     def do_POST(self):
         path, _, query = self.path.partition("?")
@@ -38,31 +37,17 @@ class Pipelines(BaseHTTPRequestHandler):
         self.server.tokens.append(self.headers.get("Authorization"))
         if path.endswith("/upload_version"):
             self.server.versions.append(name)
-            return self._answer({"pipeline_version_id": name, "display_name": name})
+            return self.answer({"pipeline_version_id": name, "display_name": name})
         page = {"pipeline_id": "page", "display_name": name}
         self.server.pages.append(page)
         self.server.versions.append(name)
-        return self._answer(page)
-
-    def _answer(self, value):
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        del arguments
+        return self.answer(page)
 
 
 @pytest.fixture
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Pipelines) as server:
-        server.pages, server.versions, server.bodies, server.tokens = [], [], [], []
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(Pipelines, pages=[], versions=[], bodies=[], tokens=[]) as server:
         yield server
-        server.shutdown()
 
 
 def run(*arguments):

@@ -1,13 +1,11 @@
 """What the Kubernetes API tells, where Kubeflow does not and a kubeconfig gives access; its server is a stand-in."""
 
-import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
 from argo_workflow import OOM, in_loop, pod_name, task, workflow
+from json_server import Handler, serving, url
 from kfp_server import Backend, kfp_server
 
 from playscale_pipelines.submit import reach
@@ -22,27 +20,17 @@ WORKFLOWS = "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows"
 def kubernetes_api(asked):
     """Serve the workflow of run-1 and the log of its pod; yield the URL."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Kubernetes(Handler):
         def do_GET(self):
             asked.append(self.path)
             found = {
-                f"{WORKFLOWS}?labelSelector=pipeline%2Frunid%3Drun-1": json.dumps({"items": [FAILED]}),
+                f"{WORKFLOWS}?labelSelector=pipeline%2Frunid%3Drun-1": {"items": [FAILED]},
                 f"/api/v1/namespaces/kubeflow/pods/{pod_name(TRAIN)}/log?container=main": "from the pod",
             }.get(self.path)
-            content = (found or "{}").encode()
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.answer(found or {}, 200 if found else 404)
 
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving(Kubernetes) as server:
+        yield url(server)
 
 
 def write_config(path, url):
