@@ -148,14 +148,31 @@ class S3Storage:
         extra = {"Metadata": {"sha256": sums.sha256}}
         for _ in range(ATTEMPTS):
             with self._errors(name, writes=True):
-                if data is None:
-                    self._client.upload_file(str(file), *key.values(), ExtraArgs=extra, Config=self._transfer)
+                if data is not None:
+                    head = self._client.put_object(**key, **extra, Body=data)
+                elif self._upload_parts(file, key, extra):
                     head = self._client.head_object(**key)
                 else:
-                    head = self._client.put_object(**key, **extra, Body=data)
+                    continue
             if sums.agree(head):
                 return
         raise OSError(f"{self.where(name)}: {ATTEMPTS} times, what arrived was not what was sent")
+
+    def _upload_parts(self, file: Path, key: Mapping[str, str], extra: Mapping[str, Any]) -> bool:
+        """Upload a file in parallel parts; False: the server does not know this upload any more.
+
+        That is so where it joined the parts but its answer was lost and boto3 asked again, and where a rule of the
+        bucket removes unfinished uploads. A new upload gets through.
+        """
+        from boto3.exceptions import S3UploadFailedError
+
+        try:
+            self._client.upload_file(str(file), key["Bucket"], key["Key"], ExtraArgs=extra, Config=self._transfer)
+        except S3UploadFailedError as error:
+            if not isinstance(error.__context__, self._client.exceptions.NoSuchUpload):
+                raise
+            return False
+        return True
 
     def download(self, name: str, file: Path) -> None:
         """Download a file, a large one in parallel parts, and give it the object's time of change.

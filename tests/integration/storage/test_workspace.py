@@ -142,6 +142,18 @@ def test_large_files_go_in_parts_and_come_back_whole(s3, tmp_path):
     assert (s3 / "large/file").read_bytes() == (tmp_path / "back").read_bytes() == data
 
 
+def test_a_large_file_whose_last_answer_is_lost_is_stored(s3, s3_root, tmp_path, monkeypatch):
+    """The server joined the parts, its answer was lost: it does not know the upload any more when asked again."""
+    put(tmp_path, "large", bytes(PART + 1))
+    with faulty(s3_root[1], share=0.0) as (endpoint, proxy):
+        lost = iter(["unanswered"])
+        proxy.fault = lambda method, path, _: next(lost, None) if method == "POST" and "uploadId" in path else None
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        S3Storage("s3://bucket/lost").upload(tmp_path / "large", "file")
+    assert next(lost, None) is None
+    assert contents(s3 / "lost") == {"file": bytes(PART + 1)}
+
+
 @pytest.mark.slow
 def test_nothing_is_lost_to_a_faulty_network(s3, s3_root, tmp_path, monkeypatch, capsys):
     """A directory that changes all the time, through a proxy that harms every fourth request."""
