@@ -20,6 +20,7 @@ from playscale.report import track_record
 from playscale.report.law_section import method_name
 from playscale.report.text import printable
 from playscale.scaling import numbers
+from playscale.scaling.methods import UNNAMED
 from playscale.scaling.reach import reach_name
 from playscale.tracking.monitor import gauge
 
@@ -154,11 +155,10 @@ def evaluations_table(references: Sequence[Reference]) -> Table:
 def fit_tables(fit: Mapping[str, Any]) -> list[Table | Text | str]:
     """Return the tables of a fit.json: the laws and how well they forecast, forecasts, held-out truth, warnings."""
     if "methods" in fit:
-        failed = [_marked(f"{method} is not fitted", "yellow", f": {why}") for method, why in fit["failed"].items()]
-        own = [
-            ["", _marked(f"{'Method' if one['points'][0]['method'] else 'Game'} {name}", "bold"), *fit_tables(one)]
-            for name, one in fit["methods"].items()
+        failed = [
+            _marked(f"{method or UNNAMED} is not fitted", "yellow", f": {why}") for method, why in fit["failed"].items()
         ]
+        own = [["", _marked(_group(name, one), "bold"), *fit_tables(one)] for name, one in fit["methods"].items()]
         return [*(table for tables in own for table in tables), *failed]
     chosen, why = _chosen(fit), [printable(f"{target}: {law['why']}") for target, law in fit["laws"].items()]
     tables = [
@@ -167,6 +167,13 @@ def fit_tables(fit: Mapping[str, Any]) -> list[Table | Text | str]:
     ]  # fmt: skip
     warnings = [_marked("warning", "yellow", f" {warning['text']}") for warning in fit["warnings"]]
     return [_verdicts(fit), _budgets(fit), chosen, *why, *(table for table in tables if table.row_count), *warnings]
+
+
+def _group(name: str, fit: Mapping[str, Any]) -> str:
+    """Return the heading of the fit of one method or game."""
+    if not name:
+        return UNNAMED.capitalize()
+    return f"{'Method' if fit['points'][0]['method'] else 'Game'} {name}"
 
 
 def _budgets(fit: Mapping[str, Any]) -> str:

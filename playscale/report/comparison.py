@@ -16,8 +16,9 @@ from playscale.report.learning import Curves, compared_curves
 from playscale.report.palette import SMALL, Look, leading_looks, looks
 from playscale.report.performance import mark_references, near_references
 from playscale.report.seeds import spread_sentence
-from playscale.report.text import few
+from playscale.report.text import few, short_name
 from playscale.scaling import numbers
+from playscale.scaling.methods import UNNAMED, unused
 
 Evidences = Mapping[str, Evidence]
 Place = Callable[[Point], float | None]
@@ -27,7 +28,10 @@ MANY_METHODS = 10  # a figure names and colours so many
 
 def compared(evidences: Evidences, failed: Mapping[str, str]) -> Markup:
     """Make the top of a report of several methods."""
-    notes = [tag("p", readable(f"{method} has no laws: {why}."), class_="note") for method, why in failed.items()]
+    notes = [
+        tag("p", join([short_name(method) or UNNAMED, " has no laws: ", readable(f"{why}.")]), class_="note")
+        for method, why in failed.items()
+    ]
     spread = spread_sentence({method: evidence.fit for method, evidence in evidences.items()})
     seeds = tag("p", spread, class_="note") if spread else None
     target = target_of(evidences)
@@ -169,10 +173,11 @@ def _against(
     drawing = Drawing(f"methods{'_dev_loss' * (target == 'dev_loss')}_against_{axis}", first)
     drawing.linear = any(evidence.linear(target) for evidence in evidences.values())
     values: list[float] = []
+    seeds = unused("single seeds", evidences)
     for method, evidence in evidences.items():
         if axis == "flops":
             _law(drawing, evidence, look[method].colour, target)
-        values += _best_points(drawing, method, evidence, look[method], place, target, has_line=axis != "flops")
+        values += _best_points(drawing, method, evidence, look[method], place, target, seeds, has_line=axis != "flops")
     if not drawing.seen:
         return None
     named = [method for method, one in look.items() if one.label == method]
@@ -194,9 +199,10 @@ def _against(
 
 
 def _best_points(
-    drawing: Drawing, method: str, evidence: Evidence, look: Look, place: Place, target: str, *, has_line: bool
-) -> list[float]:
-    """Draw the best point of each budget and its seeds; return what was drawn."""
+    drawing: Drawing, method: str, evidence: Evidence, look: Look, place: Place, target: str, seeds: str, *,
+    has_line: bool,
+) -> list[float]:  # fmt: skip
+    """Draw the best point of each budget and its seeds, called `seeds` in the legend; return what was drawn."""
     colour, marker, name, size = look
     best = [p for held in (False, True) for p, _ in evidence.best(target, held_out=held)]
     placed = sorted((x, getattr(p, target), p) for p in best if numbers.positive(x := place(p)))
@@ -215,7 +221,7 @@ def _best_points(
         if (point.flops, point.params) in shown and numbers.positive(x_seed) and drawing.shows(y_seed):
             tip = f"{method}, seed {point.seed}\n{describe(point)}"
             style = {"markersize": SMALL, "markeredgewidth": 0, "alpha": 0.6, "zorder": 1.6}
-            drawing.mark(x_seed, y_seed, tip, color=colour, label="single seeds", **style)
+            drawing.mark(x_seed, y_seed, tip, color=colour, label=seeds, **style)
     return [y for _, y, _ in placed]
 
 

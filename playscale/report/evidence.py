@@ -17,10 +17,9 @@ from playscale.report.text import printable, short_name
 from playscale.scaling import numbers
 from playscale.scaling.budgets import find_budgets
 from playscale.scaling.cells import Reason, count_sizes
-from playscale.scaling.methods import by_method
+from playscale.scaling.methods import UNNAMED, by_method, unused
 from playscale.scaling.numbers import counted
 
-UNNAMED = "no method"  # rows of a table that names a method elsewhere
 RETURN_OF_LOSS = "return_mean of dev_loss"
 TARGETS = ("dev_loss", "return_mean")
 NAMES = {
@@ -250,13 +249,14 @@ class Evidence:
 def evidences_of(
     fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()
 ) -> dict[str, Evidence]:
-    """Return the evidence of each method; of a fit of one method that of all points."""
+    """Return the evidence of each method, by a short name of its own; of a fit of one method that of all points."""
     if "methods" not in fit:
         return {short_name(points[0].method) if points else "": Evidence.of(fit, points, references)}
-    methods = by_method(points)
-    return {
-        short_name(m) or UNNAMED: Evidence.of(fit["methods"].get(m, {}), own, references) for m, own in methods.items()
-    }
+    found: dict[str, Evidence] = {}
+    for method, own in by_method(points).items():
+        name = unused(short_name(method) or UNNAMED, found)
+        found[name] = Evidence.of(fit["methods"].get(method, {}), own, references)
+    return found
 
 
 def _named(point: Point) -> Point:

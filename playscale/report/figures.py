@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,25 @@ from playscale.report.performance import against_compute, return_against_loss
 from playscale.report.profile_figures import isoflop, optimum
 from playscale.report.text import wrapped
 from playscale.report.trust import trust
+from playscale.scaling.methods import unused
 from playscale.storage.files import atomic_file, file_name
 
 DPI = 150
 TITLE_LINE, TITLE_ROW = 56, 0.22  # columns of a line of the title, inches of one after the second
 FIGURE_FILES = "figures/*.png"  # in a report's directory
+
+
+def file_names(texts: Sequence[str]) -> list[str]:
+    """Return a file name for each text, no two the same even where upper and lower case are."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for text in texts:
+        name = file_name(text)
+        folded = unicodedata.normalize("NFC", name).casefold()
+        found = unused(folded, taken, "{}-{}")
+        taken.add(found)
+        names.append(name + found.removeprefix(folded))
+    return names
 
 
 @own_defaults()
@@ -69,8 +84,8 @@ def write_figures(
     evidences = evidences_of(fit, points, references)
     several = len(evidences) > 1
     plots = [
-        (f"{file_name(method)}_" if several else "", plot)
-        for method, evidence in evidences.items()
+        (f"{name}_" if several else "", plot)
+        for name, evidence in zip(file_names([*evidences]), evidences.values(), strict=True)
         for plot in make_plots(evidence, curves)
     ]
     if several:

@@ -10,7 +10,6 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from itertools import count
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -20,6 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from playscale.report.drawing import Plot, own_defaults
+from playscale.scaling.methods import unused
 from playscale.scaling.numbers import power_of_ten
 
 Content = str | None  # of an element: text, Markup, or nothing
@@ -65,7 +65,7 @@ def anchors(names: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         base = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "unnamed"
-        found.append(next(each for i in count(1) if (each := base if i == 1 else f"{base}-{i}") not in found))
+        found.append(unused(base, found, "{}-{}"))
     return found
 
 

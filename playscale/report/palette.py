@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from playscale.config import METHODS
+from playscale.scaling.methods import unused
 
 # name: (light, dark). Every light value is used once: it is how a colour is found again in a drawn SVG.
 # loss and return are Okabe-Ito's blue and vermilion (dark: lightened), distinct with any colour vision.
@@ -57,7 +58,7 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
 
 def leading_looks(look: Mapping[str, Look], methods: Collection[str], leading: Collection[str]) -> dict[str, Look]:
     """Return the look of each method in a figure that has room for the leading ones: the others are small and grey."""
-    rest = Look(FAINT, "o", f"{len(methods) - len(leading)} other methods", SMALL)
+    rest = Look(FAINT, "o", unused(f"{len(methods) - len(leading)} other methods", methods), SMALL)
     return {name: look[name] if name in leading else rest for name in methods}
 
 

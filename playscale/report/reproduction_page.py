@@ -10,14 +10,14 @@ from markupsafe import Markup
 
 from playscale.report import track_record
 from playscale.report.evidence import NAMES, TARGETS, Evidence
-from playscale.report.figures import FIGURE_FILES, make_plots, write_figures
+from playscale.report.figures import FIGURE_FILES, file_names, make_plots, write_figures
 from playscale.report.html import Content, anchors, asset, figures, join, readable, render, table, tag
 from playscale.report.law_section import law_sentence
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.reproduction import Compared, Reproduction
 from playscale.report.track_record import cell, track_sentence
 from playscale.scaling import numbers
-from playscale.storage.files import atomic_file, atomic_files, file_name, write_json
+from playscale.storage.files import atomic_file, atomic_files, write_json
 
 TITLE = "Published tables, analysed anew"
 PAPER = (
@@ -30,7 +30,7 @@ DECADE = 10.0  # times the largest budget fitted: how far ahead the forecasts of
 def write_reproductions(out: Path, done: Sequence[Reproduction]) -> Path:
     """Write OUT/<table>/fit.json and figures of each, and OUT/reproduce.html, which is returned."""
     page = reproduction_page(done)
-    folders = [file_name(one.name) for one in done]
+    folders = file_names([one.name for one in done])
     with atomic_files(out, *(f"{glob.escape(folder)}/{FIGURE_FILES}" for folder in folders)) as aside:
         for one, name in zip(done, folders, strict=True):
             folder = aside / name

@@ -35,6 +35,7 @@ from playscale.scaling.warning import (
     diverged_warning,
     expert_warning,
     extrapolation_warning,
+    game_warning,
     goal_warning,
     return_warning,
     twice_warnings,
@@ -178,7 +179,11 @@ def fit(
     curves = _curves(targets, [*forecast_flops, *(h.flops for h in held_out)], seed)
     best = tuple(row for r in targets.values() for row in optima(r.cells, r.exponents, r.surface, forecast_flops))
     warnings += (
-        twice_warnings(given, points) + diverged_warning(points) + more + _far_warnings(targets, forecasts, reached)
+        twice_warnings(given, points)
+        + game_warning(points)
+        + diverged_warning(points)
+        + more
+        + _far_warnings(targets, forecasts, reached)
     )
     if expert_return is not None and "return_mean" in targets:
         warnings += _expert(targets["return_mean"], curves["return_mean"][-1], expert_return)
@@ -223,8 +228,10 @@ def _to_fit(points: Sequence[Point], budget_column: str | None) -> tuple[list[Po
     """Return the points that are not held out, and their method."""
     if budget_column is not None:
         find_budgets_of(points, budget_column)
-    for name in ("method", "game"):
-        if len(found := {getattr(point, name) or f"no {name}" for point in points}) > 1:
+    methods = {point.method or "no method" for point in points}
+    games = {point.game for point in points if point.game}  # of one game are rows without any, with a warning
+    for name, found in (("method", methods), ("game", games)):
+        if len(found) > 1:
             raise FitError(f"a law is of one {name}; this table has {', '.join(sorted(found))}: fit each apart")
     seen = [point for point in points if not point.held_out]
     if not seen:

@@ -7,8 +7,9 @@ of them would hold for none, nor would one through two games.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from playscale.config import IMITATING_METHODS, METHODS
 from playscale.points import Point
 from playscale.scaling.cells import FitError
 from playscale.scaling.fit import Fit
+from playscale.scaling.warning import unnamed_warning
 from playscale.storage.files import write_json
 
 EXPERT = "expert"
+UNNAMED = "no method"  # rows of a table that names a method elsewhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,32 +51,72 @@ def by_method(points: Sequence[Point]) -> dict[str, list[Point]]:
     """Return the rows of each method, of a method with rows in several games those of each game: "bc in pong".
 
     Known methods are in the registry's order, then others by name. A method without a name is called by its game.
+    Where the table names one game, rows without a game are of that one. No two names are the same.
     """
     order, groups = list(METHODS), dict[tuple[str, str], list[Point]]()
+    named = named_games(points)
     for point in points:
-        groups.setdefault((point.method, point.game), []).append(point)
+        game = point.game or (named[0] if len(named) == 1 else "")
+        groups.setdefault((point.method, game), []).append(point)
     games = Counter(method for method, _ in groups)
-    found: dict[str, list[Point]] = {}
-    for method, game in sorted(groups, key=lambda key: (order.index(key[0]) if key[0] in METHODS else len(order), key)):
-        name = method if games[method] == 1 else " in ".join(part for part in (method, game) if part)
-        found.setdefault(name, []).extend(groups[method, game])
-    return found
+    keys = sorted(groups, key=lambda key: (order.index(key[0]) if key[0] in METHODS else len(order), key))
+    names: dict[tuple[str, str], str] = {}
+    for key in sorted(keys, key=lambda key: games[key[0]]):  # a method's own name first: it may be "bc in pong"
+        name = key[0] if games[key[0]] == 1 else " in ".join(part for part in key if part)
+        names[key] = unused(name, names.values())
+    return {names[key]: groups[key] for key in keys}
+
+
+def named_games(points: Sequence[Point]) -> list[str]:
+    """Return the games that a table names."""
+    return sorted({point.game for point in points if point.game})
+
+
+def unused(name: str, taken: Collection[str], form: str = "{} ({})") -> str:
+    """Return a name that is not taken yet: itself, or with the first number from 2 on that makes it another."""
+    return next(each for i in count(1) if (each := name if i == 1 else form.format(name, i)) not in taken)
 
 
 def fit_methods(points: Sequence[Point], fit_one: Callable[[str, Sequence[Point]], Fit]) -> MethodFits:
-    """Call fit_one(method, rows) for each method and game of a table. Raises FitError when none can be fitted."""
+    """Call fit_one(method, rows) for each method and game of a table.
+
+    Raises:
+        FitError: none can be fitted, or rows of a method name no game and may be of several.
+    """
     fits: dict[str, Fit] = {}
     failed: dict[str, str] = {}
+    _check_games(points)
     groups = by_method(points)
+    unnamed = sum(not point.method for point in points)
     for name, rows in groups.items():
         try:
-            fits[name] = fit_one(rows[0].method, rows)
+            fitted = fit_one(rows[0].method, rows)
         except FitError as error:
             failed[name] = str(error)
+            continue
+        if not rows[0].method and unnamed < len(points):
+            warned = unnamed_warning("method", unnamed, len(points), "are fitted as a method of their own")
+            fitted = replace(fitted, warnings=(*warned, *fitted.warnings))
+        fits[name] = fitted
     if not fits:
-        texts = [f"{name}: {text}" if len(groups) > 1 else text for name, text in failed.items()]
+        texts = [f"{name or UNNAMED}: {text}" if len(groups) > 1 else text for name, text in failed.items()]
         raise FitError("; ".join(texts) or "no point to fit")
     return MethodFits(fits, failed)
+
+
+def _check_games(points: Sequence[Point]) -> None:
+    """Refuse rows that may be of any of several games: a method with other rows that name theirs."""
+    games = named_games(points)
+    if len(games) < 2:
+        return
+    for method in dict.fromkeys(point.method for point in points):
+        own = [point for point in points if point.method == method]
+        unnamed = sum(not point.game for point in own)
+        if 0 < unnamed < len(own):
+            whose = f"{len(own)} rows" + (f" of {method}" if method else "")
+            raise FitError(
+                f"column game: {unnamed} of {whose} are empty, and the table has {', '.join(games)}; fill it in"
+            )
 
 
 def expert_bound(method: str, experts: Mapping[str, float]) -> tuple[float | None, list[tuple[str, float]]]:

@@ -49,6 +49,7 @@ class Code(StrEnum):
     ROWS_TWICE = "rows-twice"
     RUN_TWICE = "run-twice"
     RUNS_MISSING = "runs-missing"
+    NAME_MISSING = "name-missing"
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,21 @@ def twice_warnings(given: Sequence[Point], points: Sequence[Point]) -> list[Warn
         text += "; keep one of them, or name the runs or their seeds apart"
         found.append(Warned(Code.RUN_TWICE, text))
     return found
+
+
+def game_warning(points: Sequence[Point]) -> list[Warned]:
+    """Warn about rows that name no game where others name the one game of the table."""
+    (game, *_) = sorted({point.game for point in points if point.game}) or [""]
+    unnamed = sum(not point.game for point in points)
+    return unnamed_warning("game", unnamed, len(points), f"are taken for rows of {game}") if game else []
+
+
+def unnamed_warning(column: str, unnamed: int, rows: int, use: str) -> list[Warned]:
+    """Warn about rows that name no game or method, where others do."""
+    if not unnamed:
+        return []
+    text = f"{unnamed} of {counted(rows, 'row')} name no {column}, and {use}; fill in the column {column} in every row"
+    return [Warned(Code.NAME_MISSING, text)]
 
 
 def diverged_warning(points: Sequence[Point]) -> list[Warned]:
