@@ -67,7 +67,7 @@ def test_rows_without_a_game_are_of_the_only_one_with_a_warning() -> None:
 
 def test_rows_that_may_be_of_several_games_are_refused() -> None:
     points = [*of("bc", "pong"), *of("bc", ""), *of("impala", "chess")]
-    with pytest.raises(FitError, match="column game: 9 of 18 rows of bc are empty, and the table has chess, pong; fill"):
+    with pytest.raises(FitError, match="column game: 9 of 18 rows of bc are empty, and the table has chess, pong;"):
         fit_methods(points, quick)
 
 
