@@ -56,6 +56,16 @@ class Pod(FrozenModel):
     hours: float = Field(default=24, gt=0)
 
 
+class TrainPod(Pod):
+    """Settings of the training pods.
+
+    Attributes:
+        together: Runs that one pod trains, and another evaluates, one after the other.
+    """
+
+    together: int = Field(default=1, ge=1)
+
+
 class Pods(FrozenModel):
     """Settings of all pods of a study, by component and shared. In YAML, `every` holds defaults of all components.
 
@@ -71,7 +81,7 @@ class Pods(FrozenModel):
     collect: Pod = Pod(cpu="4")
     prepare: Pod = Pod()
     plan: Pod = Pod(cpu="1", memory="2Gi")
-    train: Pod = Pod(cpu="4", memory="8Gi", shared_memory="1Gi")
+    train: TrainPod = TrainPod(cpu="4", memory="8Gi", shared_memory="1Gi")
     evaluate: Pod = Pod(cpu="4", memory="8Gi", shared_memory="1Gi")
     fit: Pod = Pod()
     check: Pod = Pod(cpu="1", memory="2Gi")

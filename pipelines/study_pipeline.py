@@ -11,6 +11,9 @@ component or a pipeline, never a loop. Nothing can follow a hook, and the state 
 Therefore the loop, what follows it, and both together are pipelines of their own, and a last step looks whether all is
 there. It is left out after a grid that failed, and the whole then counts as successful: `submit --wait` looks at the
 steps. On one machine there is none: kfp.local fails by itself, and may run it before `fit`.
+
+Where one pod has several runs (`together`), the evaluation likewise follows a training that failed, since other runs of
+the group may be trained.
 """
 
 from typing import TYPE_CHECKING
@@ -40,16 +43,22 @@ def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
             pods.apply(task, component, gpus)
         return task
 
+    together = pods.train.together if pods else 1
+
     @dsl.pipeline(name="runs", description="Train and evaluate runs side by side.")
     def runs(spec: str, names: list, out: str, tracking_uri: str, gpus: str) -> None:
         with dsl.ParallelFor(names) as run:
             trained = ready(train(spec=spec, run=run, out=out, tracking_uri=tracking_uri), "train", gpus)
-            saved = trained.output
-            ready(evaluate(spec=spec, run=run, checkpoints=saved, out=out, tracking_uri=tracking_uri), "evaluate")
+            saved = trained.output if together == 1 else ""
+            played = evaluate(spec=spec, run=run, checkpoints=saved, out=out, tracking_uri=tracking_uri)
+            ready(played, "evaluate")
+            if together > 1:
+                played.after(trained).ignore_upstream_failure()
 
     @dsl.pipeline(name="taught", description="The runs that clones teach, and the references.")
     def taught(spec: str, out: str, tracking_uri: str, gpus: str) -> None:
-        names = ready(plan(spec=spec, corpus="", out=out, tracking_uri=tracking_uri, trained=[]), "plan").output
+        planned = plan(spec=spec, corpus="", out=out, tracking_uri=tracking_uri, trained=[], together=together)
+        names = ready(planned, "plan").output
         runs(spec=spec, names=names, out=out, tracking_uri=tracking_uri, gpus=gpus)
 
     @dsl.pipeline(name="grid", description="All runs.")
@@ -67,7 +76,8 @@ def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
         """
         games = ready(collect(spec=spec, out=out), "collect")
         corpus = ready(prepare(spec=spec, games=games.output, out=out), "prepare")
-        planned = ready(plan(spec=spec, corpus=corpus.output, out=out, tracking_uri=tracking_uri), "plan")
+        made = corpus.output
+        planned = ready(plan(spec=spec, corpus=made, out=out, tracking_uri=tracking_uri, together=together), "plan")
         trained = grid(spec=spec, names=planned.output, out=out, tracking_uri=tracking_uri, gpus=gpus)
         ready(fit(spec=spec, out=out, tracking_uri=tracking_uri), "fit").after(trained).ignore_upstream_failure()
         if pods:

@@ -86,9 +86,10 @@ def _until_ended(
 def _progress(server: Server, run: Any, spec: StudySpec, elapsed: float, least: float) -> ClusterProgress:
     workflow = _workflow(server, run.run_id)
     taught = sum(config.teacher_is_clone_of_study for config in spec.runs().values())
-    known = loop_sizes(workflow)
+    steps = _steps(workflow, run)
+    known = [] if any(len(step.runs) > 1 for step in steps) else loop_sizes(workflow)  # of items, which may be groups
     sizes = known + [len(spec.runs()) - taught, taught + 1][len(known) :]  # the second loop has the references, too
-    return ClusterProgress(_steps(workflow, run), sum(sizes) - 1, elapsed, least)
+    return ClusterProgress(steps, sum(sizes) - 1, elapsed, least)
 
 
 def _steps(workflow: dict[str, Any], run: Any) -> list[ClusterStep]:
@@ -200,8 +201,8 @@ def explain(server: Server, run_id: str, step: ClusterStep) -> list[str]:
         return [f"pod {pod}: {error}"]
     own = [line for line in log if line.strip() and not LAUNCHER.match(line)]
     command = ["playscale", "study", "logs", run_id, "--endpoint", server.endpoint, "--step", step.component]
-    if step.run:
-        command += ["--run", step.run]
+    if step.runs:
+        command += ["--run", step.runs[0]]
     return [
         f"pod {pod}",
         *(f"| {line}" for line in own[-LAST_LINES:]),

@@ -7,7 +7,7 @@ from playscale_components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str) -> str:
-    """Evaluate a directory of checkpoints ("" for the references). Return the directory of the results."""
+    """Evaluate the checkpoints of a run, of a group of runs, or the references. Return the directory of the results."""
     from playscale.study import steps
 
     return steps.evaluate(spec, run, checkpoints, out, tracking_uri)

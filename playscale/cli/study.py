@@ -204,7 +204,7 @@ def study_logs(
     server = reach(endpoint, namespace, kube_context)
     run_id = run_of(server, study)
     begun = steps_of(server, run_id)
-    chosen = [one for one in begun if step in {None, one.component} and run in {None, one.run}]
+    chosen = [one for one in begun if step in {None, one.component} and (run is None or run in one.runs)]
     if not chosen:
         raise ValueError(f"{study}: no such step; there are: {', '.join(one.title for one in begun) or 'none yet'}")
     for log in pod_logs(server, run_id, chosen):

@@ -148,8 +148,8 @@ def _cluster_table(name: str, progress: ClusterProgress) -> Table:
 
 def _open_steps(steps: Sequence[ClusterStep]) -> str:
     """Name the runs at work, and those that wait with their reasons."""
-    runs = ", ".join(step.run or "running" for step in steps if step.state == "running")
-    waits = [f"{step.run} waits: {step.reason}".strip() for step in steps if step.state == "waiting"]
+    runs = ", ".join(", ".join(step.runs) or "running" for step in steps if step.state == "running")
+    waits = [f"{', '.join(step.runs)} waits: {step.reason}".strip() for step in steps if step.state == "waiting"]
     return printable("; ".join([runs, *waits] if runs else waits))
 
 

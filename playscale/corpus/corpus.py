@@ -14,6 +14,7 @@ from playscale.corpus.stream import stream
 from playscale.corpus.window import Batch
 from playscale.games.game import Column, Rejected
 from playscale.storage.storage import Storage, open_storage
+from playscale.storage.sync import read_patiently
 
 
 class Corpus:
@@ -58,7 +59,7 @@ class Corpus:
             OSError: S3 cannot be reached.
         """
         storage = open_storage(uri)
-        return cls(str(uri), storage, read_manifest(storage))
+        return cls(str(uri), storage, read_patiently(lambda: read_manifest(storage)))
 
     def transitions(self, split: str) -> int:
         """Return the number of transitions in a split, "train" or "dev"."""

@@ -21,7 +21,7 @@ from playscale.processes.worker import WorkerDiedError, run_tasks
 from playscale.storage.files import PARTIAL, atomic_dir, local_path
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import Storage, is_s3, open_storage
-from playscale.storage.sync import local_copy, patiently, scratch_folder
+from playscale.storage.sync import local_copy, patiently, read_patiently, scratch_folder
 from playscale.tracking.monitor import count
 
 Progress = Callable[[str, float], None]
@@ -115,7 +115,7 @@ def _occupied(out: str | Path, storage: Storage) -> bool:
     Shards without a manifest are an interrupted upload, or move, which is done again.
     """
     if is_s3(out):
-        names = list(storage.sizes())
+        names = list(read_patiently(storage.sizes))
     elif not (folder := local_path(out)).is_dir():
         return folder.exists()
     else:
@@ -131,7 +131,7 @@ def _destination(out: str | Path) -> Iterator[tuple[Path, Callable[[Path], None]
     """
     if is_s3(out):
         storage = S3Storage(str(out))
-        storage.check_writable()
+        read_patiently(storage.check_writable)
         with scratch_folder() as folder:
             yield folder, lambda path: patiently(lambda: storage.put(path, path.name))
     else:

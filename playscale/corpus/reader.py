@@ -17,6 +17,7 @@ from playscale.corpus.layout import BLOCK, WORD, Arrays, Decoder
 from playscale.corpus.manifest import GameRecord, Shard
 from playscale.storage.files import atomic_file, checksum, read_range
 from playscale.storage.storage import Storage, is_s3
+from playscale.storage.sync import read_patiently
 
 CACHE_FOLDER, CACHE_LIMIT = "PLAYSCALE_CACHE", "PLAYSCALE_CACHE_GB"  # environment variables
 DEFAULT_GB = 4.0
@@ -165,12 +166,13 @@ class CachedSections(StoredSections):
     def read(self, game: GameRecord, offset: int, size: int) -> bytes:
         path = self._path(game)
         if pending := self._pending.pop(path, None):
-            pending.result()
+            with contextlib.suppress(OSError):  # it is fetched again below
+                pending.result()
         try:
             data = read_range(path, offset, size)
             os.utime(path)
         except (ValueError, FileNotFoundError):
-            return self._fetch(game, path)[offset : offset + size]
+            return read_patiently(lambda: self._fetch(game, path))[offset : offset + size]
         return data
 
     def discard(self, game: GameRecord) -> bool:

@@ -19,9 +19,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeVar
 
-from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    before_sleep_log,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_delay,
+    stop_any,
+    wait_fixed,
+)
 
+from playscale.processes.signals import stop_signal
 from playscale.storage.files import local_path, path_below, remove_leftovers, temporary_dir
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
@@ -32,6 +43,7 @@ INTERVAL = 15.0  # seconds between two uploads of what has changed, and between 
 PATIENCE = 600.0  # seconds for which a step at its end retries an S3 that cannot be reached
 PARALLEL = 8  # files transferred at the same time
 NO_FILES = "-"  # a pattern that matches nothing
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -52,8 +64,8 @@ def workspace(uri: str | Path, *wanted: str, store: bool = True) -> Iterator[Pat
     with scratch_folder() as scratch:
         sync = S3Sync(S3Storage(str(uri)), scratch)
         if store:
-            sync.storage.check_writable()
-        sync.download(wanted)
+            read_patiently(sync.storage.check_writable)
+        read_patiently(lambda: sync.download(wanted))
         with sync.running() if store else nullcontext():
             yield sync.folder
 
@@ -71,7 +83,7 @@ def _download(uri: str) -> Path:
     parent, _, name = uri.rstrip("/").rpartition("/")
     if is_s3(parent + "/"):
         sync = S3Sync(S3Storage(parent), _process_scratch())
-        if sync.download([glob.escape(name), f"{glob.escape(name)}/*"]):
+        if read_patiently(lambda: sync.download([glob.escape(name), f"{glob.escape(name)}/*"])):
             return sync.folder / name
     raise ValueError(f"{uri}: there is nothing there")
 
@@ -210,6 +222,41 @@ def patiently(call: Callable[[], object]) -> None:
     Retrying(
         retry=retry_if_exception_type(OSError),
         stop=stop_after_delay(PATIENCE),
+        wait=wait_fixed(INTERVAL),
+        before_sleep=before_sleep_log(log, logging.WARNING),
+        reraise=True,
+    )(call)
+
+
+class _Reads:
+    patient = False
+
+
+@contextmanager
+def patient_reads() -> Iterator[None]:
+    """Let reads inside wait for an S3 that is away, as uploads do, in every thread of this process.
+
+    For a step of a study. A command that somebody waits for says at once that the endpoint cannot be reached.
+    """
+    before, _Reads.patient = _Reads.patient, True
+    try:
+        yield
+    finally:
+        _Reads.patient = before
+
+
+def read_patiently(call: Callable[[], T]) -> T:
+    """Return what the call does. Inside `patient_reads`, call again as `patiently` does, until a signal to stop."""
+    if not _Reads.patient:
+        return call()
+
+    def stopped(state: RetryCallState) -> bool:
+        del state
+        return stop_signal() is not None
+
+    return Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, OSError) and error.errno is None),  # no local disk's
+        stop=stop_any(stop_after_delay(PATIENCE), stopped),
         wait=wait_fixed(INTERVAL),
         before_sleep=before_sleep_log(log, logging.WARNING),
         reraise=True,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from playscale.study.context import REFERENCES
+from playscale.study.groups import members
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class ClusterStep:
 
     Attributes:
         component: The component; or, of a driver pod that Kubeflow adds to a loop, the name of its task.
-        run: Name of the training run, "run 3" while only its number is known, "" for a step of the whole study.
+        run: Name of the training run, of several in one pod all names (see groups.py), "run 3" while only its number
+            is known, "" for a step of the whole study.
         state: waiting, running, done, failed or omitted.
         place: Its place in the pipeline, which no other step has.
         pods: Its pods, in the order they started; at first those of its driver.
@@ -46,7 +48,12 @@ class ClusterStep:
 
     @property
     def title(self) -> str:
-        return f"{self.component} {self.run}".rstrip()
+        return f"{self.component} {', '.join(self.runs)}".rstrip()
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Names of the training runs."""
+        return members(self.run)
 
     @property
     def reason(self) -> str:
@@ -107,7 +114,7 @@ class ClusterProgress:
 
     def _counts(self, name: str, total: int) -> tuple[int, int, list[ClusterStep]]:
         own = [step for step in self.steps if step.part == name]
-        done = sum(step.state == "done" for step in own)
+        done = sum(max(1, len(step.runs)) for step in own if step.state == "done")
         return min(done, total), total, [step for step in own if step.state in {"running", "waiting"}]
 
     @property

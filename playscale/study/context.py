@@ -16,7 +16,7 @@ from playscale.processes.signals import follow, stoppable
 from playscale.progress import ProgressFile, reporting
 from playscale.storage.files import read_document, read_json, write_json
 from playscale.storage.storage import is_s3
-from playscale.storage.sync import workspace
+from playscale.storage.sync import patient_reads, workspace
 from playscale.study.spec import StudySpec, parse_spec
 from playscale.tracking.monitor import describe
 from playscale.tracking.prometheus import served
@@ -157,7 +157,8 @@ def study_step(
     if supervisor := os.environ.get(SUPERVISOR):
         follow(int(supervisor))
     kind, _, run = task.partition("-")
-    with stoppable(), served(task=kind, run=run if kind in PER_RUN else ""), workspace(out, *needs) as folder:
+    monitored = served(task=kind, run=run if kind in PER_RUN else "")
+    with stoppable(), monitored, patient_reads(), workspace(out, *needs) as folder:
         progress_folder = Path(os.environ.get(PROGRESS) or folder / "progress")
         with reporting(progress_folder, task) as progress:
             context = StudyContext(parse_spec(spec), out, folder, tracking_uri)

@@ -23,6 +23,7 @@ from playscale.processes.cores import usable_cores
 from playscale.processes.signals import Stopped
 from playscale.progress import TaskProgress, read_progress
 from playscale.storage.files import local_path, locked, read_json, write_json
+from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import workspace
 from playscale.study.context import PER_RUN, PROGRESS, REFERENCES, SUPERVISOR, default_tracking_uri
@@ -127,7 +128,8 @@ class LocalStudy:
 
         Raises:
             ModuleNotFoundError: An extra of the package that a study needs is not installed.
-            ValueError: The specification is missing or wrong.
+            ValueError: The specification is missing or wrong, or S3 refuses to list what the study names there.
+            OSError: S3 cannot be reached.
         """
         _check_extras(runner)
         from playscale.tracking.uris import check_uri
@@ -138,6 +140,8 @@ class LocalStudy:
         uri = out if out is not None and is_s3(out) else str(folder)
         tracking_uri = tracking_uri or default_tracking_uri(uri)
         check_uri(tracking_uri)
+        for place in filter(is_s3, (uri, *spec.inputs().values())):
+            S3Storage(place).sizes()  # its steps would wait for an endpoint that is wrong
         folder.mkdir(parents=True, exist_ok=True)
         return cls(spec_path, spec, uri, folder, tracking_uri, runner)
 

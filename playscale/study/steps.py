@@ -19,8 +19,9 @@ from playscale.progress import ProgressFile
 from playscale.storage.files import atomic_file, atomic_files, read_document, write_document, write_json
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
-from playscale.storage.sync import NO_FILES
+from playscale.storage.sync import NO_FILES, patient_reads, read_patiently
 from playscale.study.context import REFERENCES, StudyContext, cell, study_step
+from playscale.study.groups import for_each, grouped, members
 
 SPEC = "spec.yaml"  # the study's specification, as the first plan read it
 
@@ -60,8 +61,13 @@ def prepare(spec: str, games: str, out: str) -> str:
             return str(prepare_corpus(games, study.uri_of("corpus"), game=study.spec.game, progress=progress).uri)
 
 
-def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[str] | None = None) -> list[str]:
+def plan(
+    spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[str] | None = None, together: int = 1
+) -> list[str]:
     """Plan the grid: the cells that are trained, and the others with their reason. Return the runs to train now.
+
+    With `together`, groups of so many runs are returned in place of runs: see groups.py. The references are none of
+    them.
 
     Called first without `trained`, it writes OUT/plan.json, which also holds the corpus's URI, and returns all runs but
     those whose teachers are clones of this study. Called again with the list of runs that were `trained`, it writes the
@@ -78,7 +84,7 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
             kickstarted = choose_teachers(planned["runs"], study.folder / "train", study.uri_of("train"))
             write_document(study.folder / "plan.json", planned)
             progress(f"{len(kickstarted)} runs have a teacher", 1.0)
-            return [*kickstarted, REFERENCES]
+            return [*grouped(kickstarted, together), REFERENCES]
     with study_step("plan", spec, out, "plan.json", "study.json", tracking_uri=tracking_uri) as (study, progress):
         with progress.timed("plan"):
             expert_play = Corpus.open(corpus) if corpus else None
@@ -91,13 +97,19 @@ def plan(spec: str, corpus: str, out: str, tracking_uri: str, trained: Sequence[
             file.write(spec)
         write_document(study.folder / "plan.json", grid.to_dict() | baseline)
         progress(grid.summary(), 1.0)
-        return [name for name, run in grid.runs.items() if not run.teacher_is_clone_of_study]
+        return grouped([name for name, run in grid.runs.items() if not run.teacher_is_clone_of_study], together)
 
 
 def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
-    """Train one model through its budgets. Return the directory of its checkpoints; "" for the references."""
+    """Train one model through its budgets, or those of a group. Return the directory of its checkpoints.
+
+    It is "" for the references, and that of all runs for a group. RuntimeError: some runs of a group failed.
+    """
     if run == REFERENCES:
         return ""
+    if len(runs := members(run)) > 1:
+        for_each(runs, "train", out, lambda one: train(spec, one, out, tracking_uri))
+        return f"{out.rstrip('/')}/train"
     from playscale.config import TrainConfig
     from playscale.study.tracked_runs import log_points, start_run
     from playscale.tracking.tracker import TimedTracker
@@ -130,7 +142,14 @@ def _seconds_of_saves(folder: Path) -> float:
 
 
 def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str) -> str:
-    """Evaluate every checkpoint of a run, or the references. Return the directory of the results."""
+    """Evaluate every checkpoint of a run, of the runs of a group, or the references. Return the directory of results.
+
+    With `checkpoints` of "" the training may have failed, which reports it: what is there is evaluated, if anything is.
+    """
+    if len(runs := members(run)) > 1:
+        for_each(runs, "evaluate", out, lambda one: evaluate(spec, one, "", out, tracking_uri))
+        return f"{out.rstrip('/')}/evaluate"
+    from playscale.agents.checkpoint import is_checkpoint
     from playscale.rollout.evaluate import evaluate as play
     from playscale.study.tracked_runs import log_evaluations
 
@@ -141,8 +160,12 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
         if run == REFERENCES:
             _references(study, folder, progress)
             return study.uri_of("evaluate", run)
-        assert checkpoints == study.uri_of("train", run, "checkpoints")
-        budgets = sorted((study.folder / "train" / run / "checkpoints").iterdir(), key=lambda path: float(path.name))
+        assert checkpoints in {"", study.uri_of("train", run, "checkpoints")}
+        saved = sorted(study.folder.glob(f"train/{run}/checkpoints/[!.]*"), key=lambda path: float(path.name))
+        budgets = [path for path in saved if checkpoints or is_checkpoint(path)]
+        if not budgets and not checkpoints:
+            progress("not trained: nothing to evaluate", 1.0)
+            return study.uri_of("evaluate", run)
         evaluations = play(
             budgets,
             settings.episodes,
@@ -207,7 +230,7 @@ class FitResult(NamedTuple):
 def _needs_of_fit(out: str) -> list[str]:
     """Return the files in S3 that fit() reads or replaces, with undelivered tracking entries those that they name."""
     needs = ["plan.json", "evaluate/*", "train/*/curve.csv", "train/*/points.csv", "tracking/*", "figures/*"]
-    if is_s3(out) and any(".spool" in name for name in S3Storage(out).walk("tracking/")):
+    if is_s3(out) and any(".spool" in name for name in read_patiently(lambda: S3Storage(out).walk("tracking/"))):
         needs.append("train/*/checkpoints/*")
     return needs
 
@@ -225,7 +248,9 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
     from playscale.tracking.client import queue_files
     from playscale.tracking.mlflow_tracker import MlflowExperiment
 
-    with study_step("fit", spec, out, *_needs_of_fit(out), tracking_uri=tracking_uri) as (study, progress):
+    with patient_reads():
+        needs = _needs_of_fit(out)
+    with study_step("fit", spec, out, *needs, tracking_uri=tracking_uri) as (study, progress):
         with progress.timed("tracking"):
             study.tracking.deliver(queue_files(study.folder))
             points = study.own_points(study.tracking.query(MlflowExperiment.points))

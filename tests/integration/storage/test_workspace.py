@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from faulty_proxy import FAULTS, faulty
 
+from playscale.corpus.corpus import Corpus
 from playscale.storage import sync as module
 from playscale.storage.files import atomic_files
 from playscale.storage.s3 import PART, Checksums, S3Storage
-from playscale.storage.sync import S3Sync, local_copy, workspace
+from playscale.storage.sync import S3Sync, local_copy, patient_reads, workspace
 
 
 @pytest.fixture(autouse=True)
@@ -400,3 +401,37 @@ def test_workspace_compares_each_checksum_that_a_server_gives(tmp_path):
         ({"ContentLength": 5, "ETag": f'"{whole}"'}, False),
     ):
         assert sums.agree(head) == agrees, head
+
+
+def test_reads_of_a_step_wait_for_an_s3_that_is_away(recall, s3, s3_root, monkeypatch):
+    """Opening a corpus, reading its shards, and the files of a study; outside of a step they fail at once."""
+    shutil.copytree(recall.uri, s3 / "far" / "corpus")
+    monkeypatch.setattr("playscale.storage.s3.ATTEMPTS", 1)
+    expected = [batch["action"] for batch in recall.stream(batch=2, unroll=8, split="dev")]
+    with faulty(s3_root[1], share=1.0, kinds=("refused", "busy"), tolerated=10**9) as (endpoint, proxy):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+
+        def away():
+            proxy.left = 3
+
+        with patient_reads():
+            away()
+            corpus = Corpus.open("s3://bucket/far/corpus")
+            away()
+            read = [batch["action"] for batch in corpus.stream(batch=2, unroll=8, split="dev")]
+            assert proxy.left == 0
+            away()
+            with workspace("s3://bucket/far", "corpus/corpus.json", store=False) as folder:
+                assert contents(folder).keys() == {"corpus/corpus.json"}
+            away()
+            assert local_copy("s3://bucket/far/corpus/corpus.json").is_file()
+            assert proxy.left == 0
+        assert all(map(np.array_equal, read, expected))
+        assert len(read) == len(expected)
+        proxy.left = 10**9
+        with pytest.raises(OSError, match="s3://bucket/far/corpus/"):
+            Corpus.open("s3://bucket/far/corpus")
+        assert 10**9 - proxy.left <= 2
+        monkeypatch.setattr(module, "PATIENCE", 0.3)
+        with patient_reads(), pytest.raises(OSError, match="s3://bucket/far/corpus/"):
+            Corpus.open("s3://bucket/far/corpus")

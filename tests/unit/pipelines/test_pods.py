@@ -1,5 +1,6 @@
 """Settings of pods: from YAML into the compiled pipeline, every one of them; mistakes are one line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,67 @@ def test_the_number_of_gpus_is_a_text_parameter_that_the_training_tasks_take_in(
         assert given == {"componentInputParameter": "pipelinechannel--gpus"}
 
 
+def dags(pipeline):
+    """The tasks of each pipeline within a compiled one, by component; of the whole under "root"."""
+    parts = {"root": pipeline["root"]} | pipeline["components"]
+    return {name: part["dag"]["tasks"] for name, part in parts.items() if "dag" in part}
+
+
+def given_value(pipeline, component, task, name, above):
+    """Follow a task's input parameter up through the pipelines around it; return the parameter of the whole, or value.
+
+    above: by component, the component and the name of the task that it is
+    """
+    parameter = dags(pipeline)[component][task]["inputs"]["parameters"]
+    if not (passed := parameter[name].get("componentInputParameter")):
+        return parameter[name]["runtimeValue"]["constant"]
+    if component not in above:
+        return f"root: {passed}"
+    return given_value(pipeline, *above[component], passed, above)
+
+
+def test_the_number_of_gpus_comes_through_all_nested_pipelines_to_each_training_task(tmp_path):
+    path = compile_study(tmp_path, Pods())
+    pipeline, _ = yaml.safe_load_all(path.read_text())
+    above = {
+        task["componentRef"]["name"]: (group, name)
+        for group, tasks in dags(pipeline).items()
+        for name, task in tasks.items()
+    }
+    training = [component for component in above if re.fullmatch(r"comp-train(-\d)?", component)]
+    assert len(training) == 2
+    for component in training:
+        group, task = above[component]
+        count = given_value(pipeline, group, task, "accelerator_count", above)
+        assert count == "{{$.inputs.parameters['pipelinechannel--gpus']}}"
+        assert given_value(pipeline, group, task, "pipelinechannel--gpus", above) == "root: gpus"
+        around = [group]
+        while around[-1] in above:
+            around.append(above[around[-1]][0])
+        assert [re.sub(r"^comp-|(-\d+)+$", "", name) for name in around] in (
+            ["for-loop", "runs", "grid", "root"],
+            ["for-loop", "runs", "taught", "grid", "root"],
+        )
+
+
+def test_runs_of_one_pod_are_planned_as_groups_whose_evaluation_follows_a_failed_training(tmp_path):
+    alone, together = (
+        next(iter(yaml.safe_load_all(compile_study(tmp_path, Pods.model_validate(given)).read_text())))
+        for given in ({}, {"train": {"together": 3}})
+    )
+    assert alone["root"]["inputDefinitions"] == together["root"]["inputDefinitions"]  # what `kfp run create` gives
+    for pipeline, number, follows in ((alone, 1, False), (together, 3, True)):
+        groups = list(dags(pipeline).values())
+        planned = [tasks["plan"]["inputs"]["parameters"]["together"] for tasks in groups if "plan" in tasks]
+        assert planned == [{"runtimeValue": {"constant": number}}] * 2
+        played = [tasks["evaluate"] for tasks in groups if "evaluate" in tasks]
+        assert len(played) == 2
+        for task in played:
+            assert task["dependentTasks"] == ["train"]
+            assert ("triggerPolicy" in task) == follows
+            assert ("taskOutputParameter" in task["inputs"]["parameters"]["checkpoints"]) != follows
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_the_examples_are_settings(path):
     pods = read_pods(path)
@@ -159,6 +221,8 @@ def test_pods_on_a_laptop_are_small_and_those_of_the_charts_example():
         ("trian: {gpus: 1}", "unknown key 'trian'; did you mean 'train'?"),
         ("every: {gpu: 1}", "unknown key 'collect.gpu'; did you mean 'gpus'?"),
         ("train: {memory: lots}", "train.memory: must match"),
+        ("evaluate: {together: 8}", "unknown key 'evaluate.together'"),
+        ("train: {together: 0}", "train.together: "),
         ("train: {tolerations: [{kee: x}]}", "unknown key 'train.tolerations.0.kee'; did you mean 'key'?"),
         ("image_pull_policy: Sometimes", "image_pull_policy: must be"),
         ("- train", "expected a mapping of keys"),

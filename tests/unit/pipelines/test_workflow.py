@@ -108,6 +108,16 @@ def test_names_of_parts_are_those_of_a_local_study():
     assert steps[0].seconds == 45  # from the start of the driver's pod to the end of its own
 
 
+def test_evaluation_that_follows_a_failed_training_of_several_runs_has_their_names():
+    failed = task(TRAIN, "Failed", [("Failed", OOM)], run="a,b")
+    played = task(f"{TRAIN}.onExit(0).evaluate", "Succeeded", ["Succeeded"], run="a,b")
+    steps = read_steps(workflow(failed, played))
+    assert [(step.title, step.state, step.runs) for step in steps] == [
+        ("train a, b", "failed", ("a", "b")),
+        ("evaluate a, b", "done", ("a", "b")),
+    ]
+
+
 def test_nodes_of_a_large_workflow_are_unpacked():
     large = workflow(task("root.collect", "Succeeded", ["Succeeded"]), loop_of(1, 60))
     nodes = large["status"].pop("nodes")

@@ -25,6 +25,13 @@ def test_summary_names_what_is_done_what_runs_and_what_waits():
     )
 
 
+def test_runs_of_one_pod_count_each_and_are_all_named():
+    steps = (step("train a,b", "done"), step("train c,d", "running"), step("evaluate a,b", "waiting", "Unschedulable"))
+    assert ClusterProgress(steps, 4, 0.0).summary == (
+        "train 2 of 4, evaluate 0 of 4; now train c, d; evaluate a, b waits: Unschedulable"
+    )
+
+
 def test_fraction_counts_the_steps_and_never_falls():
     done = ClusterProgress(BEGUN, 3, 0.0).fraction
     assert done == 4 / 11
