@@ -28,7 +28,6 @@ from tenacity import (
     retry_if_exception,
     retry_if_exception_type,
     stop_after_delay,
-    stop_any,
     wait_fixed,
 )
 
@@ -256,7 +255,7 @@ def read_patiently(call: Callable[[], T]) -> T:
 
     return Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, OSError) and error.errno is None),  # no local disk's
-        stop=stop_any(stop_after_delay(PATIENCE), stopped),
+        stop=stop_after_delay(PATIENCE) | stopped,
         wait=wait_fixed(INTERVAL),
         before_sleep=before_sleep_log(log, logging.WARNING),
         reraise=True,
