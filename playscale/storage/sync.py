@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from tenacity import (
-    RetryCallState,
     Retrying,
     before_sleep_log,
     retry_if_exception,
@@ -249,13 +248,13 @@ def read_patiently(call: Callable[[], T]) -> T:
     if not _Reads.patient:
         return call()
 
-    def stopped(state: RetryCallState) -> bool:
-        del state
-        return stop_signal() is not None
+    def waits(error: BaseException) -> bool:
+        """Return whether S3 is away: an error of the local disk has a number."""
+        return isinstance(error, OSError) and error.errno is None and stop_signal() is None
 
     return Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, OSError) and error.errno is None),  # no local disk's
-        stop=stop_after_delay(PATIENCE) | stopped,
+        retry=retry_if_exception(waits),
+        stop=stop_after_delay(PATIENCE),
         wait=wait_fixed(INTERVAL),
         before_sleep=before_sleep_log(log, logging.WARNING),
         reraise=True,
