@@ -10,6 +10,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import kfp_server_api
@@ -19,7 +20,7 @@ import urllib3
 from playscale.processes.signals import Stopped
 from playscale.storage.storage import is_s3
 from playscale.study.cluster_run import ClusterProgress, ClusterStep
-from playscale.study.spec import StudySpec
+from playscale.study.spec import StudySpec, parse_spec
 
 from .submit import Server
 from .workflow import loop_sizes, nodes_of, read_steps, read_tasks
@@ -81,6 +82,37 @@ def _until_ended(
         if run.state in ENDED:
             return run, progress
         time.sleep(max(min(INTERVAL, 0.2 + 0.1 * (answered - begun)), SHARE * (answered - asked)))
+
+
+@dataclass(frozen=True)
+class ClusterRun:
+    """A run of the study pipeline.
+
+    Attributes:
+        id: Its id in Kubeflow.
+        state: Its state in Kubeflow.
+        spec: The study's specification, as it was submitted.
+        out: The study's directory in S3.
+        progress: Its steps.
+    """
+
+    id: str
+    state: str
+    spec: StudySpec
+    out: str
+    progress: ClusterProgress
+
+
+def look(server: Server, given: str) -> ClusterRun:
+    """Return a run as it is now, by what `run_of` takes. ValueError: there is none. RuntimeError: no answer."""
+    run_id = run_of(server, given)
+    with _answers(server, f"{run_id}: no such run"):
+        run = server.client.get_run(run_id)
+        parameters = (run.runtime_config and run.runtime_config.parameters) or {}
+        if not {"spec", "out"} <= parameters.keys():
+            raise ValueError(f"{run_id}: not a run of the study pipeline: it has no spec and no out")
+        spec = parse_spec(str(parameters["spec"]), f"the spec of {run_id}")
+        return ClusterRun(run_id, str(run.state), spec, str(parameters["out"]), _progress(server, run, spec, 0.0, 0.0))
 
 
 def _progress(server: Server, run: Any, spec: StudySpec, elapsed: float, least: float) -> ClusterProgress:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from playscale.processes.signals import STOPPED
 from playscale.storage.files import atomic_file, is_input_error, read_json
 from playscale.tracking.monitor import gauge
 
@@ -37,6 +38,11 @@ class TaskProgress:
     @property
     def seconds(self) -> float:
         return self.updated - self.started
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal ended it, which is no failure of its own."""
+        return self.state == "failed" and self.what.startswith(STOPPED)
 
 
 class ProgressFile:

@@ -17,7 +17,15 @@ from playscale.cli.data import collect, prepare
 from playscale.cli.evaluate import evaluate
 from playscale.cli.laws import fit, reproduce
 from playscale.cli.options import echo
-from playscale.cli.study import compile_pipelines, study_fit, study_logs, study_run, study_submit
+from playscale.cli.study import (
+    compile_pipelines,
+    study_fit,
+    study_list,
+    study_logs,
+    study_run,
+    study_status,
+    study_submit,
+)
 from playscale.cli.tracking import deliver
 from playscale.cli.train import train_bc, train_impala
 from playscale.config import explain
@@ -57,6 +65,8 @@ app.command()(reproduce)
 app.add_typer(study_app, name="study")
 study_app.command("run")(study_run)
 study_app.command("submit")(study_submit)
+study_app.command("status")(study_status)
+study_app.command("list")(study_list)
 study_app.command("logs")(study_logs)
 study_app.command("fit")(study_fit)
 tracking_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What waits for a tracking server.")

@@ -1,4 +1,4 @@
-"""Whole studies: `playscale study run`, `playscale study submit`, `playscale study logs` and `playscale compile`."""
+"""Whole studies: `playscale study ...` and `playscale compile`."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ def study_fit(
       playscale study fit s3://playscale/studies/smoke --tracking-uri http://localhost:5000
     """
     from playscale.cli.console import fit_tables, points_table, show
-    from playscale.storage.files import locked
     from playscale.study import steps
     from playscale.study.context import default_tracking_uri
     from playscale.study.local_run import read_results
     from playscale.study.spec import read_spec
+    from playscale.study.study_process import at_work
     from playscale.tracking.uris import check_uri
 
     place = out.rstrip("/") if is_s3(out) else str(local_path(out).resolve())
@@ -103,7 +103,7 @@ def study_fit(
             raise ValueError(f"{out}: an earlier version planned this study and kept no {SPEC}; give its --spec")
         read_spec(planned)
         text = read_text(planned)
-    with nullcontext() if is_s3(place) else locked(Path(place), "study"):
+    with nullcontext() if is_s3(place) else at_work(Path(place)):
         result = steps.fit(text, place, uri)
     points, fitted = read_results(place)
     show(points_table(points), *fit_tables(fitted), f"report:  {result.report}")
@@ -209,6 +209,95 @@ def study_logs(
         raise ValueError(f"{study}: no such step; there are: {', '.join(one.title for one in begun) or 'none yet'}")
     for log in pod_logs(server, run_id, chosen):
         echo(log)
+
+
+def study_status(
+    study: Annotated[
+        str,
+        typer.Argument(metavar="OUT|RUN", help="Directory of the study, s3://BUCKET/PREFIX, or a run in Kubeflow."),
+    ],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it until the study ends; exit 1 unless finished.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; with --watch a line whenever it changes.")
+    ] = False,
+    endpoint: Annotated[str | None, typer.Option(help="URL of the Kubeflow Pipelines server it runs on.")] = None,
+    namespace: Namespace = None,
+    kube_context: KubeContext = None,
+) -> None:
+    """Show how far a study is: what is done, at work and failed, how long yet, its result and its report.
+
+    It only reads what the steps leave: it locks nothing and writes nothing, and works during a run, after a kill and
+    when all is done.
+
+    \b
+    Examples:
+      playscale study status out/quickstart --watch
+      playscale study status s3://playscale/studies/smoke --endpoint http://localhost:8888
+    """
+    from playscale.cli.study_status import check_place, cluster_status, follow, print_status, status_of
+
+    if endpoint is None:
+        check_place(study)
+        if watch:
+            follow(study, as_json=as_json)
+        else:
+            print_status(status_of(study), as_json=as_json)
+        return
+    if not is_s3(study) and Path(study).exists():
+        raise ValueError(f"{study}: a study on this machine; leave out --endpoint")
+    from playscale.cli.study_console import cluster_progress
+    from playscale_pipelines.submit import reach
+    from playscale_pipelines.watch import explain, look
+    from playscale_pipelines.watch import watch as watch_run
+
+    server = reach(endpoint, namespace, kube_context)
+    run = look(server, study)
+    if watch and not as_json:
+        with cluster_progress(run.spec.name, partial(explain, server, run.id)) as show:
+            watch_run(server, run.id, run.spec, show)
+    elif watch:
+        watch_run(
+            server,
+            run.id,
+            run.spec,
+            lambda progress: print_status(
+                cluster_status(run.out, run.spec.name, "RUNNING", progress, server.url(run.id)), as_json=True
+            ),
+        )
+        run = look(server, run.id)
+    if as_json or not watch:
+        status = cluster_status(run.out, run.spec.name, run.state, run.progress, server.url(run.id))
+        print_status(status, as_json=as_json)
+
+
+def study_list(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|MLFLOW", help="Directory or s3://BUCKET/PREFIX, mlflow:[EXPERIMENT], or a tracking URI."
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    tracking_uri: Tracking = None,
+) -> None:
+    """List the studies below a directory or of a tracking store: state, points, last change, best result.
+
+    \b
+    Examples:
+      playscale study list out
+      playscale study list mlflow: --tracking-uri http://localhost:5000
+    """
+    from playscale.cli.study_status import print_list
+    from playscale.study.studies import studies_below, studies_tracked, tracking_place
+
+    if store := tracking_place(where, tracking_uri):
+        print_list(studies_tracked(*store), where, as_json=as_json)
+        return
+    if tracking_uri:
+        raise ValueError(f"--tracking-uri: {where} is no mlflow:EXPERIMENT; give mlflow: for all of the store")
+    print_list(studies_below(where), where, as_json=as_json)
 
 
 def compile_pipelines(

@@ -33,6 +33,9 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SAME_SECONDS = 1.0  # `timeout` and batch systems signal a process and then its group: that is one signal
 
 
+STOPPED = "stopped by SIG"  # how the text of every Stopped begins
+
+
 class Stopped(SystemExit):
     """SIGTERM or SIGINT asked this process to end. The exit code is 143 or 130; `advice` says what to do then."""
 

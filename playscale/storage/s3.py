@@ -126,14 +126,25 @@ class S3Storage:
         """
         return self._list(prefix)
 
+    def changed(self, prefix: str = "", *, deep: bool = True) -> dict[str, float]:
+        """Return name and unix time of change of every file whose name begins with `prefix`.
+
+        Without `deep`, those in folders are left out.
+        """
+        found = self._entries(prefix, **({} if deep else {"Delimiter": "/"}))
+        return {name: entry["LastModified"].timestamp() for name, entry in found.items()}
+
     def _list(self, prefix: str = "", **options: str) -> dict[str, int]:
+        return {name: entry["Size"] for name, entry in self._entries(prefix, **options).items()}
+
+    def _entries(self, prefix: str, **options: str) -> dict[str, Mapping[str, Any]]:
         with self._errors(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self._prefix + prefix, **options
             )
             objects = [entry for page in pages for entry in page.get("Contents", [])]
         files = (entry for entry in objects if not entry["Key"].endswith("/"))  # "a/" is how consoles mark a folder
-        return {entry["Key"].removeprefix(self._prefix): entry["Size"] for entry in files}
+        return {entry["Key"].removeprefix(self._prefix): entry for entry in files}
 
     def upload(self, file: Path, name: str) -> None:
         """Upload a file, a large one in parallel parts.

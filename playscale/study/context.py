@@ -76,25 +76,11 @@ class StudyContext:
 
     def own_cells(self) -> set[tuple[str, str, float]]:
         """Return the cells that this study's runs have made so far: see `cell`."""
-        tables = [self.folder / step / run / "points.csv" for step in PER_RUN for run in self.plan()["runs"]]
-        return {cell(point) for path in tables if path.is_file() for point in read_points(path)}
+        return own_cells(self.folder, self.plan())
 
     def missing_runs(self) -> dict[str, str]:
-        """Return the planned runs that are not trained and evaluated at all their budgets, each with what it lacks.
-
-        The references count as a run.
-        """
-        lacks = {}
-        for name, run in self.plan()["runs"].items():
-            budgets = len(planned_budgets(run))
-            trained, evaluated = (len(measured(self.folder / step / name / "points.csv", run)) for step in PER_RUN)
-            if max(trained, evaluated) < budgets:
-                lacks[name] = f"trained to {trained} of {budgets} budgets" if trained else "not trained"
-            elif evaluated < budgets:
-                lacks[name] = "trained, not evaluated"
-        if not (self.folder / "evaluate" / REFERENCES / "references.json").is_file():
-            lacks[REFERENCES] = "not evaluated"
-        return lacks
+        """Return the planned runs that are not trained and evaluated at all their budgets, each with what it lacks."""
+        return missing_runs(self.folder, self.plan())
 
     @cached_property
     def tracking(self) -> TrackingClient:
@@ -113,6 +99,30 @@ class StudyContext:
 def cell(point: Point) -> tuple[str, str, float]:
     """Return what tells a cell from those of other runs, and of runs with other settings."""
     return point.run, point.digest, point.flops
+
+
+def own_cells(folder: Path, plan: Mapping[str, Any]) -> set[tuple[str, str, float]]:
+    """Return the cells that the planned runs have made so far in a study's directory: see `cell`."""
+    tables = [folder / step / run / "points.csv" for step in PER_RUN for run in plan["runs"]]
+    return {cell(point) for path in tables if path.is_file() for point in read_points(path)}
+
+
+def missing_runs(folder: Path, plan: Mapping[str, Any]) -> dict[str, str]:
+    """Return the planned runs that are not trained and evaluated at all their budgets, each with what it lacks.
+
+    The references count as a run.
+    """
+    lacks = {}
+    for name, run in plan["runs"].items():
+        budgets = len(planned_budgets(run))
+        trained, evaluated = (len(measured(folder / step / name / "points.csv", run)) for step in PER_RUN)
+        if max(trained, evaluated) < budgets:
+            lacks[name] = f"trained to {trained} of {budgets} budgets" if trained else "not trained"
+        elif evaluated < budgets:
+            lacks[name] = "trained, not evaluated"
+    if not (folder / "evaluate" / REFERENCES / "references.json").is_file():
+        lacks[REFERENCES] = "not evaluated"
+    return lacks
 
 
 def planned_budgets(run: Mapping[str, Any]) -> set[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,12 +23,13 @@ from playscale.points import Point, read_points
 from playscale.processes.cores import usable_cores
 from playscale.processes.signals import Stopped
 from playscale.progress import TaskProgress, read_progress
-from playscale.storage.files import local_path, locked, read_json, write_json
+from playscale.storage.files import local_path, read_json, write_json
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import workspace
 from playscale.study.context import PER_RUN, PROGRESS, REFERENCES, SUPERVISOR, default_tracking_uri
 from playscale.study.spec import StudySpec, read_spec
+from playscale.study.study_process import at_work
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 120.0  # after a signal, within which the tasks save their state
@@ -145,6 +147,19 @@ class LocalStudy:
         folder.mkdir(parents=True, exist_ok=True)
         return cls(spec_path, spec, uri, folder, tracking_uri, runner)
 
+    @property
+    def command(self) -> str:
+        """The command that goes on with the study, from any directory."""
+        words = ["playscale", "study", "run", str(self.spec_path.resolve()), "--out", self.uri]
+        if self.runner != "subprocess":
+            words += ["--runner", self.runner]
+        if not self.tracking_uri.startswith("sqlite:"):
+            from playscale.tracking.uris import shown
+
+            words += ["--tracking-uri", shown(self.tracking_uri)]
+        relative = [uri for uri in self.spec.inputs().values() if "://" not in uri and not Path(uri).is_absolute()]
+        return (f"cd {shlex.quote(str(Path.cwd()))} && " if relative else "") + shlex.join(words)
+
     def run(self, on_progress: Callable[[StudyProgress], None]) -> StudyResult:
         """Run the study pipeline through kfp.local. Run again in the same directory, it resumes.
 
@@ -156,7 +171,7 @@ class LocalStudy:
             RuntimeError: A step failed, and there are no laws without it.
         """
         started, runs = time.time(), len(self.spec.runs())
-        with locked(self.folder, "study"):
+        with at_work(self.folder, self.command):
             for stale in (self.folder / "progress").glob("*.json"):
                 stale.unlink()
             with self._pipeline() as process:

@@ -62,8 +62,7 @@ class TrackingClient:
         Raises what MLflow and its database raise.
         """
         if self.served:  # the queue and query() retry themselves: a client that retries too would hide an outage
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+            without_retries()
             os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for each point
             for way in ("UPLOAD", "DOWNLOAD"):  # through the server: only it can reach its S3
                 os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
@@ -144,6 +143,12 @@ class TrackingClient:
             if requests.codes.bad_request <= error.get_http_status_code() < requests.codes.server_error:
                 raise ValueError(f"{server} refuses the experiment {self.name!r}: {one_line(error)}") from error
             log.warning("tracking: %s does not answer (%s): what is logged waits on disk", server, one_line(error))
+
+
+def without_retries() -> None:
+    """Let MLflow's own client report a server that does not answer, in place of trying it again for minutes."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 
 def deliver_all(folder: Path, experiment: str | None, tracking_uri: str | None) -> int:

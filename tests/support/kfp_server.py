@@ -64,7 +64,8 @@ class Backend:
             if node["phase"] in STATES
         ]
         state = self.ending if self.looks >= len(self.workflows) else "RUNNING"
-        return RUN | {"state": state, "run_details": {"task_details": tasks}}
+        given = self.runs[-1]["runtime_config"] if self.runs else {}
+        return RUN | {"runtime_config": given} | {"state": state, "run_details": {"task_details": tasks}}
 
 
 class Kubeflow(Handler):

@@ -1,0 +1,94 @@
+"""The files of a study that say how far it is, in a directory or in S3: read, never written, and not locked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from playscale.storage.files import local_path, path_below
+from playscale.storage.s3 import S3Storage
+from playscale.storage.storage import is_s3
+from playscale.storage.sync import scratch_folder
+from playscale.study.context import REFERENCES
+from playscale.study.study_process import RECORD
+
+SMALL = (
+    "plan.json", "spec.yaml", "points.csv", "fit.json", RECORD, "progress/*.json", "train/*/points.csv",
+    "train/*/curve.csv", "evaluate/*/points.csv", f"evaluate/{REFERENCES}/references.json",
+)  # fmt: skip
+"""Files that are read."""
+KNOWN_BY_NAME = (
+    "report.html", "pipeline.log", "train/*/checkpoints/*/checkpoint.json", "train/*/resume*/*/checkpoint.json",
+    "evaluate/*/*/evaluation.json",
+)  # fmt: skip
+"""Files of which it is enough that they are there."""
+FOLDERS = ("progress/", "train/", "evaluate/")
+SIGNS = ("plan.json", RECORD, "progress/collect.json")  # of each study there is one at least
+
+
+@dataclass
+class StudyFiles:
+    """What a study has left.
+
+    Attributes:
+        place: The study's directory, or s3://BUCKET/PREFIX.
+        folder: Where the files that are read lie on this machine.
+        changed: Unix time of change by name, of those and of others that are known by their names.
+    """
+
+    place: str
+    folder: Path
+    changed: Mapping[str, float] = field(default_factory=dict)
+
+    def matching(self, pattern: str) -> list[str]:
+        """Return the names that match, in which * matches slashes, too."""
+        return [name for name in self.changed if fnmatchcase(name, pattern)]
+
+    def look(self) -> None:
+        """Find what is there now. OSError: S3 cannot be reached. ValueError: it refuses."""
+        if not is_s3(self.place):
+            self.changed = dict(_local_files(self.folder))
+            return
+        storage, before = S3Storage(self.place), self.changed
+        found = storage.changed(deep=False)
+        for prefix in FOLDERS:
+            found |= storage.changed(prefix)
+        patterns = (*SMALL, *KNOWN_BY_NAME)
+        self.changed = {n: at for n, at in found.items() if any(fnmatchcase(n, pattern) for pattern in patterns)}
+        for name in [name for pattern in SMALL for name in self.matching(pattern)]:
+            file = path_below(self.folder, name)
+            if before.get(name) != self.changed[name] or not file.is_file():
+                _download(storage, name, file)
+        for name in before.keys() - self.changed.keys():
+            path_below(self.folder, name).unlink(missing_ok=True)
+
+
+@contextmanager
+def study_files(place: str) -> Iterator[StudyFiles]:
+    """Yield the files of a study, not yet looked at. What is read from S3 lies in a scratch folder meanwhile."""
+    if is_s3(place):
+        with scratch_folder() as scratch:
+            yield StudyFiles(place.rstrip("/"), scratch)
+    else:
+        yield StudyFiles(place, local_path(place))
+
+
+def _download(storage: S3Storage, name: str, file: Path) -> None:
+    """Download a file, unless it was removed meanwhile."""
+    try:
+        storage.download(name, file)
+    except ValueError:
+        if name in storage.walk(name):
+            raise
+
+
+def _local_files(folder: Path) -> Iterator[tuple[str, float]]:
+    """Yield name and time of change of a directory's files that say how far a study is."""
+    for pattern in (*SMALL, *KNOWN_BY_NAME):
+        for path in folder.glob(pattern):
+            if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+                with suppress(FileNotFoundError):  # removed meanwhile, as an old save is
+                    yield path.relative_to(folder).as_posix(), path.stat().st_mtime

@@ -1,0 +1,221 @@
+"""How far a study is, by what its steps left in its directory."""
+
+import os
+import time
+
+import left_study
+import pytest
+from left_study import BUDGETS, RUNS, point
+
+from playscale.processes.signals import Stopped
+from playscale.study import status as status_module
+from playscale.study.status import duration, learns_badly, read_status
+from playscale.study.study_files import study_files
+from playscale.study.study_process import at_work, read_process
+
+
+def look(out):
+    with study_files(str(out)) as files:
+        files.look()
+        return read_status(files)
+
+
+def states(status):
+    return {run.run: run.state for run in status.runs}
+
+
+@pytest.fixture
+def half(tmp_path):
+    """A study of which the first run is done, the second is trained to its first budget, and at work."""
+    left_study.plan(tmp_path, reason="too few optimizer steps")
+    first = [point(RUNS[0], flops) for flops in BUDGETS]
+    left_study.train(tmp_path, RUNS[0], *first)
+    left_study.evaluate(tmp_path, RUNS[0], *first)
+    left_study.train(tmp_path, RUNS[1], point(RUNS[1], BUDGETS[0]))
+    left_study.progress(tmp_path, f"evaluate-{RUNS[0]}", "done", 1.0, seconds=8.0)
+    left_study.progress(tmp_path, f"train-{RUNS[1]}", "running", 0.5)
+    left_study.process(tmp_path)
+    return tmp_path
+
+
+def test_running_study_has_its_parts_its_tasks_and_its_time_left(half):
+    status = look(half)
+    assert (status.name, status.state, status.go_on) == ("planted", "running", "")
+    assert states(status) == {RUNS[0]: "done", RUNS[1]: "running"}
+    assert {part.name: (part.done, part.total) for part in status.parts} == {
+        "collect": (1, 1), "prepare": (1, 1), "plan": (1, 1), "train": (1, 2), "evaluate": (1, 2),
+        "references": (0, 1), "fit": (0, 1),
+    }  # fmt: skip
+    assert status.now == {f"train-{RUNS[1]}": f"50 %, what train-{RUNS[1]} says"}
+    assert (status.points, status.planned, status.left_out) == (2, 4, {"too few optimizer steps": 1})
+    # half of 4e9 FLOPs at 1000 samples/s of 1e5 FLOPs, then an evaluation as long as the other: of two at once
+    assert status.seconds_left == pytest.approx(20.0, abs=1)
+    assert not status.at_least
+    # 3 steps before the runs, 2 of the first run, and a quarter of the second's training
+    assert status.fraction == pytest.approx((3 + 2 + 0.25) / 9, abs=0.01)
+
+
+def test_killed_study_does_not_run_and_has_the_command_that_goes_on(half):
+    left_study.killed_process(half)
+    status = look(half)
+    assert (status.state, status.now, states(status)[RUNS[1]]) == ("stopped", {}, "unfinished")
+    assert "is gone: killed" in status.note
+    assert status.go_on == "playscale study run mine.yaml --out here"
+    assert status.time_left.startswith("about ")
+
+
+def test_stopped_tasks_are_no_failures(half):
+    left_study.process(half, ended=time.time())
+    left_study.progress(half, f"train-{RUNS[1]}", "failed", what=str(Stopped(15)))
+    status = look(half)
+    assert (status.state, status.failed, states(status)[RUNS[1]]) == ("stopped", {}, "unfinished")
+
+
+def test_failed_run_is_named_while_others_go_on_and_after_the_end(half):
+    left_study.progress(half, f"train-{RUNS[1]}", "failed", what="loss became nan")
+    status = look(half)
+    assert (status.state, states(status)[RUNS[1]]) == ("running", "failed")
+    left_study.process(half, ended=time.time())
+    status = look(half)
+    assert (status.state, status.failed) == ("failed", {f"train-{RUNS[1]}": "loss became nan"})
+
+
+def test_finished_study_has_its_result_and_its_report(tmp_path):
+    left_study.whole(tmp_path)
+    status = look(tmp_path)
+    assert (status.state, status.fraction, status.time_left, status.go_on) == ("finished", 1.0, "", "")
+    assert states(status) == dict.fromkeys(RUNS, "done")
+    forecast = "dev_loss 1.48 (1.32 to 1.90) at 3e+12 FLOPs with 183k parameters"
+    assert status.result == f"{forecast}, 1 of 2 held-out values inside their 95 %"
+    assert status.report == f"{tmp_path}/report.html"
+    assert status.best == "dev loss 2.900, return 5.0"
+
+
+def test_laws_without_all_points_do_not_finish_a_study(tmp_path):
+    left_study.whole(tmp_path)
+    left_study.fit(tmp_path, [point(RUNS[0], flops) for flops in BUDGETS])
+    left_study.process(tmp_path, ended=time.time())
+    assert look(tmp_path).state == "stopped"
+
+
+def test_percentage_of_what_is_kept_rises_from_step_to_step(tmp_path):
+    fractions = []
+
+    def add():
+        fractions.append(look(tmp_path).fraction)
+
+    left_study.progress(tmp_path, "collect", "running")
+    add()
+    left_study.plan(tmp_path)
+    add()
+    for run in RUNS:
+        for step in (100, 200):
+            left_study.save(tmp_path, run, step)
+            add()
+        first, second = (point(run, flops) for flops in BUDGETS)
+        left_study.train(tmp_path, run, first)
+        add()
+        left_study.train(tmp_path, run, first, second)
+        add()
+        left_study.evaluate(tmp_path, run, first, table=False)
+        add()
+        left_study.evaluate(tmp_path, run, first, second)
+        add()
+    left_study.references(tmp_path)
+    add()
+    left_study.fit(tmp_path, [point(run, flops) for run in RUNS for flops in BUDGETS])
+    add()
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0.0, 1.0)
+    assert len(set(fractions)) >= len(fractions) - 1  # each step counts
+
+
+@pytest.mark.parametrize(("age", "state"), [(10.0, "running"), (1000.0, "stopped")])
+def test_process_of_another_machine_is_told_by_the_last_change(half, age, state):
+    left_study.process(half, host="elsewhere")
+    for path in half.rglob("*"):
+        os.utime(path, (time.time() - age,) * 2)
+    status = look(half)
+    assert status.state == state
+    assert status.note.startswith("by its last change, ")
+
+
+def test_time_left_is_unknown_without_a_speed_and_a_lower_bound_without_an_evaluation(half):
+    (half / "progress" / f"evaluate-{RUNS[0]}.json").unlink()
+    assert look(half).time_left.startswith("at least ")
+    for run in RUNS:
+        (half / "train" / run / "curve.csv").unlink()
+    assert look(half).time_left == "time left unknown"
+
+
+def test_a_run_without_a_curve_is_as_fast_as_the_one_nearest_in_size(half):
+    (half / "train" / RUNS[1] / "curve.csv").unlink()
+    assert look(half).seconds_left == pytest.approx(2 * 20.0 + 8.0, rel=0.2)  # half the FLOP/s; one longest task
+
+
+def test_looking_changes_nothing_not_even_a_time(half, main_here):
+    before = left_study.everything(half)
+    for arguments in (["status"], ["status", "--json"], ["list"]):
+        assert main_here("study", arguments[0], str(half), *arguments[1:])[0] in (0, None)
+    assert left_study.everything(half) == before
+
+
+def test_no_study_and_a_damaged_plan_are_one_line(tmp_path, half):
+    (half / "plan.json").write_text("{")
+    with pytest.raises(ValueError, match=r"plan.json: not valid JSON"):
+        look(half)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match="no study there"):
+        look(empty)
+
+
+@pytest.mark.parametrize(
+    ("points", "says"),
+    [
+        (
+            [point(RUNS[0], BUDGETS[0], dev_loss=1.0), point(RUNS[0], BUDGETS[1], dev_loss=1.2)],
+            "dev loss rises: 1.000 to",
+        ),
+        ([point(RUNS[0], BUDGETS[0], dev_loss=1.0), point(RUNS[0], BUDGETS[1], dev_loss=1.01)], ""),
+        (
+            [point(RUNS[0], BUDGETS[0], extra={"diverged": "dev loss above 4.8"})],
+            "diverged at 1e+09 FLOPs: dev loss above",
+        ),
+        ([], ""),
+    ],
+)
+def test_a_run_that_diverged_or_whose_dev_loss_rises_is_named(points, says):
+    assert says in learns_badly(points)
+    assert bool(learns_badly(points)) == bool(says)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1 s"), (59, "59 s"), (90, "2 min"), (3600, "1 h 0 min"), (100_000, "1 d 3 h")]
+)
+def test_a_time_is_written_in_its_largest_units(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_process_at_work_is_recorded_and_its_end_too(tmp_path):
+    with at_work(tmp_path, "go on"):
+        assert read_process(tmp_path).runs
+    assert not read_process(tmp_path).runs
+    with at_work(tmp_path):
+        assert read_process(tmp_path).command == "go on"
+
+
+def test_percentages_of_a_watched_study_only_rise_and_it_ends_with_the_study(half, monkeypatch):
+    from playscale.cli import study_status
+
+    seen, fractions = [], iter([0.5, 0.4, 1.0])
+    monkeypatch.setattr(study_status, "LOCAL_SECONDS", 0.0)
+
+    def read(files):
+        fraction = next(fractions)
+        state = "finished" if fraction == 1 else "running"
+        return status_module.StudyStatus("n", "p", state, fraction=fraction)
+
+    monkeypatch.setattr(study_status, "read_status", read)
+    study_status._until_ended(str(half), lambda status: seen.append(status.fraction))
+    assert seen == [0.5, 0.5, 1.0]
