@@ -206,6 +206,7 @@ def read_points(path: str | Path, columns: Mapping[str, str] | None = None) -> l
         ValueError: the file is not there or no such table; one line that names file, line and column.
     """
     path, theirs = local_copy(path), dict(columns or {})
+    check_columns(theirs)
     required = list(dict.fromkeys([*(theirs.get(name, name) for name in REQUIRED_COLUMNS), *theirs.values()]))
     points = []
     numbers = [theirs.get(name, name) for name in DECIMALS]
@@ -217,6 +218,17 @@ def read_points(path: str | Path, columns: Mapping[str, str] | None = None) -> l
     if not points:
         raise ValueError(f"{path}: the table has a header but no rows; train and evaluate some points first")
     return points
+
+
+def check_columns(columns: Mapping[str, str]) -> None:
+    """Refuse {ours: theirs} where one of theirs would be read as two columns, or as another one of ours."""
+    used: dict[str, str] = {}
+    for ours, theirs in columns.items():
+        if theirs in used:
+            raise ValueError(f"{theirs} is given for {used[theirs]} and for {ours}; one column is one of them")
+        used[theirs] = ours
+        if theirs in COLUMNS and theirs not in columns:
+            raise ValueError(f"{ours}={theirs}, but {theirs} has a use of its own; give {theirs}=NAME, too")
 
 
 def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:

@@ -59,7 +59,10 @@ def _check_utilisation(share: float) -> None:
 def fit(
     context: typer.Context,
     points: Annotated[
-        str, typer.Argument(help="Points table (CSV, JSON lines, Parquet), local or in S3, or mlflow:EXPERIMENT.")
+        str,
+        typer.Argument(
+            callback=named, help="Points table (CSV, JSON lines, Parquet), local or in S3, or mlflow:EXPERIMENT."
+        ),
     ],
     out: Out,
     forecast: Annotated[
@@ -230,13 +233,17 @@ def _pairs(texts: Sequence[str]) -> list[tuple[float, float]]:
 
 def _names(text: str) -> dict[str, str]:
     """Return {our column: theirs} of --columns."""
-    from playscale.points import COLUMNS, EXTRA_COLUMNS
+    from playscale.points import COLUMNS, EXTRA_COLUMNS, check_columns
 
     names = assignments(text, "--columns") if text else {}
     for name in names:
         if name not in (*COLUMNS, *EXTRA_COLUMNS):
             known = ", ".join((*COLUMNS, *EXTRA_COLUMNS))
             raise ValueError(f"--columns: {name!r} is no column of a points table; write OURS=THEIRS; ours are {known}")
+    try:
+        check_columns(names)
+    except ValueError as error:
+        raise ValueError(f"--columns: {error}") from error
     return names
 
 

@@ -68,7 +68,7 @@ def _check_finite(value: float) -> None:
 
 def _check_named(value: str) -> None:
     if not value.strip():
-        raise ValueError("empty; give a value, or leave the option out")
+        raise ValueError("empty; give a value, or leave it out")
 
 
 output_folder, finite, named = checked(_check_folder), checked(_check_finite), checked(_check_named)
@@ -178,6 +178,8 @@ def check_once(values: Iterable[object], option: str) -> None:
 
 def assignments(text: str, option: str) -> dict[str, str]:
     """Return the values of NAME=VALUE,NAME=VALUE; ValueError, which names the option, for what is left over."""
+    if not text.strip():
+        raise ValueError(f"{option}: empty; give NAME=VALUE,NAME=VALUE, or leave it out")
     pairs = [tuple(part.strip() for part in each.partition("=")) for each in text.split(",")]
     for name, equals, value in pairs:
         if not (name and equals and value):
@@ -190,6 +192,8 @@ def assignments(text: str, option: str) -> dict[str, str]:
 
 def number(text: str, option: str) -> float:
     """Return a finite number; ValueError, which names the option, when the text is none."""
+    if not text.strip():
+        raise ValueError(f"{option}: empty; give a number, or leave it out")
     try:
         value = float(text)
         _check_finite(value)

@@ -28,10 +28,14 @@ def experiment_table(experiment: MlflowExperiment, columns: Mapping[str, str]) -
     """
     if points := experiment.points(columns):
         return points, []
-    runs = [run for run in experiment.runs() if KIND not in run.data.tags]
+    every = experiment.runs()
+    runs = [run for run in every if KIND not in run.data.tags]
     finished = [run for run in runs if run.info.status == FINISHED]
     left_out = [(_name(run), UNFINISHED.get(run.info.status, run.info.status)) for run in runs if run not in finished]
     where = f"MLflow experiment {experiment.name!r} at {experiment.where}"
+    if not runs:
+        found = "a study that has no point yet" if every else "it has no runs"
+        raise ValueError(f"{where}: {found}; a row is a finished run with {', '.join(REQUIRED_COLUMNS)}")
     if finished:
         _check_columns(finished, columns, where)
     points = []

@@ -153,6 +153,12 @@ def test_a_number_that_is_none_is_refused_with_the_options_name(command, flag, m
     assert stderr.count("\n") == 1
 
 
+def test_an_empty_table_is_refused(main_here):
+    code, stderr = main_here("fit", "", "--out", "o")
+    assert code == 2
+    assert "'points': empty; give a value" in stderr
+
+
 @pytest.mark.parametrize("command", OUTPUTS)
 def test_an_empty_output_is_refused(command, main_here):
     code, stderr = main_here(*minimal(command), "--out", "")
@@ -169,6 +175,7 @@ def test_an_empty_output_is_refused(command, main_here):
         ("params=1,samples=nan", "'nan' is not a number"),
         ("params=1,samples=2,", "'' in"),
         ("params=1", "params=N,samples=D"),
+        ("", "--forecast-at: empty; give NAME=VALUE"),
     ],
 )
 def test_what_is_left_over_of_a_forecast_is_refused(text, said):
@@ -187,10 +194,11 @@ def test_options_are_given_once():
         budget_list("1e13,1e13", "--forecast")
 
 
-@pytest.mark.parametrize("text", ["human=127,356", "human=1=2", "=5", "human=", "human=nan", "human"])
+@pytest.mark.parametrize("text", ["human=127,356", "human=1=2", "=5", "human=", "human=nan", "human", "", " "])
 def test_a_target_return_that_is_none_is_refused(text):
-    with pytest.raises(ValueError, match="--target-return: "):
+    with pytest.raises(ValueError, match="--target-return: ") as error:
         _goals([text])
+    assert (text.rpartition("=")[2].strip() == "") == ("--target-return: empty; give a number" in str(error.value))
     assert _goals(["human = 127356", "-3"]) == [("human", 127356), ("", -3)]
 
 
@@ -200,10 +208,13 @@ def test_a_target_return_that_is_none_is_refused(text):
         ("dev_loss", "NAME=VALUE"),
         ("dev_loss=a,dev_loss=b", "dev_loss is given twice"),
         ("loss=a", "ours are game, method"),
+        ("dev_loss=params", "dev_loss=params, but params has a use of its own; give params=NAME, too"),
+        ("dev_loss=x,params=x", "x is given for dev_loss and for params"),
     ],
 )
 def test_columns_that_are_no_pairs_of_names_are_refused(text, said):
     assert _names("") == {}
+    assert _names("dev_loss=params,params=dev_loss") == {"dev_loss": "params", "params": "dev_loss"}
     assert _names("dev_loss=eval/loss, params=n_params") == {"dev_loss": "eval/loss", "params": "n_params"}
     with pytest.raises(ValueError, match="--columns: ") as error:
         _names(text)

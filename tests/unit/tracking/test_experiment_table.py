@@ -78,7 +78,13 @@ def test_an_experiment_without_a_finished_run_says_so(store):
     made = experiment(store, "begun", [("a", "RUNNING", {}, {}), ("b", "FAILED", {}, {})])
     with pytest.raises(ValueError, match="no run is a point of a table: .*a still runs"):
         experiment_table(made, {})
-    assert experiment_table(MlflowExperiment("empty", store), {}) == ([], [])
+    made = MlflowExperiment("empty", store)
+    wanted = "a row is a finished run with flops, params, samples, dev_loss"
+    with pytest.raises(ValueError, match=f"'empty' at .*: it has no runs; {wanted}"):
+        experiment_table(made, {})
+    made.start("run", "train-10k", None)
+    with pytest.raises(ValueError, match=f"'empty' at .*: a study that has no point yet; {wanted}"):
+        experiment_table(made, {})
 
 
 def test_a_study_has_its_own_points(store):
