@@ -27,7 +27,7 @@ from playscale.scaling.backtest import (
 from playscale.scaling.cells import FitError, Target
 from playscale.scaling.frontier import SATURATING
 from playscale.scaling.numbers import in_text, listed
-from playscale.scaling.powerlaw import LEVEL
+from playscale.scaling.powerlaw import ENDS, LEVEL, LEVELS
 
 # Laws are compared by at least this many forecasts that all of them made: 6 budgets give three from 4 or more.
 FEWEST_PREDICTIONS = 3
@@ -112,16 +112,25 @@ class Choice:
         self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Return cost [m] and the ends of the 95 % prediction interval; (cost, None, None) without an interval."""
+        cost, quantiles = self.distribution(flops, rng, noise)
+        if quantiles is None:
+            return cost, None, None
+        low, high = quantiles[list(ENDS)]
+        return cost, np.maximum(np.minimum(low, cost), self.floor), np.maximum(high, cost)
+
+    def distribution(
+        self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return cost [m] and the quantiles [LEVELS, m] of what would be measured; (cost, None) without draws."""
         cost = self.law.cost(flops)
         draws = [(law, d) for law in self.laws if (d := law.predict(flops, rng, noise)) is not None]
         if not draws:
-            return cost, None, None
+            return cost, None
         # A law of the last decades says nothing of the budgets before them, unless it is the chosen one.
         outside = [law is not self.law and flops < law.first * (1 - 1e-6) for law, _ in draws]
         pooled = np.concatenate([np.where(out, np.nan, d) for out, (_, d) in zip(outside, draws, strict=True)])
-        low, high = np.nanquantile(pooled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-        low, high = np.minimum(low, cost), np.maximum(high, cost)
-        return cost, np.maximum(cost - self.widening * (cost - low), self.floor), cost + self.widening * (high - cost)
+        quantiles = np.nanquantile(pooled, LEVELS, axis=0)
+        return cost, np.maximum(cost + self.widening * (quantiles - cost), self.floor)
 
 
 def choose(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def _parameters(choice: Choice, offset: float) -> dict[str, Bound]:
 
 
 def _forecast(forecast: Forecast) -> dict[str, Any]:
-    return dict(forecast.__dict__)
+    return _without(forecast.__dict__, "law", "at", "quantiles")
 
 
 def _spent(hardware: Hardware | None, flops: float | None) -> dict[str, Any]:
@@ -155,11 +156,11 @@ def _record(target: str, result: TargetFit, record: Record) -> dict[str, Any]:
 
 
 def _held_out(row: HeldOut) -> dict[str, Any]:
-    return dict(row.__dict__) | {"inside": row.inside}
+    return _without(row.__dict__, "forecast", "measured_se", "repeats") | {"inside": row.inside}
 
 
-def _without(row: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key != name}
+def _without(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in names}
 
 
 def _profiles(result: TargetFit) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from playscale.scaling.exponents import Exponent, used_laws
 from playscale.scaling.isoflop import Profile
 from playscale.scaling.numbers import count
 from playscale.scaling.optimum import OptimumLaw
+from playscale.scaling.powerlaw import ENDS
 from playscale.scaling.surface import Surface
 
 CURVE_POINTS = 60
@@ -27,7 +29,9 @@ class Forecast:
 
     reason: why an end is None though there is an interval: it is more than a factor 1,000 from the forecast.
     params_note: that the size recommended lies outside those trained, so that nothing like it was measured.
-    params, samples: recommended for the budget, or as given; None where no law recommends them.
+    params, samples: recommended for the budget, or as given (`at` "cell"); None where no law recommends them.
+    law: its name; quantiles: of the predictive distribution at `playscale.scaling.powerlaw.LEVELS`, rising, none of
+    them more than a factor 1,000 from the forecast; () without one.
     """
 
     target: Target
@@ -39,11 +43,18 @@ class Forecast:
     high: float | None
     reason: str | None = None
     params_note: str | None = None
+    law: str = ""
+    at: Literal["budget", "cell"] = "budget"
+    quantiles: tuple[float, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A measurement that no law is fitted to, beside its forecast. inside is None without a forecast or an interval."""
+    """A measurement that no law is fitted to, beside its forecast. inside is None without a forecast or an interval.
+
+    forecast: the whole of it; measured_se: standard error, None where unknown; repeats: how many points it is the mean
+    of.
+    """
 
     target: Target
     flops: float
@@ -54,6 +65,9 @@ class HeldOut:
     low: float | None
     high: float | None
     reason: str | None = None
+    forecast: Forecast | None = field(default=None, repr=False)
+    measured_se: float | None = None
+    repeats: int = 1
 
     @property
     def inside(self) -> bool | None:
@@ -95,13 +109,16 @@ class Forecaster:
         at = np.asarray(flops, dtype=float)
         if len(at) == 0:
             return []
-        cost, low, high = self.choice.predict(at, rng, noise)
-        best = [self.recommended(c) for c in flops]
-        ends = [(None, None)] * len(at) if low is None or high is None else list(zip(low, high, strict=True))
-        return [
-            Forecast(self.target, float(c), params, samples, *self._interval(cost[i], *ends[i]), self.note(params))
-            for i, (c, (params, samples)) in enumerate(zip(at, best, strict=True))
-        ]
+        cost, quantiles = self.choice.distribution(at, rng, noise)
+        of = [None] * len(at) if quantiles is None else list(quantiles.T)
+        return [self._at_budget(c, cost[i], of[i]) for i, c in enumerate(at.tolist())]
+
+    def _at_budget(self, flops: float, cost: float, quantiles: np.ndarray | None) -> Forecast:
+        params, samples = self.recommended(flops)
+        return Forecast(
+            self.target, flops, params, samples, *self._interval(cost, quantiles, self.choice.floor),
+            self.note(params), self.choice.name, "budget", self._quantiles(cost, quantiles),
+        )  # fmt: skip
 
     def at_cell(
         self, params: float, samples: float, rng: np.random.Generator, noise: float | None = None
@@ -109,19 +126,30 @@ class Forecaster:
         """Forecast a given size and amount of data; None where no law of (N, D) could be fitted."""
         if self.surface is None:
             return None
-        ends = self.surface.predict(params, samples, rng, self.noise if noise is None else noise)
-        return Forecast(self.target, self.surface.flops(params, samples), params, samples, *self._interval(*ends))
+        cost, of = self.surface.distribution(params, samples, rng, self.noise if noise is None else noise)
+        return Forecast(
+            self.target, self.surface.flops(params, samples), params, samples, *self._interval(cost, of),
+            None, self.surface.chosen, "cell", self._quantiles(cost, of),
+        )  # fmt: skip
 
     def curve(self, first: float, last: float, rng: np.random.Generator) -> list[Forecast]:
         return self.at_flops(np.geomspace(first, last, CURVE_POINTS).tolist(), rng)
 
-    def _interval(self, cost: float, low: float | None, high: float | None) -> Interval:
+    def _interval(self, cost: float, quantiles: np.ndarray | None, floor: float = -np.inf) -> Interval:
+        """Return the forecast of a cost and its interval, which holds it, from the quantiles [LEVELS] of the cost."""
         value = self.value(cost)
-        if low is None or high is None:
+        if quantiles is None:
             return value, None, None, None
-        ends = sorted((low, high), reverse=SIGN[self.target] < 0)
+        low, high = quantiles[list(ENDS)]
+        ends = sorted((max(min(low, cost), floor), max(high, cost)), reverse=SIGN[self.target] < 0)
         near = [self.value(end) if abs(end - cost) < TOO_FAR else None for end in ends]
         return (value, *with_ends(value, *near)[1:])
+
+    def _quantiles(self, cost: float, quantiles: np.ndarray | None) -> tuple[float, ...]:
+        if quantiles is None:
+            return ()
+        near = np.clip(quantiles, cost - TOO_FAR, cost + TOO_FAR)
+        return tuple(sorted(value_of(self.target, near, self.offset).tolist()))
 
     def value(self, cost: float) -> float:
         """Return the dev loss or return of a cost."""
@@ -202,8 +230,9 @@ def _of_cell(cells: Cells, row: int, forecaster: Forecaster, rng: np.random.Gene
 
 def _beside(cells: Cells, row: int, forecast: Forecast) -> HeldOut:
     samples = float(cells.samples[row]) if np.isfinite(cells.samples[row]) else None
-    measured = float(cells.value(cells.cost[row]))
+    measured, error = float(cells.value(cells.cost[row])), float(cells.error[row])
     return HeldOut(
         cells.target, forecast.flops, float(cells.params[row]), samples, measured,
-        forecast.value, forecast.low, forecast.high, forecast.reason,
+        forecast.value, forecast.low, forecast.high, forecast.reason, forecast,
+        error * (measured - cells.offset) if np.isfinite(error) else None, int(cells.repeats[row]),
     )  # fmt: skip

@@ -21,11 +21,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from playscale.points import Point, to_row
 from playscale.scaling.bound import TOO_FAR
-from playscale.scaling.powerlaw import LEVEL
+from playscale.scaling.powerlaw import LEVEL, LEVELS
 from playscale.storage.files import canonical, checksum
 
-LEVELS = (0.005, 0.025, *(round(0.05 * i, 2) for i in range(1, 20)), 0.975, 0.995)
-"""Levels of the quantiles that are kept of a predictive distribution."""
 FINE = 2000  # steps in which the CRPS is summed
 
 State = Literal["open", "scored", "void"]
@@ -255,7 +253,7 @@ def register(ledger: Ledger, forecast: Entry, time: str) -> tuple[Ledger, Entry]
 
 
 def score(
-    ledger: Ledger, name: str, outcomes: Sequence[float], time: str, se: float | None = None
+    ledger: Ledger, name: str, outcomes: Sequence[float], time: str, se: float | None = None, seeds: int = 1
 ) -> tuple[Ledger, Entry]:
     """Score a forecast by what was measured; the same score again changes nothing.
 
@@ -265,6 +263,7 @@ def score(
         outcomes: what was measured, of one agent a seed.
         time: UTC, ISO 8601.
         se: standard error of a single measurement; with several outcomes their own scatter counts too.
+        seeds: how many agents a single outcome is the mean of.
 
     Raises:
         ValueError: no such forecast; it is void or has another score; a value is no number that can be measured.
@@ -279,9 +278,8 @@ def score(
         raise ValueError(f"{entry.id}: a standard error of {se:g} is none; it is at least zero")
     count, sd = len(values), float(np.std(values, ddof=1)) if len(values) > 1 else None
     errors = [error / math.sqrt(count) for error in (se, sd) if error is not None]
-    scored = {
-        "outcome": float(np.mean(values)), "outcome_se": max(errors, default=None), "seeds": count, "seed_sd": sd,
-    }  # fmt: skip
+    scored = {"outcome": float(np.mean(values)), "outcome_se": max(errors, default=None)}
+    scored |= {"seeds": max(count, seeds), "seed_sd": sd}
     if entry.state == "void":
         raise ValueError(f"{entry.id} is void ({entry.reason}) and cannot be scored; register it again")
     if entry.state == "scored":
@@ -326,6 +324,34 @@ def check(ledger: Ledger) -> list[str]:
         found += [f"{name}: {text}" for text in _out_of_turn(event, states)]
         before = str(event.get("digest", ""))
     return found
+
+
+def compare(ledger: Ledger, stored: Sequence[Event], here: str = "the table", there: str = "MLflow") -> list[str]:
+    """Return how the events of a ledger differ from those that another store keeps of it, one line a finding."""
+    found: list[str] = []
+    own, other = ({(str(e.get("id")), str(e.get("event"))): e for e in events} for events in (ledger.events, stored))
+    for (name, kind), event in own.items():
+        if (name, kind) not in other:
+            found.append(f"{name} ({kind}) is in {here}, not in {there}: it was removed there or inserted here")
+            continue
+        its = other[name, kind]
+        if fields := sorted(key for key in event.keys() | its.keys() if event.get(key) != its.get(key)):
+            changed = [place for place, e in ((here, event), (there, its)) if e.get("digest") != digest_of(e)]
+            where = f"; it was changed in {' and '.join(changed)}" if changed else ""
+            found.append(f"{name} ({kind}) is not the same in {here} and {there}: {', '.join(fields)}{where}")
+    for name, kind in other.keys() - own.keys():
+        found.append(f"{name} ({kind}) is in {there}, not in {here}: it was removed here or inserted there")
+    return found
+
+
+def in_chain(name: str, events: Iterable[Event]) -> Ledger:
+    """Return the ledger of events in any order: each after the one that it names, then those that follow none."""
+    left, before, chain = list(events), "", []
+    while after := next((event for event in left if event.get("before") == before), None):
+        left.remove(after)
+        chain.append(after)
+        before = str(after.get("digest"))
+    return Ledger(name, (*chain, *left))
 
 
 def _out_of_turn(event: Mapping[str, Any], states: dict[str, str]) -> list[str]:

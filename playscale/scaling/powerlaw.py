@@ -10,6 +10,9 @@ from scipy import stats
 from playscale.scaling.cells import FitError
 
 LEVEL = 0.95
+LEVELS = (0.005, 0.025, *(round(0.05 * i, 2) for i in range(1, 20)), 0.975, 0.995)
+"""Levels of the quantiles that describe a predictive distribution; the interval of LEVEL is among them."""
+ENDS = (LEVELS.index(round((1 - LEVEL) / 2, 3)), LEVELS.index(round((1 + LEVEL) / 2, 3)))
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,15 @@ class PowerLaw:
     def at(self, x: float) -> float:
         with np.errstate(over="ignore"):
             return float(np.exp(self.log_coefficient + self.exponent * np.log(x)))
+
+    def quantiles_at(self, x: float) -> np.ndarray | None:
+        """Return the quantiles at LEVELS of log y measured at x, by the t distribution; None with 2 points."""
+        if self.low is None or self.high is None:
+            return None
+        t, rss = stats.t(self.n - 2), float(np.sum(np.square(self.residuals)))
+        slope = (self.high - self.low) / 2 / t.ppf((1 + LEVEL) / 2)
+        sd = float(np.hypot(np.sqrt(rss / (self.n - 2) * (1 + 1 / self.n)), slope * (np.log(x) - self.centre)))
+        return self.log_coefficient + self.exponent * np.log(x) + sd * np.asarray(t.ppf(LEVELS))
 
     def interval_at(self, x: float) -> tuple[float, float] | None:
         """Return the 95 % interval of the law's value at x (of the line, not of a measurement); None with 2 points.

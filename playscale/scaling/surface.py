@@ -19,7 +19,7 @@ from playscale.scaling.choice import EQUALLY_GOOD, widening
 from playscale.scaling.isoflop import in_windows
 from playscale.scaling.numbers import counted
 from playscale.scaling.parametric import SIZE, fit_parametric
-from playscale.scaling.powerlaw import LEVEL
+from playscale.scaling.powerlaw import ENDS, LEVEL, LEVELS
 from playscale.scaling.translog import fit_translog
 from playscale.scaling.warning import Code, Warned
 
@@ -70,11 +70,18 @@ class Surface:
         self, params: float, samples: float, rng: np.random.Generator, noise: float
     ) -> tuple[float, float, float]:
         """Return cost and its 95 % prediction interval at one (N, D)."""
+        cost, quantiles = self.distribution(params, samples, rng, noise)
+        low, high = quantiles[list(ENDS)]
+        return cost, min(low, cost), max(high, cost)
+
+    def distribution(
+        self, params: float, samples: float, rng: np.random.Generator, noise: float
+    ) -> tuple[float, np.ndarray]:
+        """Return cost and the quantiles [LEVELS] of what would be measured at one (N, D)."""
         at = np.array([params]), np.array([samples])
         cost = float(self.laws[self.chosen].cost(*at)[0])
         draws = np.concatenate([self.laws[name].draw(*at, rng, noise)[:, 0] for name in (self.chosen, *self.sharing)])
-        low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return cost, cost - self.widening * max(cost - low, 0.0), cost + self.widening * max(high - cost, 0.0)
+        return cost, cost + self.widening * (np.quantile(draws, LEVELS) - cost)
 
     def flops(self, params: float, samples: float) -> float:
         return self.laws[self.chosen].flops(params, samples)
