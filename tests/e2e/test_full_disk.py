@@ -19,6 +19,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_prepare_on_a_full_disk_fails_in_one_line_and_leaves_no_file(cli, small_disk, tmp_path):
     assert cli("collect", "--games", 4, "--max-steps", 500, "--out", "games", cwd=tmp_path).returncode == 0
     result = cli("prepare", "games", "--out", small_disk / "corpus", cwd=tmp_path)

@@ -60,6 +60,10 @@ def test_bad_input_is_one_clear_line(games, tmp_path):
         import_peer(tmp_path)
     with pytest.raises(ValueError, match=f"no recorded game of {SKIP + UNROLLS * 10_000} transitions"):
         _Unrolls(games, tmp_path).entry("policy", 10_000, 1, "fp32", size="10k")
+
+
+@pytest.mark.slow
+def test_a_contender_that_ends_is_named(games, tmp_path):
     entry = _Unrolls(games, tmp_path).entry("policy", 4, 2, "fp32", size="a lot")
     with pytest.raises(RuntimeError, match="ended with exit code"):
         ContenderProcess(entry)

@@ -50,6 +50,7 @@ def theirs(peer, first, unroll):
             yield names[game], piece | {"action": key_to_action[batch["keypresses"][0, ids == game]]}
 
 
+@pytest.mark.slow
 def test_every_frame_of_every_game_is_the_same(played):
     corpus, peer = played
     expected = by_game(theirs(peer, corpus.games[0].key, 100))

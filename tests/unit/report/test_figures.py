@@ -224,6 +224,7 @@ def test_a_best_cell_that_is_the_last_size_is_drawn_as_a_bound(evidence: Evidenc
     assert "last size" in texts(plot)
 
 
+@pytest.mark.slow
 def test_forecasts_from_a_decade_before_stand_beside_the_truth() -> None:
     points = make_points(budgets=MANY_BUDGETS)
     evidence = Evidence(make_fit(points), points)

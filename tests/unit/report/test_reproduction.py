@@ -127,6 +127,7 @@ def test_anchors_are_unique_and_safe(done: list[Reproduction]) -> None:
     assert all(re.fullmatch(r"[\w-]+", one) for one in ids)
 
 
+@pytest.mark.slow
 def test_reproduction_writes_a_page_and_one_directory_a_table(tmp_path: Path, done: list[Reproduction]) -> None:
     old, other = (tmp_path / "out" / "planted" / "figures" / name for name in ("old.png", "mine.txt"))
     for file in (old, other):

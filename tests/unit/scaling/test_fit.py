@@ -201,6 +201,7 @@ def test_a_minimum_outside_the_sizes_names_the_budgets_and_the_sizes_that_would_
     assert result.targets["dev_loss"].forecaster.params is not None
 
 
+@pytest.mark.slow
 def test_each_warning_appears_when_it_is_due_and_not_before() -> None:
     clean = quick(grid(FIVE, SIZES, noise=0.001), forecast_flops=[1e13])
     assert not codes(clean) - {Code.LAW_BENDS}
@@ -238,7 +239,7 @@ wild = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(wild, max_size=14), st.booleans())
 def test_any_table_is_fitted_without_nan_or_refused_in_one_line(table: list[Point], far: bool) -> None:
     try:
@@ -254,7 +255,8 @@ def test_any_table_is_fitted_without_nan_or_refused_in_one_line(table: list[Poin
             assert row["low"] <= row["value"] <= row["high"]
 
 
-@pytest.mark.parametrize("table", ["nethack_isoflop", pytest.param("atari_BattleZone", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["nethack_isoflop", "atari_BattleZone"])
 def test_a_published_table_is_fitted_whole(table: str) -> None:
     result = quick(read_points(PUBLISHED / f"{table}.csv"), forecast_flops=[1e20])
     document = result.to_dict()

@@ -108,6 +108,7 @@ def test_intervals_grow_with_distance_and_with_noise() -> None:
     assert width(0.002, 3e12) < width(0.02, 3e12)
 
 
+@pytest.mark.slow
 def test_the_curve_runs_from_the_first_budget_to_the_furthest_forecast() -> None:
     table = study(np.random.default_rng(0), 0.01)
     for flops, end in (([], 3e12), ([5e13], 5e13)):

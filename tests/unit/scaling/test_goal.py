@@ -57,6 +57,7 @@ def test_a_return_above_the_ceiling_is_not_reached_and_says_so() -> None:
     assert "a power law without a ceiling would reach it at" in goal.text
 
 
+@pytest.mark.slow
 def test_the_experts_return_is_a_goal_and_a_bound() -> None:
     result = study(300, expert_return=300.0)
     assert [goal.name for goal in result.target_returns] == ["the expert"]

@@ -90,6 +90,7 @@ def test_each_methods_laws_are_those_of_its_rows_alone(points, document):
         assert one == quick([point for point in points if point.method == method]).to_dict()
 
 
+@pytest.mark.slow
 def test_the_planted_exponents_come_back_from_seeds_that_scatter():
     exact = laws(table("bc", "impala", "kickstart", scatter=0.01))
     for method, (_, planted) in GAIN.items():
@@ -228,6 +229,7 @@ def test_the_report_compares_first_and_then_has_every_methods_own_sections(point
     assert "2.0 times as much" in plots["methods_against_flops_total"].title
 
 
+@pytest.mark.slow
 def test_one_method_that_plays_has_its_curves_and_speaks_of_interactions(tmp_path):
     rows = table("impala")
     document = laws(rows)
@@ -242,6 +244,7 @@ def test_one_method_that_plays_has_its_curves_and_speaks_of_interactions(tmp_pat
     assert "dev loss" not in page.split('<section id="points"')[1].split("</table>")[0]
 
 
+@pytest.mark.slow
 def test_a_goals_parameters_and_interactions_have_intervals_that_hold_the_planted_ones():
     rng = np.random.default_rng(1)
     rows = []

@@ -93,6 +93,7 @@ def test_mean_returns_equal_to_the_smallest_stay() -> None:
         assert cells.value(cells.cost) == pytest.approx([p.return_mean for p in points])
 
 
+@pytest.mark.slow
 def test_other_rows_of_a_table_take_the_offset_of_its_fit() -> None:
     points = table(-40.0)
     ahead = [Point(**{**p.__dict__, "split": "held-out"}) for p in points[-3:]]

@@ -23,6 +23,7 @@ def cells(noise: float, rng: np.random.Generator, budgets: int = 9) -> Cells:
     return make_cells(table, "dev_loss")[0]
 
 
+@pytest.mark.slow
 def test_the_planted_parametric_law_backtests_best_and_covers_a_new_cell() -> None:
     chosen, inside = [], []
     for seed in range(8):
@@ -78,6 +79,7 @@ def test_repeated_data_count_for_what_they_are_worth_and_overfitted_cells_not_at
     assert "72 cells with more than 16 passes over their data are left out" in surface.why
 
 
+@pytest.mark.slow
 def test_warning_says_what_repeated_data_do_to_a_law() -> None:
     table = repeated(np.random.default_rng(0))
     few = [p for i, p in enumerate(table) if i % 14 == 0 or int(p.extra["epochs"]) > 16]
