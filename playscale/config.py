@@ -254,6 +254,11 @@ def budget_name(budget: float) -> str:
     return short if float(short) == budget else repr(budget)
 
 
+def setting_text(value: Any) -> str:
+    """Return the value of a setting as names of runs and the points table have it: 0.001, 32, bf16."""
+    return budget_name(value) if isinstance(value, float) else str(value).lower()
+
+
 Size = Annotated[str, BeforeValidator(normal_size)]
 Budget = Annotated[float, BeforeValidator(parse_budget)]
 
@@ -405,6 +410,14 @@ class Training(FrozenModel):
     save_seconds: float = Field(default=60.0, gt=0, description="Seconds between two saves of the resume state.")
 
 
+MAY_DIFFER = (
+    "budgets", "held_out", "device", "threads", "save_seconds", "compile", "rl.actors", "rl.workers", "rl.teacher",
+    "vary", "varied",
+)  # fmt: skip
+"""Settings of a run that do not decide its result: cells are added and relabelled, the machine is another. A teacher is
+known by its weights, not by its place."""
+
+
 class TrainConfig(Training):
     """One run: one model size, trained by one method, a checkpoint at each compute budget.
 
@@ -428,6 +441,13 @@ class TrainConfig(Training):
     seed: Seed = Field(
         default=0,
         description="Seed of the initial weights and of the order of games; in IMPALA, of the games that are played.",
+    )
+    vary: tuple[str, ...] = Field(
+        default=(), description="Settings that the study varies, each a column of the points table."
+    )
+    varied: str = Field(
+        default="",
+        description="Settings in which the run differs from the study's recipe: batch=32 learning_rate=0.001.",
     )
 
     @model_validator(mode="before")
@@ -466,7 +486,15 @@ class TrainConfig(Training):
     @property
     def run_name(self) -> str:
         """Name of the run in the points table, in MLflow and in a study's directory."""
-        return f"{self.method}-{self.core}-{self.size}-s{self.seed}"
+        own = f"{self.method}-{self.core}-{self.size}-s{self.seed}"
+        return "-".join([own, *self.varied.split()])
+
+    def setting(self, name: str) -> Any:
+        """Return a setting by its name, such as learning_rate or rl.discount; None where the run has none."""
+        value: Any = self
+        for part in name.split("."):
+            value = getattr(value, part, None)
+        return value
 
     @property
     def cells(self) -> tuple[float, ...]:

@@ -41,7 +41,7 @@ COLUMNS = (
 REQUIRED_COLUMNS = ("flops", "params", "samples", "dev_loss")
 NEVER_EMPTY = ("flops", "params")
 SPLITS = ("fit", "held-out")
-EXTRA_COLUMNS = (*PASSES_COLUMNS, *TEACHER_COLUMNS, "return_sd", "seeds", "budget", "diverged")
+EXTRA_COLUMNS = (*PASSES_COLUMNS, *TEACHER_COLUMNS, "return_sd", "seeds", "budget", "diverged", "varied")
 """Columns beyond COLUMNS that are used where a table has them."""
 OTHER_NAMES = "name other columns with --columns dev_loss=NAME"
 DECIMALS = (*NUMBER_COLUMNS, *PASSES_COLUMNS, *TEACHER_COLUMNS, "return_sd")
@@ -101,6 +101,11 @@ class Point:
         """Reason for which the training counts as diverged; "" if it does not, also for a no in a table of others."""
         text = self.extra.get("diverged", "").strip()
         return "" if text.lower() in ("0", "0.0", "false", "no") else text
+
+    @property
+    def varied(self) -> str:
+        """Settings in which the run differs from its study's recipe: batch=32 learning_rate=0.001; "": in none."""
+        return self.extra.get("varied", "").strip()
 
     @property
     def held_out(self) -> bool:

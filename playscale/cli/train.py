@@ -23,7 +23,7 @@ from playscale.storage.storage import is_s3
 from playscale.storage.sync import workspace
 from playscale.tracking.prometheus import served
 
-BY_COMMAND = ("method", "rl")  # fields that the command itself decides
+BY_COMMAND = ("method", "rl", "vary", "varied")  # fields that the command or a study decides
 NO_DEV_LOSS = ("dev_samples",)
 OF_TEACHER = ("start", "teacher_cost", "teacher_half_life")  # fields that a run without a teacher has no use for
 REWARD_CLIP: float = Reinforcement.model_fields["reward_clip"].default

@@ -50,10 +50,12 @@ class Evidence:
     def of(cls, fit: Mapping[str, Any], points: Sequence[Point], references: Sequence[Reference] = ()) -> Evidence:
         """Choose the points that a page can show: of more than MOST the best of each budget and every k-th.
 
+        Those of other settings than the study's recipe are in a section of their own.
+
         Seeds of one cell are one point, their mean; the single runs are in `repeats`.
         Their names are made short and printable.
         """
-        points = [_named(point) for point in points]
+        points = [_named(point) for point in points if not point.varied]
         if len(points) <= MOST:
             shown, repeats = average(points, fit)
             return cls(fit, shown, references, repeats=repeats)

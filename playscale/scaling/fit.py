@@ -128,8 +128,11 @@ def fit(
     target_returns: Sequence[tuple[str, float]] = (),
     hardware: Hardware | None = None,
     replicates: int = REPLICATES,
+    has_returns: bool = True,
 ) -> Fit:
     """Fit all laws to the points with split "fit" and compare the "held-out" ones with their forecast.
+
+    Points of other settings than the study's recipe (column `varied`) are no part of any law.
 
     IsoFLOP profiles and the parametric law follow Hoffmann et al. 2022 (arXiv 2203.15556, approaches 2 and 3), the
     translog law and the analysis of returns Tuyls et al. 2023 (arXiv 2307.09423), the broken law Caballero et al. 2022
@@ -149,6 +152,7 @@ def fit(
         target_returns: (name, return) pairs whose compute is sought.
         hardware: GPU to give hours and energy for.
         replicates: how many bootstrap replicates the intervals take.
+        has_returns: returns are expected; without, that none was measured is no warning.
 
     Returns:
         The laws, forecasts, held-out comparisons and warnings.
@@ -156,7 +160,7 @@ def fit(
     Raises:
         FitError: nothing can be fitted, or an argument is no number that can be; one line says what is missing.
     """
-    given = as_points(points)
+    given = [point for point in as_points(points) if not point.varied]
     points = distinct(given)
     limits = {"the expert's return": expert_return, LARGEST_RETURN: max_return}
     known = [(name, _number(name, value)) for name, value in limits.items() if value is not None]
@@ -168,7 +172,7 @@ def fit(
     _check_limits(points, min_return, max_return)
     seen, method = _to_fit(points, budget_column)
     targets, excluded, warnings = fit_targets(
-        seen, method in PLAYING_METHODS, seed, replicates, known, min_return, budget_column
+        seen, _unmeasured(method, has_returns), seed, replicates, known, min_return, budget_column
     )
     power_laws = _power_laws(targets, seed, replicates)
     if len(targets) == len(TARGETS):
@@ -224,6 +228,12 @@ def _budgets(seen: Sequence[Point], column: str | None, targets: dict[Target, Ta
     }  # fmt: skip
 
 
+def _unmeasured(method: str, has_returns: bool) -> frozenset[Target]:
+    """Return the targets that are not expected to be measured."""
+    absent: dict[Target, bool] = {"dev_loss": method in PLAYING_METHODS, "return_mean": not has_returns}
+    return frozenset(target for target, is_absent in absent.items() if is_absent)
+
+
 def _to_fit(points: Sequence[Point], budget_column: str | None) -> tuple[list[Point], str]:
     """Return the points that are not held out, and their method."""
     if budget_column is not None:
@@ -235,7 +245,7 @@ def _to_fit(points: Sequence[Point], budget_column: str | None) -> tuple[list[Po
             raise FitError(f"a law is of one {name}; this table has {', '.join(sorted(found))}: fit each apart")
     seen = [point for point in points if not point.held_out]
     if not seen:
-        raise FitError('no point to fit: every row of the table is "held-out", or there are none')
+        raise FitError('no point to fit: every row is "held-out" or of varied settings, or there are none')
     return seen, seen[0].method
 
 

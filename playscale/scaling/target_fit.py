@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,12 +51,12 @@ def replicates_for(cells: Cells, replicates: int) -> int:
 
 
 def fit_targets(
-    seen: Sequence[Point], played: bool, seed: int, replicates: int, limits: Sequence[tuple[str, float]],
-    min_return: float | None, budget_column: str | None,
+    seen: Sequence[Point], unmeasured: Collection[Target], seed: int, replicates: int,
+    limits: Sequence[tuple[str, float]], min_return: float | None, budget_column: str | None,
 ) -> tuple[dict[Target, TargetFit], list[Excluded], list[Warned]]:  # fmt: skip
     """Fit each target that can be fitted; also return what was excluded, and warnings.
 
-    played: the points have no dev loss, which is then no reason for a warning.
+    unmeasured: targets that are not expected to be measured, whose absence is no reason for a warning.
 
     Raises:
         FitError: no target can be fitted.
@@ -69,7 +69,7 @@ def fit_targets(
             cells, left_out = make_cells(seen, target, min_return=min_return, budget_column=budget_column, screen=True)
             result = _fit_target(cells, np.random.default_rng([seed, len(target)]), replicates, limits)
         except FitError as error:
-            if target != "dev_loss" or not played:
+            if target not in unmeasured:
                 warnings.append(Warned(Code.TARGET_ABSENT, f"{target} is not fitted: {error}"))
             continue
         targets[target] = result

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from playscale.config import METHODS
+from playscale.config import METHODS, setting_text
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
 from playscale.points import Point, Reference
@@ -65,6 +65,7 @@ def fit_study(
             min_return=spec.min_return,
             target_returns=[*spec.target_returns.items(), *targets],
             hardware=hardware(machine.gpu, machine.utilisation) if machine else None,
+            has_returns=spec.evaluate.episodes > 0,
         )
         missing = {name: what for name, what in lacks.items() if name not in runs or runs[name].method == method}
         return replace(fitted, warnings=(*missing_warning(missing), *fitted.warnings))
@@ -111,10 +112,20 @@ def study_details(spec: StudySpec, plan: Mapping[str, Any]) -> dict[str, str]:
         "sizes": f"{', '.join(spec.sizes)}; seeds {', '.join(map(str, spec.seeds))}",
         "budgets": ", ".join(f"{budget:.3g}" for budget in spec.budgets) + " FLOPs",
         "held-out budgets": ", ".join(f"{budget:.3g}" for budget in spec.held_out) + " FLOPs",
-        "episodes a point": f"{spec.evaluate.episodes}, at most {spec.evaluate.max_steps:,} actions each",
+        **_varied(spec),
+        "episodes a point": f"{spec.evaluate.episodes}, at most {spec.evaluate.max_steps:,} actions each"
+        if spec.evaluate.episodes
+        else "none: only the dev loss is measured",
         "versions": ", ".join(f"{name} {version(name)}" for name in PACKAGES if find_spec(name)),
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
     }
+
+
+def _varied(spec: StudySpec) -> dict[str, str]:
+    if spec.vary is None:
+        return {}
+    values = [f"{name} {', '.join(map(setting_text, given))}" for name, given in spec.vary.settings.items()]
+    return {"settings varied": f"{'; '.join(values)} ({spec.vary.design})"}
 
 
 def _expert_play(plan: Mapping[str, Any]) -> dict[str, str]:

@@ -90,9 +90,8 @@ def plan_grid(game_name: str, runs: Mapping[str, TrainConfig], corpus: Corpus | 
                 else None
             )
             cells.append(PlannedCell(name, run.size, budget, samples, epochs, reason))
-    cloned = {
-        runs[cell.run].size for cell in cells if runs[cell.run].method in IMITATING_METHODS and cell.reason is None
-    }
+    clones = {name for name, run in runs.items() if run.method in IMITATING_METHODS and not run.varied}
+    cloned = {runs[cell.run].size for cell in cells if cell.run in clones and cell.reason is None}
     cells = [_without_teacher(cell, runs[cell.run], cloned) for cell in cells]
     kept = {name: [cell.flops for cell in cells if cell.run == name and cell.reason is None] for name in runs}
     if not any(kept.values()):
@@ -144,8 +143,8 @@ def trained_policy(size: str, core: str, rl: Reinforcement | None, clones_game: 
 def choose_teachers(runs: Mapping[str, dict[str, Any]], trained: Path, uri: str) -> list[str]:
     """Set the teachers of the planned runs that the study's own clones teach.
 
-    The teacher is the clone of the same size with the lowest dev loss at the largest budget that clones reached. A run
-    has none before all clones of its size are trained: another could be the better teacher.
+    The teacher is the clone of the same size, by the study's recipe, with the lowest dev loss at the largest budget
+    that clones reached. A run has none before all clones of its size are trained: another could be the better teacher.
 
     Args:
         runs: The planned runs as JSON, changed in place.
@@ -158,7 +157,7 @@ def choose_teachers(runs: Mapping[str, dict[str, Any]], trained: Path, uri: str)
     clones = {
         name: measured(trained / name / "points.csv", run)
         for name, run in runs.items()
-        if run["method"] in IMITATING_METHODS
+        if run["method"] in IMITATING_METHODS and not run.get("varied")
     }
     untrained = {
         runs[name]["size"] for name, points in clones.items() if len(points) < len(planned_budgets(runs[name]))

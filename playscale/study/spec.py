@@ -32,6 +32,7 @@ from playscale.config import (
 from playscale.games.game import get_game, get_task
 from playscale.scaling.gpu import hardware
 from playscale.storage.files import read_text
+from playscale.study.vary import VarySpec, varied_runs
 
 Finite = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
 
@@ -74,7 +75,9 @@ class ReinforcementSpec(Reinforcement):
 class EvaluationSpec(FrozenModel):
     """The episodes that each trained agent plays, with the same seeds for every agent."""
 
-    episodes: int = Field(default=100, ge=1, le=MOST_GAMES, description="Episodes of each agent.")
+    episodes: int = Field(
+        default=100, ge=0, le=MOST_GAMES, description="Episodes of each agent; 0: only the dev loss is measured."
+    )
     max_steps: int = Field(default=100_000, ge=1, le=LONGEST_GAME, description="Actions after which an episode is cut.")
     temperature: float = Field(default=1.0, ge=0, description="Temperature of the policy; 0 takes the best action.")
     seed: Seed = Field(default=EVALUATION_SEED, description="Seed of the first episode; later episodes count up.")
@@ -111,6 +114,7 @@ class StudySpec(FrozenModel):
     core: Core = Field(default="lstm", description="Recurrent core of the policies.")
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1, description="One run per method, size and seed.")
     training: Training = Field(default=Training(), description="Training settings of all runs.")
+    vary: VarySpec | None = Field(default=None, description="Settings that are varied beside the study's own.")
     evaluate: EvaluationSpec = Field(default=EvaluationSpec(), description="Episodes that the agents play.")
     forecast: tuple[Budget, ...] = Field(default=(), description="Budgets to forecast for.")
     target_returns: dict[str, Finite] = Field(
@@ -165,6 +169,10 @@ class StudySpec(FrozenModel):
                 raise ValueError(f"{name}: a value is given twice")
         if self.held_out and min(self.held_out) < min(self.budgets):
             raise ValueError("held_out: a held-out budget below the smallest fitted budget tests no forecast")
+        if not self.evaluate.episodes and not PLAYING_METHODS.isdisjoint(self.method):
+            raise ValueError("evaluate.episodes: without episodes, runs that learn by playing have no measurement")
+        if self.vary is not None:
+            self.vary.check(self)
         return self
 
     @property
@@ -180,7 +188,11 @@ class StudySpec(FrozenModel):
         return {key: uri for key, uri in named.items() if uri and uri != CLONE_OF_STUDY}
 
     def runs(self) -> dict[str, TrainConfig]:
-        """Return every training run by name: one per method, size and seed, each through all budgets.
+        """Return every training run by name: those of the recipe, then those of the settings that are varied."""
+        return self.recipe_runs() if self.vary is None else varied_runs(self, self.vary)
+
+    def recipe_runs(self) -> dict[str, TrainConfig]:
+        """Return the runs of the study's own settings: one per method, size and seed, each through all budgets.
 
         Smallest size first: at equal FLOPs a small model sees the most samples, and takes the longest.
         """

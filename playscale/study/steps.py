@@ -166,6 +166,10 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
         if not budgets and not checkpoints:
             progress("not trained: nothing to evaluate", 1.0)
             return study.uri_of("evaluate", run)
+        if not settings.episodes:
+            _without_episodes(budgets, folder / "points.csv")
+            progress("no episodes: the study asks for the dev loss alone", 1.0)
+            return study.uri_of("evaluate", run)
         evaluations = play(
             budgets,
             settings.episodes,
@@ -185,13 +189,27 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
         return study.uri_of("evaluate", run)
 
 
+def _without_episodes(checkpoints: Sequence[Path], table: Path) -> None:
+    """Write the points of checkpoints as they are, without a return: the run is through with its evaluation."""
+    from playscale.agents.checkpoint import load_checkpoint
+    from playscale.points import from_row, in_order, write_points
+
+    write_points(in_order(from_row(load_checkpoint(path).meta["point"]) for path in checkpoints), table)
+
+
 def _references(study: StudyContext, folder: Path, progress: ProgressFile) -> None:
-    """Evaluate a uniformly random policy, and record the return of the corpus's expert if there is a corpus."""
+    """Evaluate a uniformly random policy, and record the return of the corpus's expert if there is a corpus.
+
+    A study without episodes has no returns to compare, and no references.
+    """
     from playscale.corpus.corpus import Corpus
     from playscale.games.game import get_game
     from playscale.rollout.references import evaluate_random, expert_reference
 
     settings = study.spec.evaluate
+    if not settings.episodes:
+        write_json(folder / "references.json", [])
+        return
     random = evaluate_random(
         get_game(study.spec.played or study.spec.game),
         settings.episodes,

@@ -25,7 +25,8 @@ def start_run(experiment: Experiment, config: TrainConfig, corpus_uri: str | Non
     settings = {name: str(value) for name, value in deciding(config.model_dump()).items()}
     identity = RunIdentity(run_digest(config, learned_from), settings, corpus["digest"] if corpus else "")
     run = experiment.start("run", config.run_name, identity)
-    run.log_params(config.model_dump() | {"game": game})
+    labels = {name: value for name in ("vary", "varied") if (value := getattr(config, name))}
+    run.log_params(config.model_dump(exclude={"vary", "varied"}) | labels | {"game": game})
     if corpus:
         run.log_dataset(f"{game} games", corpus["uri"], corpus["digest"], "training")
     return run

@@ -13,17 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from playscale.agents.checkpoint import WEIGHTS, load_checkpoint
-from playscale.config import IMITATING_METHODS, TrainConfig
+from playscale.config import IMITATING_METHODS, MAY_DIFFER, TrainConfig
 from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
 
 FORMAT = 1
 """Raised with every change after which equal settings and sources give another result, such as of a default."""
-MAY_DIFFER = (
-    "budgets", "held_out", "device", "threads", "save_seconds", "compile", "rl.actors", "rl.workers", "rl.teacher",
-)  # fmt: skip
-"""Settings that may differ when a run is resumed: cells are added and relabelled, the machine is another. A teacher is
-known by its weights, not by its place."""
 
 Source = Mapping[str, Any]
 

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from playscale.agents.checkpoint import is_checkpoint, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.flops import params, training_flops_per_sample
 from playscale.agents.policy import PolicyConfig
-from playscale.config import TrainConfig, budget_name, normal_size
+from playscale.config import TrainConfig, budget_name, normal_size, setting_text
 from playscale.points import Point, from_row, to_row, write_points
 from playscale.storage.files import read_document, write_json
 from playscale.training.identity import Source, deciding, run_digest
@@ -130,8 +130,16 @@ class Run:
         """Return a point with its split, the run's digest, and the reason if it diverged."""
         split = self.config.split(point.flops) if point.flops in self.config.cells else point.split
         reason = divergence(point.dev_loss, self.policy.num_actions)
-        labels = {"digest": self.digest} | ({"diverged": reason} if reason else {})
+        labels = {"digest": self.digest} | ({"diverged": reason} if reason else {}) | self._settings()
         return replace(point, split=split, extra={**point.extra, **labels})
+
+    def _settings(self) -> dict[str, str]:
+        """Return the columns of a study that varies settings: the value of each of them, and which of them differ."""
+        values = {name: self.config.setting(name) for name in self.config.vary}
+        if "learning_rate" in values and values["learning_rate"] is None:
+            values["learning_rate"] = float(f"{recipe_learning_rate(self.params, self.config.method):.4g}")
+        columns = {name: setting_text(value) for name, value in values.items() if value is not None}
+        return columns | ({"varied": self.config.varied} if self.config.varied else {})
 
     def publish(self, points: Mapping[float, Point]) -> None:
         """Write points.csv: the checkpoints in `out`, by budget."""

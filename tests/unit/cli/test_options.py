@@ -74,8 +74,8 @@ def test_every_flag_of_version_0_1_is_there_with_its_default(command, flag):
 @pytest.mark.parametrize(
     ("command", "models", "without"),
     [
-        ("train bc", (Training, TrainConfig), {"method", "rl"}),
-        ("train impala", (Training, TrainConfig, Reinforcement), {"method", "rl", "dev_samples"}),
+        ("train bc", (Training, TrainConfig), {"method", "rl", "vary", "varied"}),
+        ("train impala", (Training, TrainConfig, Reinforcement), {"method", "rl", "dev_samples", "vary", "varied"}),
     ],
 )
 def test_every_setting_of_training_is_an_option_with_its_default_and_choices(command, models, without):

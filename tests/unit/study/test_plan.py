@@ -114,6 +114,19 @@ def test_a_run_has_no_teacher_before_all_clones_of_its_size_are_trained(tmp_path
     assert planned["taught-10k"]["rl"]["teacher"] == "bc"
 
 
+def test_a_clone_of_other_settings_than_the_recipe_is_no_teacher(tmp_path):
+    planned = {}
+    for name, loss, varied in (("own", 1.0, ""), ("other", 0.5, "batch=4"), ("untrained", None, "batch=2")):
+        if loss:
+            point = Point(run=name, size="10k", flops=1e9, params=1e4, samples=1e5, dev_loss=loss)
+            write_points([point], tmp_path / name / "points.csv")
+        run = {"method": "bc", "size": "10k", "rl": None, "budgets": [1e9], "held_out": [], "varied": varied}
+        planned[name] = run
+    planned["taught"] = {"method": "kickstart", "size": "10k", "rl": {"teacher": "bc"}}
+    assert choose_teachers(planned, tmp_path, str(tmp_path)) == ["taught"]
+    assert planned["taught"]["rl"]["teacher"] == str(tmp_path / "own" / "checkpoints" / "1e+09")
+
+
 def test_corpus_of_another_game():
     with pytest.raises(ValueError, match="not of 'chess'"):
         plan_grid("chess", runs("10k"), CORPUS)

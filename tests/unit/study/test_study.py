@@ -62,7 +62,8 @@ def test_grid_has_one_run_per_size_and_seed_smallest_first_through_all_budgets()
         ({"method": "kickstart"}, "rl.teacher: kickstart needs one"),
         ({"method": "kickstart", "rl": {"teacher": "bc"}}, "rl.teacher: bc is the study's own clone"),
         ({"name": "a/b"}, "name"),
-        ({"evaluate": {"episodes": 0}}, "evaluate.episodes"),
+        ({"evaluate": {"episodes": -1}}, "evaluate.episodes"),
+        ({"method": "impala", "evaluate": {"episodes": 0}}, "runs that learn by playing have no measurement"),
     ],
 )
 def test_bad_spec_is_one_line_that_names_the_place(changes, says):

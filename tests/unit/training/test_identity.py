@@ -32,6 +32,7 @@ def test_digest_stays_the_same_in_later_versions():
         {"compile": True},
         {"size": 10_000},
         {"learning_rate": None, "cooldown": 0.0},
+        {"vary": ("learning_rate",)},
     ],
 )
 def test_digest_is_not_changed_by(values):
