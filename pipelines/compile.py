@@ -8,8 +8,12 @@ from kfp import compiler
 from playscale.config import from_yaml
 from playscale.storage.files import atomic_file, read_text
 
+from .forecast_pipeline import forecast_pipeline
 from .pods import Pods
 from .study_pipeline import study_pipeline
+
+PIPELINES = {"study": study_pipeline, "forecast": forecast_pipeline}
+"""All pipelines by name."""
 
 
 def read_pods(path: Path | None) -> Pods:
@@ -21,11 +25,11 @@ def read_pods(path: Path | None) -> Pods:
     return from_yaml(Pods, read_text(path), str(path))
 
 
-def compile_study(out: Path, pods: Pods) -> Path:
-    """Write OUT/study.yaml and return its path."""
-    path = out / "study.yaml"
+def compile_pipeline(out: Path, pods: Pods, name: str = "study") -> Path:
+    """Write OUT/NAME.yaml and return its path."""
+    path = out / f"{name}.yaml"
     with tempfile.TemporaryDirectory() as folder, atomic_file(path) as file:
         made = Path(folder) / path.name
-        compiler.Compiler().compile(study_pipeline(pods), str(made))
+        compiler.Compiler().compile(PIPELINES[name](pods), str(made))
         file.write(made.read_bytes())
     return path

@@ -1,10 +1,13 @@
-"""Run the study pipeline on this machine; `playscale study run` starts it.
+"""Run a pipeline on this machine; `playscale study run` and `playscale study forecast` start it.
 
-python -m playscale_pipelines.local SPEC OUT TRACKING_URI RUNNER
+python -m playscale_pipelines.local SPEC OUT TRACKING_URI RUNNER study|forecast PARAMETERS
+
+PARAMETERS: further parameters of the pipeline, as JSON.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from kfp import local
 
 
-def main(spec_path: str, out: str, tracking_uri: str, runner: str) -> None:
+def main(spec_path: str, out: str, tracking_uri: str, runner: str, pipeline: str, parameters: str) -> None:
     """Run every task as a subprocess of this interpreter, or in a container. Kubeflow's artifacts go to OUT/kfp."""
     if supervisor := os.environ.get(SUPERVISOR):
         follow(int(supervisor))
@@ -30,12 +33,12 @@ def main(spec_path: str, out: str, tracking_uri: str, runner: str) -> None:
     with _runner(runner, read_text(Path(spec_path)), folder) as (chosen, spec):
         from kfp import local
 
-        from .study_pipeline import study_pipeline
+        from .compile import PIPELINES
 
         root = folder / "kfp"
         root.mkdir(exist_ok=True)
         local.init(chosen, pipeline_root=str(root), workspace_root=str(root / "workspace"))  # else a folder in /tmp
-        study_pipeline()(spec=spec, out=out, tracking_uri=tracking_uri)
+        PIPELINES[pipeline]()(spec=spec, out=out, tracking_uri=tracking_uri, **json.loads(parameters))
 
 
 @contextmanager

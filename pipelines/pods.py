@@ -16,7 +16,7 @@ Cpu = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(\.\d+)?$|^\d+m$"
 Memory = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(Ki|Mi|Gi|Ti|K|M|G|T)$")]
 SETTINGS = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "PLAYSCALE_METRICS_PORT")
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-COMPONENTS = ("collect", "prepare", "plan", "train", "evaluate", "fit", "check")
+COMPONENTS = ("collect", "prepare", "plan", "train", "evaluate", "fit", "check", "forecast")
 
 
 class Toleration(FrozenModel):
@@ -85,6 +85,7 @@ class Pods(FrozenModel):
     evaluate: Pod = Pod(cpu="4", memory="8Gi", shared_memory="1Gi")
     fit: Pod = Pod()
     check: Pod = Pod(cpu="1", memory="2Gi")
+    forecast: Pod = Pod()
     settings: str = "playscale-settings"
     credentials: str = "playscale-s3"
     labels: dict[str, str] = Field(default_factory=dict)

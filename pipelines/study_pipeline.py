@@ -16,7 +16,7 @@ Where one pod has several runs (`together`), the evaluation likewise follows a t
 the group may be trained.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
@@ -34,8 +34,16 @@ if TYPE_CHECKING:
     from .pods import Pods
 
 
-def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
-    """Return the pipeline, with pod settings for a cluster (None: without, for one machine)."""
+class Ready(Protocol):
+    """Applies the settings that a task of a component has; returns the task."""
+
+    def __call__(
+        self, task: dsl.PipelineTask, component: str, gpus: PipelineChannel | None = None
+    ) -> dsl.PipelineTask: ...
+
+
+def ready_with(pods: "Pods | None") -> Ready:
+    """Return what applies pod settings to a task (None: there are none, for one machine)."""
 
     def ready(task: dsl.PipelineTask, component: str, gpus: PipelineChannel | None = None) -> dsl.PipelineTask:
         task.set_caching_options(False)  # each step keeps finished work by itself, and must log to MLflow
@@ -43,7 +51,11 @@ def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
             pods.apply(task, component, gpus)
         return task
 
-    together = pods.train.together if pods else 1
+    return ready
+
+
+def runs_pipeline(ready: Ready, together: int) -> BaseComponent:
+    """Return the pipeline that trains and evaluates runs, a part of others; `together`: the most runs in one pod."""
 
     @dsl.pipeline(name="runs", description="Train and evaluate runs side by side.")
     def runs(spec: str, names: list, out: str, tracking_uri: str, gpus: str) -> None:
@@ -54,6 +66,14 @@ def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
             ready(played, "evaluate")
             if together > 1:
                 played.after(trained).ignore_upstream_failure()
+
+    return runs
+
+
+def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
+    """Return the pipeline, with pod settings for a cluster (None: without, for one machine)."""
+    ready, together = ready_with(pods), pods.train.together if pods else 1
+    runs = runs_pipeline(ready, together)
 
     @dsl.pipeline(name="taught", description="The runs that clones teach, and the references.")
     def taught(spec: str, out: str, tracking_uri: str, gpus: str) -> None:
@@ -70,16 +90,24 @@ def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
         name="playscale-study",
         description="An isoFLOP study: from a game or expert games to laws, forecasts and a report.",
     )
-    def study(spec: str, out: str, tracking_uri: str = "", gpus: str = str(pods.train.gpus if pods else 0)) -> None:
+    def study(
+        spec: str,
+        out: str,
+        tracking_uri: str = "",
+        gpus: str = str(pods.train.gpus if pods else 0),
+        include_forecasts: bool = False,
+    ) -> None:
         """A study's spec (YAML text), where it is written, its MLflow server ("": as the environment says, else SQLite
-        in `out`), and the GPUs of each training pod (as text: Kubeflow's driver takes no other for a resource).
+        in `out`), the GPUs of each training pod (as text: Kubeflow's driver takes no other for a resource), and whether
+        agents of forecasts are fitted, too.
         """
         games = ready(collect(spec=spec, out=out), "collect")
         corpus = ready(prepare(spec=spec, games=games.output, out=out), "prepare")
         made = corpus.output
         planned = ready(plan(spec=spec, corpus=made, out=out, tracking_uri=tracking_uri, together=together), "plan")
         trained = grid(spec=spec, names=planned.output, out=out, tracking_uri=tracking_uri, gpus=gpus)
-        ready(fit(spec=spec, out=out, tracking_uri=tracking_uri), "fit").after(trained).ignore_upstream_failure()
+        laws = ready(fit(spec=spec, out=out, tracking_uri=tracking_uri, include_forecasts=include_forecasts), "fit")
+        laws.after(trained).ignore_upstream_failure()
         if pods:
             ready(check(spec=spec, out=out), "check").after(trained).set_retry(0)
 

@@ -8,12 +8,13 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import kfp
 import kfp_server_api
 import requests
 
-from .compile import compile_study
+from .compile import compile_pipeline
 from .pods import Pods
 
 TOKEN = "PLAYSCALE_KFP_TOKEN"  # noqa: S105 - the name of a variable, which holds a bearer token for a server that needs one
@@ -83,10 +84,17 @@ def reach(endpoint: str, namespace: str | None = None, kube_context: str | None 
     return Server(client, http, endpoint, namespace, kube_context)
 
 
-def submit(server: Server, arguments: dict[str, str], pods: Pods, experiment: str, service_account: str) -> str:
-    """Start a run of the study pipeline with `arguments` and return its id; ValueError when the server refuses it."""
+def submit(
+    server: Server,
+    arguments: dict[str, Any],
+    pods: Pods,
+    experiment: str,
+    service_account: str,
+    pipeline: str = "study",
+) -> str:
+    """Start a run of a pipeline with `arguments` and return its id; ValueError when the server refuses it."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # kfp prints links
-        package = str(compile_study(Path(folder), pods))
+        package = str(compile_pipeline(Path(folder), pods, pipeline))
         try:
             run = server.client.create_run_from_pipeline_package(
                 package,

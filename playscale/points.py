@@ -9,7 +9,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,6 +43,8 @@ NEVER_EMPTY = ("flops", "params")
 SPLITS = ("fit", "held-out")
 EXTRA_COLUMNS = (*PASSES_COLUMNS, *TEACHER_COLUMNS, "return_sd", "seeds", "budget", "diverged", "varied")
 """Columns beyond COLUMNS that are used where a table has them."""
+FORECAST = "forecast"
+"""Column of agents that were trained after a forecast of them: the ids of its entries in the ledger."""
 OTHER_NAMES = "name other columns with --columns dev_loss=NAME"
 DECIMALS = (*NUMBER_COLUMNS, *PASSES_COLUMNS, *TEACHER_COLUMNS, "return_sd")
 POSITIVE = ("flops", "params", "samples", "dev_loss")
@@ -338,6 +340,11 @@ def distinct(points: Iterable[Point]) -> list[Point]:
         columns = (getattr(point, name) for name in COLUMNS)
         seen.setdefault((*columns, frozenset((name, str(value)) for name, value in point.extra.items())), point)
     return list(seen.values())
+
+
+def with_forecasts(points: Iterable[Point]) -> list[Point]:
+    """Return points with those of forecast agents, which are held out, as points to fit."""
+    return [replace(point, split="fit") if point.extra.get(FORECAST) else point for point in points]
 
 
 def in_order(points: Iterable[Point]) -> list[Point]:

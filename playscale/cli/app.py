@@ -15,6 +15,7 @@ from playscale import __version__
 from playscale.cli.bench import bench
 from playscale.cli.data import collect, prepare
 from playscale.cli.evaluate import evaluate
+from playscale.cli.forecast import study_forecast
 from playscale.cli.laws import fit, reproduce
 from playscale.cli.options import echo
 from playscale.cli.study import (
@@ -69,6 +70,7 @@ study_app.command("status")(study_status)
 study_app.command("list")(study_list)
 study_app.command("logs")(study_logs)
 study_app.command("fit")(study_fit)
+study_app.command("forecast")(study_forecast)
 tracking_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What waits for a tracking server.")
 app.add_typer(tracking_app, name="tracking")
 tracking_app.command("deliver")(deliver)

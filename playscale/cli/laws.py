@@ -10,6 +10,7 @@ import typer
 
 from playscale.cli.options import (
     BootstrapSeed,
+    IncludeForecasts,
     Out,
     OutFolder,
     Tracking,
@@ -113,6 +114,7 @@ def fit(
         ),
     ] = 0.3,
     seed: BootstrapSeed = 0,
+    include_forecasts: IncludeForecasts = False,
     tracking_uri: Tracking = None,
 ) -> None:
     """Fit the scaling laws of a points table, of each method and game: OUT/fit.json, OUT/report.html, OUT/figures.
@@ -122,7 +124,7 @@ def fit(
       playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 --target-return human=127356 --gpu h100
     """
     from playscale.cli.console import fit_tables, show
-    from playscale.points import distinct
+    from playscale.points import distinct, with_forecasts
     from playscale.report.figures import FIGURE_FILES, write_figures
     from playscale.report.report import write_report
     from playscale.scaling.fit import fit as run
@@ -135,6 +137,7 @@ def fit(
     budgets, pairs = budget_list(forecast, "--forecast"), _pairs(forecast_at or [])
     goals = _goals(target_return or [])
     name, table, left_out = _read(points, _names(columns), tracking_uri)
+    table = with_forecasts(table) if include_forecasts else table
     returns = {"target": goals or None, "expert": expert_return, "max": max_return, "min": min_return}
     _check_games(table, [f"--{which}-return" for which, value in returns.items() if value is not None])
 

@@ -78,6 +78,9 @@ Workers = Annotated[
     int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Worker processes. Default: one per core.")
 ]
 Device = Annotated[str, typer.Option(callback=checked(known_device), help="auto, cpu, cuda or cuda:N.")]
+IncludeForecasts = Annotated[
+    bool, typer.Option("--include-forecasts", help="Fit agents that were trained after a forecast of them, too.")
+]
 BootstrapSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the bootstrap.")]
 Tracking = Annotated[
     str | None, typer.Option(help=f"URI of the MLflow server, or sqlite:/// and a file. Default: ${TRACKING_URI}.")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from playscale.cli.options import OutFolder, Tracking, echo, named, output_folder
+from playscale.cli.options import IncludeForecasts, OutFolder, Tracking, echo, named, output_folder
 from playscale.storage.files import local_path, read_text
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import workspace
@@ -42,6 +43,7 @@ def study_run(
         Literal["subprocess", "docker"], typer.Option(help="How kfp.local runs the components.")
     ] = "subprocess",
     image: Image = None,
+    include_forecasts: IncludeForecasts = False,
     tracking_uri: Tracking = None,
 ) -> None:
     """Run a whole study on this machine, with the pipeline that a cluster runs. Run again, it resumes after a stop.
@@ -61,7 +63,7 @@ def study_run(
 
         read_spec(spec)
         check(read_text(spec))
-    study = LocalStudy.open(spec, out, tracking_uri, runner)
+    study = LocalStudy.open(spec, out, tracking_uri, runner, include_forecasts=include_forecasts)
     runs, budgets = len(study.spec.runs()), len(study.spec.budgets + study.spec.held_out)
     show(f"study {study.spec.name}: {runs} training runs, {budgets} budgets, in {study.uri}")
     with study_progress(study.spec.name) as on_progress:
@@ -76,6 +78,7 @@ def study_fit(
     spec: Annotated[
         Path | None, typer.Option(help=f"Specification of the study. Default: OUT/{SPEC}, with which it was planned.")
     ] = None,
+    include_forecasts: IncludeForecasts = False,
     tracking_uri: Tracking = None,
 ) -> None:
     """Fit the laws to what a study has made so far, whatever failed, and write its report: the study's last step.
@@ -104,7 +107,7 @@ def study_fit(
         read_spec(planned)
         text = read_text(planned)
     with nullcontext() if is_s3(place) else at_work(Path(place)):
-        result = steps.fit(text, place, uri)
+        result = steps.fit(text, place, uri, include_forecasts=include_forecasts)
     points, fitted = read_results(place)
     show(points_table(points), *fit_tables(fitted), f"report:  {result.report}")
 
@@ -130,6 +133,7 @@ def study_submit(
         int,
         typer.Option(min=0, help="With --wait: submit again so many times if the run fails; finished work is kept."),
     ] = 0,
+    include_forecasts: IncludeForecasts = False,
     kube_context: KubeContext = None,
 ) -> None:
     """Compile a study's pipeline, submit it to Kubeflow Pipelines, and print the address of the run.
@@ -141,6 +145,42 @@ def study_submit(
     Example:
       playscale study submit studies/smoke.yaml --endpoint http://localhost:8888 --wait
     """
+    submit_pipeline(
+        "study",
+        spec,
+        {"include_forecasts": include_forecasts},
+        endpoint=endpoint,
+        image=image,
+        out=out,
+        pods=pods,
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+        namespace=namespace,
+        service_account=service_account,
+        wait=wait,
+        resubmit=resubmit,
+        kube_context=kube_context,
+    )
+
+
+def submit_pipeline(
+    pipeline: str,
+    spec: Path,
+    parameters: Mapping[str, Any],
+    *,
+    endpoint: str,
+    image: str | None,
+    out: str | None,
+    pods: Path | None,
+    tracking_uri: str,
+    experiment: str | None,
+    namespace: str | None,
+    service_account: str,
+    wait: bool,
+    resubmit: int,
+    kube_context: str | None,
+) -> None:
+    """Submit a pipeline of a study with further parameters: see `study submit`."""
     from playscale.study.spec import read_spec
 
     if resubmit and not wait:
@@ -160,9 +200,9 @@ def study_submit(
 
     settings = read_pods(pods)
     server = reach(endpoint, namespace, kube_context)
-    arguments = {"spec": read_text(spec), "out": place, "tracking_uri": tracking_uri}
+    arguments = {"spec": read_text(spec), "out": place, "tracking_uri": tracking_uri, **parameters}
     for left in range(resubmit, -1, -1):
-        run = submit(server, arguments, settings, experiment or study.name, service_account)
+        run = submit(server, arguments, settings, experiment or study.name, service_account, pipeline)
         echo(f"submitted: {server.url(run)}\nwrites to: {place}")
         if not wait:
             return
@@ -312,9 +352,11 @@ def compile_pipelines(
       playscale compile --out compiled --image registry.example.org/playscale:0.2.0
     """
     _use(image)
-    from playscale_pipelines.compile import compile_study, read_pods
+    from playscale_pipelines.compile import PIPELINES, compile_pipeline, read_pods
 
-    echo(compile_study(local_path(out), read_pods(pods)))
+    settings = read_pods(pods)
+    for name in PIPELINES:
+        echo(compile_pipeline(local_path(out), settings, name))
 
 
 def _use(image: str | None) -> None:

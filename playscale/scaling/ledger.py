@@ -183,8 +183,11 @@ def question(entry: Entry) -> str:
 
 
 def points_digest(points: Iterable[Point]) -> str:
-    """Return a digest of the points that a fit takes, in whatever order they are."""
-    return checksum(b"\n".join(sorted(canonical(to_row(p)) for p in points if not p.held_out)))
+    """Return a digest of the points that a fit takes, in whatever order they are, and whatever columns are empty."""
+    rows = [
+        {key: value for key, value in to_row(p).items() if value not in (None, "")} for p in points if not p.held_out
+    ]
+    return checksum(b"\n".join(sorted(map(canonical, rows))))
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,18 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playscale.points import Point, in_order, read_points
+from playscale.points import FORECAST, Point, in_order, read_points
 from playscale.processes.signals import follow, stoppable
 from playscale.progress import ProgressFile, reporting
 from playscale.storage.files import read_document, read_json, write_json
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import patient_reads, workspace
-from playscale.study.spec import StudySpec, parse_spec
+from playscale.study.spec import EvaluationSpec, StudySpec, parse_spec
 from playscale.tracking.monitor import describe
 from playscale.tracking.prometheus import served
 from playscale.tracking.tracker import StudyOwner
@@ -29,6 +29,7 @@ SUPERVISOR = "PLAYSCALE_SUPERVISOR"  # id of the process whose end ends the stud
 PROGRESS = "PLAYSCALE_PROGRESS"  # directory of the steps' progress files; default: OUT/progress
 PER_RUN = ("train", "evaluate")  # steps that are run once for each training run
 REFERENCES = "references"  # the run that stands for the random policy and the expert
+FORECASTS = "forecasts"  # directory in OUT: below it the agents of each forecast, in a directory like a study's
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,21 @@ class StudyContext:
         plan: dict[str, Any] = read_document(self.folder / "plan.json", dict[str, Any], "run the study again")
         return plan
 
+    @property
+    def evaluation(self) -> EvaluationSpec:
+        """The settings of evaluations; a forecast's plan has a number of episodes of its own."""
+        settings = self.spec.evaluate
+        episodes = self.plan().get("episodes", settings.episodes)
+        return settings.model_copy(update={"episodes": episodes})
+
+    def labelled(self, points: Sequence[Point]) -> list[Point]:
+        """Return points, those of forecast agents with the ids of their forecasts in the column `forecast`."""
+        ids = self.plan().get(FORECASTS, {})
+        return [
+            replace(point, extra={**point.extra, FORECAST: " ".join(ids[point.run])}) if ids.get(point.run) else point
+            for point in points
+        ]
+
     def owner(self) -> StudyOwner:
         """Return the study as the owner of its experiment, by the id in OUT/study.json, made when it is missing."""
         path = self.folder / "study.json"
@@ -75,8 +91,9 @@ class StudyContext:
         return in_order(point for point in points if cell(point) in own)
 
     def own_cells(self) -> set[tuple[str, str, float]]:
-        """Return the cells that this study's runs have made so far: see `cell`."""
-        return own_cells(self.folder, self.plan())
+        """Return the cells that this study's runs, and its forecasts' agents, have made so far: see `cell`."""
+        of_forecasts = self.folder.glob(f"{FORECASTS}/*/train/*/points.csv")
+        return own_cells(self.folder, self.plan()) | {cell(p) for path in of_forecasts for p in read_points(path)}
 
     def missing_runs(self) -> dict[str, str]:
         """Return the planned runs that are not trained and evaluated at all their budgets, each with what it lacks."""
@@ -88,7 +105,8 @@ class StudyContext:
         from playscale.tracking.client import TrackingClient
 
         uri = self.tracking_uri or default_tracking_uri(self.uri)
-        artifacts = (self.folder / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite") else None
+        study = self.folder.parents[1] if self.folder.parent.name == FORECASTS else self.folder
+        artifacts = (study / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite") else None
         return TrackingClient(self.spec.name, uri, artifacts, injected=True)
 
     def queue_file(self, run: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shlex
 import shutil
@@ -107,6 +108,7 @@ class LocalStudy:
         folder: The directory of its log, its lock and its tasks' progress; for a `uri` in S3 out/NAME.
         tracking_uri: URI of the MLflow server or store.
         runner: How kfp.local runs the components: subprocess or docker.
+        include_forecasts: Whether agents of forecasts are fitted, too.
     """
 
     spec_path: Path
@@ -115,10 +117,17 @@ class LocalStudy:
     folder: Path
     tracking_uri: str
     runner: str
+    include_forecasts: bool = False
 
     @classmethod
     def open(
-        cls, spec_path: Path, out: str | None = None, tracking_uri: str | None = None, runner: str = "subprocess"
+        cls,
+        spec_path: Path,
+        out: str | None = None,
+        tracking_uri: str | None = None,
+        runner: str = "subprocess",
+        *,
+        include_forecasts: bool = False,
     ) -> LocalStudy:
         """Read the specification and make the study's directory.
 
@@ -127,6 +136,7 @@ class LocalStudy:
             out: The study's directory, or s3://BUCKET/PREFIX. Default: out/NAME.
             tracking_uri: URI of the MLflow server or store. Default: see `default_tracking_uri`.
             runner: How kfp.local runs the components: subprocess or docker.
+            include_forecasts: Fit agents of forecasts, too.
 
         Raises:
             ModuleNotFoundError: An extra of the package that a study needs is not installed.
@@ -145,7 +155,7 @@ class LocalStudy:
         for place in filter(is_s3, (uri, *spec.inputs().values())):
             S3Storage(place).sizes()  # its steps would wait for an endpoint that is wrong
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(spec_path, spec, uri, folder, tracking_uri, runner)
+        return cls(spec_path, spec, uri, folder, tracking_uri, runner, include_forecasts)
 
     @property
     def command(self) -> str:
@@ -170,28 +180,67 @@ class LocalStudy:
             ValueError: The directory is in use, or a step found bad input.
             RuntimeError: A step failed, and there are no laws without it.
         """
-        started, runs = time.time(), len(self.spec.runs())
+        started = time.time()
         with at_work(self.folder, self.command):
-            for stale in (self.folder / "progress").glob("*.json"):
-                stale.unlink()
-            with self._pipeline() as process:
-                running = True
-                while running:
-                    time.sleep(POLL_SECONDS)
-                    running = process.poll() is None
-                    tasks = read_progress(self.folder / "progress")
-                    on_progress(StudyProgress(runs, tasks, time.time() - started))
-                    if running and any(task.state == "failed" and not _is_of_a_run(task) for task in tasks):
-                        _stop(process.pid)  # kfp.local goes on with tasks that ignore what failed before them
-            failed = self._failed(process.returncode)
+            failed = self.pipeline.run(on_progress, len(self.spec.runs()))
         points, fit = read_results(self.uri)
         tasks = read_progress(self.folder / "progress")
         study_time = StudyTime.of(tasks, started)
         write_json(self.folder / "seconds.json", study_time.to_dict())
         return StudyResult(points, fit, tasks, time.time() - started, study_time, failed)
 
+    @property
+    def pipeline(self) -> LocalPipeline:
+        parameters = json.dumps({"include_forecasts": self.include_forecasts})
+        return LocalPipeline(self.folder, (*self.arguments, "study", parameters))
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments that playscale_pipelines.local takes of every pipeline."""
+        return str(self.spec_path.resolve()), self.uri, self.tracking_uri, self.runner
+
+
+@dataclass(frozen=True)
+class LocalPipeline:
+    """A pipeline that kfp.local runs in a process of its own.
+
+    Attributes:
+        folder: The directory of its log, of its tasks' progress and of Kubeflow's artifacts.
+        arguments: Those of playscale_pipelines.local.
+        last: The task that comes last, whatever became of single runs.
+    """
+
+    folder: Path
+    arguments: Sequence[str]
+    last: str = "fit"
+
+    def run(self, on_progress: Callable[[StudyProgress], None], runs: int) -> list[TaskProgress]:
+        """Run the pipeline to its end, and return the tasks that failed, each of one training run.
+
+        Args:
+            on_progress: Called several times a second while the pipeline runs, and once at its end.
+            runs: Number of training runs.
+
+        Raises:
+            ValueError: A step found bad input.
+            RuntimeError: A step failed, and there is no result without it.
+        """
+        started = time.time()
+        for stale in (self.folder / "progress").glob("*.json"):
+            stale.unlink()
+        with self._process() as process:
+            running = True
+            while running:
+                time.sleep(POLL_SECONDS)
+                running = process.poll() is None
+                tasks = read_progress(self.folder / "progress")
+                on_progress(StudyProgress(runs, tasks, time.time() - started))
+                if running and any(task.state == "failed" and not _is_of_a_run(task) for task in tasks):
+                    _stop(process.pid)  # kfp.local goes on with tasks that ignore what failed before them
+        return self._failed(process.returncode)
+
     @contextmanager
-    def _pipeline(self) -> Iterator[subprocess.Popen[bytes]]:
+    def _process(self) -> Iterator[subprocess.Popen[bytes]]:
         """Start the pipeline's process, its output in pipeline.log; it is gone after this."""
         threads = str(max(1, usable_cores() // AT_ONCE))
         environment = (
@@ -203,15 +252,7 @@ class LocalStudy:
                 "PYTHONSAFEPATH": "1",  # the working directory may hold other packages `pipelines` or `playscale`
             }
         )
-        command = [
-            sys.executable,
-            "-m",
-            "playscale_pipelines.local",
-            str(self.spec_path.resolve()),
-            self.uri,
-            self.tracking_uri,
-            self.runner,
-        ]
+        command = [sys.executable, "-m", "playscale_pipelines.local", *self.arguments]
         with (self.folder / "pipeline.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
@@ -231,16 +272,16 @@ class LocalStudy:
                 process.wait()
 
     def _failed(self, returncode: int) -> list[TaskProgress]:
-        """Return the tasks of runs that failed. Without laws, raise the error of the first task, or of the pipeline."""
+        """Return the tasks of runs that failed. Without the last task, raise the first error, or the pipeline's."""
         log = self.folder / "pipeline.log"
         tasks = read_progress(self.folder / "progress")
         unfinished = [task for task in tasks if task.state != "done"]
-        fitted = any(task.task == "fit" and task.state == "done" for task in tasks)
-        if returncode and fitted and unfinished and all(map(_is_of_a_run, unfinished)):
+        ended = any(task.task == self.last and task.state == "done" for task in tasks)
+        if returncode and ended and unfinished and all(map(_is_of_a_run, unfinished)):
             return unfinished
-        # the fit fails for want of what others should have made, and says nothing of why
+        # the last task fails for want of what others should have made, and says nothing of why
         failed = [
-            task for task in unfinished if task.state == "failed" and (task.task != "fit" or task is unfinished[0])
+            task for task in unfinished if task.state == "failed" and (task.task != self.last or task is unfinished[0])
         ]
         if failed:
             text = f"{failed[0].task}: {failed[0].what}"

@@ -20,7 +20,7 @@ from playscale.storage.files import atomic_file, atomic_files, read_document, wr
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import NO_FILES, patient_reads, read_patiently
-from playscale.study.context import REFERENCES, StudyContext, cell, study_step
+from playscale.study.context import FORECASTS, REFERENCES, StudyContext, cell, study_step
 from playscale.study.groups import for_each, grouped, members
 
 SPEC = "spec.yaml"  # the study's specification, as the first plan read it
@@ -126,7 +126,7 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
             with progress.timed("train"):
                 tracker = TimedTracker(record, progress.timed)
                 points = train_model(config, folder, plan["corpus"], tracker, progress, progress.log)
-            log_points(experiment, points, folder, study.spec.played)
+            log_points(experiment, study.labelled(points), folder, study.spec.played)
             record.finish()
         progress.move(_seconds_of_saves(folder) - seconds_before, "train", "saves")
         return study.uri_of("train", run, "checkpoints")
@@ -156,7 +156,7 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
     needs = ("plan.json", f"train/{run}/checkpoints/*", f"evaluate/{run}/*", f"tracking/{run}.*")
     with study_step(f"evaluate-{run}", spec, out, *needs, tracking_uri=tracking_uri) as (study, progress):
         folder = study.folder / "evaluate" / run
-        settings = study.spec.evaluate
+        settings = study.evaluation
         if run == REFERENCES:
             _references(study, folder, progress)
             return study.uri_of("evaluate", run)
@@ -184,7 +184,7 @@ def evaluate(spec: str, run: str, checkpoints: str, out: str, tracking_uri: str)
             spent=progress.timed,
         )
         with progress.timed("tracking"), study.tracking.open(study.queue_file(run)) as experiment:
-            log_evaluations(experiment, evaluations, folder)
+            log_evaluations(experiment, evaluations, folder, study.labelled)
         progress(f"mean return {evaluations[-1].return_mean:.1f} at the largest budget", 1.0)
         return study.uri_of("evaluate", run)
 
@@ -248,17 +248,19 @@ class FitResult(NamedTuple):
 def _needs_of_fit(out: str) -> list[str]:
     """Return the files in S3 that fit() reads or replaces, with undelivered tracking entries those that they name."""
     needs = ["plan.json", "evaluate/*", "train/*/curve.csv", "train/*/points.csv", "tracking/*", "figures/*"]
+    needs.append(f"{FORECASTS}/*/train/*/points.csv")
     if is_s3(out) and any(".spool" in name for name in read_patiently(lambda: S3Storage(out).walk("tracking/"))):
         needs.append("train/*/checkpoints/*")
     return needs
 
 
-def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
+def fit(spec: str, out: str, tracking_uri: str, *, include_forecasts: bool = False) -> FitResult:
     """Fit the laws to the study's points in its experiment; write points.csv, fit.json and the report.
 
-    Runs that failed are left out and named in a warning.
+    Runs that failed are left out and named in a warning. Agents of forecasts are held out, unless they are to be
+    included.
     """
-    from playscale.points import Reference, read_curve, write_points
+    from playscale.points import Reference, read_curve, with_forecasts, write_points
     from playscale.report.figures import FIGURE_FILES, write_figures
     from playscale.report.report import write_report
     from playscale.scaling.methods import fits_of
@@ -279,6 +281,8 @@ def fit(spec: str, out: str, tracking_uri: str) -> FitResult:
                 f"{study.uri}: no point of its runs is in the experiment {study.spec.name!r}: nothing to fit"
             )
         write_points(points, study.folder / "points.csv")
+        if include_forecasts:
+            points = with_forecasts(points)
         progress(f"fitting {len(points)} points", 0.1)
         lacks, references = study.missing_runs(), []
         if REFERENCES not in lacks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,11 +46,23 @@ def log_points(experiment: Experiment, points: Sequence[Point], folder: Path, pl
         cell.log_artifacts(folder / "checkpoints" / budget_name(point.flops), "checkpoint")
 
 
-def log_evaluations(experiment: Experiment, evaluations: Sequence[Evaluation], folder: Path) -> None:
-    """Add the returns to the recorded points, with the episodes and the kept recordings as artifacts."""
+def log_evaluations(
+    experiment: Experiment,
+    evaluations: Sequence[Evaluation],
+    folder: Path,
+    labelled: Callable[[Sequence[Point]], Sequence[Point]] = list,
+) -> None:
+    """Add the returns to the recorded points, with the episodes and the kept recordings as artifacts.
+
+    Args:
+        experiment: Where to record them.
+        evaluations: The evaluations of a run's checkpoints.
+        folder: The directory of the evaluations.
+        labelled: Returns points with the study's own labels.
+    """
     from playscale.rollout.evaluate import point_of
 
     for evaluation in evaluations:
         if point := point_of(evaluation):
-            run = experiment.log_point(point)
+            run = experiment.log_point(*labelled([point]))
             run.log_artifacts(folder / evaluation.name, "evaluation")

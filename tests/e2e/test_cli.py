@@ -70,6 +70,7 @@ def test_examples_of_help_run_one_after_the_other(cli, tmp_path):
         "reproduced/points/fit.json",
         "bench.json",
         "compiled/study.yaml",
+        "compiled/forecast.yaml",
     )
     assert all((tmp_path / name).exists() for name in made)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from playscale_pipelines.compile import compile_study, read_pods
+from playscale_pipelines.compile import compile_pipeline, read_pods
 from playscale_pipelines.pods import COMPONENTS, Pods
 
 ROOT = Path(__file__).parents[3]
@@ -82,7 +82,9 @@ def settings_table(path):
 def everything(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pods")
     (folder / "pods.yaml").write_text(EVERYTHING)
-    return settings_table(compile_study(folder, read_pods(folder / "pods.yaml")))
+    pods = read_pods(folder / "pods.yaml")
+    study, forecast = (settings_table(compile_pipeline(folder, pods, name)) for name in ("study", "forecast"))
+    return study | forecast
 
 
 def test_every_setting_reaches_the_compiled_pipeline(everything):
@@ -121,7 +123,7 @@ def test_every_setting_reaches_the_compiled_pipeline(everything):
 
 
 def test_the_number_of_gpus_is_a_text_parameter_that_the_training_tasks_take_in(tmp_path):
-    path = compile_study(tmp_path, Pods.model_validate({"train": {"gpus": 2}}))
+    path = compile_pipeline(tmp_path, Pods.model_validate({"train": {"gpus": 2}}))
     pipeline, _ = yaml.safe_load_all(path.read_text())
     parameter = pipeline["root"]["inputDefinitions"]["parameters"]["gpus"]
     assert (parameter["parameterType"], parameter["defaultValue"]) == ("STRING", "2")

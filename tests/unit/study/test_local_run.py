@@ -33,7 +33,7 @@ def test_stopped_study_waits_until_its_tasks_have_saved(tmp_path, monkeypatch, g
     if given:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
     study = LocalStudy(tmp_path / "spec.yaml", None, str(tmp_path), tmp_path, "", "subprocess")
-    with suppress(Stopped), study._pipeline() as process:
+    with suppress(Stopped), study.pipeline._process() as process:
         deadline = time.monotonic() + 30
         while not (tmp_path / "ready").exists():
             assert time.monotonic() < deadline
@@ -49,7 +49,7 @@ def test_a_pipeline_that_ends_on_a_full_disk_says_so(tmp_path, monkeypatch, free
     monkeypatch.setattr(local_run.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     study = LocalStudy(tmp_path / "s.yaml", None, str(tmp_path), tmp_path, "", "subprocess")
     with pytest.raises(RuntimeError, match=says):
-        study._failed(1)
+        study.pipeline._failed(1)
 
 
 def progress(folder, *tasks):
@@ -65,7 +65,7 @@ def open_study(folder):
 
 def test_runs_that_failed_beside_laws_are_returned_and_named(tmp_path):
     progress(tmp_path, ("plan", "done"), ("train-a", "failed"), ("train-b", "running"), ("fit", "done"))
-    failed = open_study(tmp_path)._failed(1)
+    failed = open_study(tmp_path).pipeline._failed(1)
     assert [task.task for task in failed] == ["train-a", "train-b"]
     complaint = StudyResult([], {}, [], 1.0, StudyTime({}), failed).complaint
     assert complaint.startswith("train-a: what train-a said; train-b: killed. The laws are those of the other runs;")
@@ -84,9 +84,9 @@ def test_runs_that_failed_beside_laws_are_returned_and_named(tmp_path):
 def test_without_laws_the_first_failure_is_the_error(tmp_path, tasks, says):
     progress(tmp_path, *tasks)
     with pytest.raises(RuntimeError, match=says):
-        open_study(tmp_path)._failed(1)
+        open_study(tmp_path).pipeline._failed(1)
 
 
 def test_a_pipeline_that_succeeded_has_no_failed_task(tmp_path):
     progress(tmp_path, ("train-a", "done"), ("fit", "done"))
-    assert open_study(tmp_path)._failed(0) == []
+    assert open_study(tmp_path).pipeline._failed(0) == []

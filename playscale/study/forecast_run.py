@@ -1,0 +1,110 @@
+"""Forecasting agents on this machine: what would be done, and the pipeline that does it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playscale.progress import TaskProgress
+from playscale.scaling.cells import Target
+from playscale.scaling.ledger import Entry
+from playscale.storage.files import local_path, locked, read_text
+from playscale.storage.storage import is_s3
+from playscale.storage.sync import workspace
+from playscale.study.context import FORECASTS, StudyContext
+from playscale.study.forecast_plan import Asked, ForecastPlan
+from playscale.study.forecast_steps import MADE, NEEDS, Question
+from playscale.study.local_run import LocalPipeline, LocalStudy, StudyProgress
+from playscale.study.spec import parse_spec
+
+
+@contextmanager
+def opened(spec_path: Path, out: str | None, options: Mapping[str, Any]) -> Iterator[Question]:
+    """Yield what is asked of a study, to be looked at: nothing is written.
+
+    ValueError: there is no such study, or an option is wrong.
+    """
+    spec = parse_spec(read_text(spec_path), str(spec_path))
+    uri = out if out is not None and is_s3(out) else str(local_path(out or f"out/{spec.name}").resolve())
+    with workspace(uri, *NEEDS, *MADE, store=False) as folder:
+        planned = folder / "spec.yaml"
+        if planned.is_file() and (other := parse_spec(read_text(planned), str(planned)).name) != spec.name:
+            raise ValueError(f"{uri}: holds the study {other!r}, not {spec.name!r}")
+        yield Question.of(StudyContext(spec, uri, folder, ""), options)
+
+
+@dataclass(frozen=True)
+class ForecastResult:
+    """What became of the forecasts: their entries, and the tasks that failed on the way."""
+
+    entries: Sequence[Entry]
+    failed: Sequence[TaskProgress]
+
+    @property
+    def complaint(self) -> str:
+        """What keeps forecasts from being scored, in one line; "" where all of them are."""
+        void = [
+            f"{entry.id} ({entry.target}) is void: {entry.reason}" for entry in self.entries if entry.state == "void"
+        ]
+        still = [entry.id for entry in self.entries if entry.state == "open"]
+        tasks = "; ".join(f"{task.task}: {task.what if task.state == 'failed' else 'killed'}" for task in self.failed)
+        opened = [f"{tasks or 'agents are missing'}; {', '.join(still)} stays open: the same command goes on"]
+        return "; ".join([*void, *(opened if still else [])])
+
+
+@dataclass(frozen=True)
+class LocalForecast:
+    """Forecasts of a study on this machine.
+
+    Attributes:
+        study: The study.
+        out: Its directory as given.
+        options: What is to be forecast: see `Asked.of`.
+    """
+
+    study: LocalStudy
+    out: str | None
+    options: Mapping[str, Any]
+
+    @property
+    def pipeline(self) -> LocalPipeline:
+        arguments = (*self.study.arguments, "forecast", json.dumps(dict(self.options)))
+        return LocalPipeline(self.study.folder / FORECASTS, arguments, last="score")
+
+    def run(self, on_progress: Callable[[StudyProgress], None]) -> ForecastResult:
+        """Register the forecasts, train and evaluate their agents, and score them. Run again, it resumes.
+
+        Raises:
+            ValueError: The directory is in use, or a step found bad input.
+            RuntimeError: A step failed, and there is no score without it.
+        """
+        with locked(self.study.folder, "study"):
+            if self._done():
+                return ForecastResult(self.entries(), [])
+            self.pipeline.folder.mkdir(exist_ok=True)
+            failed = self.pipeline.run(on_progress, len(Asked.of(self.study.spec, self.options).seeds))
+            return ForecastResult(self.entries(), failed)
+
+    def _done(self) -> bool:
+        """Return whether everything that is asked was forecast before, and is scored or void."""
+        with opened(self.study.spec_path, self.out, self.options) as question:
+            before = question.entries()
+            if not before or any(entry.state == "open" for entry in before.values()):
+                return False
+            return set(before) >= set(question.asked.targets or question.plan().recommended)
+
+    def entries(self) -> list[Entry]:
+        """Return the forecasts that are asked for, as they stand."""
+        with opened(self.study.spec_path, self.out, self.options) as question:
+            return list(question.entries().values())
+
+
+def registered(question: Question) -> tuple[ForecastPlan, dict[Target, Entry]]:
+    """Return the plan of what is asked and its forecasts: those that stand already, and those still to register."""
+    plan = question.plan()
+    before = question.entries()
+    return plan, {target: before.get(target, entry) for target, entry in question.forecasts(plan).items()}
