@@ -125,13 +125,12 @@ class Recommended:
 
     Attributes:
         forecast: Its forecast, with the law's own params and samples, if it recommends any.
-        law: Name of the law, and why it was chosen.
+        why: Why the law was chosen.
         params: The number of parameters that is sought.
         note: Where that number comes from, if not from the law as it is.
     """
 
     forecast: Forecast
-    law: str
     why: str
     params: float
     note: str
@@ -260,7 +259,7 @@ def _recommended(fitted: Fit, target: Target, budget: float) -> Recommended:
     if not SMALLEST_SIZE <= params <= LARGEST_SIZE:
         note = f"the law recommends {count(params)}; agents have from 8k to 1B"
         params = min(max(params, SMALLEST_SIZE), LARGEST_SIZE)
-    return Recommended(forecast, choice.name, choice.why, params, note)
+    return Recommended(forecast, choice.why, params, note)
 
 
 def _trained_size(points: Sequence[Point], params: float) -> str:

@@ -21,8 +21,16 @@ from playscale.corpus.corpus import Corpus
 from playscale.points import Point, Reference, read_points
 from playscale.scaling.cells import Target
 from playscale.scaling.ledger import Entry, points_digest
+from playscale.scaling.registration import open_entries
 from playscale.storage.files import canonical, checksum, read_document, read_json, write_document
-from playscale.study.context import FORECASTS, REFERENCES, StudyContext, measured, study_step
+from playscale.study.context import (
+    FORECASTS,
+    REFERENCES,
+    StudyContext,
+    default_tracking_uri,
+    measured,
+    study_step,
+)
 from playscale.study.forecast_plan import TARGETS, Asked, ForecastPlan, is_known, plan_forecast, points_to_fit
 from playscale.tracking.ledger_table import LEDGER, LedgerTable
 
@@ -80,29 +88,14 @@ class Question:
     def entries(self) -> dict[Target, Entry]:
         """Return the newest forecast of each target that was registered before."""
         registered = LedgerTable.beside(self.study.folder).read().entries.values()
+        points, corpus = points_digest(self.points), self.corpus.digest if self.corpus else ""
+        of = self.points[0].game, self.asked.method, "budget", self.asked.budget, points, corpus
         found: dict[Target, Entry] = {}
         for target in self.asked.targets or TARGETS.values():
-            key = _key(self.blank(target))
-            if own := [entry for entry in registered if _key(entry) == key]:
+            own = [e for e in registered if e.target == target and _rests_on(e) == of]
+            if own:
                 found[target] = own[-1]
         return found
-
-    def blank(self, target: Target) -> Entry:
-        """Return the entry of a target without an answer."""
-        return Entry(
-            game=self.points[0].game,
-            method=self.asked.method,
-            target=target,
-            law="",
-            flops=self.asked.budget,
-            params=None,
-            samples=None,
-            value=0.0,
-            version=__version__,
-            points=points_digest(self.points),
-            corpus=self.corpus.digest if self.corpus else "",
-            retrospective=is_known(self.table, self.asked),
-        )
 
     def plan(self) -> ForecastPlan:
         """Fit the laws, and plan the agents; those of registered forecasts have the sizes that were registered."""
@@ -114,25 +107,23 @@ class Question:
 
     def forecasts(self, plan: ForecastPlan) -> dict[Target, Entry]:
         """Return the forecasts of a plan as they are registered."""
-        return {target: self._forecast(plan, target) for target in plan.recommended}
-
-    def _forecast(self, plan: ForecastPlan, target: Target) -> Entry:
-        one, cell = plan.recommended[target], plan.cell_of(target)
-        return replace(
-            self.blank(target),
-            law=one.law,
-            params=one.params,
-            samples=one.forecast.samples or cell.samples,
-            offset=plan.fit.targets[target].forecaster.offset,
-            value=one.forecast.value,
-            low=one.forecast.low,
-            high=one.forecast.high,
-        )
+        corpus = self.corpus.digest if self.corpus else ""
+        made = {entry.target: entry for entry in open_entries(plan.fit, version=__version__, corpus=corpus)}
+        known = is_known(self.table, self.asked)
+        return {
+            target: replace(
+                made[target],
+                params=one.params,
+                samples=one.forecast.samples or plan.cell_of(target).samples,
+                retrospective=known,
+            )
+            for target, one in plan.recommended.items()
+        }
 
 
-def _key(entry: Entry) -> tuple[Any, ...]:
+def _rests_on(entry: Entry) -> tuple[Any, ...]:
     """Return what a forecast is of, and from which points, whatever version of this package made it."""
-    return entry.game, entry.method, entry.target, entry.at, entry.flops, entry.points, entry.corpus
+    return entry.game, entry.method, entry.at, entry.flops, entry.points, entry.corpus
 
 
 def forecast(spec: str, out: str, options: Mapping[str, Any], tracking_uri: str) -> ForecastRuns:
@@ -149,10 +140,21 @@ def forecast(spec: str, out: str, options: Mapping[str, Any], tracking_uri: str)
         new = {target: one for target, one in question.forecasts(plan).items() if target not in before}
         _check_seeds(question, plan)
         made = LedgerTable.beside(study.folder).register(new.values()) if new else []
+        with progress.timed("tracking"):
+            _deliver(question)
         entries = before | dict(zip(new, made, strict=True))
         write_document(question.folder / "plan.json", _plan_document(question, plan, entries))
         progress(f"{len(new)} registered, {len(plan.grid.runs)} runs to train", 1.0)
         return ForecastRuns(study.uri_of(FORECASTS, question.name), list(plan.grid.runs))
+
+
+def _deliver(question: Question) -> None:
+    """Write the forecasts to MLflow as they stand in the table, those that an earlier try did not, too."""
+    from playscale.tracking.ledger_store import LedgerStore
+
+    study = question.study
+    store = LedgerStore.at(study.tracking_uri or default_tracking_uri(study.uri))
+    store.deliver(LedgerTable.beside(study.folder).read(), [entry.id for entry in question.entries().values()])
 
 
 def _planned(folder: Path) -> dict[str, Any]:
@@ -203,6 +205,8 @@ def score(spec: str, out: str, options: Mapping[str, Any], tracking_uri: str) ->
                 table.void(entry.id, outcome.void)
             elif entry.state == "open" and not outcome.missing:
                 table.score(entry.id, outcome.values, outcome.se)
+        with progress.timed("tracking"):
+            _deliver(question)
         progress(", ".join(f"{target} {entry.state}" for target, entry in question.entries().items()), 1.0)
         return ForecastRuns(study.uri_of(FORECASTS, question.name), list(planned["runs"]))
 

@@ -163,6 +163,8 @@ class LocalStudy:
         words = ["playscale", "study", "run", str(self.spec_path.resolve()), "--out", self.uri]
         if self.runner != "subprocess":
             words += ["--runner", self.runner]
+        if self.include_forecasts:
+            words.append("--include-forecasts")
         if not self.tracking_uri.startswith("sqlite:"):
             from playscale.tracking.uris import shown
 

@@ -159,7 +159,7 @@ def given_value(pipeline, component, task, name, above):
 
 
 def test_the_number_of_gpus_comes_through_all_nested_pipelines_to_each_training_task(tmp_path):
-    path = compile_study(tmp_path, Pods())
+    path = compile_pipeline(tmp_path, Pods())
     pipeline, _ = yaml.safe_load_all(path.read_text())
     above = {
         task["componentRef"]["name"]: (group, name)
@@ -184,7 +184,7 @@ def test_the_number_of_gpus_comes_through_all_nested_pipelines_to_each_training_
 
 def test_runs_of_one_pod_are_planned_as_groups_whose_evaluation_follows_a_failed_training(tmp_path):
     alone, together = (
-        next(iter(yaml.safe_load_all(compile_study(tmp_path, Pods.model_validate(given)).read_text())))
+        next(iter(yaml.safe_load_all(compile_pipeline(tmp_path, Pods.model_validate(given)).read_text())))
         for given in ({}, {"train": {"together": 3}})
     )
     assert alone["root"]["inputDefinitions"] == together["root"]["inputDefinitions"]  # what `kfp run create` gives
