@@ -10,17 +10,18 @@ import typer
 
 from playscale.cli.options import (
     BootstrapSeed,
+    GpuName,
     IncludeForecasts,
     Out,
     OutFolder,
     Tracking,
+    Utilisation,
     assignments,
     budget_list,
     check_once,
-    checked,
+    chosen_hardware,
     echo,
     finite,
-    given,
     named,
     number,
     positive,
@@ -43,18 +44,6 @@ Columns = Annotated[
         help="Other names of columns, or of params, metrics and tags in MLflow: dev_loss=eval/loss,params=n_params."
     ),
 ]
-
-
-def _check_gpu(name: str) -> None:
-    from playscale.scaling.gpu import hardware
-
-    hardware(name, 1.0)
-
-
-def _check_utilisation(share: float) -> None:
-    from playscale.scaling.gpu import hardware
-
-    hardware("a100", share)
 
 
 def fit(
@@ -102,17 +91,8 @@ def fit(
             "found by the gaps between rows in compute.",
         ),
     ] = None,
-    gpu: Annotated[
-        str | None,
-        typer.Option(callback=checked(_check_gpu), help="GPU model to give hours and energy for: a100, h100, l4, ..."),
-    ] = None,
-    utilisation: Annotated[
-        float,
-        typer.Option(
-            callback=checked(_check_utilisation),
-            help="Fraction of the GPU's peak FLOP/s that training reaches; with --gpu.",
-        ),
-    ] = 0.3,
+    gpu: GpuName = None,
+    utilisation: Utilisation = 0.3,
     seed: BootstrapSeed = 0,
     include_forecasts: IncludeForecasts = False,
     tracking_uri: Tracking = None,
@@ -128,12 +108,9 @@ def fit(
     from playscale.report.figures import FIGURE_FILES, write_figures
     from playscale.report.report import write_report
     from playscale.scaling.fit import fit as run
-    from playscale.scaling.gpu import hardware
     from playscale.scaling.methods import EXPERT, expert_bound, fit_methods
 
-    if given(context, "utilisation") and not gpu:
-        raise ValueError("--utilisation: it is that of a GPU; give --gpu too")
-    machine = hardware(gpu, utilisation) if gpu else None
+    machine = chosen_hardware(context, gpu, utilisation)
     budgets, pairs = budget_list(forecast, "--forecast"), _pairs(forecast_at or [])
     goals = _goals(target_return or [])
     name, table, left_out = _read(points, _names(columns), tracking_uri)

@@ -28,6 +28,7 @@ from playscale.storage.files import local_path
 from playscale.storage.storage import is_s3
 
 if TYPE_CHECKING:
+    from playscale.scaling.gpu import Hardware
     from playscale.tracking.client import TrackingClient
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
@@ -71,6 +72,18 @@ def _check_named(value: str) -> None:
         raise ValueError("empty; give a value, or leave it out")
 
 
+def _check_gpu(name: str) -> None:
+    from playscale.scaling.gpu import hardware
+
+    hardware(name, 1.0)
+
+
+def _check_utilisation(share: float) -> None:
+    from playscale.scaling.gpu import hardware
+
+    hardware("a100", share)
+
+
 output_folder, finite, named = checked(_check_folder), checked(_check_finite), checked(_check_named)
 Out = Annotated[str, typer.Option(callback=output_folder, help="Output directory, or s3://BUCKET/PREFIX.")]
 OutFolder = Annotated[str, typer.Option(callback=checked(_check_local_folder), help="Output directory.")]
@@ -80,6 +93,17 @@ Workers = Annotated[
 Device = Annotated[str, typer.Option(callback=checked(known_device), help="auto, cpu, cuda or cuda:N.")]
 IncludeForecasts = Annotated[
     bool, typer.Option("--include-forecasts", help="Fit agents that were trained after a forecast of them, too.")
+]
+GpuName = Annotated[
+    str | None,
+    typer.Option(callback=checked(_check_gpu), help="GPU model to give hours and energy for: a100, h100, l4, ..."),
+]
+Utilisation = Annotated[
+    float,
+    typer.Option(
+        callback=checked(_check_utilisation),
+        help="Fraction of the GPU's peak FLOP/s that training reaches; with --gpu.",
+    ),
 ]
 BootstrapSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the bootstrap.")]
 Tracking = Annotated[
@@ -191,6 +215,15 @@ def assignments(text: str, option: str) -> dict[str, str]:
             )
     check_once((name for name, _, _ in pairs), option)
     return {name: value for name, _, value in pairs}
+
+
+def chosen_hardware(context: typer.Context, gpu: str | None, utilisation: float) -> Hardware | None:
+    """Return the GPU of --gpu at that utilisation; None without one. ValueError: a utilisation without a GPU."""
+    from playscale.scaling.gpu import hardware
+
+    if given(context, "utilisation") and not gpu:
+        raise ValueError("--utilisation: it is that of a GPU; give --gpu too")
+    return hardware(gpu, utilisation) if gpu else None
 
 
 def number(text: str, option: str) -> float:

@@ -1,4 +1,4 @@
-"""GPU hours and energy of training FLOPs on a named GPU."""
+"""GPU hours and energy of training FLOPs on a named GPU, and its memory."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Gpu:
-    """peak: dense 16-bit tensor FLOP/s of the data sheet; watts: board power of the data sheet."""
+    """Peak: dense 16-bit tensor FLOP/s; watts: board power; memory: bytes, of the smallest such board that is sold."""
 
     name: str
     peak: float
     watts: float
+    memory: float
 
 
 # The makers' data sheets: dense (no sparsity) bf16, fp16 where there is no bf16; SXM or OAM boards where there are.
 GPUS = {
     gpu.name: gpu
     for gpu in (
-        Gpu("v100", 125e12, 300), Gpu("t4", 65e12, 70), Gpu("a10", 125e12, 150), Gpu("l4", 121e12, 72),
-        Gpu("l40s", 362e12, 350), Gpu("a100", 312e12, 400), Gpu("h100", 989e12, 700), Gpu("h200", 989e12, 700),
-        Gpu("b200", 2250e12, 1000), Gpu("mi300x", 1307e12, 750), Gpu("rtx4090", 165e12, 450),
+        Gpu("v100", 125e12, 300, 16e9), Gpu("t4", 65e12, 70, 16e9), Gpu("a10", 125e12, 150, 24e9),
+        Gpu("l4", 121e12, 72, 24e9), Gpu("l40s", 362e12, 350, 48e9), Gpu("a100", 312e12, 400, 40e9),
+        Gpu("h100", 989e12, 700, 80e9), Gpu("h200", 989e12, 700, 141e9), Gpu("b200", 2250e12, 1000, 180e9),
+        Gpu("mi300x", 1307e12, 750, 192e9), Gpu("rtx4090", 165e12, 450, 24e9),
     )
 }  # fmt: skip
 

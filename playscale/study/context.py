@@ -120,9 +120,11 @@ def cell(point: Point) -> tuple[str, str, float]:
 
 
 def own_cells(folder: Path, plan: Mapping[str, Any]) -> set[tuple[str, str, float]]:
-    """Return the cells that the planned runs have made so far in a study's directory: see `cell`."""
+    """Return the cells that the planned runs have made so far in a study's directory, without those left out."""
+    left_out = {(one["run"], one["flops"]) for one in plan.get("cells", ()) if one["reason"] is not None}
     tables = [folder / step / run / "points.csv" for step in PER_RUN for run in plan["runs"]]
-    return {cell(point) for path in tables if path.is_file() for point in read_points(path)}
+    points = [point for path in tables if path.is_file() for point in read_points(path)]
+    return {cell(point) for point in points if (point.run, point.flops) not in left_out}
 
 
 def missing_runs(folder: Path, plan: Mapping[str, Any]) -> dict[str, str]:

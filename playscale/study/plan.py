@@ -5,20 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from playscale.agents.checkpoint import load_checkpoint
 from playscale.agents.flops import training_flops_per_sample
 from playscale.agents.policy import PolicyConfig, restrict_config
 from playscale.agents.sizing import config_for_size
 from playscale.config import CLONE_OF_STUDY, IMITATING_METHODS, Reinforcement, TrainConfig, budget_name, normal_size
-from playscale.corpus.corpus import Corpus
 from playscale.games.game import get_game
 from playscale.study.context import measured, planned_budgets
+from playscale.study.spec import StudySpec
 from playscale.training.schedule import MIN_STEPS
 
 TOO_FEW_STEPS = "too few optimizer steps"
+ABOVE_LIMIT = "above the size's max_budget"
 NO_TEACHER = "no cloned agent of that size to teach it"
+
+
+class ExpertPlay(Protocol):
+    """The games that clones learn from: a Corpus, or what one is expected to be."""
+
+    @property
+    def uri(self) -> str: ...
+    @property
+    def game(self) -> str: ...
+    def transitions(self, split: str) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -65,25 +76,41 @@ class Plan:
         return ", ".join(parts)
 
 
-def plan_grid(game_name: str, runs: Mapping[str, TrainConfig], corpus: Corpus | None) -> Plan:
-    """Plan a grid. Cells of fewer than MIN_STEPS optimizer steps and runs whose teacher is not trained are left out.
+def plan_study(spec: StudySpec, corpus: ExpertPlay | None) -> Plan:
+    """Plan the grid of a study: what is trained, and what `playscale study plan` shows. See plan_grid."""
+    return plan_grid(spec.game, spec.runs(), corpus, spec.max_budget)
+
+
+def plan_grid(
+    game_name: str,
+    runs: Mapping[str, TrainConfig],
+    corpus: ExpertPlay | None,
+    max_budget: Mapping[str, float] | None = None,
+) -> Plan:
+    """Plan a grid.
+
+    Left out are cells above their size's largest budget, cells of fewer than MIN_STEPS optimizer steps, and runs whose
+    teacher is not trained.
 
     Args:
         game_name: The game that clones learn.
         runs: The training runs of the grid, by name.
-        corpus: The expert play that clones learn from; None in a study without clones.
+        corpus: The expert play that clones learn from; None in a study without clones, or while it is not known.
+        max_budget: The largest budget of a size, by size.
 
     Raises:
         ValueError: No cell is left, the corpus is one of another game, or a teacher has another size or core.
     """
     if corpus is not None and corpus.game != game_name:
         raise ValueError(f"{corpus.uri}: a corpus of {corpus.game!r}, not of {game_name!r}")
-    cells = []
+    cells, limits = [], max_budget or {}
     for name, run in runs.items():
         per_sample = training_flops_per_sample(trained_policy(run.size, run.core, run.rl, game_name))
         for budget in run.cells:
             samples = budget / per_sample
             reason = TOO_FEW_STEPS if round(samples / run.samples_per_step) < MIN_STEPS else None
+            if budget > limits.get(run.size, budget):
+                reason = ABOVE_LIMIT
             epochs = (
                 samples / corpus.transitions("train")
                 if corpus is not None and run.method in IMITATING_METHODS

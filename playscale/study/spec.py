@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from playscale.config import (
     CLONE_OF_STUDY,
@@ -111,6 +112,9 @@ class StudySpec(FrozenModel):
     sizes: tuple[Size, ...] = Field(min_length=1, description="Model sizes in parameters: 10k, 1.5M, 250000.")
     budgets: tuple[Budget, ...] = Field(min_length=2, description="Compute budgets in training FLOPs that are fitted.")
     held_out: tuple[Budget, ...] = Field(default=(), description="Budgets that are trained, but never fitted.")
+    max_budget: dict[Size, Budget] = Field(
+        default_factory=dict, description="Largest budget of a size, by size: larger ones are left out for it."
+    )
     core: Core = Field(default="lstm", description="Recurrent core of the policies.")
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1, description="One run per method, size and seed.")
     training: Training = Field(default=Training(), description="Training settings of all runs.")
@@ -139,6 +143,22 @@ class StudySpec(FrozenModel):
         if isinstance(rl, dict):
             values["rl"] = {"game": values.get("game", "nethack")} | rl
         return values
+
+    @field_validator("max_budget")
+    @classmethod
+    def _limits_leave_a_grid(cls, limits: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        if not {"sizes", "budgets", "held_out"} <= info.data.keys():
+            return limits  # they have errors of their own
+        sizes, budgets = info.data["sizes"], info.data["budgets"] + info.data["held_out"]
+        for size, limit in limits.items():
+            if size not in sizes:
+                near = min(sizes, key=lambda known: abs(math.log(parse_size(known) / parse_size(size))))
+                raise ValueError(f"the study has no size {size}; did you mean {near}? sizes: {', '.join(sizes)}")
+            if limit < min(budgets):
+                raise ValueError(f"{size}: {limit:g} is below the smallest budget; leave the size out of sizes")
+        if lone := [budget for budget in budgets if all(limits.get(size, budget) < budget for size in sizes)]:
+            raise ValueError(f"no size is left at budget {lone[0]:g}; raise a limit, or leave the budget out")
+        return limits
 
     @model_validator(mode="after")
     def _methods_have_what_they_need(self) -> StudySpec:

@@ -76,7 +76,7 @@ def plan(
     """
     from playscale.corpus.bigram import bigram_cross_entropy
     from playscale.corpus.corpus import Corpus
-    from playscale.study.plan import choose_teachers, plan_grid
+    from playscale.study.plan import choose_teachers, plan_study
 
     if trained is not None:
         with study_step("plan-taught", spec, out, "plan.json", "train/*/points.csv") as (study, progress):
@@ -88,7 +88,7 @@ def plan(
     with study_step("plan", spec, out, "plan.json", "study.json", tracking_uri=tracking_uri) as (study, progress):
         with progress.timed("plan"):
             expert_play = Corpus.open(corpus) if corpus else None
-            grid = plan_grid(study.spec.game, study.spec.runs(), expert_play)
+            grid = plan_study(study.spec, expert_play)
             bigram = bigram_cross_entropy(expert_play) if expert_play else None
             baseline = {"corpus": str(expert_play.uri) if expert_play else None, "bigram_dev_loss": bigram}
         with progress.timed("tracking"):

@@ -1,0 +1,172 @@
+"""A study before it runs: `playscale study plan`."""
+
+from __future__ import annotations
+
+import json as json_text
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from playscale.cli.options import GpuName, Utilisation, checked, chosen_hardware, echo, finite, output_folder
+from playscale.config import budget_name
+from playscale.scaling import numbers
+from playscale.storage.files import local_path, read_json
+from playscale.storage.storage import is_s3
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+UNKNOWN = "not known"
+
+
+def study_plan(
+    context: typer.Context,
+    spec: Annotated[Path, typer.Argument(help="Specification of the study, YAML; see studies/.")],
+    gpu: GpuName = None,
+    utilisation: Utilisation = 0.3,
+    price: Annotated[
+        float | None, typer.Option(min=0, callback=finite, help="Price of an hour of the GPU; with --gpu.")
+    ] = None,
+    prior: Annotated[
+        Path | None, typer.Option(help="An earlier fit.json, whose law says which sizes to expect to be best.")
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            callback=output_folder, help="Directory of the study, for its corpus and episodes. Default: out/NAME."
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Show the grid of a study with what it will cost, and warnings, before it runs. Writes nothing.
+
+    \b
+    Example:
+      playscale study plan studies/quickstart.yaml --gpu h100 --utilisation 0.3 --price 2.5
+    """
+    from playscale.cli.console import show
+    from playscale.study.preview import earlier_play, gpu_machine, known_play, preview
+    from playscale.study.spec import read_spec
+
+    hardware = chosen_hardware(context, gpu, utilisation)
+    if price is not None and hardware is None:
+        raise ValueError("--price: it is that of an hour of a GPU; give --gpu too")
+    study, fit = read_spec(spec), None if prior is None else _read_fit(prior)
+    folder = None if out is not None and is_s3(out) else local_path(out or f"out/{study.name}")
+    machine = gpu_machine(hardware) if hardware is not None else gpu_machine(hardware)
+    document = preview(
+        study, machine, known_play(study, folder), earlier_play(study, folder), fit, str(prior or ""), price
+    )
+    if json:
+        echo(json_text.dumps(document, indent=1, allow_nan=False))
+    else:
+        show(*plan_tables(document))
+
+
+def _read_fit(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"--prior: {path}: no such file; give the fit.json of an earlier study or fit")
+    fit = read_json(path)
+    fits = fit.get("methods", {"": fit}).values() if isinstance(fit, dict) else [None]
+    if not all(isinstance(one, dict) and {"power_laws", "points"} <= one.keys() for one in fits):
+        raise ValueError(f"--prior: {path}: no fit.json: it has no power_laws and points")
+    return fit
+
+
+def plan_tables(plan: Mapping[str, Any]) -> list[Table | Text | str]:
+    """Return the tables of a plan: models, cells, what is left out, expected best sizes, sums, warnings."""
+    from playscale.cli.console import table, warning
+
+    methods = dict.fromkeys(run["method"] for run in plan["runs"])
+    of = (lambda row: f"{row['method']} {row['size']}") if len(methods) > 1 else (lambda row: row["size"])
+    models = table("Models", "size", "parameters", "width", "layers", "batch", "unroll", "FLOPs a sample", "memory")
+    for run in _once(plan["runs"]):
+        shape = (f"{run['params']:,}", str(run["width"]), str(run["layers"]), str(run["batch"]), str(run["unroll"]))
+        models.add_row(of(run), *shape, numbers.count(run["flops_per_sample"]), _memory(run["memory"]))
+    cells = table("Cells", "size", "budget", "samples", "epochs", "steps", "FLOPs", "time", "episodes", "play, core h")
+    least = "\N{GREATER-THAN OR EQUAL TO}" if plan["corpus"] and plan["corpus"]["basis"] == "at most" else ""
+    trained = [row for row in plan["cells"] if row["reason"] is None]
+    for row in _once(trained):
+        held_out = "*" if row["split"] == "held-out" else ""
+        cells.add_row(
+            of(row),
+            f"{row['budget']:.3g}{held_out}",
+            numbers.count(row["samples"]),
+            "" if row["epochs"] is None else f"{least}{row['epochs']:.2g}",
+            f"{row['steps']:,}",
+            f"{row['flops']:.3g}",
+            duration(row["hours"]),
+            f"{row['episodes']:,}",
+            _core_hours(row["play_core_hours_most"], row["play_core_hours"]),
+        )
+    left_out = table("Left out", "size", "budget", "why")
+    for row in _once([row for row in plan["cells"] if row["reason"] is not None]):
+        left_out.add_row(of(row), f"{row['budget']:.3g}", row["reason"])
+    best = table("Expected best sizes", "method", "budget", "best size", "nearest", "steps there", "by")
+    for row in plan["best"]:
+        if row["params"] is None:
+            best.add_row(row["method"], f"{row['budget']:.3g}", "", "", "", "no prior here")
+            continue
+        side = "" if row["side"] == "inside" else f" ({row['side']} all)"
+        best.add_row(
+            row["method"], f"{row['budget']:.3g}", f"{numbers.count(row['params'])}{side}", row["size"],
+            f"{row['steps']:,}", plan["priors"][row["method"]],
+        )  # fmt: skip
+    sums = table("In all", "what", "amount")
+    for what, amount in _sums(plan):
+        sums.add_row(what, amount)
+    shown = [models, cells, *([left_out] if left_out.row_count else []), best, sums]
+    notes = ["Of each cell: FLOPs and time beyond the cell before it of the same run. * held out."]
+    return [*shown, *notes, *(warning(one["text"]) for one in plan["warnings"])]
+
+
+def _once(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of the first seed: those of the others are the same."""
+    first = {row["seed"] for row in rows[:1]}
+    return (row for row in rows if row["seed"] in first)
+
+
+def _sums(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    sums, machine = plan["total"], plan["machine"]
+    seeds = len({run["seed"] for run in plan["runs"]})
+    yield "training runs", f"{sums['runs']}{f' ({seeds} seeds)' if seeds > 1 else ''}"
+    yield "cells", f"{sums['cells']} of {len(plan['cells'])}"
+    yield "FLOPs", f"{sums['flops']:.3g}"
+    yield f"training on {machine['name']}", duration(sums["hours"]) or UNKNOWN
+    if sums["price"] is not None:
+        yield "price", f"{sums['price']:,.2f}"
+    yield "memory of the largest run", _memory(sums["memory"])
+    yield "transitions to learn from", _transitions(plan["corpus"])
+    yield "episodes", f"{sums['episodes']:,.0f}"
+    yield "actions in them", f"at most {numbers.count(sums['play_steps_most'])}"
+    yield "core hours of play", _core_hours(sums["play_core_hours_most"], sums["play_core_hours"]) or UNKNOWN
+
+
+def _transitions(corpus: Mapping[str, Any] | None) -> str:
+    if corpus is None:
+        return UNKNOWN
+    basis = {"corpus": "", "at most": "at most ", "estimated": "about "}[corpus["basis"]]
+    return f"{basis}{numbers.count(corpus['train'])}"
+
+
+def duration(hours: float | None) -> str:
+    """Write a time in the unit that suits it: 12 s, 3.4 min, 5.2 h, 1,230 h."""
+    if hours is None:
+        return ""
+    if hours < 1 / 60:
+        return f"{numbers.number(3600 * hours, 2)} s"
+    return f"{numbers.number(60 * hours, 2)} min" if hours < 1 else f"{numbers.number(hours)} h"
+
+
+def _core_hours(most: float | None, expected: float | None) -> str:
+    if most is None:
+        return ""
+    about = "" if expected is None else f"{numbers.number(expected, 2)}, "
+    return f"{about}\N{LESS-THAN OR EQUAL TO}{numbers.number(most, 2)}"
+
+
+def _memory(size: float) -> str:
+    return f"{numbers.number(size / 1e9, 2)} GB"
