@@ -27,6 +27,7 @@ from playscale.cli.study import (
     study_status,
     study_submit,
 )
+from playscale.cli.study_plan import study_plan
 from playscale.cli.tracking import deliver
 from playscale.cli.train import train_bc, train_impala
 from playscale.config import explain
@@ -64,6 +65,7 @@ app.command()(evaluate)
 app.command()(fit)
 app.command()(reproduce)
 app.add_typer(study_app, name="study")
+study_app.command("plan")(study_plan)
 study_app.command("run")(study_run)
 study_app.command("submit")(study_submit)
 study_app.command("status")(study_status)

@@ -33,6 +33,7 @@ WIDTH = 140  # columns where there is no terminal
 WIDEST = 10_000  # columns to measure a table in, so that nothing limits it
 CELL_HEAD = ("FLOPs", "params", "samples", "target")
 VERDICT = ("verdict", "ground", "what was found")
+LEFT = {"run", "agent", "split", "law", "target", "best by", "parameter", "what", "why", "by", *VERDICT}
 COEFFICIENTS = ("A", "B")
 
 
@@ -129,7 +130,7 @@ class _Table(Table):
 
 def points_table(points: Sequence[Point]) -> Table:
     """List the points, one line each."""
-    table = _table("Points", "run", "FLOPs", "params", "samples", "dev loss", "return", "episodes", "split")
+    table = plain_table("Points", "run", "FLOPs", "params", "samples", "dev loss", "return", "episodes", "split")
     for p in sorted(points, key=lambda p: (p.flops, p.params)):
         table.add_row(
             p.run,
@@ -146,7 +147,7 @@ def points_table(points: Sequence[Point]) -> Table:
 
 def evaluations_table(references: Sequence[Reference]) -> Table:
     """List the mean returns of players, one line each."""
-    table = _table("Returns", "agent", "mean", "episodes")
+    table = plain_table("Returns", "agent", "mean", "episodes")
     for row in references:
         table.add_row(row.name, plus_minus(row.return_mean, row.return_se, ".1f"), str(row.episodes))
     return table
@@ -156,16 +157,16 @@ def fit_tables(fit: Mapping[str, Any]) -> list[Table | Text | str]:
     """Return the tables of a fit.json: the laws and how well they forecast, forecasts, held-out truth, warnings."""
     if "methods" in fit:
         failed = [
-            _marked(f"{method or UNNAMED} is not fitted", "yellow", f": {why}") for method, why in fit["failed"].items()
+            marked(f"{method or UNNAMED} is not fitted", "yellow", f": {why}") for method, why in fit["failed"].items()
         ]
-        own = [["", _marked(_group(name, one), "bold"), *fit_tables(one)] for name, one in fit["methods"].items()]
+        own = [["", marked(_group(name, one), "bold"), *fit_tables(one)] for name, one in fit["methods"].items()]
         return [*(table for tables in own for table in tables), *failed]
     chosen, why = _chosen(fit), [printable(f"{target}: {law['why']}") for target, law in fit["laws"].items()]
     tables = [
         *(_backtest(fit, target) for target in fit["laws"]), _track_record(fit), _power_laws(fit), _surfaces(fit),
         _forecasts(fit), _target_returns(fit), _held_out(fit),
     ]  # fmt: skip
-    warnings = [_marked("warning", "yellow", f" {warning['text']}") for warning in fit["warnings"]]
+    warnings = [marked("warning", "yellow", f" {warning['text']}") for warning in fit["warnings"]]
     return [_verdicts(fit), _budgets(fit), chosen, *why, *(table for table in tables if table.row_count), *warnings]
 
 
@@ -187,13 +188,13 @@ def _budgets(fit: Mapping[str, Any]) -> str:
     return f"{numbers.counted(found['count'], 'budget')}, found by {source}; {near}"
 
 
-def _marked(start: str, style: str, text: str = "") -> Text:
+def marked(start: str, style: str, text: str = "") -> Text:
     return Text.assemble((printable(start), style), printable(text))
 
 
 def _verdicts(fit: Mapping[str, Any]) -> Table:
     """Show whether the table can carry a forecast of each target, a ground a line."""
-    table = _table("Can this table carry a forecast?", "target", *VERDICT)
+    table = plain_table("Can this table carry a forecast?", "target", *VERDICT)
     for target, verdict in fit["verdicts"].items():
         for i, ground in enumerate(verdict["grounds"]):
             first = (target, verdict["level"]) if i == 0 else ("", "")
@@ -203,14 +204,14 @@ def _verdicts(fit: Mapping[str, Any]) -> Table:
 
 def _chosen(fit: Mapping[str, Any]) -> Table:
     """Show the law chosen for each target, a parameter a line."""
-    table = _table("The laws that forecast", "target", "law", "parameter", "value (95 %)")
+    table = plain_table("The laws that forecast", "target", "law", "parameter", "value (95 %)")
     _add_parameters(table, fit["laws"])
     return table
 
 
 def _surfaces(fit: Mapping[str, Any]) -> Table:
     """Show the law of params and samples of each target, a parameter a line."""
-    table = _table("The laws of params (N) and samples (D)", "target", "law", "parameter", "value (95 %)")
+    table = plain_table("The laws of params (N) and samples (D)", "target", "law", "parameter", "value (95 %)")
     _add_parameters(table, fit["parametric"])
     return table
 
@@ -229,7 +230,7 @@ def _backtest(fit: Mapping[str, Any], target: str) -> Table:
     reaches = sorted({reach for scores in found.values() for reach in scores})
     columns = [_ahead(reach) for reach in reaches]
     what = f"{target}{track_record.above(fit, target)}"
-    table = _table(
+    table = plain_table(
         f"Backtest of {what}, each law alone at every budget: median miss (share inside 95 %), by decades ahead",
         "law",
         *columns,
@@ -244,7 +245,7 @@ def _backtest(fit: Mapping[str, Any], target: str) -> Table:
 def _track_record(fit: Mapping[str, Any]) -> Table:
     """Show the scores of the law chosen anew at each budget, beside the plain power law's."""
     title = "Track record of the law that was the choice at each earlier budget: median miss (share inside 95 %)"
-    table = _table(title, "target", "decades ahead", "forecasts", "chosen law", "plain power law")
+    table = plain_table(title, "target", "decades ahead", "forecasts", "chosen law", "plain power law")
     for target in fit["laws"]:
         for reach, rows in track_record.by_reach(track_record.track(fit, target)).items():
             own, plain = track_record.score(rows), track_record.score(rows, "power_")
@@ -254,7 +255,7 @@ def _track_record(fit: Mapping[str, Any]) -> Table:
 
 
 def _power_laws(fit: Mapping[str, Any]) -> Table:
-    table = _table("Power laws", "best by", "law", "at", "exponent (95 %)", "bootstrap 95 %", "R²", "n")
+    table = plain_table("Power laws", "best by", "law", "at", "exponent (95 %)", "bootstrap 95 %", "R²", "n")
     for row in fit["power_laws"]:
         exponent = f"{row['exponent']:+.3f} {interval(row['low'], row['high'], '.3f')}"
         boot = interval(row["boot_low"], row["boot_high"], ".3f")
@@ -270,7 +271,7 @@ def _law(quantity: str) -> str:
 
 def _forecasts(fit: Mapping[str, Any]) -> Table:
     cost = _cost_columns(fit)
-    table = _table("Forecasts", *CELL_HEAD, "value (95 %)", *cost)
+    table = plain_table("Forecasts", *CELL_HEAD, "value (95 %)", *cost)
     for row in fit["forecasts"]:
         table.add_row(*_cell(row), _value(row), *_cost(row, cost))
     return table
@@ -278,7 +279,7 @@ def _forecasts(fit: Mapping[str, Any]) -> Table:
 
 def _target_returns(fit: Mapping[str, Any]) -> Table:
     cost = _cost_columns(fit)
-    table = _table("Target returns", "target", "return", "reached at FLOPs (95 %)", "params", "samples", *cost)
+    table = plain_table("Target returns", "target", "return", "reached at FLOPs (95 %)", "params", "samples", *cost)
     for row in fit["target_returns"]:
         where = "not reached"
         if row["flops"] is not None:
@@ -303,7 +304,7 @@ def _size(row: Mapping[str, Any], name: str) -> str:
 
 
 def _held_out(fit: Mapping[str, Any]) -> Table:
-    table = _table("Held-out: forecast against measured", *CELL_HEAD, "measured", "forecast (95 %)", "inside")
+    table = plain_table("Held-out: forecast against measured", *CELL_HEAD, "measured", "forecast (95 %)", "inside")
     for row in fit["held_out"]:
         inside = {None: "", True: "yes", False: "NO"}[row["inside"]]
         table.add_row(*_cell(row), numbers.number(row["measured"], 4), _value(row), inside)
@@ -315,7 +316,7 @@ def reproduction_table(one: Reproduction) -> Table:
     columns = ["best by", "law", "at", "from", "exponent", "95 %", "bootstrap 95 %", "n"]
     is_compared = any(row.published is not None for row in one.compared)
     columns += ["published", "differs"] * is_compared
-    table = _table(f"{one.name}: {len(one.points)} points", *columns)
+    table = plain_table(f"{one.name}: {len(one.points)} points", *columns)
     for row in one.compared:
         start = "all" if row.from_flops is None else f"{row.from_flops:.3g}"
         ours = "not fitted" if row.exponent is None else f"{row.exponent:+.3f}"
@@ -369,14 +370,12 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else f"{value:{form}}"
 
 
-def _table(title: str, *columns: str) -> Table:
+def plain_table(title: str, *columns: str) -> Table:
     table = _Table(title=printable(title), title_justify="left", header_style="bold")
     for column in columns:
         table.add_column(
             column,
-            justify="left"
-            if column in {"run", "agent", "split", "law", "target", "best by", "parameter", *VERDICT}
-            else "right",
+            justify="left" if column in LEFT else "right",
             no_wrap=True,
         )
     return table

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from playscale.config import IMITATING_METHODS, METHODS, TrainConfig, budget_name
 from playscale.corpus.corpus import Corpus
-from playscale.games.game import get_game
 from playscale.rollout.evaluation import read_evaluation
 from playscale.scaling import numbers
 from playscale.scaling.gpu import Hardware
 from playscale.scaling.prior import NETHACK, Prior, prior_of
 from playscale.storage.files import read_json
 from playscale.study.costs import CellCost, GpuPace, ModelCost, Pace, cell_costs, model_cost, total
+from playscale.study.local_run import AT_ONCE
 from playscale.study.plan import PlannedCell, plan_study
 from playscale.study.spec import StudySpec
 
@@ -101,6 +103,12 @@ def gpu_machine(hardware: Hardware) -> Machine:
     return Machine(name, GpuPace(hardware), gpu.memory, precision, 1, lambda run: None, None, details)  # noqa: ARG005
 
 
+def this_machine() -> Machine:
+    """Return this machine as that of a study, before its speed is measured."""
+    memory = psutil.virtual_memory().total / AT_ONCE
+    return Machine("this machine", None, memory, "fp32", AT_ONCE, lambda run: None, None, {})  # noqa: ARG005
+
+
 def preview(
     spec: StudySpec,
     machine: Machine,
@@ -127,8 +135,13 @@ def preview(
     grid = plan_study(spec, expert_play)
     planned = spec.runs()
     models = _models(spec, planned, machine.precision)
-    costs = {name: {one.budget: one for one in cell_costs(run, spec.game, machine.pace)} for name, run in grid.runs.items()}
-    rows = [_cell(spec, planned[c.run], c, costs.get(c.run, {}).get(c.flops), models[c.run], machine, play) for c in grid.cells]
+    costs = {
+        name: {one.budget: one for one in cell_costs(run, spec.game, machine.pace)} for name, run in grid.runs.items()
+    }
+    rows = [
+        _cell(spec, planned[c.run], c, costs.get(c.run, {}).get(c.flops), models[c.run], machine, play)
+        for c in grid.cells
+    ]
     trained = [row for row in rows if row["reason"] is None]
     priors = {method: _prior(spec, method, fit, fit_name) for method in spec.method}
     best = [
@@ -141,7 +154,9 @@ def preview(
         "study": spec.name,
         "game": spec.game,
         "machine": {"name": machine.name, "memory": machine.memory, "precision": machine.precision, **machine.details},
-        "corpus": None if expert_play is None else {"uri": expert_play.uri, "train": expert_play.train, "basis": expert_play.basis},
+        "corpus": None
+        if expert_play is None
+        else {"uri": expert_play.uri, "train": expert_play.train, "basis": expert_play.basis},
         "runs": [_run(name, planned[name], models[name]) for name in grid.runs],
         "cells": rows,
         "total": _total(spec, machine, trained, price),
@@ -221,7 +236,7 @@ def _total(
     hours = total([row["hours"] for row in trained])
     summed = ("episodes", "play_steps_most", "play_steps", "play_core_hours_most", "play_core_hours")
     collect = spec.source.collect if spec.source else None
-    expert_steps = collect and collect.games * collect.max_steps
+    expert_steps = None if collect is None else collect.games * collect.max_steps
     return {
         "runs": len({row["run"] for row in trained}),
         "cells": len(trained),

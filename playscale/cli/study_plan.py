@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from playscale.cli.options import GpuName, Utilisation, checked, chosen_hardware, echo, finite, output_folder
-from playscale.config import budget_name
+from playscale.cli.options import GpuName, Utilisation, chosen_hardware, echo, finite, output_folder
 from playscale.scaling import numbers
 from playscale.storage.files import local_path, read_json
 from playscale.storage.storage import is_s3
@@ -48,7 +47,7 @@ def study_plan(
       playscale study plan studies/quickstart.yaml --gpu h100 --utilisation 0.3 --price 2.5
     """
     from playscale.cli.console import show
-    from playscale.study.preview import earlier_play, gpu_machine, known_play, preview
+    from playscale.study.preview import earlier_play, gpu_machine, known_play, preview, this_machine
     from playscale.study.spec import read_spec
 
     hardware = chosen_hardware(context, gpu, utilisation)
@@ -56,7 +55,7 @@ def study_plan(
         raise ValueError("--price: it is that of an hour of a GPU; give --gpu too")
     study, fit = read_spec(spec), None if prior is None else _read_fit(prior)
     folder = None if out is not None and is_s3(out) else local_path(out or f"out/{study.name}")
-    machine = gpu_machine(hardware) if hardware is not None else gpu_machine(hardware)
+    machine = this_machine() if hardware is None else gpu_machine(hardware)
     document = preview(
         study, machine, known_play(study, folder), earlier_play(study, folder), fit, str(prior or ""), price
     )
@@ -78,15 +77,19 @@ def _read_fit(path: Path) -> Mapping[str, Any]:
 
 def plan_tables(plan: Mapping[str, Any]) -> list[Table | Text | str]:
     """Return the tables of a plan: models, cells, what is left out, expected best sizes, sums, warnings."""
-    from playscale.cli.console import table, warning
+    from playscale.cli.console import marked, plain_table
 
     methods = dict.fromkeys(run["method"] for run in plan["runs"])
     of = (lambda row: f"{row['method']} {row['size']}") if len(methods) > 1 else (lambda row: row["size"])
-    models = table("Models", "size", "parameters", "width", "layers", "batch", "unroll", "FLOPs a sample", "memory")
+    models = plain_table(
+        "Models", "size", "parameters", "width", "layers", "batch", "unroll", "FLOPs a sample", "memory"
+    )
     for run in _once(plan["runs"]):
         shape = (f"{run['params']:,}", str(run["width"]), str(run["layers"]), str(run["batch"]), str(run["unroll"]))
         models.add_row(of(run), *shape, numbers.count(run["flops_per_sample"]), _memory(run["memory"]))
-    cells = table("Cells", "size", "budget", "samples", "epochs", "steps", "FLOPs", "time", "episodes", "play, core h")
+    cells = plain_table(
+        "Cells", "size", "budget", "samples", "epochs", "steps", "FLOPs", "time", "episodes", "play, core h"
+    )
     least = "\N{GREATER-THAN OR EQUAL TO}" if plan["corpus"] and plan["corpus"]["basis"] == "at most" else ""
     trained = [row for row in plan["cells"] if row["reason"] is None]
     for row in _once(trained):
@@ -102,10 +105,10 @@ def plan_tables(plan: Mapping[str, Any]) -> list[Table | Text | str]:
             f"{row['episodes']:,}",
             _core_hours(row["play_core_hours_most"], row["play_core_hours"]),
         )
-    left_out = table("Left out", "size", "budget", "why")
+    left_out = plain_table("Left out", "size", "budget", "why")
     for row in _once([row for row in plan["cells"] if row["reason"] is not None]):
         left_out.add_row(of(row), f"{row['budget']:.3g}", row["reason"])
-    best = table("Expected best sizes", "method", "budget", "best size", "nearest", "steps there", "by")
+    best = plain_table("Expected best sizes", "method", "budget", "best size", "nearest", "steps there", "by")
     for row in plan["best"]:
         if row["params"] is None:
             best.add_row(row["method"], f"{row['budget']:.3g}", "", "", "", "no prior here")
@@ -115,12 +118,12 @@ def plan_tables(plan: Mapping[str, Any]) -> list[Table | Text | str]:
             row["method"], f"{row['budget']:.3g}", f"{numbers.count(row['params'])}{side}", row["size"],
             f"{row['steps']:,}", plan["priors"][row["method"]],
         )  # fmt: skip
-    sums = table("In all", "what", "amount")
+    sums = plain_table("In all", "what", "amount")
     for what, amount in _sums(plan):
         sums.add_row(what, amount)
     shown = [models, cells, *([left_out] if left_out.row_count else []), best, sums]
     notes = ["Of each cell: FLOPs and time beyond the cell before it of the same run. * held out."]
-    return [*shown, *notes, *(warning(one["text"]) for one in plan["warnings"])]
+    return [*shown, *notes, *(marked("warning", "yellow", f" {one['text']}") for one in plan["warnings"])]
 
 
 def _once(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
