@@ -68,6 +68,8 @@ def document(fit: Fit) -> dict[str, Any]:
         "optima": [dict(row.__dict__) for row in fit.optima],
         "parametric": {t: _parametric(r.cells, r.surface) for t, r in fit.targets.items() if r.surface is not None},
     }
+    if fit.sensitivity is not None:
+        whole["sensitivity"] = fit.sensitivity.to_dict()
     return _finite(whole)
 
 

@@ -27,6 +27,7 @@ from playscale.scaling.exponents import Exponent, fit_return_of_loss
 from playscale.scaling.forecast import Forecast, HeldOut, compare_held_out
 from playscale.scaling.goal import Goal, reach
 from playscale.scaling.gpu import Hardware
+from playscale.scaling.sensitivity import Sensitivity, analyse
 from playscale.scaling.target_fit import TargetFit, fit_targets, replicates_for
 from playscale.scaling.verdict import Verdict, judge
 from playscale.scaling.warning import (
@@ -66,6 +67,7 @@ class Fit:
         target_returns: compute at which given returns are reached.
         hardware: GPU that hours and energy are given for.
         verdicts: whether the table can carry a forecast of each target.
+        sensitivity: what settings do that the table varies; None where it varies none.
     """
 
     points: tuple[Point, ...]
@@ -84,6 +86,7 @@ class Fit:
     target_returns: tuple[Goal, ...] = ()
     hardware: Hardware | None = None
     verdicts: dict[Target, Verdict] = field(default_factory=dict)
+    sensitivity: Sensitivity | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return fit.json: plain JSON types, null for every number that does not exist."""
@@ -160,7 +163,8 @@ def fit(
     Raises:
         FitError: nothing can be fitted, or an argument is no number that can be; one line says what is missing.
     """
-    given = [point for point in as_points(points) if not point.varied]
+    table = as_points(points)
+    given = [point for point in table if not point.varied]
     points = distinct(given)
     limits = {"the expert's return": expert_return, LARGEST_RETURN: max_return}
     known = [(name, _number(name, value)) for name, value in limits.items() if value is not None]
@@ -212,6 +216,7 @@ def fit(
         target_returns=tuple(reached),
         hardware=hardware,
         verdicts={t: judge(result, warnings, forecast_flops) for t, result in targets.items()},
+        sensitivity=analyse(distinct(table)) if len(given) < len(table) else None,
     )
 
 
