@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -68,7 +69,7 @@ def to_json(status: StudyStatus) -> dict[str, Any]:
 
 def _shown(status: StudyStatus) -> list[str | Table]:
     """Return the study and its parts in two lines, its runs, then what there is to say of it."""
-    percent = f"{100 * status.fraction:.0f} %"
+    percent = f"{math.floor(100 * status.fraction)} %"
     head = ", ".join(text for text in (status.state, percent, status.time_left) if text)
     note = f" ({status.note})" if status.note else ""
     first = [f"study {status.name} in {status.place}: {head}{note}", parts_line(status)]
@@ -97,9 +98,10 @@ def parts_line(status: StudyStatus) -> str:
 def _runs_table(status: StudyStatus) -> Table | None:
     if not status.runs:
         return None
+    noted = any(run.note for run in status.runs)
     table = Table(header_style="bold")
-    for name in ("run", "state", "trained", "evaluated", "dev loss", "return", ""):
-        table.add_column(name, justify="left" if name in {"run", "state", ""} else "right", no_wrap=bool(name))
+    for name in ("run", "state", "trained", "evaluated", "dev loss", "return", *(["note"] if noted else [])):
+        table.add_column(name, justify="left" if name in {"run", "state", "note"} else "right", no_wrap=name != "note")
     for run in status.runs:
         table.add_row(
             printable(run.run),
@@ -108,7 +110,7 @@ def _runs_table(status: StudyStatus) -> Table | None:
             f"{run.evaluated} of {run.budgets}",
             "" if run.dev_loss is None else f"{run.dev_loss:.3f}",
             "" if run.return_mean is None else f"{run.return_mean:,.1f}",
-            printable(run.note),
+            *([printable(run.note)] if noted else []),
         )
     return table
 
@@ -177,7 +179,7 @@ class _Lines:
         at_work = [f"now {', '.join(status.now)}"] if status.now else []
         texts = [text for text in (parts_line(status), *failed, *at_work, status.time_left) if text]
         clock = f"{int(elapsed) // 60}:{int(elapsed) % 60:02d}"
-        echo(printable(f"{clock} {100 * status.fraction:.0f} %: {'; '.join(texts)}"))
+        echo(printable(f"{clock} {math.floor(100 * status.fraction)} %: {'; '.join(texts)}"))
 
 
 class _JsonLines:

@@ -183,7 +183,7 @@ class LocalStudy:
             RuntimeError: A step failed, and there are no laws without it.
         """
         started = time.time()
-        with at_work(self.folder, self.command):
+        with at_work(self.folder, self.uri, self.command):
             failed = self.pipeline.run(on_progress, len(self.spec.runs()))
         points, fit = read_results(self.uri)
         tasks = read_progress(self.folder / "progress")

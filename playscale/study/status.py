@@ -58,7 +58,7 @@ class RunStatus:
         fraction: Fraction of its training that is saved, 0..1.
         dev_loss: That of the largest budget so far.
         return_mean: That of the largest budget so far.
-        note: What it does, why it failed, or that it learns badly.
+        note: Why it failed, or will probably end badly.
     """
 
     run: str
@@ -245,12 +245,13 @@ class _Look:
         if self.state == "finished":
             return ""
         if self.process is None or self.process.runs is None:
-            return f"by its last change, {ago}" if ago else ""
+            asks = "; --endpoint URL asks Kubeflow" if is_s3(self.files.place) else ""
+            return f"by its last change, {ago}{asks}" if ago else ""
         if self.state == "running":
             return ""
         if self.process.ended is not None:
             return f"it ended {duration(time.time() - self.process.ended)} ago"
-        return f"its process {self.process.pid} is gone: killed, or the machine was; last change {ago}"
+        return f"its process {self.process.pid} is gone: it was killed; last change {ago}"
 
     def status(self) -> StudyStatus:
         runs = [self._run(name) for name in self.planned]
@@ -294,7 +295,8 @@ class _Look:
     def _run(self, name: str) -> RunStatus:
         budgets, (trained, evaluated) = planned_budgets(self.planned[name]), (self._table(s, name) for s in PER_RUN)
         evaluations = [n for n in self.files.matching("evaluate/*/evaluation.json") if n.split("/")[1] == name]
-        now, failed = (next((t for t in reversed(ts) if _run_of(t) == name), None) for ts in (self.now, self.failed))
+        now = any(_run_of(task) == name for task in self.now)
+        failed = [task.what for task in self.failed if _run_of(task) == name]
         fraction = 1.0 if len(trained) == len(budgets) else self._saved(name)
         begun = fraction > 0 or any(_run_of(task) == name for task in self.tasks)
         state = "unfinished" if begun and not self.runs_now else "waiting"
@@ -312,7 +314,7 @@ class _Look:
             fraction=fraction,
             dev_loss=next((p.dev_loss for p in reversed(reached) if p.dev_loss is not None), None),
             return_mean=next((p.return_mean for p in reversed(reached) if p.return_mean is not None), None),
-            note="; ".join(text for text in (learns_badly(reached), (now or failed or _NOTHING).what) if text),
+            note="; ".join(text for text in (learns_badly(reached), *failed) if text),
         )
 
     def _cells(self, name: str) -> tuple[list[Cell], float]:
@@ -412,9 +414,6 @@ class _Look:
         return f"playscale study run {spec} --out {self.files.place}"
 
 
-_NOTHING = TaskProgress("", "", 0.0, 0.0, 0.0)
-
-
 def _run_of(task: TaskProgress) -> str:
     """Return the run that a task is of; "" for a task of the whole study."""
     kind, _, run = task.task.partition("-")
@@ -424,7 +423,7 @@ def _run_of(task: TaskProgress) -> str:
 def _at_work(task: TaskProgress, runs: Sequence[RunStatus]) -> str:
     """Return how far a task is; one that resumes is as far as its saves, whatever it says at its start."""
     saved = next((run.fraction for run in runs if task.task == f"train-{run.run}"), 0.0)
-    return f"{100 * max(task.fraction, saved):.0f} %, {task.what}"
+    return f"{math.floor(100 * max(task.fraction, saved))} %, {task.what}"
 
 
 def learns_badly(reached: Sequence[Point]) -> str:
@@ -486,6 +485,7 @@ def on_cluster(
     if state == "finished" and progress.failed:  # Kubeflow's state does not depend on every step
         state = "failed"
     status = files or StudyStatus(name, place, state)
+    endpoint = url.partition("/#/")[0]
     waits = [f"{step.title} waits: {step.reason}" for step in progress.steps if step.state == "waiting"]
     tasks = {f"{step.component}-{step.run}".strip("-"): step for step in progress.steps if step.part}
     running = {task: step for task, step in tasks.items() if step.state == "running"}
@@ -498,5 +498,7 @@ def on_cluster(
         now={task: status.now.get(task, "at work") for task in running},
         failed={task: step.reason or "no reason given" for task, step in tasks.items() if step.state == "failed"},
         seconds_left=status.seconds_left if state == "running" else None,
-        go_on="" if state in {"running", "finished"} else f"playscale study submit SPEC --endpoint URL --out {place}",
+        go_on=""
+        if state in {"running", "finished"}
+        else f"playscale study submit SPEC --endpoint {endpoint} --out {place}",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import scratch_folder
 from playscale.study.context import REFERENCES
-from playscale.study.study_process import RECORD
+from playscale.study.study_process import RECORD, read_process
 
 SMALL = (
     "plan.json", "spec.yaml", "points.csv", "fit.json", RECORD, "progress/*.json", "train/*/points.csv",
@@ -36,11 +37,13 @@ class StudyFiles:
     Attributes:
         place: The study's directory, or s3://BUCKET/PREFIX.
         folder: Where the files that are read lie on this machine.
+        beside: The directory on this machine in which `study run` keeps the progress of a study in S3; None otherwise.
         changed: Unix time of change by name, of those and of others that are known by their names.
     """
 
     place: str
     folder: Path
+    beside: Path | None = None
     changed: Mapping[str, float] = field(default_factory=dict)
 
     def matching(self, pattern: str) -> list[str]:
@@ -64,6 +67,16 @@ class StudyFiles:
                 _download(storage, name, file)
         for name in before.keys() - self.changed.keys():
             path_below(self.folder, name).unlink(missing_ok=True)
+        self._look_beside()
+
+    def _look_beside(self) -> None:
+        """Add the progress that is kept on this machine."""
+        found = dict(_local_files(self.beside)) if self.beside else {}
+        for name in (name for name in found if name.startswith("progress/")):
+            (self.folder / "progress").mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):  # removed meanwhile
+                shutil.copyfile(self.beside / name, self.folder / name)  # type: ignore[operator]
+                self.changed = {**self.changed, name: found[name]}
 
 
 @contextmanager
@@ -72,8 +85,15 @@ def study_files(place: str) -> Iterator[StudyFiles]:
     if is_s3(place):
         with scratch_folder() as scratch:
             yield StudyFiles(place.rstrip("/"), scratch)
+        return
+    folder = local_path(place)
+    process = read_process(folder)
+    if process is not None and is_s3(process.out):
+        with study_files(process.out) as files:
+            files.beside = folder
+            yield files
     else:
-        yield StudyFiles(place, local_path(place))
+        yield StudyFiles(place, folder)
 
 
 def _download(storage: S3Storage, name: str, file: Path) -> None:

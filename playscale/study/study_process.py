@@ -31,6 +31,7 @@ class StudyProcess:
         pid: Its number.
         host: The machine or container that the number belongs to.
         began: Unix time at which it started, since numbers are used again.
+        out: The study's directory, or s3://BUCKET/PREFIX of a study whose process and log alone are here.
         command: The command that goes on with the study; "" where that is not known.
         ended: Unix time at which it ended by itself; None while it runs, and after a kill.
     """
@@ -38,6 +39,7 @@ class StudyProcess:
     pid: int
     host: str
     began: float
+    out: str = ""
     command: str = ""
     ended: float | None = None
 
@@ -57,11 +59,12 @@ class StudyProcess:
 
 
 @contextmanager
-def at_work(folder: Path, command: str = "") -> Iterator[None]:
+def at_work(folder: Path, out: str = "", command: str = "") -> Iterator[None]:
     """Lock a study's directory while the block runs, and record this process there.
 
     Args:
-        folder: The study's directory.
+        folder: The study's directory on this machine.
+        out: Its directory as given, which may be in S3; by default `folder`.
         command: The command that goes on with the study; by default the one that an earlier process left.
 
     Raises:
@@ -70,7 +73,7 @@ def at_work(folder: Path, command: str = "") -> Iterator[None]:
     with locked(folder, "study"):
         earlier = read_process(folder)
         command = command or (earlier.command if earlier else "")
-        own = StudyProcess(os.getpid(), _host(), psutil.Process().create_time(), command)
+        own = StudyProcess(os.getpid(), _host(), psutil.Process().create_time(), out or str(folder), command)
         write_json(folder / RECORD, asdict(own))
         try:
             yield

@@ -4,10 +4,12 @@ import csv
 import fcntl
 import json
 import os
+import shlex
 import time
 from pathlib import Path
 
 import forks
+import left_study
 import psutil
 import pytest
 
@@ -20,8 +22,11 @@ SPEC = ROOT / "studies" / "smoke.yaml"
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """A study killed with -9 when its first training run has a checkpoint; its directory."""
+def killed(tmp_path_factory, cli):
+    """A study killed with -9 when its first training run has a checkpoint.
+
+    Its directory, its processes that outlived it, and what `study status` says before and after the kill.
+    """
     out = tmp_path_factory.mktemp("study") / "a%20b?#c"  # characters with a meaning in the URI of its database
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     log = tmp_path_factory.mktemp("log") / "log"
@@ -31,17 +36,21 @@ def killed(tmp_path_factory):
         assert process.is_alive(), log.read_text()
         assert time.time() < deadline, "no run got to its first budget"
         time.sleep(0.1)
+    before = cli("study", "status", out, "--json", cwd=out.parent)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.join()
     _, alive = psutil.wait_procs(children, timeout=60)
-    return out, alive
+    left = left_study.everything(out)
+    after = cli("study", "status", out, "--json", cwd=out.parent)
+    assert left_study.everything(out) == left
+    return out, alive, [json.loads(status.stdout) for status in (before, after)]
 
 
 @pytest.fixture(scope="module")
 def study(killed, cli):
     """The same command again, to its end."""
-    out, _ = killed
+    out, *_ = killed
     before = {path: path.stat().st_mtime for path in [*out.glob("games/**/*.bz2"), out / "corpus" / "corpus.json"]}
     result = cli("study", "run", SPEC, "--out", out, cwd=out.parent)
     assert result.returncode == 0, result.stderr + (out / "pipeline.log").read_text()[-3000:]
@@ -50,6 +59,21 @@ def study(killed, cli):
 
 def test_killed_study_leaves_no_process(killed):
     assert killed[1] == []
+
+
+def test_status_of_a_study_that_runs_was_killed_and_is_finished(killed, study, cli):
+    out, _, (running, stopped) = killed
+    finished = json.loads(cli("study", "status", out, "--json", cwd=out.parent).stdout)
+    looks = running, stopped, finished
+    assert [look["state"] for look in looks] == ["running", "stopped", "finished"]
+    assert 0.3 < running["fraction"] <= stopped["fraction"] < finished["fraction"] == 1
+    assert running["now"]
+    assert not stopped["now"]
+    assert stopped["go_on"] == shlex.join(["playscale", "study", "run", str(SPEC), "--out", str(out)])
+    assert finished["report"] == f"{out}/report.html"
+    assert "at 1e+12 FLOPs" in finished["result"]
+    listed = json.loads(cli("study", "list", out.parent, "--json", cwd=out.parent).stdout)
+    assert [(one["name"], one["state"], one["points"]) for one in listed] == [("smoke", "finished", 9)]
 
 
 def test_rerun_of_a_killed_study_keeps_finished_outputs(study):

@@ -1,5 +1,6 @@
 """`playscale study submit` against a server that speaks the API over HTTP: the run, its end, and what goes wrong."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -249,3 +250,45 @@ def test_submit_example_of_help_and_kfp_command_of_the_docs_run(tmp_path):
         given = run["runtime_config"]["parameters"]
         assert given["spec"].strip() == SPEC.read_text().strip()
         assert given.get("gpus", "0") == "0"
+
+
+def status(cli, folder, *arguments):
+    """Look at a study, without a way into S3 and Kubernetes."""
+    nowhere = {"KUBECONFIG": str(folder / "none"), "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a"}
+    nowhere |= {"AWS_SECRET_ACCESS_KEY": "b", "AWS_MAX_ATTEMPTS": "1"}
+    return cli("study", "status", *arguments, cwd=folder, **nowhere)
+
+
+def test_status_of_a_run_has_its_parts_and_the_step_that_failed(cli, tmp_path, submitted):
+    result = status(cli, tmp_path, "s3://playscale/studies/smoke", "--endpoint", submitted, "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["name"], found["state"], found["place"]) == ("smoke", "failed", "s3://playscale/studies/smoke")
+    assert (found["parts"]["collect"], found["parts"]["train"]) == ([1, 1], [0, 3])
+    assert found["failed"] == {"train-bc-lstm-10k-s0": OOM.removeprefix("main: ")}
+    assert found["note"].endswith("/#/runs/details/run-1")
+    assert found["go_on"] == f"playscale study submit SPEC --endpoint {submitted} --out s3://playscale/studies/smoke"
+
+
+def test_watched_status_of_a_run_ends_with_the_run(cli, tmp_path):
+    with kfp_server(Backend()) as url:
+        assert cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, cwd=tmp_path).returncode == 0
+        result = status(cli, tmp_path, "run-1", "--endpoint", url, "--watch")
+    assert result.returncode == 0, result.stderr
+    assert "done train bc-lstm-10k-s0" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run-1",), "run-1: no such directory; of a run in Kubeflow, give its --endpoint"),
+        (("run-2", "--endpoint"), "run-2: no such run"),
+        ((".", "--endpoint"), ".: a study on this machine; leave out --endpoint"),
+        ((".",), ".: no study there: it has no plan.json"),
+    ],
+)
+def test_bad_status_is_one_line(cli, tmp_path, submitted, arguments, said):
+    given = (*arguments, submitted) if "--endpoint" in arguments else arguments
+    result = status(cli, tmp_path, *given)
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
+    assert said in result.stderr

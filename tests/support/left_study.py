@@ -106,12 +106,12 @@ def progress(out, name, state, fraction=0.5, seconds=10.0, what=None):
     write_json(out / "progress" / f"{name}.json", asdict(task))
 
 
-def process(out, *, pid=None, host=None, ended=None, command="playscale study run mine.yaml --out here"):
+def process(folder, *, out="", pid=None, host=None, ended=None, command="playscale study run mine.yaml --out here"):
     """The record of the process that works there: by default this one."""
     own = psutil.Process(pid)
     place = json.dumps([socket.gethostname(), Path("/proc/self/ns/pid").readlink().name])
-    record = StudyProcess(own.pid, host or place, own.create_time(), command, ended)
-    write_json(out / "progress" / "process", asdict(record))
+    record = StudyProcess(own.pid, host or place, own.create_time(), out or str(folder), command, ended)
+    write_json(folder / "progress" / "process", asdict(record))
 
 
 def killed_process(out, **more):
