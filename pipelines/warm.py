@@ -32,7 +32,6 @@ PRELOADED = (
     "playscale.training.impala",
     "playscale.tracking.mlflow_tracker",
     "mlflow.store.tracking.sqlalchemy_store",
-    "torch._dynamo",  # which the first optimizer imports
 )
 
 

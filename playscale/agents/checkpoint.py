@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from playscale.agents.layers import on_meta
 from playscale.agents.policy import Policy, PolicyConfig, build_policy
 from playscale.storage.files import atomic_dir, is_whole, read_json, write_document
 from playscale.storage.sync import local_copy
@@ -145,7 +146,7 @@ def _without_weights(config: PolicyConfig, weights: Mapping[str, Tensor]) -> Pol
     if config.layers > len(weights):
         return None
     try:
-        with torch.device("meta"):
+        with on_meta():
             policy = build_policy(config)
     except (TypeError, ValueError, RuntimeError):  # widths that no layer can have
         return None

@@ -6,9 +6,7 @@ pass of one sample (one transition); a multiply-add is 2. A PolicyConfig is coun
 
 from __future__ import annotations
 
-import torch
-
-from playscale.agents.layers import count_parameters, linear_flops
+from playscale.agents.layers import count_parameters, linear_flops, on_meta
 from playscale.agents.lstm import lstm_flops
 from playscale.agents.policy import Policy, PolicyConfig
 from playscale.agents.transformer import transformer_flops
@@ -61,5 +59,5 @@ def as_policy(policy: Policy | PolicyConfig) -> Policy:
     """Return the policy, or build that of a config on the meta device, where nothing is allocated."""
     if isinstance(policy, Policy):
         return policy
-    with torch.device("meta"):
+    with on_meta():
         return Policy(policy)

@@ -10,8 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 
-import torch
-
+from playscale.agents.layers import on_meta
 from playscale.agents.lstm import lstm_params
 from playscale.agents.policy import CORES, PolicyConfig
 from playscale.agents.transformer import transformer_params
@@ -56,7 +55,7 @@ def rest_params(core: str, features: int, num_actions: int, width: int, layers: 
 
 def choose_shape(target: int, core: str, game: Game, widths: object) -> tuple[int, int, int]:
     """Return width, layers and count: the roundest width that comes close enough, if possible at the usual depth."""
-    with torch.device("meta"):
+    with on_meta():
         encoder = game.make_encoder(widths)
     fixed = sum(encoder.params().values())  # type: ignore[operator]
     features = int(encoder.out_features)  # type: ignore[arg-type]

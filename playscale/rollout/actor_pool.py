@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import torch
 from torch import nn
 
+from playscale.agents.layers import on_meta
 from playscale.agents.policy import PolicyConfig, build_policy
 from playscale.games.game import GAMES, get_game
 from playscale.processes.worker import WorkerError, WorkerProcess, close_all, wait_for_any
@@ -58,7 +58,7 @@ class ActorPool:
         keep their files (see play_folder); by default the temporary directory.
         """
         self.restarts, self._stopped = 0, False
-        with torch.device("meta"):
+        with on_meta():
             like = build_policy(policy)
         state = like.initial_state(1, "cpu")
         columns = get_game(policy.game).columns

@@ -74,17 +74,19 @@ def plan(
     others' teachers into the plan and returns these runs and the references, a run with nothing to train: so there
     always is one. The first call creates the study's MLflow experiment. ValueError: another study has one of its name.
     """
-    from playscale.corpus.bigram import bigram_cross_entropy
-    from playscale.corpus.corpus import Corpus
-    from playscale.study.plan import choose_teachers, plan_study
-
     if trained is not None:
+        from playscale.study.teachers import choose_teachers
+
         with study_step("plan-taught", spec, out, "plan.json", "train/*/points.csv") as (study, progress):
             planned = study.plan()
             kickstarted = choose_teachers(planned["runs"], study.folder / "train", study.uri_of("train"))
             write_document(study.folder / "plan.json", planned)
             progress(f"{len(kickstarted)} runs have a teacher", 1.0)
             return [*grouped(kickstarted, together), REFERENCES]
+    from playscale.corpus.bigram import bigram_cross_entropy
+    from playscale.corpus.corpus import Corpus
+    from playscale.study.plan import plan_study
+
     with study_step("plan", spec, out, "plan.json", "study.json", tracking_uri=tracking_uri) as (study, progress):
         with progress.timed("plan"):
             expert_play = Corpus.open(corpus) if corpus else None

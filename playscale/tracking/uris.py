@@ -1,4 +1,7 @@
-"""Tracking URIs, and errors of what is behind them in one line."""
+"""Tracking URIs, and errors of what is behind them in one line.
+
+SQLAlchemy takes half a second of processor time to import: only what has to do with a database does.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import os
 import urllib.parse
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}
 OF_DATABRICKS = {"databricks", "databricks-uc", "uc"}
@@ -50,6 +54,8 @@ def _has_host(uri: str) -> bool:
 
 def sqlite_uri(path: Path) -> str:
     """Return the tracking URI of an SQLite file."""
+    from sqlalchemy.engine import URL
+
     return str(URL.create("sqlite", database=str(path.resolve())))
 
 
@@ -79,6 +85,9 @@ def sqlite_file(uri: str) -> Path | None:
 
 def parse_database(uri: str) -> URL:
     """Return the parts of a database's URI; ValueError when it is none."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
         return make_url(uri)
     except (SQLAlchemyError, ValueError) as error:
@@ -90,6 +99,8 @@ def one_line(error: BaseException) -> str:
 
     Of an error of a database only what its driver says, without the statement.
     """
+    from sqlalchemy.exc import DBAPIError
+
     cause = error if isinstance(error, DBAPIError) else error.__cause__
     told = cause.orig if isinstance(cause, DBAPIError) and cause.orig is not None else error
     text = " ".join(str(told).split()) or type(told).__name__

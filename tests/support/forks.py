@@ -41,7 +41,6 @@ PRELOADED = (
     "mlflow.store.tracking.sqlalchemy_store",
     "matplotlib.backends.backend_agg",
     "nle",
-    "torch._dynamo",  # which the first optimizer imports
     "forks",
 )
 STOPS = (signal.SIGTERM, signal.SIGINT)

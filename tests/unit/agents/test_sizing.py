@@ -1,10 +1,13 @@
+import sys
+
 import pytest
 import torch
+import toy_game
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playscale.agents import sizing
-from playscale.agents.flops import flops_by_part, forward_flops, params, params_by_part
+from playscale.agents.flops import as_policy, flops_by_part, forward_flops, params, params_by_part
 from playscale.agents.layers import count_parameters
 from playscale.agents.policy import CORES, Policy
 from playscale.agents.sizing import config_for_size, heads_for, parse_size, rest_params
@@ -96,3 +99,14 @@ def test_sizes_out_of_range_are_refused(text):
 def test_an_unknown_core_is_refused():
     with pytest.raises(ValueError, match="lstm, transformer"):
         config_for_size(NETHACK, "10k", "gru")
+
+
+@pytest.mark.usefixtures("registered")
+def test_sizes_and_flops_are_counted_without_the_import_of_torchs_compiler(monkeypatch):
+    for module in [module for module in sys.modules if module.startswith("torch._dynamo")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # an import fails
+    config = config_for_size(toy_game.Recall(), "10k", "lstm")
+    assert 9_700 <= params(config) <= 10_300
+    policy = as_policy(config)
+    assert {tensor.device.type for tensor in policy.state_dict().values()} == {"meta"}

@@ -1,6 +1,8 @@
 """The plan: cells add up, what cannot be trained is left out with its reason, compute is what a budget says."""
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +12,8 @@ from playscale.agents.sizing import config_for_size
 from playscale.config import Reinforcement, TrainConfig
 from playscale.games.game import get_game
 from playscale.points import Point, write_points
-from playscale.study.plan import NO_TEACHER, TOO_FEW_STEPS, choose_teachers, plan_grid, trained_policy
+from playscale.study.plan import NO_TEACHER, TOO_FEW_STEPS, plan_grid, trained_policy
+from playscale.study.teachers import choose_teachers
 from playscale.training.schedule import MIN_STEPS
 
 CORPUS = SimpleNamespace(uri="corpus", game="nethack", transitions=lambda split: {"train": 10_000, "dev": 1_000}[split])
@@ -130,3 +133,9 @@ def test_a_clone_of_other_settings_than_the_recipe_is_no_teacher(tmp_path):
 def test_corpus_of_another_game():
     with pytest.raises(ValueError, match="not of 'chess'"):
         plan_grid("chess", runs("10k"), CORPUS)
+
+
+def test_teachers_are_chosen_without_the_import_of_torch():
+    code = "import sys, playscale.study.steps, playscale.study.teachers; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,6 +1,9 @@
 """The optimizers: their state through a save, and RMSProp's step as its formula has it."""
 
+import copy
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from playscale.agents.policy import build_policy
 from playscale.agents.sizing import config_for_size
 from playscale.training.optimization import make_optimizer, optimizer_to_tensors, set_rate
 from playscale.training.run_state import latest, load_state, new_state, save_state, saved_step
-from playscale.training.schedule import RMSPROP_ALPHA, RMSPROP_EPS
+from playscale.training.schedule import ADAM_BETAS, ADAM_EPS, RMSPROP_ALPHA, RMSPROP_EPS
 
 
 @pytest.fixture
@@ -49,6 +52,37 @@ def test_optimizer_resumes_from_its_saved_state(policy, tmp_path, name):
         assert torch.equal(value, again[key]), key
     weights, others = state.policy.state_dict(), other.policy.state_dict()
     assert all(torch.equal(value, others[key]) for key, value in weights.items())
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_optimizer_does_without_the_import_of_torchs_compiler(policy, monkeypatch, name):
+    for module in [module for module in sys.modules if module.startswith("torch._dynamo")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # an import fails
+    state = new_state(policy, {}, name)
+    before = policy.head.weight.clone()
+    train(state, range(2))
+    state.optimizer.zero_grad(set_to_none=True)
+    assert not torch.equal(policy.head.weight, before)
+    assert policy.head.weight.grad is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("adam", lambda weights: torch.optim.Adam(weights, betas=ADAM_BETAS, eps=ADAM_EPS, fused=True)),
+        ("rmsprop", lambda weights: torch.optim.RMSprop(weights, alpha=RMSPROP_ALPHA, eps=RMSPROP_EPS, foreach=True)),
+    ],
+)
+def test_optimizer_takes_the_steps_of_torchs_own_to_the_last_bit(policy, name, theirs):
+    other = copy.deepcopy(policy)
+    for state in (
+        new_state(policy, {}, name),
+        SimpleNamespace(policy=other, optimizer=theirs(other.parameters()), step=0),
+    ):
+        train(state, range(5))
+    assert all(map(torch.equal, policy.state_dict().values(), other.state_dict().values()))
 
 
 @pytest.mark.parametrize("has_checksum", [True, False])  # version 0.1 wrote none
