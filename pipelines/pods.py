@@ -144,7 +144,7 @@ def _placement(task: dsl.PipelineTask, pod: Pod) -> None:
         kubernetes.add_toleration(task, **toleration.model_dump())
     seconds = round(3600 * pod.hours)
     kubernetes.set_timeout(task, seconds)
-    if pod.retries:
-        # The longest time counts from the first start: with Kubeflow's hour, a run of two hours would not be retried.
-        longest = f"{seconds * (pod.retries + 1)}s"
-        task.set_retry(pod.retries, f"{pod.backoff}s", backoff_factor=2.0, backoff_max_duration=longest)
+    # The longest time counts from the first start: with Kubeflow's hour, a run of two hours would not be retried. A
+    # number of 0 is said, too: a step that says none has Argo's own, which k8s/argo/retries.yaml makes two.
+    longest = f"{seconds * (pod.retries + 1)}s"
+    task.set_retry(pod.retries, f"{pod.backoff}s", backoff_factor=2.0, backoff_max_duration=longest)

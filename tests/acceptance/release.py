@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import boto3
 import yaml
 
 from playscale.points import read_points
@@ -85,6 +87,16 @@ def mlflow(cluster: Cluster) -> Iterator[str]:
     """Yield the address of the release's MLflow, by port-forward, as a user has it."""
     with cluster.forward(f"{RELEASE}-mlflow", 5000) as address:
         yield address
+
+
+def put_object(cluster: Cluster, key: str, body: bytes) -> None:
+    """Store an object in the release's S3, in the bucket of its studies."""
+    secret = cluster.kubectl("get", "secret", names(cluster)["credentials"], "-o", "json", namespace=cluster.kubeflow)
+    given = {name: base64.b64decode(value).decode() for name, value in json.loads(secret)["data"].items()}
+    keys = {name.lower(): given[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    with cluster.forward(f"{RELEASE}-s3", 9000) as address:
+        client = boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys)
+        client.put_object(Bucket="playscale", Key=key, Body=body)
 
 
 def put_data(cluster: Cluster) -> None:

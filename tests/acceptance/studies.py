@@ -16,7 +16,7 @@ from playscale.points import Point, read_points
 from playscale.tracking.client import TrackingClient
 
 from .cluster import Cluster, expect, run, until
-from .release import mlflow, names
+from .release import mlflow, names, put_object
 from .strikes import RETRIES, Strikes, delete_server, wait_for_server
 
 SPEC = {
@@ -139,6 +139,23 @@ def hopeless_then_resubmitted(cluster: Cluster) -> str:
     here, whole = local_points(cluster), points(cluster, study.name)
     compare(whole, here)
     return f"{struck}; laws of {len(partial)} points, then of all {len(whole)}"
+
+
+def together(cluster: Cluster) -> str:
+    """Let both runs share a pod, one of them hopeless: it is named, and the points of the other are as always."""
+    pods = {"every": POD | {"retries": 0}, "train": {"together": 2}}
+    good, hopeless = "bc-lstm-10k-s0", "bc-lstm-20k-s0"
+    with submitted(cluster, "together", pods) as study:
+        study.run_id()
+        put_object(cluster, f"studies/{study.name}/train/{hopeless}/run.json", b"{}")
+        failed = study.says(f"train: 1 of 2 runs failed: {hopeless}", STUDY_SECONDS)
+        study.says(f"done evaluate {good}, {hopeless}", STUDY_SECONDS)
+        expect(study.end() == 1, f"a study without one run succeeded: {study.output[-2000:]}")
+    fitted = len(experiment_runs(cluster, study.name, "fit"))
+    expect(fitted == 1, f"{fitted} fits in MLflow after a study of which one run failed")
+    here = [point for point in local_points(cluster) if point.run == good]
+    compare(points(cluster, study.name), here)
+    return f"{failed}; {len(here)} points of the other run equal to those of this machine"
 
 
 def unplaceable(cluster: Cluster) -> str:

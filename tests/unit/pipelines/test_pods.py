@@ -139,6 +139,14 @@ def test_the_number_of_gpus_is_a_text_parameter_that_the_training_tasks_take_in(
         assert given == {"componentInputParameter": "pipelinechannel--gpus"}
 
 
+def test_no_retries_are_said_to_kubeflow_too(tmp_path):
+    """A task that says nothing has the retries that Argo gives to all."""
+    found = executors(compile_study(tmp_path, Pods.model_validate({"every": {"retries": 0}})))
+    assert {name: part["task"]["retryPolicy"].get("maxRetryCount", 0) for name, part in found.items()} == dict.fromkeys(
+        found, 0
+    )
+
+
 def dags(pipeline):
     """The tasks of each pipeline within a compiled one, by component; of the whole under "root"."""
     parts = {"root": pipeline["root"]} | pipeline["components"]
