@@ -141,7 +141,7 @@ def test_the_number_of_gpus_is_a_text_parameter_that_the_training_tasks_take_in(
 
 def test_no_retries_are_said_to_kubeflow_too(tmp_path):
     """A task that says nothing has the retries that Argo gives to all."""
-    found = executors(compile_study(tmp_path, Pods.model_validate({"every": {"retries": 0}})))
+    found = executors(compile_pipeline(tmp_path, Pods.model_validate({"every": {"retries": 0}})))
     assert {name: part["task"]["retryPolicy"].get("maxRetryCount", 0) for name, part in found.items()} == dict.fromkeys(
         found, 0
     )
