@@ -136,8 +136,8 @@ def outcome_text(entry: Entry) -> str:
         parts.append("inside" if entry.inside else "outside")
     if entry.rank is not None:
         parts.append(f"rank {entry.rank:.2f}")
-    if entry.seeds and entry.seeds > 1 and entry.seed_error is not None:
-        parts.append(f"{entry.seeds} seeds, whose scatter leaves {100 * entry.seed_error:.1f} % of the error open")
+    if entry.seed_share is not None:
+        parts.append(f"{entry.seeds} seeds, which make {100 * entry.seed_share:.0f} % of an agent's squared error")
     return f"{head}; {', '.join(parts)}"
 
 

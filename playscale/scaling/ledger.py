@@ -122,6 +122,18 @@ class Entry:
         return self.seed_sd / math.sqrt(self.seeds) / (self.outcome - self.offset)
 
     @property
+    def seed_share(self) -> float | None:
+        """Return the share of an agent's squared error that is its seed's, 0 to 1; None with one seed.
+
+        The rest is the law's: the squared error of the mean, less what the scatter of the seeds leaves in that.
+        """
+        if self.error is None or self.seed_error is None or self.seeds is None:
+            return None
+        scatter = self.seeds * self.seed_error**2
+        whole = scatter + max(self.error**2 - self.seed_error**2, 0.0)
+        return scatter / whole if whole > 0 else None
+
+    @property
     def rank(self) -> float | None:
         """Return the share of the predictive distribution below the outcome: 0 and 1 beyond its outer quantiles."""
         if self.outcome is None or not self.quantiles:

@@ -251,9 +251,16 @@ def _needs_of_fit(out: str) -> list[str]:
     """Return the files in S3 that fit() reads or replaces, with undelivered tracking entries those that they name."""
     needs = ["plan.json", "evaluate/*", "train/*/curve.csv", "train/*/points.csv", "tracking/*", "figures/*"]
     needs.append(f"{FORECASTS}/*/train/*/points.csv")
-    if is_s3(out) and any(".spool" in name for name in read_patiently(lambda: S3Storage(out).walk("tracking/"))):
+    if _undelivered(out, "tracking/"):
         needs.append("train/*/checkpoints/*")
+    if _undelivered(out, f"{FORECASTS}/"):
+        needs.append(f"{FORECASTS}/*")
     return needs
+
+
+def _undelivered(out: str, prefix: str) -> bool:
+    """Return whether tracking entries that no server has taken lie in S3 below a prefix of `out`."""
+    return is_s3(out) and any(".spool" in name for name in read_patiently(lambda: S3Storage(out).walk(prefix)))
 
 
 def fit(spec: str, out: str, tracking_uri: str, *, include_forecasts: bool = False) -> FitResult:

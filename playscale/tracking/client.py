@@ -184,9 +184,10 @@ def deliver_all(folder: Path, experiment: str | None, tracking_uri: str | None) 
 
 
 def queue_files(folder: Path) -> list[Path]:
-    """Return the queue files in a directory OUT, also those of which only refused entries are left."""
-    found = [*folder.glob(QUEUE), *folder.glob(f"tracking/*{SUFFIX}")]
-    refused = [*folder.glob(refused_path(Path(QUEUE)).name), *folder.glob(f"tracking/*{refused_path(Path(SUFFIX))}")]
+    """Return the queue files in a directory OUT and of its forecasts, also those that only refused entries are left of."""
+    patterns = (QUEUE, f"tracking/*{SUFFIX}", f"forecasts/*/tracking/*{SUFFIX}")
+    found = [path for pattern in patterns for path in folder.glob(pattern)]
+    refused = [path for pattern in patterns for path in folder.glob(str(refused_path(Path(pattern))))]
     return sorted({*found, *(path.with_suffix("") for path in refused)})
 
 

@@ -5,9 +5,14 @@ import yaml
 
 
 @pytest.fixture(scope="module")
-def compiled(cli, tmp_path_factory):
-    out = tmp_path_factory.mktemp("compiled")
-    assert cli("compile", "--out", out, "--image", "registry.example.org/p:1", cwd=out).returncode == 0
+def out(cli, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compiled")
+    assert cli("compile", "--out", folder, "--image", "registry.example.org/p:1", cwd=folder).returncode == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compiled(out):
     return next(iter(yaml.safe_load_all((out / "study.yaml").read_text())))
 
 
@@ -66,6 +71,18 @@ def test_the_state_of_the_pipeline_is_that_of_a_last_step_which_is_not_tried_aga
     check = compiled["root"]["dag"]["tasks"]["check"]
     assert check["dependentTasks"] == ["grid"]
     assert "maxRetryCount" not in check["retryPolicy"]
+
+
+def test_the_forecast_pipeline_scores_also_after_a_failed_run_and_takes_nothing_of_another_step_for_it(out):
+    """See its module: what ignores failures follows one pipeline, and nothing else."""
+    tasks = next(iter(yaml.safe_load_all((out / "forecast.yaml").read_text())))["root"]["dag"]["tasks"]
+    assert set(tasks) == {"forecast", "runs", "forecast-2"}
+    assert tasks["runs"]["dependentTasks"] == ["forecast"]
+    assert tasks["forecast-2"]["dependentTasks"] == ["runs"]
+    assert tasks["forecast-2"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    given = tasks["forecast-2"]["inputs"]["parameters"]
+    assert given.pop("trained") == {"runtimeValue": {"constant": True}}
+    assert all(set(value) == {"componentInputParameter"} for value in given.values())
 
 
 def test_fit_shows_metrics_and_the_report_and_no_corpus_is_an_artifact(compiled):

@@ -249,5 +249,6 @@ def test_a_mistake_is_one_line_that_says_where(tmp_path, text, said):
 def test_the_checked_in_pipeline_is_what_compiles_now(cli, tmp_path, monkeypatch):
     monkeypatch.delenv("PLAYSCALE_IMAGE", raising=False)
     assert cli("compile", "--out", tmp_path, cwd=ROOT).returncode == 0
-    new, kept = (folder / "study.yaml" for folder in (tmp_path, ROOT / "pipelines" / "compiled"))
-    assert new.read_text() == kept.read_text(), "pipelines/compiled is stale: run `playscale compile`"
+    for name in ("study.yaml", "forecast.yaml"):
+        new, kept = (folder / name for folder in (tmp_path, ROOT / "pipelines" / "compiled"))
+        assert new.read_text() == kept.read_text(), "pipelines/compiled is stale: run `playscale compile`"

@@ -165,6 +165,9 @@ def test_a_scored_forecast_has_the_mean_of_the_seeds_and_is_scored_once(study):
     (entry,) = entries(study)
     assert (entry.state, entry.outcome, entry.seeds) == ("scored", 1.5, 2)
     assert entry.seed_sd == pytest.approx(0.1414, rel=1e-3)
+    scatter = (entry.seed_sd / 1.5) ** 2
+    law = max(entry.error**2 - scatter / 2, 0)
+    assert entry.seed_share == pytest.approx(scatter / (scatter + law))
     assert len((study[1] / "ledger.jsonl").read_text().splitlines()) == 2
 
 
