@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from playscale.cli.options import IncludeForecasts, Tracking, echo, output_folder
+from playscale.cli.options import IncludeForecasts, Tracking, echo, named, output_folder
 from playscale.cli.study import Image, KubeContext, Namespace, PodFile, Spec, submit_pipeline
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ def study_forecast(
     out: Annotated[
         str | None,
         typer.Option(callback=output_folder, help="Directory of the study, or s3://BUCKET/PREFIX. Default: out/NAME."),
+    ] = None,
+    void: Annotated[
+        str | None,
+        typer.Option(callback=named, help="Void what is still open of this, for this reason: it cannot be finished."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be registered, trained and spent.")
@@ -68,6 +72,8 @@ def study_forecast(
         "episodes": episodes,
         "include_forecasts": include_forecasts,
     }
+    if endpoint and (void or dry_run):
+        raise ValueError("--endpoint: --dry-run and --void are of this machine; leave one of them out")
     if endpoint:
         from playscale.study.forecast_plan import Asked
         from playscale.study.spec import read_spec
@@ -105,12 +111,15 @@ def study_forecast(
 
     forecast = LocalForecast(LocalStudy.open(spec, out, tracking_uri), out, options)
     show(f"forecast of {budget} FLOPs by the study {forecast.study.spec.name} in {forecast.study.uri}")
-    with study_progress(f"forecast of {budget} FLOPs") as on_progress:
-        result = forecast.run(on_progress)
+    if void:
+        result = forecast.void(void)
+    else:
+        with study_progress(f"forecast of {budget} FLOPs") as on_progress:
+            result = forecast.run(on_progress)
     for entry in result.entries:
         echo(outcome_text(entry))
     echo(f"ledger: {forecast.study.uri}/ledger.jsonl")
-    if result.complaint:
+    if result.complaint and not void:
         raise RuntimeError(result.complaint)
 
 
@@ -149,10 +158,13 @@ def _show_plan(plan: ForecastPlan, entries: Mapping[Target, Entry]) -> None:
         echo(f"  the law: {one.why}")
         note = f" ({one.note})" if one.note else ""
         echo(f"  recommended: {one.params:,.0f} parameters{note}; trained is size {cell.size}")
-    for name in plan.grid.runs:
+    costs = plan.costs()
+    for name, cost in costs.items():
         cell = next(cell for cell in plan.grid.cells if cell.run == name)
         epochs = f", {cell.epochs:.1f} epochs" if cell.epochs is not None else ""
-        what = f"{cell.flops:.4g} FLOPs, {cell.samples:,.0f} samples{epochs}; {plan.episodes} episodes"
-        echo(f"would train: {name}: {what}")
-    total = sum(cell.flops for cell in plan.grid.cells)
-    echo(f"would cost: {total:.4g} FLOPs of training, {plan.episodes * len(plan.grid.runs)} episodes")
+        what = f"{cost.flops:.4g} FLOPs, {cost.samples:,.0f} samples{epochs}, {cost.steps:,} optimizer steps"
+        echo(f"would train: {name}: {what}; {plan.episodes} episodes")
+    hours = [cost.hours for cost in costs.values() if cost.hours is not None]
+    on_gpu = f", {sum(hours):.3g} GPU hours" if hours else ""
+    total = sum(cost.flops for cost in costs.values())
+    echo(f"would cost: {total:.4g} FLOPs of training{on_gpu}, {plan.episodes * len(costs)} episodes")

@@ -148,7 +148,7 @@ def study_submit(
     submit_pipeline(
         "study",
         spec,
-        {"include_forecasts": include_forecasts},
+        {"include_forecasts": True} if include_forecasts else {},
         endpoint=endpoint,
         image=image,
         out=out,

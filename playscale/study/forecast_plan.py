@@ -27,8 +27,10 @@ from playscale.points import FORECAST, Point, Reference, with_forecasts
 from playscale.scaling.cells import SAME_COMPUTE, SAME_SIZE, Target
 from playscale.scaling.fit import Fit
 from playscale.scaling.forecast import Forecast
+from playscale.scaling.gpu import hardware
 from playscale.scaling.numbers import count
 from playscale.study.analysis import fit_study
+from playscale.study.costs import CellCost, GpuPace, cell_costs
 from playscale.study.plan import Plan, PlannedCell, plan_grid, trained_policy
 from playscale.study.spec import StudySpec
 
@@ -148,6 +150,7 @@ class ForecastPlan:
         sizes: The size of the agent for each target, as in specs.
         grid: The runs of these agents, and their cells.
         episodes: How many episodes each of them plays.
+        spec: The study's specification.
     """
 
     asked: Asked
@@ -157,6 +160,13 @@ class ForecastPlan:
     sizes: Mapping[Target, str]
     grid: Plan
     episodes: int
+    spec: StudySpec
+
+    def costs(self) -> dict[str, CellCost]:
+        """Return the cost of each run, with its hours where the study names a GPU."""
+        given = self.spec.hardware
+        pace = GpuPace(hardware(given.gpu, given.utilisation)) if given else None
+        return {name: cell_costs(run, self.spec.game, pace)[0] for name, run in self.grid.runs.items()}
 
     def cell_of(self, target: Target) -> PlannedCell:
         """Return the cell of a target's agent, of the first seed."""
@@ -204,7 +214,7 @@ def plan_forecast(
     if lost := next((cell for cell in grid.cells if cell.reason), None):
         raise ValueError(f"--budget: {budget_name(asked.budget)} gives {lost.reason} at size {lost.size}")
     episodes = asked.episodes or enough_episodes(points, spec.evaluate.episodes)
-    return ForecastPlan(asked, fitted, points, recommended, sizes, grid, episodes)
+    return ForecastPlan(asked, fitted, points, recommended, sizes, grid, episodes, spec)
 
 
 def points_to_fit(table: Sequence[Point], asked: Asked) -> list[Point]:

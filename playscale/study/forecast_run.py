@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,21 @@ from playscale.storage.storage import is_s3
 from playscale.storage.sync import workspace
 from playscale.study.context import FORECASTS, StudyContext
 from playscale.study.forecast_plan import Asked, ForecastPlan
-from playscale.study.forecast_steps import MADE, NEEDS, Question
+from playscale.study.forecast_steps import MADE, NEEDS, Question, deliver
 from playscale.study.local_run import LocalPipeline, LocalStudy, StudyProgress
 from playscale.study.spec import parse_spec
+from playscale.tracking.ledger_table import LedgerTable
 
 
 @contextmanager
-def opened(spec_path: Path, out: str | None, options: Mapping[str, Any]) -> Iterator[Question]:
-    """Yield what is asked of a study, to be looked at: nothing is written.
+def opened(spec_path: Path, out: str | None, options: Mapping[str, Any], *, store: bool = False) -> Iterator[Question]:
+    """Yield what is asked of a study, to be looked at: in S3 nothing is changed, unless with `store`.
 
     ValueError: there is no such study, or an option is wrong.
     """
     spec = parse_spec(read_text(spec_path), str(spec_path))
     uri = out if out is not None and is_s3(out) else str(local_path(out or f"out/{spec.name}").resolve())
-    with workspace(uri, *NEEDS, *MADE, store=False) as folder:
+    with workspace(uri, *NEEDS, *MADE, store=store) as folder:
         planned = folder / "spec.yaml"
         if planned.is_file() and (other := parse_spec(read_text(planned), str(planned)).name) != spec.name:
             raise ValueError(f"{uri}: holds the study {other!r}, not {spec.name!r}")
@@ -89,9 +90,27 @@ class LocalForecast:
             failed = self.pipeline.run(on_progress, len(Asked.of(self.study.spec, self.options).seeds))
             return ForecastResult(self.entries(), failed)
 
+    def void(self, reason: str) -> ForecastResult:
+        """Void the forecasts that are asked for and still open; they stay listed, with the reason.
+
+        Raises:
+            ValueError: The directory is in use, or nothing that is asked for is open.
+        """
+        with locked(self.study.folder, "study"), self._opened(store=True) as one:
+            still = [entry for entry in one.entries().values() if entry.state == "open"]
+            if not still:
+                raise ValueError("--void: no forecast of this is open")
+            for entry in still:
+                LedgerTable.beside(one.study.folder).void(entry.id, reason)
+            deliver(one, self.study.tracking_uri)
+            return ForecastResult(list(one.entries().values()), [])
+
+    def _opened(self, *, store: bool = False) -> AbstractContextManager[Question]:
+        return opened(self.study.spec_path, self.out, self.options, store=store)
+
     def _done(self) -> bool:
         """Return whether everything that is asked was forecast before, and is scored or void."""
-        with opened(self.study.spec_path, self.out, self.options) as question:
+        with self._opened() as question:
             before = question.entries()
             if not before or any(entry.state == "open" for entry in before.values()):
                 return False
@@ -99,7 +118,7 @@ class LocalForecast:
 
     def entries(self) -> list[Entry]:
         """Return the forecasts that are asked for, as they stand."""
-        with opened(self.study.spec_path, self.out, self.options) as question:
+        with self._opened() as question:
             return list(question.entries().values())
 
 

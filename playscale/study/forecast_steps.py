@@ -141,19 +141,19 @@ def forecast(spec: str, out: str, options: Mapping[str, Any], tracking_uri: str)
         _check_seeds(question, plan)
         made = LedgerTable.beside(study.folder).register(new.values()) if new else []
         with progress.timed("tracking"):
-            _deliver(question)
+            deliver(question, tracking_uri)
         entries = before | dict(zip(new, made, strict=True))
         write_document(question.folder / "plan.json", _plan_document(question, plan, entries))
         progress(f"{len(new)} registered, {len(plan.grid.runs)} runs to train", 1.0)
         return ForecastRuns(study.uri_of(FORECASTS, question.name), list(plan.grid.runs))
 
 
-def _deliver(question: Question) -> None:
+def deliver(question: Question, tracking_uri: str) -> None:
     """Write the forecasts to MLflow as they stand in the table, those that an earlier try did not, too."""
     from playscale.tracking.ledger_store import LedgerStore
 
     study = question.study
-    store = LedgerStore.at(study.tracking_uri or default_tracking_uri(study.uri))
+    store = LedgerStore.at(tracking_uri or default_tracking_uri(study.uri))
     store.deliver(LedgerTable.beside(study.folder).read(), [entry.id for entry in question.entries().values()])
 
 
@@ -206,7 +206,7 @@ def score(spec: str, out: str, options: Mapping[str, Any], tracking_uri: str) ->
             elif entry.state == "open" and not outcome.missing:
                 table.score(entry.id, outcome.values, outcome.se)
         with progress.timed("tracking"):
-            _deliver(question)
+            deliver(question, tracking_uri)
         progress(", ".join(f"{target} {entry.state}" for target, entry in question.entries().items()), 1.0)
         return ForecastRuns(study.uri_of(FORECASTS, question.name), list(planned["runs"]))
 

@@ -184,7 +184,7 @@ def deliver_all(folder: Path, experiment: str | None, tracking_uri: str | None) 
 
 
 def queue_files(folder: Path) -> list[Path]:
-    """Return the queue files in a directory OUT and of its forecasts, also those that only refused entries are left of."""
+    """Return the queue files in OUT and in its forecasts, also those of which only refused entries are left."""
     patterns = (QUEUE, f"tracking/*{SUFFIX}", f"forecasts/*/tracking/*{SUFFIX}")
     found = [path for pattern in patterns for path in folder.glob(pattern)]
     refused = [path for pattern in patterns for path in folder.glob(str(refused_path(Path(pattern))))]

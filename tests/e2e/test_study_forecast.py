@@ -1,4 +1,4 @@
-"""A forecast of a study of the toy game: registered, trained and scored; killed with -9 at several moments, and run again."""
+"""A forecast of a study of the toy game: registered, trained, scored; killed with -9 and run again, several times."""
 
 import json
 import os

@@ -40,6 +40,23 @@ def test_submit_sends_the_run_and_waits_for_its_end(cli, tmp_path):
     assert "nvidia.com/gpu" in text
 
 
+def test_submit_of_a_forecast_sends_its_pipeline_and_what_is_asked(cli, tmp_path):
+    backend = Backend()
+    asked = ("--budget", "3.2e10", "--for", "loss", "--seeds", "0,1", "--include-forecasts")
+    with kfp_server(backend) as url:
+        result = cli("study", "forecast", SPEC, *asked, "--endpoint", url, *OPTIONS, "--wait", cwd=tmp_path)
+        wrong = cli("study", "forecast", SPEC, "--budget", "1", "--for", "x", "--endpoint", url, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"submitted: {url}/#/runs/details/run-1\nwrites to: s3://playscale/studies/smoke\n")
+    (run,) = backend.runs
+    given = run["runtime_config"]["parameters"]
+    wanted = {"budget": "3.2e10", "targets": "loss", "seeds": "0,1", "include_forecasts": True}
+    assert {name: given[name] for name in wanted} == wanted
+    assert "name: playscale-forecast" in yaml.safe_dump(run["pipeline_spec"])
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1), wrong.stderr
+    assert "--for: 'x' is unknown" in wrong.stderr
+
+
 @pytest.mark.parametrize(
     ("ending", "said"),
     [("FAILED", "ended as FAILED in train bc-lstm-20k-s0; its page"), ("CANCELED", "ended as CANCELED")],

@@ -1,6 +1,7 @@
 """Forecasts of a study: registered once before their agents are trained, scored once, void where an agent diverged."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from playscale.points import Point, read_points, with_forecasts, write_points
+from playscale.scaling.fit import fit as fit_laws
 from playscale.scaling.ledger import points_digest
 from playscale.storage.files import read_json, write_json
 from playscale.study import analysis, forecast_plan, forecast_steps
@@ -66,8 +68,9 @@ def study(recall, tmp_path, monkeypatch, fits):
             fits[key] = analysis.fit_study(spec, points, *others)
         return fits[key]
 
+    monkeypatch.setattr(analysis, "fit_laws", partial(fit_laws, replicates=60))
     monkeypatch.setattr(forecast_plan, "fit_study", fit_study)
-    monkeypatch.setattr(forecast_steps, "_deliver", lambda _: None)  # MLflow's part has tests of its own
+    monkeypatch.setattr(forecast_steps, "deliver", lambda *_: None)  # MLflow's part has tests of its own
     out = tmp_path / "out"
     out.mkdir()
     write_json(out / "plan.json", {"runs": {}, "corpus": str(recall.uri)})
