@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import resource
 import sys
-import time
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from playscale.agents.device import clock, matmul_rate
 from playscale.training.batches import Batch
 
 from .twin import Shape, Twin
@@ -30,7 +30,6 @@ from .unrolls import load_unrolls
 
 RATE, CLIP = 1e-4, 1.0
 WARM_UP = 3
-MATMUL = 2048  # rows and columns of the product that stands for what the hardware can do
 
 
 @dataclass(frozen=True)
@@ -138,33 +137,13 @@ def make(entry: Contender, device: torch.device) -> tuple[nn.Module, Callable[[B
     return twin.to(device), our_step(twin.to(device), entry, device)
 
 
-def matmul_rate(device: torch.device, precision: str, seconds: float = 0.5) -> float:
-    """Return the FLOP/s of a large square matrix product in that precision."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(MATMUL, MATMUL, device=device).to(dtype) for _ in range(2))
-    a @ b
-    done, start = 0, _now(device)
-    while (spent := _now(device) - start) < seconds:
-        for _ in range(4):
-            a @ b
-        done += 4
-    return done * 2 * MATMUL**3 / spent
-
-
-def _now(device: torch.device) -> float:
-    """Return the time in seconds, after everything queued on the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 def measure(step: Callable[[Batch], torch.Tensor], batches: Iterator[Batch], device: torch.device, s: float) -> float:
     """Return the seconds of a step, over at least `s` seconds. The device is synchronised at both ends only."""
-    steps, start = 0, _now(device)
+    steps, start = 0, clock(device)
     while True:
         step(next(batches))
         steps += 1
-        if (device.type == "cpu" or steps % 20 == 0) and (spent := _now(device) - start) >= s:
+        if (device.type == "cpu" or steps % 20 == 0) and (spent := clock(device) - start) >= s:
             return spent / steps
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -45,6 +46,30 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Run the forward pass in `precision` (fp32 or bf16). Weights, gradients and optimizer state stay fp32."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+MATMUL = 2048
+"""Rows and columns of the matrix product that stands for what the hardware can do."""
+
+
+def clock(device: torch.device) -> float:
+    """Return the time in seconds, after everything queued on the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def matmul_rate(device: torch.device, precision: str, seconds: float = 0.5, size: int = MATMUL) -> float:
+    """Return the FLOP/s of a square matrix product in a precision, measured for at least so many seconds."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    a @ b
+    done, start = 0, clock(device)
+    while (spent := clock(device) - start) < seconds:
+        for _ in range(4):
+            a @ b
+        done += 4
+    return done * 2 * size**3 / spent
 
 
 SMALL = 1_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_text
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -38,6 +39,9 @@ def study_plan(
             callback=output_folder, help="Directory of the study, for its corpus and episodes. Default: out/NAME."
         ),
     ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Seconds of training steps to measure; 0: measure nothing.")
+    ] = 2.0,
     json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Show the grid of a study with what it will cost, and warnings, before it runs. Writes nothing.
@@ -46,7 +50,8 @@ def study_plan(
     Example:
       playscale study plan studies/quickstart.yaml --gpu h100 --utilisation 0.3 --price 2.5
     """
-    from playscale.cli.console import show
+    from playscale.cli.console import progress, show
+    from playscale.study.measure import environment_rate, measured_machine
     from playscale.study.preview import earlier_play, gpu_machine, known_play, preview, this_machine
     from playscale.study.spec import read_spec
 
@@ -55,10 +60,16 @@ def study_plan(
         raise ValueError("--price: it is that of an hour of a GPU; give --gpu too")
     study, fit = read_spec(spec), None if prior is None else _read_fit(prior)
     folder = None if out is not None and is_s3(out) else local_path(out or f"out/{study.name}")
+    expert_play = known_play(study, folder)
     machine = this_machine() if hardware is None else gpu_machine(hardware)
-    document = preview(
-        study, machine, known_play(study, folder), earlier_play(study, folder), fit, str(prior or ""), price
-    )
+    if seconds:
+        with TemporaryDirectory(prefix="playscale-plan-") as aside, progress("measure this machine") as report:
+            if hardware is None:
+                machine, expert_play = measured_machine(study, expert_play, Path(aside), seconds, report)
+            else:
+                report("play", 0.0)
+                machine = gpu_machine(hardware, environment_rate(study, Path(aside) / "play"))
+    document = preview(study, machine, expert_play, earlier_play(study, folder), fit, str(prior or ""), price)
     if json:
         echo(json_text.dumps(document, indent=1, allow_nan=False))
     else:

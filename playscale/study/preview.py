@@ -95,18 +95,18 @@ class Machine:
     details: Mapping[str, Any]
 
 
-def gpu_machine(hardware: Hardware) -> Machine:
-    """Return a GPU as the machine of a study. Playing takes CPU cores, whose speed is not known."""
+def gpu_machine(hardware: Hardware, steps_per_second: float | None = None) -> Machine:
+    """Return a GPU as the machine of a study, with the actions a second that a CPU core beside it plays."""
     gpu = hardware.gpu
     name, precision = f"{gpu.name} at {100 * hardware.utilisation:g} % of its peak", "bf16"
     details = {"gpu": gpu.name, "utilisation": hardware.utilisation}
-    return Machine(name, GpuPace(hardware), gpu.memory, precision, 1, lambda run: None, None, details)  # noqa: ARG005
+    return Machine(name, GpuPace(hardware), gpu.memory, precision, 1, lambda _: steps_per_second, None, details)
 
 
 def this_machine() -> Machine:
     """Return this machine as that of a study, before its speed is measured."""
     memory = psutil.virtual_memory().total / AT_ONCE
-    return Machine("this machine", None, memory, "fp32", AT_ONCE, lambda run: None, None, {})  # noqa: ARG005
+    return Machine("this machine", None, memory, "fp32", AT_ONCE, lambda _: None, None, {})
 
 
 def preview(
