@@ -17,6 +17,7 @@ from playscale.cli.data import collect, prepare
 from playscale.cli.evaluate import evaluate
 from playscale.cli.forecast import study_forecast
 from playscale.cli.laws import fit, reproduce
+from playscale.cli.ledger import ledger_app
 from playscale.cli.options import echo
 from playscale.cli.study import (
     compile_pipelines,
@@ -76,6 +77,7 @@ study_app.command("forecast")(study_forecast)
 tracking_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What waits for a tracking server.")
 app.add_typer(tracking_app, name="tracking")
 tracking_app.command("deliver")(deliver)
+app.add_typer(ledger_app, name="ledger")
 app.command("compile")(compile_pipelines)
 app.command()(bench)
 

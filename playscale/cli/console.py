@@ -18,8 +18,10 @@ from playscale.cli.options import standard_output
 from playscale.points import Point, Reference
 from playscale.report import track_record
 from playscale.report.law_section import method_name
+from playscale.report.ledger_section import ENTRY_HEAD, PLAIN_HEAD, SCORE_HEAD, entry_row, score_rows
 from playscale.report.text import printable
 from playscale.scaling import numbers
+from playscale.scaling.ledger import Entry
 from playscale.scaling.methods import UNNAMED
 from playscale.scaling.reach import reach_name
 from playscale.tracking.monitor import gauge
@@ -324,6 +326,17 @@ def reproduction_table(one: Reproduction) -> Table:
         theirs = [_number(row.published, "+.3f"), _number(row.difference, "+.3f")] * is_compared
         table.add_row(row.target, _law(row.quantity), row.at, start, ours, *spans, _number(row.n, "d"), *theirs)
     return table
+
+
+def ledger_tables(entries: Sequence[Entry]) -> list[Table]:
+    """Return the registered forecasts, one a line, and the scores of each group."""
+    each = _table("Registered forecasts", *ENTRY_HEAD)
+    for entry in entries:
+        each.add_row(*entry_row(entry))
+    scores = _table("Scores: median miss, mean CRPS of the logarithm", *SCORE_HEAD, *PLAIN_HEAD)
+    for row in score_rows(entries):
+        scores.add_row(*row)
+    return [each, scores]
 
 
 def _score(score: track_record.Score | None) -> str:

@@ -92,13 +92,17 @@ def write_figures(
         plots = [("", plot) for plot in comparison_plots(evidences, curves or {})] + plots
     paths = []
     for prefix, plot in plots:
-        path = folder / f"{prefix}{plot.name}.png"
-        title = wrapped(plot.title, TITLE_LINE)
-        plot.figure.set_figheight(plot.figure.get_figheight() + TITLE_ROW * max(title.count("\n") - 1, 0))
-        title = re.sub(r"\^([\N{MINUS SIGN}-]?[\d.,]*\d)", r"$^{\1}$", title.replace("$", r"\$"))
-        look: dict[str, Any] = {"fontsize": 11.5, "color": INK, "fontfamily": families(plot.title)}
-        plot.figure.suptitle(title, x=0.02, ha="left", parse_math=True, **look)
-        with atomic_file(path) as file:
-            FigureCanvasAgg(plot.figure).figure.savefig(file, dpi=DPI, facecolor="white", format="png")
-        paths.append(path)
+        paths.append(folder / f"{prefix}{plot.name}.png")
+        save_png(paths[-1], plot)
     return paths
+
+
+def save_png(path: Path, plot: Plot) -> None:
+    """Write a figure as PNG, its title above it, atomically. Call it within `own_defaults`."""
+    title = wrapped(plot.title, TITLE_LINE)
+    plot.figure.set_figheight(plot.figure.get_figheight() + TITLE_ROW * max(title.count("\n") - 1, 0))
+    title = re.sub(r"\^([\N{MINUS SIGN}-]?[\d.,]*\d)", r"$^{\1}$", title.replace("$", r"\$"))
+    look: dict[str, Any] = {"fontsize": 11.5, "color": INK, "fontfamily": families(plot.title)}
+    plot.figure.suptitle(title, x=0.02, ha="left", parse_math=True, **look)
+    with atomic_file(path) as file:
+        FigureCanvasAgg(plot.figure).figure.savefig(file, dpi=DPI, facecolor="white", format="png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import secrets
@@ -15,10 +17,17 @@ from typing import Any
 from filelock import FileLock
 
 from playscale.scaling import ledger as core
-from playscale.scaling.ledger import Entry, Event, Ledger
+from playscale.scaling.ledger import CHAIN, REGISTERED, SCORED, Entry, Event, Ledger
+from playscale.storage.files import atomic_file, read_text
 
 LEDGER = "ledger.jsonl"
 UNREAD = "unread"  # of an event: a line that is none
+EVENTS = {"registered": REGISTERED, "scored": ("id", *SCORED, "time"), "void": ("id", "reason", "time")}
+COLUMNS = ("event", *REGISTERED, *SCORED, "reason", *CHAIN)
+TEXTS = (
+    "event", "id", "game", "method", "target", "law", "at", "time", "version", "points", "corpus", "reason", *CHAIN,
+)  # fmt: skip
+"""Columns of the CSV, and those that are text."""
 
 
 def now() -> str:
@@ -62,13 +71,33 @@ class LedgerTable:
         self._change(change)
         return entries
 
-    def score(self, name: str, outcomes: Sequence[float], se: float | None = None) -> Entry:
+    def score(self, name: str, outcomes: Sequence[float], se: float | None = None, seeds: int = 1) -> Entry:
         """Score a forecast, see `playscale.scaling.ledger.score`."""
-        return self._one(lambda ledger: core.score(ledger, name, outcomes, now(), se))
+        return self._one(lambda ledger: core.score(ledger, name, outcomes, now(), se, seeds))
 
     def void(self, name: str, reason: str) -> Entry:
         """Void a forecast, see `playscale.scaling.ledger.void`."""
         return self._one(lambda ledger: core.void(ledger, name, reason, now()))
+
+    def extend(self, ledger: Ledger) -> tuple[Event, ...]:
+        """Add the events of a ledger of which this one is the beginning; return those added.
+
+        Raises:
+            ValueError: this one has other events, or the ledger is not as it was written.
+        """
+        if found := core.check(ledger):
+            raise ValueError(f"the ledger is not as it was written: {found[0]}")
+        added: list[Event] = []
+
+        def change(own: Ledger) -> Ledger:
+            count = len(own.events)
+            if own.events != ledger.events[:count]:
+                raise ValueError(f"{self.path}: holds other events than the ledger {ledger.id}; use another directory")
+            added.extend(ledger.events[count:])
+            return replace(own, events=ledger.events)
+
+        self._change(change)
+        return tuple(added)
 
     def _one(self, step: Callable[[Ledger], tuple[Ledger, Entry]]) -> Entry:
         entries = []
@@ -105,6 +134,35 @@ class LedgerTable:
             except OSError as error:
                 error.filename = str(self.path)
                 raise
+
+
+def write_csv(ledger: Ledger, path: Path) -> None:
+    """Write the events of a ledger as CSV, a row each; numbers, lists and what is missing as JSON has them."""
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for event in ledger.events:
+        writer.writerow({name: v if name in TEXTS else json.dumps(v) for name, v in event.items()})
+    with atomic_file(path, "w") as file:
+        file.write(out.getvalue())
+
+
+def read_csv(path: Path) -> Ledger:
+    """Read what `write_csv` wrote. ValueError: it is no such file, with the line; `check` finds what was changed."""
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+        raise ValueError(f"{path}: no ledger: it has no column {missing[0]}; give what `playscale ledger export` wrote")
+    events = []
+    for row in reader:
+        kind = row["event"]
+        if kind not in EVENTS:
+            raise ValueError(f"{path}: line {reader.line_num}: {kind!r} is no event; known: {', '.join(EVENTS)}")
+        try:
+            own = {name: row[name] for name in ("event", *EVENTS[kind], *CHAIN)}
+            events.append({name: text if name in TEXTS else json.loads(text) for name, text in own.items()})
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: line {reader.line_num}: not what was exported ({error})") from error
+    return Ledger(str(events[0]["ledger"]) if events else "", tuple(events))
 
 
 def _lines(data: bytes) -> tuple[list[bytes], int, bool]:
