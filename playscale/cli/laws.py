@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from playscale.cli.ledger import LEDGER, read_ledger, register_fits
 from playscale.cli.options import (
     BootstrapSeed,
     GpuName,
@@ -95,6 +96,14 @@ def fit(
     utilisation: Utilisation = 0.3,
     seed: BootstrapSeed = 0,
     include_forecasts: IncludeForecasts = False,
+    register: Annotated[
+        bool,
+        typer.Option(
+            "--register",
+            help="Register the forecasts in OUT/ledger.jsonl and in MLflow; score those of held-out rows, as "
+            "retrospective.",
+        ),
+    ] = False,
     tracking_uri: Tracking = None,
 ) -> None:
     """Fit the scaling laws of a points table, of each method and game: OUT/fit.json, OUT/report.html, OUT/figures.
@@ -102,6 +111,7 @@ def fit(
     \b
     Example:
       playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 --target-return human=127356 --gpu h100
+      playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 --register
     """
     from playscale.cli.console import fit_tables, show
     from playscale.points import distinct, with_forecasts
@@ -135,15 +145,22 @@ def fit(
 
     result = replace(fit_methods(table, fit_one), left_out=left_out)
     table = distinct(table)
-    with workspace(out, FIGURE_FILES) as folder, atomic_files(folder, FIGURE_FILES) as aside:
+    registered: list[str] = []
+    with workspace(out, FIGURE_FILES, LEDGER) as folder, atomic_files(folder, FIGURE_FILES) as aside:
+        if register:
+            registered = register_fits(folder, out, result, tracking_uri)
         result.write(aside / "fit.json")
         write_figures(aside / "figures", result.to_dict(), table, ())
-        write_report(aside / "report.html", result.to_dict(), table, title=f"Scaling laws of {name}")
+        write_report(
+            aside / "report.html", result.to_dict(), table, title=f"Scaling laws of {name}", ledger=read_ledger(folder)
+        )
     show(*fit_tables(result.to_dict()))
     for one, reason in left_out[:REASONS]:
         echo(printable(f"left out: {one} {reason}"))
     if len(left_out) > REASONS:
         echo(f"{len(left_out) - REASONS} more runs left out are listed in {out.rstrip('/')}/fit.json")
+    for line in registered:
+        echo(line)
     echo(f"report: {out.rstrip('/')}/report.html")
 
 

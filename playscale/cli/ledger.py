@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from playscale.scaling.methods import MethodFits
     from playscale.tracking.ledger_table import LedgerTable
 
-TABLE = "ledger.jsonl"  # ledger_table.LEDGER, without importing it
+LEDGER = "ledger.jsonl"  # that of ledger_table, which takes a while to import
 STORE = "mlflow.db"
 SHOW = "show"
 Where = Annotated[
@@ -67,7 +67,7 @@ def show_ledger(
     from playscale.cli.console import ledger_tables, show
     from playscale.report.ledger_section import anchor, sentences
 
-    with workspace(out, TABLE, store=False) as folder:
+    with workspace(out, LEDGER, store=False) as folder:
         ledgers, problems = _read(folder, _store(out, folder, tracking_uri, create=False), out)
     entries = [entry for ledger in ledgers for entry in ledger.entries.values()]
     show(*ledger_tables(entries), *sentences(entries))
@@ -101,7 +101,7 @@ def score_forecast(
     """
     from playscale.report.ledger_section import entry_row
 
-    with workspace(out, TABLE) as folder:
+    with workspace(out, LEDGER) as folder:
         table = _table(folder, out)
         entry = table.score(name, value, se)
         _deliver(table.read(), [entry.id], _store(out, folder, tracking_uri))
@@ -123,7 +123,7 @@ def void_forecast(
     Example:
       playscale ledger void 825faf430e --reason "the run diverged" --out laws
     """
-    with workspace(out, TABLE) as folder:
+    with workspace(out, LEDGER) as folder:
         table = _table(folder, out)
         entry = table.void(name, reason)
         _deliver(table.read(), [entry.id], _store(out, folder, tracking_uri))
@@ -140,7 +140,7 @@ def export_ledger(file: File, out: Where = ".") -> None:
     """
     from playscale.tracking.ledger_table import write_csv
 
-    with workspace(out, TABLE, store=False) as folder:
+    with workspace(out, LEDGER, store=False) as folder:
         ledger = _table(folder, out).read()
     write_csv(ledger, local_path(file))
     echo(f"{len(ledger.events)} events: {file}")
@@ -157,11 +157,11 @@ def import_ledger(file: File, out: Where = ".", tracking_uri: Tracking = None) -
     from playscale.tracking.ledger_table import LedgerTable, read_csv
 
     ledger = read_csv(local_path(file))
-    with workspace(out, TABLE) as folder:
+    with workspace(out, LEDGER) as folder:
         added = LedgerTable.beside(folder).extend(ledger)
         names = list(dict.fromkeys(str(event["id"]) for event in added))
         _deliver(ledger, names, _store(out, folder, tracking_uri))
-    echo(f"{len(added)} events added to {out.rstrip('/')}/{TABLE}")
+    echo(f"{len(added)} events added to {out.rstrip('/')}/{LEDGER}")
 
 
 def register_fits(folder: Path, out: str, fits: MethodFits, tracking_uri: str | None) -> list[str]:
@@ -169,7 +169,7 @@ def register_fits(folder: Path, out: str, fits: MethodFits, tracking_uri: str | 
     from playscale.scaling.registration import held_out_entries, open_entries
     from playscale.tracking.ledger_table import LedgerTable
 
-    table, before = LedgerTable.beside(folder), len(_events(folder))
+    table, before = LedgerTable.beside(folder), len(read_ledger(folder).events)
     store = _store(out, folder, tracking_uri)
     names: list[str] = []
     scored = 0
@@ -186,15 +186,16 @@ def register_fits(folder: Path, out: str, fits: MethodFits, tracking_uri: str | 
     ledger = table.read()
     _deliver(ledger, names, store)
     new = sum(event["event"] == "registered" for event in ledger.events[before:])
-    where = f"{out.rstrip('/')}/{TABLE}"
+    where = f"{out.rstrip('/')}/{LEDGER}"
     lines = [f"registered: {new} forecasts in {where} ({scored} retrospective, scored)"]
     return lines + ([f"{len(names) - new} were registered before and stand as they were"] if new < len(names) else [])
 
 
-def _events(folder: Path) -> tuple[Any, ...]:
+def read_ledger(folder: Path) -> Ledger:
+    """Return the ledger in a directory; one without events where there is none."""
     from playscale.tracking.ledger_table import LedgerTable
 
-    return LedgerTable.beside(folder).read().events
+    return LedgerTable.beside(folder).read()
 
 
 def _table(folder: Path, out: str) -> LedgerTable:
@@ -203,7 +204,7 @@ def _table(folder: Path, out: str) -> LedgerTable:
 
     table = LedgerTable.beside(folder)
     if not table.path.is_file():
-        raise ValueError(f"{out}: no {TABLE} there; give the directory of a study or of `fit --register` with --out")
+        raise ValueError(f"{out}: no {LEDGER} there; give the directory of a study or of `fit --register` with --out")
     return table
 
 
@@ -230,7 +231,7 @@ def _read(folder: Path, uri: str, out: str) -> tuple[list[Ledger], list[str]]:
     ledger = table.read() if table.path.is_file() else None
     if not uri:
         if ledger is None:
-            raise ValueError(f"{out}: no {TABLE} there, and no --tracking-uri to read ledgers from")
+            raise ValueError(f"{out}: no {LEDGER} there, and no --tracking-uri to read ledgers from")
         return [ledger], check(ledger)
     from playscale.tracking.ledger_store import LedgerStore
 
@@ -239,7 +240,9 @@ def _read(folder: Path, uri: str, out: str) -> tuple[list[Ledger], list[str]]:
         return [ledger], store.check(ledger)
     ledgers = list(store.ledgers().values())
     if not ledgers:
-        raise ValueError(f"{out}: no {TABLE} there, and MLflow keeps no ledger; register with playscale fit --register")
+        raise ValueError(
+            f"{out}: no {LEDGER} there, and MLflow keeps no ledger; register with playscale fit --register"
+        )
     return ledgers, store.check()
 
 

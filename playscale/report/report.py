@@ -16,9 +16,11 @@ from playscale.report.headline import headline
 from playscale.report.html import anchors, asset, figures, join, render, table, tag
 from playscale.report.law_section import allocation, backtest, forecasting_laws, left_out, power_laws, surfaces
 from playscale.report.learning import Curves, sizes_of
+from playscale.report.ledger_section import ledger_section
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.replay import Replay, players
 from playscale.scaling import numbers
+from playscale.scaling.ledger import Ledger
 from playscale.scaling.numbers import NOTHING
 from playscale.storage.files import atomic_file
 
@@ -43,6 +45,7 @@ def write_report(
     references: Sequence[Reference] = (),
     details: Mapping[str, str] | None = None,
     curves: Curves | None = None,
+    ledger: Ledger | None = None,
 ) -> None:
     """Write the report of a study as one self-contained HTML file, atomically.
 
@@ -57,6 +60,7 @@ def write_report(
         references: returns of other players, for comparison.
         details: more to say of the study, {name: text}.
         curves: learning curves, {run: rows}.
+        ledger: forecasts that were registered, and what came of them.
     """
     evidences = evidences_of(fit, points, references)
     whole = next(iter(evidences.values())) if len(evidences) == 1 else Evidence.of({}, points, references)
@@ -75,6 +79,8 @@ def write_report(
     for method, evidence in evidences.items():
         name = method if several else ""
         sections += _method_sections(name, prefixes[method], evidence, colours[method], curves or {})
+    if ledger is not None and ledger.entries:
+        sections.append(PageSection("ledger", "Track record of registered forecasts", ledger_section(ledger)))
     sections += [
         PageSection("points", "The points", join([points_table(whole), references_table(whole)])),
         PageSection("replay", "A game to watch", players(replays)),

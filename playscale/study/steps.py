@@ -250,7 +250,7 @@ class FitResult(NamedTuple):
 def _needs_of_fit(out: str) -> list[str]:
     """Return the files in S3 that fit() reads or replaces, with undelivered tracking entries those that they name."""
     needs = ["plan.json", "evaluate/*", "train/*/curve.csv", "train/*/points.csv", "tracking/*", "figures/*"]
-    needs.append(f"{FORECASTS}/*/train/*/points.csv")
+    needs += [f"{FORECASTS}/*/train/*/points.csv", "ledger.jsonl"]
     if _undelivered(out, "tracking/"):
         needs.append("train/*/checkpoints/*")
     if _undelivered(out, f"{FORECASTS}/"):
@@ -275,6 +275,7 @@ def fit(spec: str, out: str, tracking_uri: str, *, include_forecasts: bool = Fal
     from playscale.scaling.methods import fits_of
     from playscale.study.analysis import best_replays, fit_study, headline, study_details, title
     from playscale.tracking.client import queue_files
+    from playscale.tracking.ledger_table import LedgerTable
     from playscale.tracking.mlflow_tracker import MlflowExperiment
 
     with patient_reads():
@@ -314,6 +315,7 @@ def fit(spec: str, out: str, tracking_uri: str, *, include_forecasts: bool = Fal
                 references=references,
                 details=study_details(study.spec, study.plan()),
                 curves=curves,
+                ledger=LedgerTable.beside(study.folder).read(),
             )
         metrics = headline(result)
         with progress.timed("tracking"), study.tracking.open(study.queue_file("fit")) as experiment:
