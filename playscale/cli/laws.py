@@ -110,8 +110,7 @@ def fit(
 
     \b
     Example:
-      playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 --target-return human=127356 --gpu h100
-      playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 --register
+      playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 --target-return 9000 --gpu l4 --register
     """
     from playscale.cli.console import fit_tables, show
     from playscale.points import distinct, with_forecasts

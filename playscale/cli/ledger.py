@@ -29,7 +29,7 @@ SHOW = "show"
 Where = Annotated[
     str, typer.Option("--out", callback=named, help="Directory whose ledger.jsonl it is, or s3://BUCKET/PREFIX.")
 ]
-Name = Annotated[str, typer.Argument(help="Id of the forecast, or the beginning of it.")]
+Name = Annotated[str, typer.Argument(help="Id of the forecast, the beginning of it, or TARGET@FLOPS.")]
 File = Annotated[Path, typer.Argument(help="CSV file.")]
 
 
@@ -60,17 +60,17 @@ def show_ledger(
     Without a ledger in OUT, those that MLflow keeps. Forecasts of outcomes that were known are scored apart.
 
     \b
-    Examples:
-      playscale ledger out/demo
-      playscale ledger out/demo --tracking-uri http://mlflow:5000 --plot reliability.png
+    Example:
+      playscale ledger laws --plot reliability.png
     """
     from playscale.cli.console import ledger_tables, show
-    from playscale.report.ledger_section import anchor, sentences
+    from playscale.report.ledger_section import anchor
+    from playscale.report.track_record import registered
 
     with workspace(out, LEDGER, store=False) as folder:
         ledgers, problems = _read(folder, _store(out, folder, tracking_uri, create=False), out)
     entries = [entry for ledger in ledgers for entry in ledger.entries.values()]
-    show(*ledger_tables(entries), *sentences(entries))
+    show(*ledger_tables(entries), *registered(entries))
     if plot:
         _draw(plot, entries)
     for ledger in ledgers:
@@ -95,9 +95,8 @@ def score_forecast(
     """Score a forecast by what was measured, of an agent trained with any software.
 
     \b
-    Examples:
-      playscale ledger score 825faf430e --value 1.873 --se 0.004 --out laws
-      playscale ledger score 825faf430e --value 1.873 --value 1.881 --out laws
+    Example:
+      playscale ledger score dev_loss@1e13 --value 0.741 --value 0.736 --out laws
     """
     from playscale.report.ledger_section import entry_row
 
@@ -121,7 +120,7 @@ def void_forecast(
 
     \b
     Example:
-      playscale ledger void 825faf430e --reason "the run diverged" --out laws
+      playscale ledger void return_mean@1e14 --reason "the run diverged" --out laws
     """
     with workspace(out, LEDGER) as folder:
         table = _table(folder, out)
@@ -152,7 +151,7 @@ def import_ledger(file: File, out: Where = ".", tracking_uri: Tracking = None) -
 
     \b
     Example:
-      playscale ledger import ledger.csv --out laws
+      playscale ledger import ledger.csv --out copy
     """
     from playscale.tracking.ledger_table import LedgerTable, read_csv
 

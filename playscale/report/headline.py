@@ -10,8 +10,9 @@ from markupsafe import Markup
 from playscale.report.evidence import NAMES, SAME_BUDGET, TARGETS, Evidence
 from playscale.report.html import Content, join, readable, table, tag
 from playscale.report.seeds import spread_sentence
-from playscale.report.track_record import interval_cell, tables, tested
+from playscale.report.track_record import interval_cell, registered, tables, tested
 from playscale.scaling import numbers
+from playscale.scaling.ledger import Entry
 
 Row = Mapping[str, Any]
 Forecasts = dict[float, dict[str, Row]]
@@ -23,11 +24,13 @@ EXACT = 1e6  # a target return below is shown with all its digits
 OF_SINGLE_BUDGETS = ("minimum-outside-range", "profile-not-parabolic")
 
 
-def headline(evidence: Evidence) -> Markup:
+def headline(evidence: Evidence, entries: Sequence[Entry] = ()) -> Markup:
+    """Return what to train next, and how good such forecasts were; entries: registered forecasts of this method."""
     forecasts = _forecasts(evidence)
     return join([
         _answer(evidence, forecasts),
         tested(evidence, _first(evidence, forecasts)),
+        *(tag("p", tag("a", text, href="#ledger"), class_="note") for text in registered(entries)),
         verdicts(evidence),
         _seeds(evidence),
         _warnings(evidence),

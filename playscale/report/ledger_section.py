@@ -12,9 +12,10 @@ from playscale.report.drawing import DASHED, Plot, new_axes, own_defaults
 from playscale.report.evidence import NAMES
 from playscale.report.html import Content, figures, join, table, tag
 from playscale.report.palette import FAINT, INK, LOSS, RETURN, SOFT, css_variables
+from playscale.report.track_record import registered
 from playscale.scaling import numbers
 from playscale.scaling.ledger import Entry, Ledger, check
-from playscale.scaling.ledger_scores import Group, Score, groups, ranks, reliability, score_of
+from playscale.scaling.ledger_scores import Score, groups, ranks, reliability, score_of
 from playscale.scaling.powerlaw import LEVEL
 
 SORTS = ((False, "registered before the outcome", LOSS), (True, "retrospective", RETURN))
@@ -31,29 +32,12 @@ def ledger_section(ledger: Ledger) -> Markup:
         return Markup("")
     plots = reliability_plots(entries)
     drawn = figures(plots, css_variables(0), prefix="ledger-", guide=False) if plots else Markup("")
-    return join([*map(sentence, sentences(entries)), _problems(ledger), drawn, _scores(entries), _entries(entries),
+    return join([*map(sentence, registered(entries)), _problems(ledger), drawn, _scores(entries), _entries(entries),
                  _anchor(ledger)])  # fmt: skip
 
 
 def sentence(text: str) -> Markup:
     return tag("p", text, class_="note")
-
-
-def sentences(entries: Sequence[Entry]) -> list[str]:
-    """Sum up a ledger: one sentence for what was registered ahead, one for what is retrospective."""
-    found, texts = groups(entries), []
-    for retrospective, name, _ in SORTS:
-        own = found.get(Group(retrospective))
-        if own:
-            score = score_of(own)
-            counts = f"{score.scored} scored, {score.open} open, {score.void} void"
-            text = f"{numbers.counted(len(own), 'forecast')} {name}: {counts}"
-            if score.judged:
-                text += f"; {score.inside} of {score.judged} outcomes inside the 95% interval"
-            if score.error is not None:
-                text += f"; missed by {numbers.off(score.error)} in the median"
-            texts.append(f"{text}.")
-    return texts
 
 
 def score_rows(entries: Sequence[Entry]) -> list[list[str]]:

@@ -20,7 +20,7 @@ from playscale.report.ledger_section import ledger_section
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.replay import Replay, players
 from playscale.scaling import numbers
-from playscale.scaling.ledger import Ledger
+from playscale.scaling.ledger import Entry, Ledger
 from playscale.scaling.numbers import NOTHING
 from playscale.storage.files import atomic_file
 
@@ -69,6 +69,7 @@ def write_report(
     if several:
         prefixes = {method: f"{anchor}-" for method, anchor in zip(evidences, anchors([*evidences]), strict=True)}
     colours = {method: _colours(evidence, prefixes[method]) for method, evidence in evidences.items()}
+    entries = [] if ledger is None else list(ledger.entries.values())
     sections: list[PageSection] = []
     if several:
         drawn = figures(comparison_plots(evidences, curves or {}), css_variables(0))
@@ -78,8 +79,8 @@ def write_report(
         ]
     for method, evidence in evidences.items():
         name = method if several else ""
-        sections += _method_sections(name, prefixes[method], evidence, colours[method], curves or {})
-    if ledger is not None and ledger.entries:
+        sections += _method_sections(name, prefixes[method], evidence, colours[method], curves or {}, entries)
+    if ledger is not None and entries:
         sections.append(PageSection("ledger", "Track record of registered forecasts", ledger_section(ledger)))
     sections += [
         PageSection("points", "The points", join([points_table(whole), references_table(whole)])),
@@ -105,10 +106,17 @@ def _colours(evidence: Evidence, prefix: str) -> dict[str, tuple[str, str]]:
 
 
 def _method_sections(
-    method: str, prefix: str, evidence: Evidence, colours: Mapping[str, tuple[str, str]], curves: Curves
+    method: str,
+    prefix: str,
+    evidence: Evidence,
+    colours: Mapping[str, tuple[str, str]],
+    curves: Curves,
+    entries: Sequence[Entry],
 ) -> Iterator[PageSection]:
     """Make the sections of one method, named where there are several: what to train next, the figures, the laws."""
-    yield PageSection(f"{prefix}next", _heading(method, "What to train next"), headline(evidence))
+    of = {(point.method, point.game) for point in evidence.points}
+    own = [entry for entry in entries if (entry.method, entry.game) in of]
+    yield PageSection(f"{prefix}next", _heading(method, "What to train next"), headline(evidence, own))
     drawn = figures(make_plots(evidence, curves), colours, prefix=prefix, guide=not method)
     yield PageSection(f"{prefix}figures", _heading(method, "What was found"), drawn)
     parts = [

@@ -13,6 +13,8 @@ from markupsafe import Markup
 from playscale.report.evidence import NAMES, TARGETS, Evidence, offset_of
 from playscale.report.html import Content, join, readable, table, tag
 from playscale.scaling import numbers
+from playscale.scaling.ledger import Entry
+from playscale.scaling.ledger_scores import Group, groups, score_of
 from playscale.scaling.numbers import known, positive
 from playscale.scaling.reach import REACHES, reach_name, reach_of
 
@@ -113,6 +115,23 @@ def _untested(evidence: Evidence) -> str:
     found = {t: str(law.get("why") or "").partition(" backtest; ")[2] for t, law in laws.items() if law}
     scores = [f"for {NAMES.get(t, t)}, {score}" for t, score in found.items() if score]
     return text + (f". The law of N and D was backtested: {'; '.join(scores)}." if scores else ".")
+
+
+def registered(entries: Sequence[Entry]) -> list[str]:
+    """Sum up registered forecasts: a sentence for those made before the outcome, one for retrospective ones."""
+    found, texts = groups(entries), []
+    for retrospective, name in ((False, "registered before the outcome"), (True, "retrospective")):
+        own = found.get(Group(retrospective))
+        if own:
+            made = score_of(own)
+            states = f"{made.scored} scored, {made.open} open, {made.void} void"
+            text = f"{numbers.counted(len(own), 'forecast')} {name}: {states}"
+            if made.judged:
+                text += f"; {made.inside} of {made.judged} outcomes inside the 95% interval"
+            if made.error is not None:
+                text += f"; missed by {numbers.off(made.error)} in the median"
+            texts.append(f"{text}.")
+    return texts
 
 
 def tables(evidence: Evidence) -> Markup:

@@ -172,6 +172,7 @@ class Entry:
         return np.array([self._log(value) for value in values])
 
 
+ENTRY = TypeAdapter(Entry)
 CHAIN = ("ledger", "before", "digest")
 SCORED = ("outcome", "outcome_se", "seeds", "seed_sd")
 QUESTION = ("game", "method", "target", "at", "flops", "version", "points", "corpus", "retrospective")
@@ -228,14 +229,29 @@ class Ledger:
         return found
 
     def entry(self, name: str) -> Entry:
-        """Return the entry of an id, or of the beginning of one; ValueError: there is none, or several."""
-        found = [entry for entry in self.entries.values() if entry.id.startswith(name)] if name else []
+        """Return the entry of an id, of the beginning of one, or the only one of TARGET@FLOPS: dev_loss@1e13.
+
+        Raises:
+            ValueError: there is none, or several.
+        """
+        found = [
+            entry for entry in self.entries.values() if name and (entry.id.startswith(name) or _is_of(entry, name))
+        ]
         exact = [entry for entry in found if entry.id == name]
         if len(found) > 1 and not exact:
-            raise ValueError(f"{name}: the id of several forecasts: {', '.join(entry.id for entry in found)}")
+            raise ValueError(f"{name}: several forecasts, {', '.join(entry.id for entry in found)}; give the id of one")
         if not found:
-            raise ValueError(f"{name}: no forecast of this id is registered; `playscale ledger` lists them")
+            raise ValueError(f"{name}: no such forecast is registered; `playscale ledger` lists them")
         return (exact or found)[0]
+
+
+def _is_of(entry: Entry, name: str) -> bool:
+    """Tell whether an entry is of the budget in TARGET@FLOPS."""
+    target, _, flops = name.partition("@")
+    try:
+        return entry.target == target and entry.at == "budget" and math.isclose(entry.flops, float(flops), rel_tol=1e-6)
+    except ValueError:
+        return False
 
 
 def digest_of(event: Mapping[str, Any]) -> str:
@@ -395,7 +411,7 @@ def _ended(entry: Entry, event: Mapping[str, Any]) -> Entry:
 
 def _entry(values: Mapping[str, Any]) -> Entry | None:
     try:
-        return TypeAdapter(Entry).validate_python(values)
+        return ENTRY.validate_python(values)
     except ValidationError:
         return None
 

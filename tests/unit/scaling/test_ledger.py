@@ -86,8 +86,21 @@ def test_an_end_is_written_once_and_never_changed():
     for bad in ([], [float("nan")], [-1.0]):
         with pytest.raises(ValueError, match=opened):
             score(ledger, opened, bad, TIME)
-    with pytest.raises(ValueError, match="no forecast"):
+    with pytest.raises(ValueError, match="no such forecast"):
         score(ledger, "nothing", [1.0], TIME)
+
+
+def test_a_forecast_is_found_by_its_id_the_beginning_of_it_or_its_target_and_budget():
+    ledger = ledger_of(3)
+    first, *_ = ledger.entries.values()
+    for name in (first.id, first.id[:6], "dev_loss@1e12"):
+        assert ledger.entry(name) == first
+    ledger, _ = register(ledger, normal_entry(game="breakout"), TIME)
+    with pytest.raises(ValueError, match="several forecasts"):
+        ledger.entry("dev_loss@1e12")
+    for name in ("", "dev_loss@", "return_mean@1e12", "dev_loss@much"):
+        with pytest.raises(ValueError, match="no such forecast"):
+            ledger.entry(name)
 
 
 def test_check_accepts_what_was_written():
