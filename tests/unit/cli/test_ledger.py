@@ -1,0 +1,104 @@
+"""playscale ledger: shows, scores and voids forecasts; a changed ledger is exit code 1, bad input one line and 2."""
+
+from __future__ import annotations
+
+import pytest
+from ledger_entries import normal_entry
+
+from playscale.tracking.ledger_table import LedgerTable
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """Return the table of two forecasts in tmp_path/laws; MLflow is not installed."""
+    monkeypatch.setattr("playscale.cli.ledger.find_spec", lambda name: None)
+    table = LedgerTable.beside(tmp_path / "laws")
+    table.register([normal_entry(flops=1e12), normal_entry(flops=1e13, retrospective=True)])
+    return table
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run `playscale ledger ...` in tmp_path; return exit code, stdout and stderr."""
+    import sys
+
+    from playscale.cli.app import main
+
+    def call(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.setattr(sys, "argv", ["playscale", "ledger", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return call
+
+
+def test_forecasts_are_scored_voided_and_shown_with_the_last_digest(table, run, tmp_path):
+    assert run("score", "dev_loss@1e12", "--value", "2.8", "--value", "2.9", "--out", "laws")[0] == 0
+    assert run("void", "dev_loss@1e13", "--reason", "the run diverged", "--out", "laws")[0] == 0
+    code, shown, _ = run("laws", "--plot", "reliability.png")
+    assert code == 0
+    for text in ("scored", "void, retrospective: the run diverged", "1 of 1", table.read().last):
+        assert text in shown
+    assert (tmp_path / "reliability.png").stat().st_size > 10_000
+
+
+def test_a_changed_ledger_is_shown_and_named_with_exit_code_1(table, run):
+    table.path.write_text(table.path.read_text().replace('"game": "pong"', '"game": "chess"', 1))
+    code, shown, errors = run("laws")
+    assert code == 1
+    assert "changed: event 1 (registered" in shown
+    assert errors.count("\n") == 1
+
+
+def test_export_and_import_give_the_same_ledger(table, run, tmp_path):
+    assert run("export", "ledger.csv", "--out", "laws")[0] == 0
+    assert run("import", "ledger.csv", "--out", "copy")[0] == 0
+    assert LedgerTable.beside(tmp_path / "copy").read() == table.read()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere"], "no ledger.jsonl there"),
+        (["score", "dev_loss@1e12", "--value", "2.8"], "no ledger.jsonl there"),
+        (["score", "nothing", "--value", "2.8", "--out", "laws"], "no such forecast"),
+        (["score", "dev_loss@1e12", "--value", "-1", "--out", "laws"], "above zero"),
+        (["score", "dev_loss@1e12", "--value", "nan", "--out", "laws"], "not a number"),
+        (["score", "dev_loss@1e12", "--out", "laws"], "--value"),
+        (["void", "dev_loss@1e12", "--reason", " ", "--out", "laws"], "empty"),
+        (["import", "missing.csv", "--out", "copy"], "missing.csv"),
+        (["laws", "--plot", "p.png"], "no forecast with a predictive distribution is scored"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(table, run, arguments, says):
+    code, _, errors = run(*arguments)
+    assert code == 2
+    assert errors.count("\n") == 1
+    assert says in errors
+
+
+@pytest.mark.slow
+def test_fit_registers_its_forecasts_once_and_scores_held_out_rows(run, tmp_path, monkeypatch, capsys):
+    import sys
+
+    from report_study import make_points
+
+    from playscale.cli.app import main
+    from playscale.points import write_points
+
+    monkeypatch.setattr("playscale.cli.ledger.find_spec", lambda name: None)
+    write_points(make_points(), tmp_path / "points.csv")
+    monkeypatch.chdir(tmp_path)
+    for expected in ("registered: 4 forecasts", "4 were registered before"):
+        monkeypatch.setattr(
+            sys, "argv", ["playscale", "fit", "points.csv", "--out", "laws", "--forecast", "1e13", "--register"]
+        )
+        with pytest.raises(SystemExit):
+            main()
+        assert expected in capsys.readouterr().out
+    entries = LedgerTable.beside(tmp_path / "laws").read().entries.values()
+    assert sorted((e.state, e.retrospective) for e in entries) == [("open", False)] * 2 + [("scored", True)] * 2
+    assert "Track record of registered forecasts" in (tmp_path / "laws/report.html").read_text()
