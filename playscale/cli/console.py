@@ -330,10 +330,10 @@ def reproduction_table(one: Reproduction) -> Table:
 
 def ledger_tables(entries: Sequence[Entry]) -> list[Table]:
     """Return the registered forecasts, one a line, and the scores of each group."""
-    each = _table("Registered forecasts", *ENTRY_HEAD)
+    each = plain_table("Registered forecasts", *ENTRY_HEAD)
     for entry in entries:
         each.add_row(*entry_row(entry))
-    scores = _table("Scores: median miss, mean CRPS of the logarithm", *SCORE_HEAD, *PLAIN_HEAD)
+    scores = plain_table("Scores: median miss, mean CRPS of the logarithm", *SCORE_HEAD, *PLAIN_HEAD)
     for row in score_rows(entries):
         scores.add_row(*row)
     return [each, scores]
