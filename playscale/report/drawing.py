@@ -298,7 +298,7 @@ def _linear_ticks(low: float, high: float, most: int = MOST_TICKS) -> list[float
 
 def quantity_axis(axis_name: str, axes: Axes, quantity: str, values: Sequence[float], pad: float = 0.07) -> None:
     """Make one axis logarithmic around `values` (all > 0), with a margin of `pad` of its length at each end."""
-    label, text = QUANTITY[quantity]
+    label, text = QUANTITY.get(quantity, (quantity, plain))
     narrowest = NARROWEST if text is plain else NARROWEST_CELLS
     logs = np.log10(np.array(values, dtype=float))
     low, high = float(logs.min()), float(logs.max())

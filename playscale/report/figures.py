@@ -18,6 +18,7 @@ from playscale.report.learning import Curves, learning_curves
 from playscale.report.palette import INK
 from playscale.report.performance import against_compute, return_against_loss
 from playscale.report.profile_figures import isoflop, optimum
+from playscale.report.sensitivity_section import sensitivity_plots
 from playscale.report.text import wrapped
 from playscale.report.trust import trust
 from playscale.scaling.methods import unused
@@ -86,7 +87,7 @@ def write_figures(
     plots = [
         (f"{name}_" if several else "", plot)
         for name, evidence in zip(file_names([*evidences]), evidences.values(), strict=True)
-        for plot in make_plots(evidence, curves)
+        for plot in (*make_plots(evidence, curves), *sensitivity_plots(evidence))
     ]
     if several:
         plots = [("", plot) for plot in comparison_plots(evidences, curves or {})] + plots

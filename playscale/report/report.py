@@ -19,6 +19,7 @@ from playscale.report.learning import Curves, sizes_of
 from playscale.report.ledger_section import ledger_section
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.replay import Replay, players
+from playscale.report.sensitivity_section import sensitivity, sensitivity_of, sensitivity_plots
 from playscale.scaling import numbers
 from playscale.scaling.ledger import Entry, Ledger
 from playscale.scaling.numbers import NOTHING
@@ -128,6 +129,9 @@ def _method_sections(
         left_out(evidence),
     ]
     yield PageSection(f"{prefix}laws", _heading(method, "The laws"), join(parts))
+    if sensitivity_of(evidence):
+        drawn = figures(sensitivity_plots(evidence), colours, prefix=prefix, guide=False)
+        yield PageSection(f"{prefix}sensitivity", _heading(method, "Other settings"), sensitivity(evidence, drawn))
 
 
 def _heading(method: str, text: str) -> str:
@@ -141,6 +145,7 @@ def points_table(evidence: Evidence) -> Markup:
     runs = evidence.runs
     several = [name for name in ("method", "seed") if len({getattr(point, name) for point in runs}) > 1]
     lossless = all(point.dev_loss is None for point in runs)
+    returnless = all(point.return_mean is None for point in runs) and not lossless
     for point in sorted(runs, key=lambda p: (evidence.budget_index(p.flops), p.method, p.params, p.seed or 0)):
         loss = numbers.with_error(point.dev_loss, point.dev_loss_se)
         reason = evidence.reason_excluded(point, "dev_loss") or evidence.reason_excluded(point, "return_mean")
@@ -151,12 +156,13 @@ def points_table(evidence: Evidence) -> Markup:
             numbers.count(point.params),
             numbers.count(point.samples),
             *([] if lossless else [tag("b", loss) if id(point) in best else loss]),
-            numbers.with_error(point.return_mean, point.return_se),
-            str(point.episodes) if point.episodes is not None else NOTHING,
+            *([] if returnless else [numbers.with_error(point.return_mean, point.return_se)]),
+            *([] if returnless else [str(point.episodes) if point.episodes is not None else NOTHING]),
             f"left out: {reason}" if reason else "held out" if point.held_out else "fitted",
         ])  # fmt: skip
     loss_head = [] if lossless else ["dev loss ± SE"]
-    head = [*several, "FLOPs", "size", "parameters", evidence.noun, *loss_head, "return ± SE", "games", "use"]
+    return_head = [] if returnless else ["return ± SE", "games"]
+    head = [*several, "FLOPs", "size", "parameters", evidence.noun, *loss_head, *return_head, "use"]
     caption = f"{len(rows)} points" + ("" if lossless else "; the lowest dev loss of each budget in bold")
     text = [i for i, name in enumerate(head) if name in ("method", "size", "use")]
     return table(head, rows, caption=caption, text=text)

@@ -32,6 +32,7 @@ RECIPE = "recipe"
 TUNED = "best of all"
 REPLICATES = 20  # of a bootstrap that nothing here uses: intervals are those of the line through the budgets
 FEWEST = 3  # values of a curve whose minimum is one
+WINDOW = 4.0
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Curve:
 
     others: settings in which its rows differ from the recipe beside this one, "" for none.
     values, losses: rising values, or names in their order; losses are means over seeds.
-    best: the value at the vertex of the parabola through the lowest loss and its neighbours (in the logarithm of the
+    best: the value at the vertex of a parabola around the lowest loss, between its neighbours (in the logarithm of the
     values where all are above zero), else the best value trained; low, high: its neighbours, between which the best
     lies; edge: the best value trained is the last one, and a bound.
-    best_value, best_loss: the best that was trained. recipe_value, recipe_loss: those of the recipe's run; lost: what
-    that loses against the best, 0 where it is as good or better.
+    best_value, best_loss: the best that was trained. recipe_value, recipe_loss: the recipe's value, and its loss on
+    this curve, else that of the recipe's run; lost: what that loses against the best, 0 where it is as good or better.
     """
 
     setting: str
@@ -250,26 +251,31 @@ def _curve(own: Sequence[_Cell], setting: str, target: Target) -> Curve | None:
     last = len(values) - 1
     edge = None if not numeric or 0 < least < last else "below" if least == 0 else "above"
     recipe = next((cell for cell in own if not cell.settings), None)
+    recipe_value = None if recipe is None else recipe.value(setting)
+    recipe_loss = None if recipe is None else groups[others].get(recipe_value, recipe.loss)  # type: ignore[arg-type]
     return Curve(
         setting, own[0].size, own[0].params, own[0].flops, settings_text(others), tuple(values), tuple(losses),
         _vertex(values, sign * np.array(losses), least) if numeric and edge is None else values[least],  # type: ignore[arg-type]
         values[least - 1] if numeric and least > 0 else None, values[least + 1] if numeric and least < last else None,
         edge, values[least], losses[least],
-        None if recipe is None else recipe.value(setting), None if recipe is None else recipe.loss,
-        None if recipe is None else max(0.0, sign * (recipe.loss - losses[least])),
+        recipe_value, recipe_loss, None if recipe_loss is None else max(0.0, sign * (recipe_loss - losses[least])),
     )  # fmt: skip
 
 
 def _vertex(values: Sequence[float], costs: np.ndarray, least: int) -> float:
-    """Return the vertex of the parabola through the lowest cost and its neighbours, in ln value where that exists."""
-    x, y = np.array(values[least - 1 : least + 2]), costs[least - 1 : least + 2]
-    x = np.log(x) if min(values) > 0 else x
-    (left, right), (down, up) = np.diff(x), np.diff(y)
-    a = (up / right - down / left) / (left + right)
+    """Return the vertex of a parabola around the lowest cost, in ln value where that exists, between its neighbours.
+
+    It is fitted to the values within a factor WINDOW of the best one, the neighbours at least.
+    """
+    x = np.log(values) if min(values) > 0 else np.array(values)
+    near = np.abs(np.arange(len(x)) - least) <= 1
+    if min(values) > 0:
+        near |= np.abs(x - x[least]) <= math.log(WINDOW) * (1 + 1e-9)
+    a, b, _ = np.polyfit(x[near] - x[least], costs[near], 2)
     if not a > 0:
-        return float(values[least])
-    vertex = x[1] - (down / left + a * left) / (2 * a)
-    return float(np.exp(vertex) if min(values) > 0 else vertex)
+        return values[least]
+    vertex = float(x[least] - b / (2 * a))
+    return float(np.clip(math.exp(vertex) if min(values) > 0 else vertex, values[least - 1], values[least + 1]))
 
 
 def _laws(curves: Sequence[Curve]) -> list[Law]:
