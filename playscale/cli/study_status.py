@@ -60,7 +60,8 @@ def print_status(status: StudyStatus, *, as_json: bool) -> None:
     if as_json:
         echo(json.dumps(to_json(status)))
         return
-    show(*_shown(status))
+    for part in _shown(status):
+        echo(part) if isinstance(part, str) else show(part)  # a line is whole: its command can be copied
 
 
 def to_json(status: StudyStatus) -> dict[str, Any]:

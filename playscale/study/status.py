@@ -58,7 +58,7 @@ class RunStatus:
         fraction: Fraction of its training that is saved, 0..1.
         dev_loss: That of the largest budget so far.
         return_mean: That of the largest budget so far.
-        note: Why it failed, or will probably end badly.
+        note: Why it will probably end badly; "" if it will not.
     """
 
     run: str
@@ -296,7 +296,7 @@ class _Look:
         budgets, (trained, evaluated) = planned_budgets(self.planned[name]), (self._table(s, name) for s in PER_RUN)
         evaluations = [n for n in self.files.matching("evaluate/*/evaluation.json") if n.split("/")[1] == name]
         now = any(_run_of(task) == name for task in self.now)
-        failed = [task.what for task in self.failed if _run_of(task) == name]
+        failed = any(_run_of(task) == name for task in self.failed)
         fraction = 1.0 if len(trained) == len(budgets) else self._saved(name)
         begun = fraction > 0 or any(_run_of(task) == name for task in self.tasks)
         state = "unfinished" if begun and not self.runs_now else "waiting"
@@ -314,7 +314,7 @@ class _Look:
             fraction=fraction,
             dev_loss=next((p.dev_loss for p in reversed(reached) if p.dev_loss is not None), None),
             return_mean=next((p.return_mean for p in reversed(reached) if p.return_mean is not None), None),
-            note="; ".join(text for text in (learns_badly(reached), *failed) if text),
+            note=learns_badly(reached),
         )
 
     def _cells(self, name: str) -> tuple[list[Cell], float]:
