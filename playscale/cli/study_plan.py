@@ -91,7 +91,11 @@ def plan_tables(plan: Mapping[str, Any]) -> list[Table | Text | str]:
     from playscale.cli.console import marked, plain_table
 
     methods = dict.fromkeys(run["method"] for run in plan["runs"])
-    of = (lambda row: f"{row['method']} {row['size']}") if len(methods) > 1 else (lambda row: row["size"])
+
+    def of(row: Mapping[str, Any]) -> str:
+        method = row["method"] if len(methods) > 1 else ""
+        return " ".join(filter(None, (method, row["size"], row["varied"])))
+
     models = plain_table(
         "Models", "size", "parameters", "width", "layers", "batch", "unroll", "FLOPs a sample", "memory"
     )

@@ -223,7 +223,7 @@ def points_to_fit(table: Sequence[Point], asked: Asked) -> list[Point]:
     Raises:
         ValueError: There are none, or the budget is not beyond theirs.
     """
-    own = [point for point in table if point.method == asked.method]
+    own = [point for point in table if point.method == asked.method and not point.varied]
     points = [point for point in (with_forecasts(own) if asked.include_forecasts else own) if not point.held_out]
     if not points:
         raise ValueError(f"the study has no point of {asked.method} to fit: run it first")
@@ -245,7 +245,7 @@ def is_known(table: Sequence[Point], asked: Asked) -> bool:
 def _settings(spec: StudySpec, asked: Asked, size: str, seed: int = 0) -> TrainConfig:
     """Return the run of an agent: the study's settings, another size, and the one budget, held out."""
     alone = spec.model_copy(update={"sizes": (size,), "method": (asked.method,), "seeds": (seed,)})
-    (run,) = alone.runs().values()
+    (run,) = alone.recipe_runs().values()
     return run.model_copy(update={"budgets": (asked.budget,), "held_out": (asked.budget,)})
 
 

@@ -92,7 +92,8 @@ class MeasuredPace:
 def deciding(run: TrainConfig) -> TrainConfig:
     """Return a run with those settings alone that its speed depends on."""
     same = {"budgets": (1.0,), "held_out": (), "seed": 0, "learning_rate": None, "warmup_steps": 0, "cooldown": 0.0}
-    return run.model_copy(update=same | {"clip_norm": 1.0, "save_seconds": 60.0})
+    named = {"vary": (), "varied": ""}
+    return run.model_copy(update=same | named | {"clip_norm": 1.0, "save_seconds": 60.0})
 
 
 def at_one_rate(paces: Mapping[TrainConfig, RunPace]) -> MeasuredPace:

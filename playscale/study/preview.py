@@ -144,10 +144,11 @@ def preview(
     ]
     trained = [row for row in rows if row["reason"] is None]
     priors = {method: _prior(spec, method, fit, fit_name) for method in spec.method}
+    recipe = {method: [row for row in trained if row["method"] == method and not row["varied"]] for method in priors}
     best = [
-        _best(method, budget, priors[method], [row for row in trained if row["method"] == method], models.values())
-        for method in spec.method
-        for budget in sorted({row["budget"] for row in trained if row["method"] == method})
+        _best(method, budget, priors[method], own, models.values())
+        for method, own in recipe.items()
+        for budget in sorted({row["budget"] for row in own})
     ]
     scatter = play.scatter if play.scatter is not None else _first(prior.scatter for prior in priors.values() if prior)
     document = {
@@ -167,11 +168,11 @@ def preview(
 
 
 def _models(spec: StudySpec, runs: Mapping[str, TrainConfig], precision: str) -> dict[str, ModelCost]:
-    """Return the model of each run; runs that differ in their seed share it."""
+    """Return the model of each run; runs that differ in their seed or their learning rate share it."""
     known: dict[TrainConfig, ModelCost] = {}
     models = {}
     for name, run in runs.items():
-        alike = run.model_copy(update={"seed": 0})
+        alike = run.model_copy(update={"seed": 0, "learning_rate": None, "vary": (), "varied": ""})
         if alike not in known:
             chosen = precision if run.precision == "auto" else run.precision
             known[alike] = model_cost(run, spec.game, chosen)
@@ -181,7 +182,7 @@ def _models(spec: StudySpec, runs: Mapping[str, TrainConfig], precision: str) ->
 
 def _run(name: str, run: TrainConfig, model: ModelCost) -> dict[str, Any]:
     settings = {"method": run.method, "size": run.size, "core": run.core, "seed": run.seed}
-    return {"run": name, **settings, "batch": run.batch, "unroll": run.unroll, **vars(model)}
+    return {"run": name, **settings, "varied": run.varied, "batch": run.batch, "unroll": run.unroll, **vars(model)}
 
 
 def _cell(
@@ -199,6 +200,7 @@ def _cell(
         "method": run.method,
         "size": cell.size,
         "seed": run.seed,
+        "varied": run.varied,
         "budget": cell.flops,
         "split": run.split(cell.flops),
         "params": model.params,

@@ -70,6 +70,16 @@ def test_totals_are_the_sums_of_the_cells_and_have_a_price():
     assert sums["play_steps_most"] == 6 * 100 * 100_000
 
 
+def test_cells_of_varied_settings_are_shown_by_them_and_expect_nothing_of_the_best_size():
+    vary = "vary: {training.batch: [16], training.learning_rate: [1e-3], design: one-at-a-time, budgets: [4e9]}\n"
+    plan, own = planned(vary + "evaluate: {episodes: 0}\n"), planned("evaluate: {episodes: 0}\n")
+    rows = [row for row in plan["cells"] if row["varied"]]
+    assert {(row["varied"], row["budget"]) for row in rows} == {("batch=16", 4e9), ("learning_rate=0.001", 4e9)}
+    assert len(rows) == 6
+    assert plan["best"] == own["best"]
+    assert plan["total"]["flops"] == pytest.approx(own["total"]["flops"] + sum(row["flops"] for row in rows))
+
+
 def test_what_a_collection_will_hold_is_at_most_its_games_times_their_limit():
     plan = planned("")
     assert plan["corpus"] == {"uri": "collect", "train": 90000, "basis": "at most"}

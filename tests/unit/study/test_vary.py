@@ -3,6 +3,9 @@
 import pytest
 import yaml
 
+from playscale.points import Point
+from playscale.study.forecast_plan import Asked, points_to_fit
+from playscale.study.measure import deciding
 from playscale.study.spec import parse_spec
 from playscale.training.identity import run_digest
 
@@ -96,3 +99,15 @@ def test_settings_that_cannot_be_varied_are_refused_in_one_line(vary, says):
         parse(vary)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_forecasts_rest_on_the_recipes_points_alone():
+    own = Point(method="bc", flops=1e10, params=1e4, samples=1e5, dev_loss=1.0)
+    other = Point(method="bc", flops=3e10, params=1e4, samples=1e5, dev_loss=0.5, extra={"varied": "batch=32"})
+    asked = Asked(1e11, (), "bc", (0,), None, include_forecasts=False)
+    assert points_to_fit([own, other], asked) == [own]
+
+
+def test_pace_is_measured_once_for_settings_that_do_not_change_it():
+    runs = parse(BOTH | {"design": "one-at-a-time", "sizes": ["10k"]}, sizes=["10k"]).runs().values()
+    assert len({deciding(run) for run in runs}) == 2
