@@ -53,8 +53,11 @@ class StudyContext:
         return "/".join((self.uri.rstrip("/"), *parts))
 
     def plan(self) -> dict[str, Any]:
-        """Return the plan as the plan step wrote it."""
-        plan: dict[str, Any] = read_document(self.folder / "plan.json", dict[str, Any], "run the study again")
+        """Return the plan as the plan step wrote it. RuntimeError: there is none, since an earlier step was killed."""
+        path = self.folder / "plan.json"
+        if not path.exists():
+            raise RuntimeError(f"{self.uri} has no plan.json: a step before this one did not end; run the study again")
+        plan: dict[str, Any] = read_document(path, dict[str, Any], "run the study again")
         return plan
 
     @property

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from playscale.points import Point, write_points
+from playscale.progress import read_progress
 from playscale.storage.files import write_document, write_json
 from playscale.study import steps
 
@@ -64,3 +65,12 @@ def test_laws_that_are_not_those_of_all_points_are_a_failed_fit(study, fitted):
         write_points(fitted, study / "points.csv")
     with pytest.raises(RuntimeError, match="the step fit has failed"):
         steps.check(SPEC, str(study))
+
+
+def test_fit_after_a_plan_that_was_never_made_says_so_and_is_no_bad_input(study, monkeypatch):
+    """kfp.local goes on with the fit after a step that was killed."""
+    monkeypatch.setenv("PLAYSCALE_PROGRESS", str(study / "progress"))
+    (study / "plan.json").unlink()
+    with pytest.raises(RuntimeError, match=r"has no plan.json: a step before this one did not end; run the study"):
+        steps.fit(SPEC, str(study), "")
+    assert [(task.state, task.user_error) for task in read_progress(study / "progress")] == [("failed", False)]
