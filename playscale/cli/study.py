@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,9 @@ from playscale.cli.options import IncludeForecasts, OutFolder, Tracking, echo, n
 from playscale.storage.files import local_path, read_text
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import workspace
+
+if TYPE_CHECKING:
+    from playscale.study.cluster_run import ClusterProgress
 
 log = logging.getLogger(__name__)
 SPEC = "spec.yaml"  # in a study's directory: see playscale/study/steps.py
@@ -289,27 +292,29 @@ def study_status(
         raise ValueError(f"{study}: a study on this machine; leave out --endpoint")
     from playscale.cli.study_console import cluster_progress
     from playscale_pipelines.submit import reach
-    from playscale_pipelines.watch import explain, look
+    from playscale_pipelines.watch import RunFailedError, explain, look
     from playscale_pipelines.watch import watch as watch_run
 
     server = reach(endpoint, namespace, kube_context)
-    run = look(server, study)
-    if watch and not as_json:
-        with cluster_progress(run.spec.name, partial(explain, server, run.id)) as show:
-            watch_run(server, run.id, run.spec, show)
-    elif watch:
-        watch_run(
-            server,
-            run.id,
-            run.spec,
-            lambda progress: print_status(
-                cluster_status(run.out, run.spec.name, "RUNNING", progress, server.url(run.id)), as_json=True
-            ),
+    run, failure = look(server, study), None
+    status = partial(cluster_status, run.out, run.spec.name, url=server.url(run.id))
+
+    def print_line(progress: ClusterProgress) -> None:
+        print_status(status("RUNNING", progress, read=False), as_json=True)
+
+    if watch:
+        shown = (
+            nullcontext(print_line) if as_json else cluster_progress(run.spec.name, partial(explain, server, run.id))
         )
+        try:
+            with shown as show:
+                watch_run(server, run.id, run.spec, show)
+        except RunFailedError as error:
+            failure = error
         run = look(server, run.id)
-    if as_json or not watch:
-        status = cluster_status(run.out, run.spec.name, run.state, run.progress, server.url(run.id))
-        print_status(status, as_json=as_json)
+    print_status(status(run.state, run.progress), as_json=as_json)
+    if failure:
+        raise failure
 
 
 def study_list(

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -47,13 +47,15 @@ def status_of(place: str) -> StudyStatus:
         return read_status(files)
 
 
-def cluster_status(out: str, name: str, state: str, progress: ClusterProgress, url: str) -> StudyStatus:
-    """Return how far a run on a cluster is, with what the study's directory adds where it can be read from here."""
-    try:
-        read = status_of(out)
-    except (OSError, ValueError, ModuleNotFoundError):
-        read = None
-    return on_cluster(out, name, state, progress, url, read)
+def cluster_status(
+    out: str, name: str, state: str, progress: ClusterProgress, url: str, *, read: bool = True
+) -> StudyStatus:
+    """Return how far a run on a cluster is; with `read`, with what the study's directory adds where it can be read."""
+    files = None
+    if read:
+        with suppress(OSError, ValueError, ModuleNotFoundError):
+            files = status_of(out)
+    return on_cluster(out, name, state, progress, url, files)
 
 
 def print_status(status: StudyStatus, *, as_json: bool) -> None:
@@ -123,18 +125,21 @@ def follow(place: str, *, as_json: bool) -> None:
     """
     terminal = plain_console().is_terminal and not as_json
     console = plain_console()
-    with Live(console=console, auto_refresh=False) if terminal else nullcontext() as live:
+    with Live(console=console, auto_refresh=False, transient=True) if terminal else nullcontext() as live:
 
         def show_live(status: StudyStatus) -> None:
             assert live is not None
-            live.update(Group(*_shown(status)), refresh=True)
+            unfinished = [
+                run for run in status.runs if run.state not in {"done", "waiting"}
+            ]  # all may be too many lines
+            live.update(Group(*_shown(replace(status, runs=unfinished))), refresh=True)
 
         lines = _JsonLines() if as_json else _Lines()
         try:
             status = _until_ended(place, show_live if terminal else lines)
         except Stopped as stop:
             raise Stopped(stop.number, "the study goes on") from stop
-    if not terminal and not as_json:
+    if not as_json:
         print_status(status, as_json=False)
     if status.state != "finished":
         why = "; ".join(f"{task}: {what}" for task, what in status.failed.items()) or "not running, and unfinished"

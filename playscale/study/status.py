@@ -23,7 +23,7 @@ from playscale.progress import TaskProgress
 from playscale.scaling import numbers
 from playscale.storage.files import read_document, read_json, read_text
 from playscale.storage.storage import is_s3
-from playscale.study.cluster_run import ClusterProgress
+from playscale.study.cluster_run import ClusterProgress, ClusterStep
 from playscale.study.context import PER_RUN, REFERENCES, cell, measured, missing_runs, own_cells, planned_budgets
 from playscale.study.local_run import AT_ONCE, MEASURABLE
 from playscale.study.study_files import StudyFiles
@@ -495,10 +495,16 @@ def on_cluster(
         note="; ".join([*waits, url]),
         fraction=1.0 if state == "finished" else progress.fraction,
         parts=[Part(part.name, part.done, part.total) for part in progress.parts],
-        now={task: status.now.get(task, "at work") for task in running},
+        now={task: status.now.get(task, "at work") + _tries(step) for task, step in running.items()},
         failed={task: step.reason or "no reason given" for task, step in tasks.items() if step.state == "failed"},
         seconds_left=status.seconds_left if state == "running" else None,
         go_on=""
         if state in {"running", "finished"}
         else f"playscale study submit SPEC --endpoint {endpoint} --out {place}",
     )
+
+
+def _tries(step: ClusterStep) -> str:
+    """Return which try of a step is at work, and why the one before failed; "" for the first."""
+    reasons = [pod.reason for pod in step.pods if pod.state == "failed"]
+    return f" (try {len(reasons) + 1}; before: {reasons[-1] or 'no reason given'})" if reasons else ""

@@ -271,8 +271,8 @@ def test_submit_example_of_help_and_kfp_command_of_the_docs_run(tmp_path):
 
 def status(cli, folder, *arguments):
     """Look at a study, without a way into S3 and Kubernetes."""
-    nowhere = {"KUBECONFIG": str(folder / "none"), "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a"}
-    nowhere |= {"AWS_SECRET_ACCESS_KEY": "b", "AWS_MAX_ATTEMPTS": "1"}
+    nowhere = {"KUBECONFIG": str(folder / "none"), "AWS_SHARED_CREDENTIALS_FILE": "none", "AWS_CONFIG_FILE": "none"}
+    nowhere |= {"AWS_EC2_METADATA_DISABLED": "true"}
     return cli("study", "status", *arguments, cwd=folder, **nowhere)
 
 
@@ -293,6 +293,14 @@ def test_watched_status_of_a_run_ends_with_the_run(cli, tmp_path):
         result = status(cli, tmp_path, "run-1", "--endpoint", url, "--watch")
     assert result.returncode == 0, result.stderr
     assert "done train bc-lstm-10k-s0" in result.stderr
+    assert result.stdout.startswith("study smoke in s3://playscale/studies/smoke: finished, 100 %")
+
+
+def test_watched_status_in_json_ends_with_a_line_of_the_failed_run(cli, tmp_path, submitted):
+    result = status(cli, tmp_path, "run-1", "--endpoint", submitted, "--watch", "--json")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["state"] for line in lines] == ["running", "failed"]
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1), result.stderr
 
 
 @pytest.mark.parametrize(
