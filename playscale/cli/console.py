@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.box import HORIZONTALS
+from rich.box import HEAVY_HEAD, HORIZONTALS, SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -103,16 +103,21 @@ def _width(table: Table, console: Console) -> int:
 
 
 def narrowed(table: Table, console: Console) -> Table:
-    """Return a table without its empty columns, or if that is still too wide, with a line for each cell of a row."""
+    """Return a table that is narrower: without its empty columns.
+
+    If that is still too wide, without lines between the columns, or else with a line for each cell of a row.
+    """
     columns = [column for column in table.columns if any(column.cells)]
-    slim = Table(title=table.title, title_justify="left", header_style="bold")
-    for column in columns:
-        slim.add_column(column.header, justify=column.justify, no_wrap=True)
     rows = list(zip(*(column.cells for column in columns), strict=True))
-    for row in rows:
-        slim.add_row(*row)
-    if _width(slim, console) <= console.width:
-        return slim
+    for box, lines in ((HEAVY_HEAD, True), (SIMPLE_HEAD, False)):
+        look = {"box": box, "pad_edge": lines, "show_edge": lines, "collapse_padding": not lines}
+        slim = Table(title=table.title, title_justify="left", header_style="bold", **look)  # type: ignore[arg-type]
+        for column in columns:
+            slim.add_column(column.header, justify=column.justify, no_wrap=True)
+        for row in rows:
+            slim.add_row(*row)
+        if _width(slim, console) <= console.width:
+            return slim
     turned = Table(title=table.title, title_justify="left", show_header=False, box=HORIZONTALS, pad_edge=False)
     turned.add_column(style="bold", overflow="fold")
     turned.add_column(overflow="fold")

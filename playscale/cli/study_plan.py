@@ -90,11 +90,10 @@ def plan_tables(plan: Mapping[str, Any]) -> list[Table | Text | str]:
     """Return the tables of a plan: models, cells, what is left out, expected best sizes, sums, warnings."""
     from playscale.cli.console import marked, plain_table
 
-    methods = dict.fromkeys(run["method"] for run in plan["runs"])
+    several = len({run["method"] for run in plan["runs"]}) > 1
 
     def of(row: Mapping[str, Any]) -> str:
-        method = row["method"] if len(methods) > 1 else ""
-        return " ".join(filter(None, (method, row["size"], row["varied"])))
+        return " ".join(filter(None, [row["method"] if several else "", row["size"], row["varied"]]))
 
     models = plain_table(
         "Models", "size", "parameters", "width", "layers", "batch", "unroll", "FLOPs a sample", "memory"
@@ -102,9 +101,7 @@ def plan_tables(plan: Mapping[str, Any]) -> list[Table | Text | str]:
     for run in _once(plan["runs"]):
         shape = (f"{run['params']:,}", str(run["width"]), str(run["layers"]), str(run["batch"]), str(run["unroll"]))
         models.add_row(of(run), *shape, numbers.count(run["flops_per_sample"]), _memory(run["memory"]))
-    cells = plain_table(
-        "Cells", "size", "budget", "samples", "epochs", "steps", "FLOPs", "time", "episodes", "play, core h"
-    )
+    cells = plain_table("Cells", "size", "budget", "samples", "epochs", "steps", "FLOPs", "time", "episodes", "core h")
     least = "\N{GREATER-THAN OR EQUAL TO}" if plan["corpus"] and plan["corpus"]["basis"] == "at most" else ""
     trained = [row for row in plan["cells"] if row["reason"] is None]
     for row in _once(trained):
@@ -114,7 +111,7 @@ def plan_tables(plan: Mapping[str, Any]) -> list[Table | Text | str]:
             f"{row['budget']:.3g}{held_out}",
             numbers.count(row["samples"]),
             "" if row["epochs"] is None else f"{least}{row['epochs']:.2g}",
-            f"{row['steps']:,}",
+            _steps(row["steps"]),
             f"{row['flops']:.3g}",
             duration(row["hours"]),
             f"{row['episodes']:,}",
@@ -123,22 +120,30 @@ def plan_tables(plan: Mapping[str, Any]) -> list[Table | Text | str]:
     left_out = plain_table("Left out", "size", "budget", "why")
     for row in _once([row for row in plan["cells"] if row["reason"] is not None]):
         left_out.add_row(of(row), f"{row['budget']:.3g}", row["reason"])
-    best = plain_table("Expected best sizes", "method", "budget", "best size", "nearest", "steps there", "by")
+    columns = ("budget", "best size", "nearest", "steps there")
+    best = plain_table("Expected best sizes", *(("method",) if several else ()), *columns)
     for row in plan["best"]:
+        first = ([row["method"]] if several else []) + [f"{row['budget']:.3g}"]
         if row["params"] is None:
-            best.add_row(row["method"], f"{row['budget']:.3g}", "", "", "", "no prior here")
+            best.add_row(*first, "no prior here", "", "")
             continue
         side = "" if row["side"] == "inside" else f" ({row['side']} all)"
-        best.add_row(
-            row["method"], f"{row['budget']:.3g}", f"{numbers.count(row['params'])}{side}", row["size"],
-            f"{row['steps']:,}", plan["priors"][row["method"]],
-        )  # fmt: skip
+        size = f"{numbers.count(row['params'])}{side}"
+        best.add_row(*first, size, row["size"], _steps(row["steps"]))
+    used = {row["method"]: plan["priors"][row["method"]] for row in plan["best"] if row["params"] is not None}
     sums = plain_table("In all", "what", "amount")
     for what, amount in _sums(plan):
         sums.add_row(what, amount)
     shown = [models, cells, *([left_out] if left_out.row_count else []), best, sums]
-    notes = ["Of each cell: FLOPs and time beyond the cell before it of the same run. * held out."]
+    notes = [
+        "FLOPs and time of a cell: beyond the cell before it of the same run; core h: of play. * held out",
+    ]
+    notes += [f"best sizes{f' of {method}' if several else ''}: by {source}" for method, source in used.items()]
     return [*shown, *notes, *(marked("warning", "yellow", f" {one['text']}") for one in plan["warnings"])]
+
+
+def _steps(steps: int) -> str:
+    return f"{steps:,}" if steps < 1e6 else numbers.count(steps)
 
 
 def _once(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

@@ -89,6 +89,12 @@ class GpuPace:
         return 3600 * self.hardware.hours(cell.flops * (3 + forwards) / 3)
 
 
+def pace_settings(run: TrainConfig) -> TrainConfig:
+    """Return a run with those settings alone that its speed and its memory depend on."""
+    same = {"budgets": (1.0,), "held_out": (), "seed": 0, "learning_rate": None, "warmup_steps": 0, "cooldown": 0.0}
+    return run.model_copy(update=same | {"clip_norm": 1.0, "save_seconds": 60.0, "vary": (), "varied": ""})
+
+
 def cell_costs(run: TrainConfig, game: str, pace: Pace | None = None) -> list[CellCost]:
     """Return the cost of each cell of a run, in the order in which they are trained.
 

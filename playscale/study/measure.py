@@ -30,7 +30,7 @@ from playscale.processes.cores import usable_cores
 from playscale.rollout.collect import collect
 from playscale.rollout.evaluate import evaluate
 from playscale.rollout.references import evaluate_random
-from playscale.study.costs import CellCost
+from playscale.study.costs import CellCost, pace_settings
 from playscale.study.local_run import AT_ONCE
 from playscale.study.plan import trained_policy
 from playscale.study.preview import TRAIN_SHARE, ExpectedPlay, Machine
@@ -75,25 +75,18 @@ class RunPace:
 
 @dataclass(frozen=True)
 class MeasuredPace:
-    """The measured paces of runs, by the settings that decide them; see `deciding`."""
+    """The measured paces of runs, by the settings that decide them; see `pace_settings`."""
 
     runs: Mapping[TrainConfig, RunPace]
 
     def seconds(self, run: TrainConfig, cell: CellCost) -> float | None:
         """Return the seconds of a cell; None for a run of a kind that was not measured."""
-        pace = self.runs.get(deciding(run))
+        pace = self.runs.get(pace_settings(run))
         if pace is None:
             return None
         is_first = cell.own_steps == cell.steps
         alone = pace.step * cell.own_steps + pace.dev * cell.dev_losses + pace.cell + pace.start * is_first
         return alone * (AT_ONCE if run.rl is not None else 1)  # actors of one run can use all cores
-
-
-def deciding(run: TrainConfig) -> TrainConfig:
-    """Return a run with those settings alone that its speed depends on."""
-    same = {"budgets": (1.0,), "held_out": (), "seed": 0, "learning_rate": None, "warmup_steps": 0, "cooldown": 0.0}
-    named = {"vary": (), "varied": ""}
-    return run.model_copy(update=same | named | {"clip_norm": 1.0, "save_seconds": 60.0})
 
 
 def at_one_rate(paces: Mapping[TrainConfig, RunPace]) -> MeasuredPace:
@@ -117,7 +110,7 @@ def measured_machine(
     Returns:
         The machine, and the expert play, estimated where the games that were played tell more.
     """
-    kinds = {deciding(run): run for run in spec.runs().values()}
+    kinds = {pace_settings(run): run for run in spec.runs().values()}
     corpus, expert_rate = None, None
     if any(run.method in IMITATING_METHODS for run in kinds):
         if expert_play is not None and expert_play.basis == "corpus":
@@ -146,7 +139,7 @@ def measured_machine(
         memory=memory / AT_ONCE,
         precision=resolve_precision(spec.training.precision, device),
         at_once=AT_ONCE,
-        steps_per_second=lambda run: rates.get(deciding(run)),
+        steps_per_second=lambda run: rates.get(pace_settings(run)),
         expert_steps_per_second=expert_rate,
         details={
             "matmul_flops_per_second": next(iter(pace.runs.values())).matmul,

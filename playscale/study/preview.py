@@ -20,7 +20,7 @@ from playscale.scaling import numbers
 from playscale.scaling.gpu import Hardware
 from playscale.scaling.prior import NETHACK, Prior, prior_of
 from playscale.storage.files import read_json
-from playscale.study.costs import CellCost, GpuPace, ModelCost, Pace, cell_costs, model_cost, total
+from playscale.study.costs import CellCost, GpuPace, ModelCost, Pace, cell_costs, model_cost, pace_settings, total
 from playscale.study.local_run import AT_ONCE
 from playscale.study.plan import PlannedCell, plan_study
 from playscale.study.spec import StudySpec
@@ -32,6 +32,9 @@ MOST_EPOCHS = 4
 2305.16264)."""
 FEWEST_STEPS = 200
 LARGEST_ERROR = 0.1  # standard error of a return, over it
+SHORTEST_STEP = 1e-3
+"""Seconds of an optimizer step on a GPU below which it cannot be: it starts hundreds of kernels, each of which takes a
+few microseconds to start."""
 TRAIN_SHARE = 0.9  # of the games in a corpus
 
 
@@ -168,11 +171,11 @@ def preview(
 
 
 def _models(spec: StudySpec, runs: Mapping[str, TrainConfig], precision: str) -> dict[str, ModelCost]:
-    """Return the model of each run; runs that differ in their seed or their learning rate share it."""
+    """Return the model of each run; runs that differ in their seed, say, share it."""
     known: dict[TrainConfig, ModelCost] = {}
     models = {}
     for name, run in runs.items():
-        alike = run.model_copy(update={"seed": 0, "learning_rate": None, "vary": (), "varied": ""})
+        alike = pace_settings(run)
         if alike not in known:
             chosen = precision if run.precision == "auto" else run.precision
             known[alike] = model_cost(run, spec.game, chosen)
@@ -181,8 +184,8 @@ def _models(spec: StudySpec, runs: Mapping[str, TrainConfig], precision: str) ->
 
 
 def _run(name: str, run: TrainConfig, model: ModelCost) -> dict[str, Any]:
-    settings = {"method": run.method, "size": run.size, "core": run.core, "seed": run.seed}
-    return {"run": name, **settings, "varied": run.varied, "batch": run.batch, "unroll": run.unroll, **vars(model)}
+    settings = {"method": run.method, "size": run.size, "core": run.core, "seed": run.seed, "varied": run.varied}
+    return {"run": name, **settings, "batch": run.batch, "unroll": run.unroll, **vars(model)}
 
 
 def _cell(
@@ -217,6 +220,7 @@ def _cell(
     expected = None if play.length is None else episodes * play.length
     return row | {
         "flops": cost.flops,
+        "step_seconds": None if cost.seconds is None else cost.seconds / cost.own_steps,
         "hours": cost.hours,
         "memory": model.memory,
         "episodes": episodes,
@@ -339,6 +343,7 @@ def _warnings(spec: StudySpec, document: Mapping[str, Any], scatter: float | Non
         ("few-steps", _few_steps(document["best"])),
         ("few-episodes", _few_episodes(spec.evaluate.episodes, scatter)),
         ("memory", _memory(document["machine"], trained)),
+        ("utilisation", _utilisation(document["machine"], trained)),
     ]
     return [{"code": code, "text": text} for code, text in warned if text]
 
@@ -398,6 +403,18 @@ def _memory(machine: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]) ->
     return (
         f"{sizes}: training takes about {max(row['memory'] for row in over) / 1e9:.3g} GB, the device has "
         f"{machine['memory'] / 1e9:.3g} GB for a run: lower training.batch or unroll, or train on several devices"
+    )
+
+
+def _utilisation(machine: Mapping[str, Any], trained: Sequence[Mapping[str, Any]]) -> str:
+    quick = [row for row in trained if "gpu" in machine and row["step_seconds"] < SHORTEST_STEP]
+    if not quick:
+        return ""
+    sizes = ", ".join(dict.fromkeys(row["size"] for row in quick))
+    shortest = min(row["step_seconds"] for row in quick)
+    return (
+        f"{sizes}: an optimizer step would take {1000 * shortest:.2g} ms, but starting its kernels alone takes more "
+        f"than {1000 * SHORTEST_STEP:g} ms: expect many times these hours, or raise training.batch"
     )
 
 

@@ -120,6 +120,12 @@ def test_warnings_of_repeated_data_few_episodes_and_memory():
     assert warnings(tight)["memory"].startswith("10k, 25k, 40k: training takes about")
 
 
+def test_a_step_shorter_than_the_start_of_its_kernels_is_warned_of_on_a_gpu():
+    assert warnings(planned(""))["utilisation"].startswith("10k, 25k, 40k: an optimizer step would take")
+    slow = gpu_machine(hardware("t4", 1e-9))
+    assert "utilisation" not in warnings(planned("", machine=slow))
+
+
 def test_expected_play_splits_its_transitions():
     play = ExpectedPlay("collect", "nethack", 900, "at most")
     assert (play.transitions("train"), round(play.transitions("dev"))) == (900, 100)
