@@ -85,6 +85,8 @@ class LocalForecast:
         """
         with locked(self.study.folder, "study"):
             if self._done():
+                with self._opened() as question:  # a kill may have come before MLflow had the score
+                    deliver(question, self.study.tracking_uri)
                 return ForecastResult(self.entries(), [])
             self.pipeline.folder.mkdir(exist_ok=True)
             failed = self.pipeline.run(on_progress, len(Asked.of(self.study.spec, self.options).seeds))

@@ -12,7 +12,8 @@ from playscale.points import Point, read_points, with_forecasts, write_points
 from playscale.scaling.fit import fit as fit_laws
 from playscale.scaling.ledger import points_digest
 from playscale.storage.files import read_json, write_json
-from playscale.study import analysis, forecast_plan, forecast_steps
+from playscale.storage.s3 import S3Storage
+from playscale.study import analysis, forecast_plan, forecast_run, forecast_steps
 from playscale.study.forecast_plan import Asked, enough_episodes, near_size
 from playscale.study.spec import parse_spec
 from playscale.tracking.ledger_table import LedgerTable
@@ -140,6 +141,18 @@ def test_a_forecast_of_one_target_is_joined_by_that_of_the_other(study):
     assert set(read_json(made.folder / "plan.json")["entries"]) == {e.id for e in entries(study)}
 
 
+def test_a_forecast_of_a_study_in_s3_is_kept_there_and_found_again(study, s3):
+    storage = S3Storage("s3://bucket/study")
+    for name in ("plan.json", "points.csv"):
+        storage.upload(study[1] / name, name)
+    made = [forecast_steps.forecast(study[0], "s3://bucket/study", OPTIONS, "") for _ in range(2)]
+    assert made[0] == made[1]
+    name = made[0].folder.removeprefix("s3://bucket/study/")
+    assert {"ledger.jsonl", f"{name}/plan.json"} <= storage.walk().keys()
+    events = storage.read_whole("ledger.jsonl").splitlines()
+    assert len(events) == 2
+
+
 def test_more_points_are_another_forecast(study):
     first = ask(study, targets="loss")
     write_points(points()[:-1], study[1] / "points.csv")
@@ -257,6 +270,23 @@ def test_enough_episodes_are_those_for_a_tenth_of_the_mean_within_ten_times_the_
     assert enough_episodes([replace(p, return_mean=5.0, return_se=1.0) for p in rows], 20) == 80
     assert enough_episodes([replace(p, return_mean=0.5, return_se=1.0) for p in rows], 20) == 200
     assert enough_episodes([replace(p, return_mean=None) for p in rows], 20) == 20
+
+
+def test_a_dry_run_writes_nothing_and_what_is_void_by_hand_stays_so(study, main_here, tmp_path, monkeypatch):
+    spec, out = study
+    (tmp_path / "s.yaml").write_text(spec)
+    command = ("study", "forecast", "s.yaml", "--budget", "1.6e10", "--for", "loss", "--out", "out")
+    before = sorted(out.rglob("*"))
+    assert main_here(*command, "--dry-run") == (None, "")
+    assert sorted(out.rglob("*")) == before
+    ask(study, targets="loss")
+    monkeypatch.setattr(forecast_run, "deliver", lambda *_: None)
+    assert main_here(*command, "--void", "the machine is gone") == (None, "")
+    assert [(e.state, e.reason) for e in entries(study)] == [("void", "the machine is gone")]
+    code, said = main_here(*command)
+    assert (code, len(said.splitlines())) == (1, 1), said
+    assert "is void: the machine is gone" in said
+    assert main_here(*command, "--void", "again")[0] == 2
 
 
 def test_several_methods_need_one_named(registered):
