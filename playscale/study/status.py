@@ -487,15 +487,20 @@ def on_cluster(
     status = files or StudyStatus(name, place, state)
     endpoint = url.partition("/#/")[0]
     waits = [f"{step.title} waits: {step.reason}" for step in progress.steps if step.state == "waiting"]
-    tasks = {f"{step.component}-{step.run}".strip("-"): step for step in progress.steps if step.part}
-    running = {task: step for task, step in tasks.items() if step.state == "running"}
+    tasks = {f"{step.component}-{', '.join(step.runs)}".strip("-"): step for step in progress.steps if step.part}
+    now: dict[str, str] = {}
+    for task, step in tasks.items():
+        if step.state == "running":  # of several runs in one pod, those that are at work
+            own = [f"{step.component}-{run}".strip("-") for run in step.runs or ("",)]
+            known = {one: status.now[one] for one in own if one in status.now} or {task: "at work"}
+            now |= {one: what + _tries(step) for one, what in known.items()}
     return replace(
         status,
         state=state,
         note="; ".join([*waits, url]),
         fraction=1.0 if state == "finished" else progress.fraction,
         parts=[Part(part.name, part.done, part.total) for part in progress.parts],
-        now={task: status.now.get(task, "at work") + _tries(step) for task, step in running.items()},
+        now=now,
         failed={task: step.reason or "no reason given" for task, step in tasks.items() if step.state == "failed"},
         seconds_left=status.seconds_left if state == "running" else None,
         go_on=""

@@ -9,7 +9,8 @@ from left_study import BUDGETS, RUNS, point
 
 from playscale.processes.signals import Stopped
 from playscale.study import status as status_module
-from playscale.study.status import duration, learns_badly, read_status
+from playscale.study.cluster_run import ClusterProgress, ClusterStep, StepPod
+from playscale.study.status import StudyStatus, duration, learns_badly, on_cluster, read_status
 from playscale.study.studies import studies_below
 from playscale.study.study_files import study_files
 from playscale.study.study_process import at_work, read_process
@@ -219,3 +220,16 @@ def test_percentages_of_a_watched_study_only_rise_and_it_ends_with_the_study(hal
     monkeypatch.setattr(study_status, "read_status", read)
     study_status._until_ended(str(half), lambda status: seen.append(status.fraction))
     assert seen == [0.5, 0.5, 1.0]
+
+
+def test_runs_that_share_a_pod_are_at_work_as_their_files_say():
+    steps = [
+        ClusterStep("train", "a,b", "running", "1"),
+        ClusterStep("train", "c,d", "running", "2"),
+        ClusterStep("train", "e,f", "failed", "3", (StepPod("p", "failed", "Error (exit code 1)"),)),
+        ClusterStep("collect", "", "running", "4"),
+    ]
+    files = StudyStatus("q", "s3://b/q", "running", now={"train-b": "dev loss 1.5", "collect": "game 3"})
+    status = on_cluster("s3://b/q", "q", "RUNNING", ClusterProgress(steps, 6, 0.0), "http://k/#/runs/details/1", files)
+    assert status.now == {"train-b": "dev loss 1.5", "train-c, d": "at work", "collect": "game 3"}
+    assert status.failed == {"train-e, f": "Error (exit code 1)"}
