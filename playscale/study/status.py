@@ -35,6 +35,7 @@ QUIET = 300.0
 RECENT = 5  # lines of a learning curve that the speed is taken over
 LAST = ("fit", "check")  # tasks after which a study ends
 BEFORE_RUNS = ("collect", "prepare", "plan")
+VERDICTS = {"with care": " (with care)", "no": " (no forecast to rely on)"}
 
 
 class Part(NamedTuple):
@@ -458,7 +459,9 @@ def result_of(fit: Mapping[str, Any]) -> str:
             if rows:
                 row = min(rows, key=lambda row: float(row["flops"]))
                 size = f" with {numbers.count(row['params'])} parameters" if row.get("params") else ""
-                parts.append(f"{target} {numbers.with_interval(row)} at {budget_name(row['flops'])} FLOPs{size}")
+                level = one.get("verdicts", {}).get(target, {}).get("level", "")
+                where = f"at {budget_name(row['flops'])} FLOPs{size}{VERDICTS.get(level, '')}"
+                parts.append(f"{target} {numbers.with_interval(row)} {where}")
         inside = [row["inside"] for row in one["held_out"] if row["inside"] is not None]
         if inside:
             parts.append(f"{sum(inside)} of {len(inside)} held-out values inside their 95 %")

@@ -21,6 +21,7 @@ FORECAST = {"target": "dev_loss", "flops": 3e12, "params": 183e3, "value": 1.48,
 FIT = {
     "points": [{"method": "bc"}],
     "laws": {"dev_loss": {}},
+    "verdicts": {"dev_loss": {"level": "with care"}},
     "forecasts": [FORECAST | {"flops": 1e13}, FORECAST],
     "held_out": [{"inside": True}, {"inside": False}, {"inside": None}],
 }

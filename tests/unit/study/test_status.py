@@ -87,7 +87,7 @@ def test_finished_study_has_its_result_and_its_report(tmp_path):
     status = look(tmp_path)
     assert (status.state, status.fraction, status.time_left, status.go_on) == ("finished", 1.0, "", "")
     assert states(status) == dict.fromkeys(RUNS, "done")
-    forecast = "dev_loss 1.48 (1.32 to 1.90) at 3e+12 FLOPs with 183k parameters"
+    forecast = "dev_loss 1.48 (1.32 to 1.90) at 3e+12 FLOPs with 183k parameters (with care)"
     assert status.result == f"{forecast}, 1 of 2 held-out values inside their 95 %"
     assert status.report == f"{tmp_path}/report.html"
     assert status.best == "dev loss 2.900, return 5.0"
