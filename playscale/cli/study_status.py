@@ -155,7 +155,7 @@ def _until_ended(place: str, show_one: Callable[[StudyStatus], None]) -> StudySt
                 files.look()
                 answered = time.monotonic()
             except OSError:  # S3 may be away for a while
-                if not is_s3(place) or time.monotonic() - answered > QUIET:
+                if not is_s3(files.place) or time.monotonic() - answered > QUIET:
                     raise
             else:
                 status = read_status(files)
@@ -164,7 +164,7 @@ def _until_ended(place: str, show_one: Callable[[StudyStatus], None]) -> StudySt
                 show_one(status)
                 if status.ended:
                     return status
-            time.sleep(S3_SECONDS if is_s3(place) else LOCAL_SECONDS)
+            time.sleep(S3_SECONDS if is_s3(files.place) else LOCAL_SECONDS)
 
 
 class _Lines:

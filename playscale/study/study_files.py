@@ -93,7 +93,7 @@ def study_files(place: str) -> Iterator[StudyFiles]:
             files.beside = folder
             yield files
     else:
-        yield StudyFiles(place, folder)
+        yield StudyFiles(place.rstrip("/") or "/", folder)
 
 
 def _download(storage: S3Storage, name: str, file: Path) -> None:

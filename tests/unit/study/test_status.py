@@ -84,7 +84,7 @@ def test_failed_run_is_named_while_others_go_on_and_after_the_end(half):
 
 def test_finished_study_has_its_result_and_its_report(tmp_path):
     left_study.whole(tmp_path)
-    status = look(tmp_path)
+    status = look(f"{tmp_path}/")
     assert (status.state, status.fraction, status.time_left, status.go_on) == ("finished", 1.0, "", "")
     assert states(status) == dict.fromkeys(RUNS, "done")
     forecast = "dev_loss 1.48 (1.32 to 1.90) at 3e+12 FLOPs with 183k parameters (with care)"
