@@ -314,7 +314,7 @@ def _held_out(fit: Mapping[str, Any]) -> Table:
     table = plain_table("Held-out: forecast against measured", *CELL_HEAD, "measured", "forecast (95 %)", "inside")
     for row in fit["held_out"]:
         inside = {None: "", True: "yes", False: "NO"}[row["inside"]]
-        table.add_row(*_cell(row), numbers.number(row["measured"], 4), _value(row), inside)
+        table.add_row(*_cell(row), numbers.as_fine(row["measured"], row, digits=4), _value(row), inside)
     return table
 
 

@@ -84,6 +84,10 @@ def fit(
         ),
     ] = None,
     columns: Columns = "",
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Method, or METHOD in GAME, to fit and draw; repeatable. Default: all of the table."),
+    ] = None,
     budget_column: Annotated[
         str | None,
         typer.Option(
@@ -124,6 +128,7 @@ def fit(
     goals = _goals(target_return or [])
     name, table, left_out = _read(points, _names(columns), tracking_uri)
     table = with_forecasts(table) if include_forecasts else table
+    table = _of_methods(table, method or [])
     returns = {"target": goals or None, "expert": expert_return, "max": max_return, "min": min_return}
     _check_games(table, [f"--{which}-return" for which, value in returns.items() if value is not None])
 
@@ -213,6 +218,20 @@ def _read(
     client = tracking_client(name, tracking_uri)
     table, left_out = client.query(lambda experiment: experiment_table(experiment, columns), create=False)
     return name, table, left_out
+
+
+def _of_methods(table: Sequence[Point], names: Sequence[str]) -> list[Point]:
+    """Return the rows of the methods named by --method, or all."""
+    from playscale.scaling.methods import by_method
+
+    if not names:
+        return list(table)
+    check_once(names, "--method")
+    groups = by_method(table)
+    for name in names:
+        if name not in groups:
+            raise ValueError(f"--method: no {name!r}; the table has {', '.join(map(repr, groups))}")
+    return [point for name in names for point in groups[name]]
 
 
 def _pairs(texts: Sequence[str]) -> list[tuple[float, float]]:

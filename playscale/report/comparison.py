@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
@@ -11,33 +12,63 @@ from playscale.config import PLAYING_METHODS
 from playscale.points import Point
 from playscale.report.drawing import DASHED, Drawing, Plot, own_defaults
 from playscale.report.evidence import NAMES, SAME_BUDGET, TARGETS, Evidence, describe, error_of
-from playscale.report.html import Content, join, readable, table, tag
+from playscale.report.html import Content, anchors, join, readable, table, tag
 from playscale.report.learning import Curves, compared_curves
 from playscale.report.palette import SMALL, Look, leading_looks, looks
 from playscale.report.performance import mark_references, near_references
 from playscale.report.seeds import spread_sentence
-from playscale.report.text import few, short_name
+from playscale.report.text import FEW_NAMED, few, few_numbers, short_name
 from playscale.scaling import numbers
-from playscale.scaling.methods import UNNAMED, unused
+from playscale.scaling.methods import UNNAMED, named_games, unused
 
 Evidences = Mapping[str, Evidence]
 Place = Callable[[Point], float | None]
-OF_GAMES = "Each game has its own scale of returns and losses: only methods of one game can be compared."
+OF_GAMES = "Losses and returns of different games have no common scale: methods are compared within a game."
+NO_PAIR = "No game has two methods, so none are compared."
+UNNAMED_GAME = "no game"
 MANY_METHODS = 10  # a figure names and colours so many
+MOST_DRAWN = 4  # methods with figures of their own, of about 9 each
 
 
 def compared(evidences: Evidences, failed: Mapping[str, str]) -> Markup:
-    """Make the top of a report of several methods."""
+    """Make the top of a report of several methods, game by game."""
+    games = by_game(evidences)
     notes = [
         tag("p", join([short_name(method) or UNNAMED, " has no laws: ", readable(f"{why}.")]), class_="note")
         for method, why in failed.items()
     ]
     spread = spread_sentence({method: evidence.fit for method, evidence in evidences.items()})
     seeds = tag("p", spread, class_="note") if spread else None
-    target = target_of(evidences)
-    if len({point.game for evidence in evidences.values() for point in evidence.points}) > 1:
-        notes.insert(0, tag("p", OF_GAMES, class_="note"))
-    return join([tag("p", answer(evidences), class_="answer"), seeds, _table(evidences, target), *notes])
+    if len(games) == 1:
+        return join(
+            [tag("p", answer(evidences), class_="answer"), seeds, _table(evidences, target_of(evidences)), *notes]
+        )
+    pairs = _with_several(games)
+    parts = [tag("p", OF_GAMES if pairs else f"{OF_GAMES} {NO_PAIR}", class_="answer"), seeds, _exponents(evidences)]
+    for game, own in pairs.items():
+        parts += [tag("p", answer(own, game), class_="answer"), _table(own, target_of(own), game)]
+    return join([*parts, *notes])
+
+
+def _with_several(games: Mapping[str, Evidences]) -> dict[str, Evidences]:
+    return {game: own for game, own in games.items() if len(own) > 1}
+
+
+def by_game(evidences: Evidences) -> dict[str, dict[str, Evidence]]:
+    """Return the methods of each game, by the names of their own where there are several games."""
+    games: dict[str, dict[str, Evidence]] = {}
+    named = named_games([point for evidence in evidences.values() for point in evidence.points])
+    if len(named) < 2:
+        return {"": dict(evidences)}
+    for evidence in evidences.values():
+        game = next((point.game for point in evidence.points if point.game), "")
+        own = games.setdefault(game, {})
+        method = evidence.points[0].method if evidence.points else ""
+        own[unused(method or UNNAMED, own)] = evidence
+    names: dict[str, dict[str, Evidence]] = {}
+    for game, own in games.items():
+        names[unused(short_name(game) or UNNAMED_GAME, names)] = own
+    return names
 
 
 def target_of(evidences: Evidences) -> str:
@@ -45,21 +76,22 @@ def target_of(evidences: Evidences) -> str:
     return "return_mean" if any(evidence.measured("return_mean") for evidence in evidences.values()) else "dev_loss"
 
 
-def answer(evidences: Evidences) -> str:
+def answer(evidences: Evidences, game: str = "") -> str:
     """Say which method is ahead at the largest budget that all of them reached."""
-    target = target_of(evidences)
+    target, where = target_of(evidences), f"{game}: with" if game else "With"
     budget = common_budget(evidences, target)
     if budget is None:
-        return "No budget was reached by all methods: there is nothing to compare."
-    scores = few({m: _value(point, target) for m, point in _ranked(evidences, target, budget).items()})
+        start = f"{game}: no" if game else "No"
+        return f"{start} budget was reached by all methods: there is nothing to compare."
+    found = _ranked(evidences, target, budget)
+    digits = numbers.digits_among([getattr(point, target) for point in found.values()][:FEW_NAMED])
+    scores = few({method: _value(point, target, digits) for method, point in found.items()})
     verb = "scores" if target == "return_mean" else "has a dev loss of"
-    return (
-        f"With {numbers.budget(budget)} FLOPs of its own, each method's best agent {verb}: {scores}." if scores else ""
-    )
+    return f"{where} {numbers.budget(budget)} FLOPs of its own, each method's best agent {verb}: {scores}."
 
 
-def _value(point: Point, target: str) -> str:
-    return numbers.with_error(getattr(point, target), error_of(point, target))
+def _value(point: Point, target: str, digits: int = 3) -> str:
+    return numbers.with_error(getattr(point, target), error_of(point, target), digits)
 
 
 def common_budget(evidences: Evidences, target: str) -> float | None:
@@ -92,7 +124,33 @@ def _rank(point: Point, target: str) -> float:
     return value if target == "dev_loss" else -value
 
 
-def _table(evidences: Evidences, target: str) -> Markup:
+def _exponents(evidences: Evidences) -> Markup:
+    """Return the exponents of each method in each game: these have no scale, and can be compared."""
+    rows: list[list[Content]] = []
+    shown = [(target, quantity) for target in TARGETS for quantity in ("params", target)]
+    found = {
+        method: [evidence.power_law(target, quantity) for target, quantity in shown]
+        for method, evidence in evidences.items()
+    }
+    kept = [i for i in range(len(shown)) if any(laws[i] for laws in found.values())]
+    for method, laws in found.items():
+        rows.append([method, *(_exponent(laws[i]) for i in kept)])
+    head = [
+        f"best {NAMES[quantity]} for the {NAMES[target]}" if quantity == "params" else NAMES[target]
+        for target, quantity in (shown[i] for i in kept)
+    ]
+    caption = "Exponents of compute, which games have in common: what grows or falls as C to this power"
+    return table(["", *head], rows, caption=caption, text=(0,)) if kept else Markup("")
+
+
+def _exponent(law: Mapping[str, Any] | None) -> Content:
+    if law is None:
+        return numbers.NOTHING
+    span = numbers.interval_of(law)
+    return join([numbers.as_fine(law["exponent"], law), tag("small", f" {span}") if span else None])
+
+
+def _table(evidences: Evidences, target: str, game: str = "") -> Markup:
     """Return each method's best agent at each budget."""
     budgets: list[float] = []
     for budget in sorted(budget for evidence in evidences.values() for budget in evidence.budgets):
@@ -109,14 +167,15 @@ def _table(evidences: Evidences, target: str) -> Markup:
                     numbers.budget(budget),
                     method,
                     point.size or f"{numbers.count(point.params)} parameters",
-                    _value(point, target),
+                    _value(point, target, evidence.loss_digits if target == "dev_loss" else 3),
                     *([numbers.count(interactions(point)) if interactions(point) else numbers.NOTHING] * has_played),
                     *([numbers.budget(total(point))] * has_teacher),
                     "held out" if point.held_out else "fitted",
                 ])  # fmt: skip
     head = ["FLOPs", "method", "best size", f"{NAMES[target]} ± SE"]
     head += ["interactions"] * has_played + ["FLOPs with the teacher's"] * has_teacher + ["use"]
-    return table(head, rows, caption="The best agent of each method, by budget", text=(1, 2, len(head) - 1))
+    caption = "The best agent of each method, by budget"
+    return table(head, rows, caption=f"{game}: {caption}" if game else caption, text=(1, 2, len(head) - 1))
 
 
 def total(point: Point) -> float:
@@ -139,7 +198,40 @@ def interactions(point: Point) -> float | None:
 
 @own_defaults()
 def comparison_plots(evidences: Evidences, curves: Curves) -> list[Plot]:
-    """Return the figures of several methods together."""
+    """Return the figures of several methods together; of several games those of the first with several methods."""
+    games = by_game(evidences)
+    if len(games) == 1:
+        return _plots(evidences, curves)
+    pairs = [*_with_several(games).items()][:MOST_DRAWN]
+    ends = anchors([game.casefold() for game, _ in pairs])
+    return [
+        replace(plot, name=f"{plot.name}_in_{end}", title=f"{game}: {plot.title[0].lower()}{plot.title[1:]}")
+        for (game, own), end in zip(pairs, ends, strict=True)
+        for plot in _plots(own, curves)
+    ]
+
+
+def drawn(evidences: Evidences) -> list[str]:
+    """Return the methods that have figures of their own: all, or of many the best, in several games the first."""
+    if len(evidences) <= MOST_DRAWN:
+        return [*evidences]
+    chosen = [*evidences] if len(by_game(evidences)) > 1 else _best_first(evidences, target_of(evidences))
+    return [method for method in evidences if method in chosen[:MOST_DRAWN]]
+
+
+def not_drawn(evidences: Evidences) -> Markup | None:
+    """Say which methods have no figures of their own, or none that compare them, and how to get them."""
+    shown, lines = drawn(evidences), list[str]()
+    if len(shown) < len(evidences):
+        lines.append(f"Figures of single methods are drawn for {numbers.listed(shown)}, of {len(evidences)}.")
+    games = _with_several(by_game(evidences))
+    if len(games) > MOST_DRAWN:
+        lines.append(f"Figures that compare methods are drawn for {MOST_DRAWN} games of {len(games)}.")
+    how = tag("code", "playscale fit TABLE --method NAME --method ...")
+    return tag("p", " ".join(lines), " Those of others: ", how, ".", class_="note") if lines else None
+
+
+def _plots(evidences: Evidences, curves: Curves) -> list[Plot]:
     leaders = {target: leading(evidences, target) for target in TARGETS}
     shared = looks(method for method in evidences if any(method in own for own in leaders.values()))
     look = leading_looks(shared, evidences, leaders["return_mean"])
@@ -160,9 +252,14 @@ def leading(evidences: Evidences, target: str) -> list[str]:
     """Return the methods that figures of `target` name and colour, in their order: all, or of many the best."""
     if len(evidences) <= MANY_METHODS:
         return [*evidences]
-    first = [*_ranked(evidences, target, common_budget(evidences, target)), *_ranked(evidences, target, None)]
-    chosen = [*dict.fromkeys(first)][: MANY_METHODS - 1]
+    chosen = _best_first(evidences, target)[: MANY_METHODS - 1]
     return [method for method in evidences if method in chosen]
+
+
+def _best_first(evidences: Evidences, target: str) -> list[str]:
+    """Return the methods, the best at the largest common budget first, then the best at any."""
+    first = [*_ranked(evidences, target, common_budget(evidences, target)), *_ranked(evidences, target, None)]
+    return [*dict.fromkeys([*first, *evidences])]
 
 
 def _against(
@@ -214,12 +311,18 @@ def _best_points(
             drawing.interval(x, y - 1.96 * error, y + 1.96 * error, colour)
         style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": size, "zorder": 2 + (size > SMALL)}
         style |= {"markerfacecolor": "none"} if point.held_out else {}
-        drawing.mark(x, y, f"{method}\n{describe(point)}", label=None if point.held_out else name, **style)
+        drawing.mark(
+            x,
+            y,
+            f"{method}\n{describe(point, None, evidence.loss_digits)}",
+            label=None if point.held_out else name,
+            **style,
+        )
     shown = {(point.flops, point.params) for point in best}
     for point in evidence.repeats:
         x_seed, y_seed = place(point), getattr(point, target)
         if (point.flops, point.params) in shown and numbers.positive(x_seed) and drawing.shows(y_seed):
-            tip = f"{method}, seed {point.seed}\n{describe(point)}"
+            tip = f"{method}, seed {point.seed}\n{describe(point, None, evidence.loss_digits)}"
             style = {"markersize": SMALL, "markeredgewidth": 0, "alpha": 0.6, "zorder": 1.6}
             drawing.mark(x_seed, y_seed, tip, color=colour, label=seeds, **style)
     return [y for _, y, _ in placed]
@@ -243,7 +346,7 @@ def _own_title(evidences: Evidences, target: str) -> str:
     if budget is None:
         return f"{name} against each method's own compute"
     found = _ranked(evidences, target, budget)
-    values = few({method: numbers.number(getattr(point, target)) for method, point in found.items()})
+    values = few_numbers({method: getattr(point, target) for method, point in found.items()})
     return f"{name} with {numbers.budget(budget)} FLOPs of its own: {values}"
 
 

@@ -151,7 +151,7 @@ class Drawing:
         size = size if len(self.evidence.points) < MANY_POINTS else 0.7 * size
         style: dict[str, Any]
         reason = self.evidence.reason_excluded(point, target)
-        tip = describe(point, reason)
+        tip = describe(point, reason, self.evidence.loss_digits)
         if reason is not None:
             style = {"color": FAINT, "markerfacecolor": "none", "markersize": size, "zorder": 2}
             self.mark(x, y, tip, label="left out of the fit", **style)
@@ -168,7 +168,7 @@ class Drawing:
         for point in self.evidence.repeats:
             value, place = getattr(point, target), getattr(point, x)
             if self.shows(value) and numbers.positive(place):
-                tip = f"seed {point.seed}\n{describe(point)}"
+                tip = f"seed {point.seed}\n{describe(point, None, self.evidence.loss_digits)}"
                 style = {"markersize": 3, "markeredgewidth": 0, "alpha": 0.75, "zorder": 1.7}
                 self.mark(place, value, tip, label="single seeds", color=colour(point), **style)
 
@@ -289,11 +289,16 @@ def log_ticks(low: float, high: float, most: int = MOST_TICKS) -> list[float]:
 
 
 def _linear_ticks(low: float, high: float, most: int = MOST_TICKS) -> list[float]:
-    """Return round values evenly spaced, for a range much less than a decade."""
+    """Return round values evenly spaced, for a range much less than a decade: at least 3."""
     rough = (high - low) / (most - 2)
     unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough)
-    return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    steps = [m * unit for m in (10, 5, 2, 1, 0.5) if m * unit >= rough / 2.5]
+    ticks: list[float] = []
+    for step in sorted(steps, key=lambda step: (step < rough, abs(step - rough))):
+        ticks = [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        if len(ticks) > 2:
+            break
+    return ticks
 
 
 def quantity_axis(axis_name: str, axes: Axes, quantity: str, values: Sequence[float], pad: float = 0.07) -> None:

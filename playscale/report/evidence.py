@@ -199,6 +199,11 @@ class Evidence:
         shown = numbers.known if self.linear(target) else numbers.positive
         return [(point, value) for point, value in found if shown(value)]
 
+    @cached_property
+    def loss_digits(self) -> int:
+        """Return the digits by which the dev losses differ."""
+        return numbers.digits_among([value for _, value in self.measured("dev_loss")])
+
     def linear(self, target: str) -> bool:
         """Tell whether values are shown on a linear axis: returns that are counted from an offset may be negative."""
         return target == "return_mean" and offset_of(self.fit, target) != 0
@@ -312,8 +317,8 @@ def _close(value: float | None, other: float) -> bool:
     return value is not None and abs(value / other - 1) < SAME_BUDGET - 1
 
 
-def describe(point: Point, reason: str | None = None) -> str:
-    """Describe a point, for its tooltip."""
+def describe(point: Point, reason: str | None = None, digits: int = 3) -> str:
+    """Describe a point, for its tooltip; digits: of a dev loss, at least."""
     parts = [
         f"{point.size + ': ' if point.size else ''}{numbers.count(point.params)} parameters",
         f"{numbers.budget(point.flops)} FLOPs",
@@ -321,7 +326,7 @@ def describe(point: Point, reason: str | None = None) -> str:
         *(
             []
             if point.method in PLAYING_METHODS
-            else [f"dev loss {numbers.with_error(point.dev_loss, point.dev_loss_se)}"]
+            else [f"dev loss {numbers.with_error(point.dev_loss, point.dev_loss_se, digits)}"]
         ),
         f"return {numbers.with_error(point.return_mean, point.return_se)}"
         + (f" over {point.episodes} games" if point.episodes else ""),

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from playscale.points import Point, Reference
-from playscale.report.comparison import comparison_plots
+from playscale.report.comparison import comparison_plots, drawn
 from playscale.report.drawing import Plot, families, own_defaults
 from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.learning import Curves, learning_curves
@@ -70,7 +70,8 @@ def write_figures(
 ) -> list[Path]:
     """Write the report's figures as PNG (150 dpi, on white).
 
-    Of several methods: those that compare them, and each method's own, whose names begin with it.
+    Of several methods: those that compare them, and each method's own, whose names begin with it; of many methods the
+    best ones'.
 
     Args:
         folder: where the files go; made if need be.
@@ -83,11 +84,11 @@ def write_figures(
         The paths written.
     """
     evidences = evidences_of(fit, points, references)
-    several = len(evidences) > 1
+    several, shown = len(evidences) > 1, drawn(evidences)
     plots = [
         (f"{name}_" if several else "", plot)
-        for name, evidence in zip(file_names([*evidences]), evidences.values(), strict=True)
-        for plot in (*make_plots(evidence, curves), *sensitivity_plots(evidence))
+        for name, method in zip(file_names(shown), shown, strict=True)
+        for plot in (*make_plots(evidences[method], curves), *sensitivity_plots(evidences[method]))
     ]
     if several:
         plots = [("", plot) for plot in comparison_plots(evidences, curves or {})] + plots

@@ -167,7 +167,7 @@ def _expected(rows: Sequence[Row]) -> list[Content]:
         parts += [
             " and " if parts else " Expect ",
             f"{_article(row['target'])} of ",
-            tag("b", numbers.number(row["value"])),
+            tag("b", numbers.as_fine(row["value"], row)),
         ]
         parts.append(_span(row))
     return [*parts, "."] if parts else []

@@ -62,7 +62,7 @@ def _power_law(row: Mapping[str, Any], noun: str) -> list[Content]:
         _name(row.get("target")),
         join([_name(quantity), f" ∝ {_name(of)}", tag("sup", "a")]),
         {"argmin": "best cells", "vertex": "vertices"}.get(str(row.get("at")), numbers.NOTHING),
-        numbers.number(row.get("exponent")),
+        numbers.as_fine(row.get("exponent"), row),
         *(numbers.between(row.get(b + "low"), row.get(b + "high"), 2) or "not known" for b in ("", "boot_")),
         numbers.number(row.get("coefficient")),
         numbers.number(row.get("r2")),
@@ -239,7 +239,7 @@ def _exponent(row: Row | None) -> Content:
     if row is None or not numbers.known(row.get("exponent")):
         return (row or {}).get("reason") or numbers.NOTHING
     span = numbers.interval_of(row)
-    return join([numbers.number(row["exponent"]), tag("small", f" {span}") if span else None])
+    return join([numbers.as_fine(row["exponent"], row), tag("small", f" {span}") if span else None])
 
 
 def _best(row: Row | None) -> Content:
@@ -286,7 +286,7 @@ def _parameters(law: Row) -> Markup:
 
 def parameter(given: Row) -> Markup:
     """Write a parameter and its interval."""
-    value, span = numbers.number(given.get("value")), numbers.interval_of(given)
+    value, span = numbers.as_fine(given.get("value"), given), numbers.interval_of(given)
     if not numbers.known(given.get("value")) and span:
         return join([span])
     return join([value, tag("small", f" ({span})") if span else None])
@@ -307,5 +307,4 @@ def _terms(translog: Row) -> Markup:
 
 
 def _term(given: Row) -> str:
-    error = given.get("se")
-    return numbers.number(given.get("value")) + (f" ± {numbers.number(error, 2)}" if numbers.known(error) else "")
+    return numbers.with_error(given.get("value"), given.get("se"))

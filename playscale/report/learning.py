@@ -10,7 +10,7 @@ from playscale.points import Point
 from playscale.report.drawing import Drawing, Plot
 from playscale.report.evidence import Evidence
 from playscale.report.palette import Look, size_colours
-from playscale.report.text import few
+from playscale.report.text import few_numbers
 from playscale.scaling import numbers
 
 Curves = Mapping[str, Sequence[Mapping[str, float]]]
@@ -62,8 +62,7 @@ def compared_curves(evidences: Mapping[str, Evidence], curves: Curves, look: Map
     if not drawing.seen or not ends:
         return None
     drawing.scale("interactions", "train_return")
-    ranked = sorted(ends.items(), key=lambda pair: -pair[1])
-    returns = few({method: numbers.number(end) for method, end in ranked})
+    returns = few_numbers(dict(sorted(ends.items(), key=lambda pair: -pair[1])))
     title = f"Return at the end of training, {common[-1]} parameters: {returns}"
     return drawing.finish(title, CAPTION, "Return in training against interactions, by method.", 3)
 

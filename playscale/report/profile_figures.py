@@ -161,7 +161,7 @@ def _held_out(drawing: Drawing, target: str, quantity: str) -> None:
     """Mark the best cell of each held-out budget."""
     for point, _ in drawing.evidence.best(target, held_out=True):
         style = {"marker": "D", "markersize": HELD_OUT_SIZE[target], "color": TARGET_COLOUR[target], "zorder": 3}
-        tip = f"best {NAMES[target]}\n{describe(point)}"
+        tip = f"best {NAMES[target]}\n{describe(point, None, drawing.evidence.loss_digits)}"
         drawing.mark(point.flops, getattr(point, quantity), tip, label="held out, best cell", **style)
 
 
@@ -179,8 +179,7 @@ def _line(drawing: Drawing, target: str, quantity: str, low: float, high: float)
     law = drawing.evidence.recommends(target, quantity)
     if law is None:
         return
-    span = numbers.between(law.get("low"), law.get("high"), 2)
-    exponent = numbers.exponent(law["exponent"]) + (f" ({span})" if span else "")
+    exponent = _exponent(law)
     fitted = drawing.evidence.last_fitted_budget() or high
     for start, end, style in ((low, fitted, "-"), (fitted, high, DASHED)):
         label = f"{NAMES[target]}: a = {exponent}" if style == "-" else None
@@ -211,5 +210,12 @@ def trend(law: Mapping[str, Any], falls: str) -> str:
 
 def exponent_text(law: Mapping[str, Any], variable: str = "C") -> str:
     """Write a law in short: C^0.52 (0.41 to 0.63)."""
-    span = numbers.between(law.get("low"), law.get("high"), 2)
-    return f"{variable}^{numbers.exponent(law.get('exponent'))}" + (f" ({span})" if span else "")
+    return f"{variable}^{_exponent(law)}"
+
+
+def _exponent(law: Mapping[str, Any]) -> str:
+    span, digits = (
+        numbers.between(law.get("low"), law.get("high"), 2),
+        numbers.digits_of(law.get("low"), law.get("high"), 2),
+    )
+    return numbers.exponent(law.get("exponent"), digits) + (f" ({span})" if span else "")

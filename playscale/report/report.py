@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from playscale.points import Point, Reference
-from playscale.report.comparison import compared, comparison_plots
+from playscale.report.comparison import compared, comparison_plots, drawn, not_drawn
+from playscale.report.drawing import Plot
 from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.figures import make_plots
 from playscale.report.headline import headline
@@ -20,11 +22,13 @@ from playscale.report.ledger_section import ledger_section
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.replay import Replay, players
 from playscale.report.sensitivity_section import sensitivity, sensitivity_of, sensitivity_plots
+from playscale.report.text import short_name
 from playscale.scaling import numbers
 from playscale.scaling.ledger import Entry, Ledger
 from playscale.scaling.numbers import NOTHING
 from playscale.storage.files import atomic_file
 
+FEW_RUNS = 6  # left out for one reason, that are named
 MANY_LINES = 3  # a detail longer than this is folded
 
 
@@ -73,18 +77,20 @@ def write_report(
     entries = [] if ledger is None else list(ledger.entries.values())
     sections: list[PageSection] = []
     if several:
-        drawn = figures(comparison_plots(evidences, curves or {}), css_variables(0))
-        sections = [
-            PageSection("next", "The methods compared", compared(evidences, fit.get("failed") or {})),
-            PageSection("figures", "Side by side", drawn),
-        ]
+        plots = comparison_plots(evidences, curves or {})
+        side_by_side = join([figures(plots, css_variables(0)) if plots else None, not_drawn(evidences)])
+        sections = [PageSection("next", "The methods compared", compared(evidences, fit.get("failed") or {}))]
+        sections += [PageSection("figures", "Side by side", side_by_side)] if side_by_side else []
+    shown = drawn(evidences)
     for method, evidence in evidences.items():
+        own = make_plots(evidence, curves) if method in shown else None
         name = method if several else ""
-        sections += _method_sections(name, prefixes[method], evidence, colours[method], curves or {}, entries)
+        sections += _method_sections(name, prefixes[method], evidence, colours[method], own, entries)
     if ledger is not None and entries:
         sections.append(PageSection("ledger", "Track record of registered forecasts", ledger_section(ledger)))
+    points_and_more = join([points_table(whole), runs_left_out(fit), references_table(whole)])
     sections += [
-        PageSection("points", "The points", join([points_table(whole), references_table(whole)])),
+        PageSection("points", "The points", points_and_more),
         PageSection("replay", "A game to watch", players(replays)),
         PageSection("details", "The study", details_table(details or {})),
     ]
@@ -92,7 +98,7 @@ def write_report(
     page = render(
         "study.html",
         title=title,
-        subtitle=whole.subtitle,
+        subtitle=" · ".join([whole.subtitle, *_left_out_count(fit)]),
         contents=[(f"{prefixes[method]}next", method) for method in evidences] if several else [],
         sections=sections,
         styles=[f":root {{ {css_declarations(declared)} }}", asset("style.css")],
@@ -111,15 +117,16 @@ def _method_sections(
     prefix: str,
     evidence: Evidence,
     colours: Mapping[str, tuple[str, str]],
-    curves: Curves,
+    plots: Sequence[Plot] | None,
     entries: Sequence[Entry],
 ) -> Iterator[PageSection]:
     """Make the sections of one method, named where there are several: what to train next, the figures, the laws."""
     of = {(point.method, point.game) for point in evidence.points}
     own = [entry for entry in entries if (entry.method, entry.game) in of]
     yield PageSection(f"{prefix}next", _heading(method, "What to train next"), headline(evidence, own))
-    drawn = figures(make_plots(evidence, curves), colours, prefix=prefix, guide=not method)
-    yield PageSection(f"{prefix}figures", _heading(method, "What was found"), drawn)
+    if plots is not None:
+        found = figures(plots, colours, prefix=prefix, guide=not method)
+        yield PageSection(f"{prefix}figures", _heading(method, "What was found"), found)
     parts = [
         forecasting_laws(evidence),
         backtest(evidence),
@@ -130,8 +137,8 @@ def _method_sections(
     ]
     yield PageSection(f"{prefix}laws", _heading(method, "The laws"), join(parts))
     if sensitivity_of(evidence):
-        drawn = figures(sensitivity_plots(evidence), colours, prefix=prefix, guide=False)
-        yield PageSection(f"{prefix}sensitivity", _heading(method, "Other settings"), sensitivity(evidence, drawn))
+        shown = figures(sensitivity_plots(evidence), colours, prefix=prefix, guide=False)
+        yield PageSection(f"{prefix}sensitivity", _heading(method, "Other settings"), sensitivity(evidence, shown))
 
 
 def _heading(method: str, text: str) -> str:
@@ -139,18 +146,21 @@ def _heading(method: str, text: str) -> str:
 
 
 def points_table(evidence: Evidence) -> Markup:
-    """Return every measured point, budget by budget; the best of each budget in bold."""
-    best = {id(point) for held in (False, True) for point, _ in evidence.best("dev_loss", held_out=held)}
+    """Return every measured point, budget by budget; the best of each budget (in a game) in bold."""
+    games = {point.game for point in evidence.points}
+    played = [replace(evidence, points=[p for p in evidence.points if p.game == game]) for game in games]
+    best = {id(p) for one in played for held in (False, True) for p, _ in one.best("dev_loss", held_out=held)}
     rows = []
     runs = evidence.runs
-    several = [name for name in ("method", "seed") if len({getattr(point, name) for point in runs}) > 1]
+    several = [name for name in ("game", "method", "seed") if len({getattr(point, name) for point in runs}) > 1]
+    of_game = " and game" if len(games) > 1 else ""
     lossless = all(point.dev_loss is None for point in runs)
     returnless = all(point.return_mean is None for point in runs) and not lossless
     for point in sorted(runs, key=lambda p: (evidence.budget_index(p.flops), p.method, p.params, p.seed or 0)):
-        loss = numbers.with_error(point.dev_loss, point.dev_loss_se)
+        loss = numbers.with_error(point.dev_loss, point.dev_loss_se, evidence.loss_digits)
         reason = evidence.reason_excluded(point, "dev_loss") or evidence.reason_excluded(point, "return_mean")
         rows.append([
-            *(str(getattr(point, name)) for name in several),
+            *(_shown(getattr(point, name)) for name in several),
             numbers.budget(point.flops),
             point.size or NOTHING,
             numbers.count(point.params),
@@ -163,9 +173,32 @@ def points_table(evidence: Evidence) -> Markup:
     loss_head = [] if lossless else ["dev loss ± SE"]
     return_head = [] if returnless else ["return ± SE", "games"]
     head = [*several, "FLOPs", "size", "parameters", evidence.noun, *loss_head, *return_head, "use"]
-    caption = f"{len(rows)} points" + ("" if lossless else "; the lowest dev loss of each budget in bold")
-    text = [i for i, name in enumerate(head) if name in ("method", "size", "use")]
+    caption = f"{len(rows)} points" + ("" if lossless else f"; the lowest dev loss of each budget{of_game} in bold")
+    text = [i for i, name in enumerate(head) if name in ("game", "method", "size", "use")]
     return table(head, rows, caption=caption, text=text)
+
+
+def _shown(value: Any) -> str:
+    return NOTHING if value in (None, "") else short_name(str(value))
+
+
+def _left_out_count(fit: Mapping[str, Any]) -> list[str]:
+    runs = fit.get("left_out") or []
+    return [f"{numbers.counted(len(runs), 'run')} left out"] if runs else []
+
+
+def runs_left_out(fit: Mapping[str, Any]) -> Markup:
+    """List the tracked runs that are no points, a reason a row."""
+    reasons: dict[str, list[str]] = {}
+    for row in fit.get("left_out") or []:
+        reasons.setdefault(str(row["reason"]), []).append(short_name(str(row["run"])))
+    rows = [[reason, str(len(names)), _names(names)] for reason, names in reasons.items()]
+    return table(["reason", "runs", "names"], rows, caption="Runs left out", text=(0, 2)) if rows else Markup("")
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - FEW_RUNS
+    return ", ".join(names[:FEW_RUNS]) + (f" and {more} more, listed in fit.json" if more > 0 else "")
 
 
 def references_table(evidence: Evidence) -> Markup:

@@ -34,7 +34,7 @@ def average(points: Sequence[Point], fit: Mapping[str, Any]) -> tuple[list[Point
     for point in points:
         broken = any((point.flops, point.params, t, getattr(point, t)) in far for t in ("dev_loss", "return_mean"))
         alone = id(point) if point.seed is None or point.diverged or broken else None
-        cells.setdefault((point.flops, point.params, point.split, point.method, alone), []).append(point)
+        cells.setdefault((point.flops, point.params, point.split, point.method, point.game, alone), []).append(point)
     repeats = [point for own in cells.values() if len(own) > 1 for point in own]
     return [own[0] if len(own) == 1 else _mean(own, fit) for own in cells.values()], repeats
 

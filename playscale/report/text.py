@@ -7,7 +7,10 @@ import unicodedata
 from collections.abc import Mapping
 from itertools import accumulate
 
+from playscale.scaling.numbers import told_apart
+
 LONGEST = 40  # columns of a name in a figure
+LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 END = 15  # of these, the last of a long name
 FEW_NAMED, FEW_COLUMNS = 6, 110  # that a sentence has room for
 
@@ -45,8 +48,11 @@ def _start(text: str, most: int) -> str:
 
 def before_number(name: str) -> str:
     """Return a name for a number to follow: one that is written from right to left is ended by a mark."""
-    is_reversed = any(unicodedata.bidirectional(character) in ("R", "AL") for character in name)
-    return f"{name}\N{LEFT-TO-RIGHT MARK}" if is_reversed else name
+    return f"{name}{LEFT_TO_RIGHT}" if _is_reversed(name) else name
+
+
+def _is_reversed(text: str) -> bool:
+    return any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
 
 
 def few(values: Mapping[str, str]) -> str:
@@ -58,12 +64,17 @@ def few(values: Mapping[str, str]) -> str:
     return ", ".join(parts[:named]) + (f" and {more} more" if more else "")
 
 
+def few_numbers(values: Mapping[str, float]) -> str:
+    """Write names with numbers in a sentence, with as many digits as tell those named apart."""
+    return few(dict(zip(values, told_apart([*values.values()], FEW_NAMED), strict=True)))
+
+
 def wrapped(text: str, most: int) -> str:
-    """Break a text between words into lines of at most so many columns."""
+    """Break a text between words into lines of at most so many columns, each from left to right."""
     lines: list[str] = []
     for word in text.split():
         if lines and text_columns(longer := f"{lines[-1]} {word}") <= most:
             lines[-1] = longer
         else:
             lines.append(word)
-    return "\n".join(lines)
+    return "\n".join(f"{LEFT_TO_RIGHT}{line}" if _is_reversed(line) else line for line in lines)

@@ -220,7 +220,7 @@ def interval_cell(row: Row | None) -> Content:
     if row is None or not numbers.known(row.get("value")):
         return "no forecast"
     span = numbers.interval_of(row)
-    return join([numbers.number(row["value"]), tag("small", f" {span}") if span else None])
+    return join([numbers.as_fine(row["value"], row), tag("small", f" {span}") if span else None])
 
 
 def _held_out_table(evidence: Evidence) -> Markup:
@@ -251,7 +251,7 @@ def _held_out_row(row: Row, offset: float) -> list[Content]:
         numbers.budget(row.get("flops")),
         numbers.count(row.get("params")),
         interval_cell(row),
-        numbers.number(measured),
+        numbers.as_fine(measured, row),
         off or numbers.MISSING,
         tag("span", {"inside": "✓ ", "outside": "✗ "}.get(verdict, "") + verdict, class_=f"verdict {verdict}"),
     ]

@@ -68,7 +68,7 @@ def _forecasts(drawing: Drawing, rows: Sequence[Row], of: str, colour: str, styl
 
 def _tip(row: Row, target: str) -> str:
     lines = [
-        f"{numbers.budget(row['flops'])} FLOPs: {NAMES[target]} {numbers.number(row['measured'])} measured",
+        f"{numbers.budget(row['flops'])} FLOPs: {NAMES[target]} {numbers.as_fine(row['measured'], row)} measured",
         f"forecast from {numbers.budget(row['from_flops'])} FLOPs ({row.get('form') or 'law'}): "
         + numbers.with_interval(row),
     ]

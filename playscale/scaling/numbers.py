@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 LARGEST_FACTOR = 1000
+WIDE = 5  # units of the last digit shown that an interval is wide at least
+MOST_DIGITS = 7
 SMALLEST_ERROR = 5e-4  # below, an error of 0.1 % is rounded to none
 SMALLEST_EXPONENT = 1e-4  # a change of 0.5 % in twenty decades
 SMALLEST_COUNT, LARGEST_COUNT = 1e-3, 1e15
@@ -35,7 +37,7 @@ def number(value: float | None, digits: int = 3) -> str:
     value = float(f"{value:.{digits - 1}e}")  # first, since 0.09999 has the digits of 0.100
     magnitude = math.floor(math.log10(abs(value)))
     if magnitude >= 6 or magnitude < -4:
-        return power_of_ten(value)
+        return power_of_ten(value, digits)
     decimals = digits - 1 - magnitude
     return f"{value:,.{max(decimals, 0)}f}".replace("-", MINUS)
 
@@ -83,9 +85,9 @@ def power_of_ten(value: float | None, digits: int = 3) -> str:
     return power if mantissa == "1" else f"{mantissa}{TIMES}{power}"
 
 
-def exponent(value: float | None) -> str:
+def exponent(value: float | None, digits: int = 2) -> str:
     """Write the exponent of a law, never with a power of ten: 0.52, 0.0031, and 0 for what changes nothing."""
-    return "0" if known(value) and abs(value) < SMALLEST_EXPONENT else number(value, 2)
+    return "0" if known(value) and abs(value) < SMALLEST_EXPONENT else number(value, digits)
 
 
 def budget(value: float | None) -> str:
@@ -114,16 +116,30 @@ def off(log_error: float | None, *, short: bool = False) -> str:
     return f"{factor}{TIMES}" if short else f"a factor {factor}"
 
 
+def digits_of(low: float | None, high: float | None, least: int = 3) -> int:
+    """Return with how many digits the ends of an interval differ clearly: `least` or more, up to MOST_DIGITS."""
+    if not (known(low) and known(high)) or low == high == 0:
+        return least
+    width = abs(high - low)
+    needed = _magnitude(max(abs(low), abs(high))) - _magnitude(width / WIDE) + 1 if width else MOST_DIGITS
+    return max(least, min(needed, MOST_DIGITS))
+
+
+def _magnitude(value: float) -> int:
+    return math.floor(math.log10(value))
+
+
 def between(low: float | None, high: float | None, digits: int = 3) -> str:
     """Write an interval: "0.41 to 0.63"; one end alone is "above 0.41" or "below 0.63"; "" without either.
 
-    One narrower than the digits shown is written by its half width, "± under 0.001".
+    digits: the fewest; a narrow one has more. One narrower than MOST_DIGITS is written by a bound, "± under 0.0000001".
     """
+    digits = digits_of(low, high, digits)
     if known(low) and known(high):
         first, last = number(low, digits), number(high, digits)
         if first != last or low == 0:
             return f"{first} to {last}"
-        return f"± under {number(10.0 ** (math.floor(math.log10(abs(low))) - digits + 1), 1)}"
+        return f"± under {number(10.0 ** (_magnitude(abs(low)) - digits + 1), 1)}"
     if known(low):
         return f"above {number(low, digits)}"
     return f"below {number(high, digits)}" if known(high) else ""
@@ -134,16 +150,37 @@ def interval_of(row: Mapping[str, Any], of: str = "", digits: int = 3) -> str:
     return between(row.get(of + "low"), row.get(of + "high"), digits) or str(row.get(of + "reason") or "")
 
 
+def as_fine(value: float | None, row: Mapping[str, Any], of: str = "", digits: int = 3) -> str:
+    """Write a value with the digits of the interval of a row of the fit."""
+    return number(value, digits_of(row.get(of + "low"), row.get(of + "high"), digits))
+
+
 def with_interval(row: Mapping[str, Any], of: str = "", digits: int = 3) -> str:
     """Write the value of a row of the fit and its interval: 0.52 (0.41 to 0.63); of: prefix of their names."""
     value, span = row.get(of + "value"), interval_of(row, of, digits)
     if not known(value):
         return span or MISSING
-    return f"{number(value, digits)} ({span})" if span else number(value, digits)
+    return as_fine(value, row, of, digits) + (f" ({span})" if span else "")
 
 
-def with_error(value: float | None, error: float | None) -> str:
-    """Write a mean and its standard error: 82.4 ± 3.1."""
-    if known(value) and known(error):
-        return f"{number(value)} ± {number(error, 2)}"
-    return number(value)
+def digits_among(values: Sequence[float]) -> int:
+    """Return with how many digits values that lie beside each other are written, at least 3."""
+    return digits_of(min(values), max(values)) if len(set(values)) > 1 else 3
+
+
+def told_apart(values: Sequence[float], first: int | None = None) -> list[str]:
+    """Write values with as many digits as tell the `first` of them, or all, apart; at least 3."""
+    texts, seen = list[str](), values[:first]
+    for digits in range(digits_among(seen), MOST_DIGITS + 1):
+        texts = [number(value, digits) for value in values]
+        if len(set(texts[:first])) == len(set(seen)):
+            break
+    return texts
+
+
+def with_error(value: float | None, error: float | None, least: int = 3) -> str:
+    """Write a mean, with at least so many digits, and its standard error: 82.4 ± 3.1, 0.69023 ± 0.00012."""
+    if not (known(value) and known(error)):
+        return number(value, least)
+    fine = _magnitude(abs(value)) - _magnitude(error) + 2 if value and error > 0 else least
+    return f"{number(value, max(least, min(fine, MOST_DIGITS)))} ± {number(error, 2)}"

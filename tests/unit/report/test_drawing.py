@@ -43,6 +43,7 @@ def test_figures_do_not_depend_on_a_users_settings_of_matplotlib(tmp_path: Path)
     [
         ([2.30, 2.54], ["2.3", "2.4", "2.5"]),
         ([0.6902, 0.6905], ["0.6902", "0.6903", "0.6904", "0.6905"]),
+        ([0.6894, 0.6903], ["0.6894", "0.6896", "0.6898", "0.69", "0.6902"]),
         ([0.69021, 0.6902103], ["0.69021", "0.6902101", "0.6902102", "0.6902103"]),
         ([1e-5, 1.002e-5], ["10⁻⁵", "1.0005\u00d710⁻⁵", "1.001\u00d710⁻⁵", "1.0015\u00d710⁻⁵", "1.002\u00d710⁻⁵"]),
         ([5.0, 5.0], ["4", "5", "6"]),
@@ -124,6 +125,7 @@ def test_a_number_stays_behind_a_name_from_right_to_left() -> None:
 
 def test_titles_are_broken_by_the_width_of_their_letters() -> None:
     assert wrapped("学习 ab cd efgh", 7) == "学习 ab\ncd efgh"
+    assert wrapped("ab طريقة 3", 4) == "ab\n\u200eطريقة\n3"
 
 
 def test_text_has_the_default_font_where_that_can_write_it() -> None:

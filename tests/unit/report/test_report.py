@@ -342,3 +342,16 @@ def test_of_very_many_points_the_best_of_each_budget_and_some_others_are_shown()
     assert "20,000 points" in shown.subtitle
     assert f"{len(shown.points):,} of the points are shown" in shown.subtitle
     assert Evidence.of({}, points[:100]).points == points[:100]
+
+
+def test_runs_left_out_are_in_the_report_by_reason(tmp_path: Path) -> None:
+    points = make_points()
+    runs = [{"run": f"r{i}", "reason": "failed"} for i in range(8)] + [{"run": "<b>", "reason": "has no flops"}]
+    write_report(tmp_path / "r.html", {"left_out": runs}, points, title="x")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "9 runs left out</p>" in page
+    assert "r0, r1, r2, r3, r4, r5 and 2 more, listed in fit.json" in page
+    assert "has no flops" in page
+    assert "&lt;b&gt;" in page
+    write_report(tmp_path / "r.html", {}, points, title="x")
+    assert "left out</p>" not in (tmp_path / "r.html").read_text(encoding="utf-8")
