@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from matplotlib.text import Text
 
 from playscale.points import Point
@@ -133,6 +134,7 @@ def test_rows_without_a_game_are_compared_as_of_the_only_one() -> None:
     assert len(comparison_plots(found, {})) == 2
 
 
+@pytest.mark.slow
 def test_of_many_methods_a_few_have_figures_of_their_own(tmp_path: Path) -> None:
     found = evidences([f"method {i}" for i in range(7)])
     assert drawn(found) == [f"method {i}" for i in range(3, 7)]
