@@ -147,8 +147,10 @@ def _reliability(of: Sequence[float], name: str, colour: str) -> Plot:
     figure, axes = new_axes()
     share = np.linspace(0, 1, 201)
     low, high = (stats.binom.ppf(q, count, share) / count for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    axes.fill_between(100 * share, 100 * np.nan_to_num(low), 100 * high, color=FAINT, alpha=0.3, linewidth=0)
-    axes.plot([0, 100], [0, 100], color=SOFT, linewidth=1.2, linestyle=DASHED)
+    band = f"where 95% of {count} such forecasts lie"
+    ends = 100 * np.nan_to_num(low), 100 * high
+    axes.fill_between(100 * share, *ends, color=FAINT, alpha=0.3, linewidth=0, label=band)
+    axes.plot([0, 100], [0, 100], color=SOFT, linewidth=1.2, linestyle=DASHED, label="right intervals")
     key = name.partition(" ")[0]
     tips: dict[str, str] = {}
     x, y = ([100 * getattr(row, which) for row in rows] for which in ("nominal", "actual"))
@@ -163,10 +165,11 @@ def _reliability(of: Sequence[float], name: str, colour: str) -> Plot:
     for axis, label in ((axes.xaxis, "nominal coverage of the interval, %"), (axes.yaxis, "outcomes inside, %")):
         axis.set_ticks(PERCENT)
         axis.set_label_text(label, color=INK, fontsize=10)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9.5, frameon=False, labelcolor=INK)
     axes.set_xlim(0, 100)
     axes.set_ylim(-2, 102)
     at = next(row for row in rows if row.nominal == LEVEL)
-    title = f"{round(at.actual * count)} of {count} outcomes inside the 95% interval: {name}"
+    title = f"{round(at.actual * count)} of {count} outcomes inside the 95% interval ({name})"
     outside = sum(not row.low <= row.actual <= row.high for row in rows)
     caption = (
         f"Central prediction intervals of {count} scored forecasts, {name}. Grey: where 95% of {count} independent "

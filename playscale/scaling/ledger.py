@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
@@ -359,7 +360,10 @@ def check(ledger: Ledger) -> list[str]:
 
 def compare(ledger: Ledger, stored: Sequence[Event], here: str = "the table", there: str = "MLflow") -> list[str]:
     """Return how the events of a ledger differ from those that another store keeps of it, one line a finding."""
-    found: list[str] = []
+    if ledger.events and not stored:
+        return [f"{there} has none of the {len(ledger.events)} events of the ledger {ledger.id}"]
+    counts = Counter((str(event.get("id")), str(event.get("event"))) for event in stored)
+    found = [f"{name} ({kind}) is {count} times in {there}" for (name, kind), count in counts.items() if count > 1]
     own, other = ({(str(e.get("id")), str(e.get("event"))): e for e in events} for events in (ledger.events, stored))
     for (name, kind), event in own.items():
         if (name, kind) not in other:

@@ -10,7 +10,7 @@ from ledger_entries import normal_entry
 from scipy import stats
 
 from playscale.points import Point
-from playscale.scaling.ledger import Ledger, check, digest_of, points_digest, question, register, score, void
+from playscale.scaling.ledger import Ledger, check, compare, digest_of, points_digest, question, register, score, void
 
 TIME = "2026-11-30T03:00:00Z"
 
@@ -144,6 +144,14 @@ def test_check_names_a_second_registration_and_a_second_end():
         twice["digest"] = digest_of(twice)
         (finding,) = check(replace(ledger, events=(*events, twice)))
         assert "the forecast was" in finding
+
+
+def test_compare_names_what_another_store_lacks_and_what_it_has_twice():
+    ledger = ledger_of(2)
+    assert compare(ledger, ledger.events) == []
+    assert compare(ledger, []) == ["MLflow has none of the 4 events of the ledger a ledger"]
+    (finding,) = compare(ledger, [*ledger.events, ledger.events[0]])
+    assert finding.endswith("(registered) is 2 times in MLflow")
 
 
 def test_entries_of_a_damaged_ledger_are_those_that_can_be_read():
