@@ -97,8 +97,12 @@ class Entry:
 
     @property
     def inside(self) -> bool | None:
-        """Tell whether the outcome lies in the interval; None without an outcome or an interval."""
-        return _inside(self.outcome, self.low, self.high)
+        """Tell whether the outcome lies in the interval; None without an outcome or an interval.
+
+        Where both ends of the interval are too far to be given, by the rank.
+        """
+        inside, rank = _inside(self.outcome, self.low, self.high), self.rank
+        return abs(2 * rank - 1) <= self.level if inside is None and rank is not None else inside
 
     @property
     def plain_inside(self) -> bool | None:

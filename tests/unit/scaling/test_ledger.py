@@ -45,6 +45,14 @@ def test_a_return_is_scored_above_its_offset_and_one_without_a_logarithm_is_a_fa
     assert score(ledger, entry.id, [-11.0], TIME)[1].crps == pytest.approx(np.log(1000))
 
 
+def test_an_interval_without_ends_is_judged_by_the_rank():
+    for outcome, inside in ((2.8, True), (4.5, False)):
+        ledger, entry = register(Ledger("a"), normal_entry(low=None, high=None), TIME)
+        assert score(ledger, entry.id, [outcome], TIME)[1].inside is inside
+    ledger, entry = register(Ledger("a"), normal_entry(low=None, high=None, quantiles=()), TIME)
+    assert score(ledger, entry.id, [2.8], TIME)[1].inside is None
+
+
 def test_several_seeds_say_how_much_of_the_error_is_theirs():
     ledger, entry = register(Ledger("a"), normal_entry(), TIME)
     _, entry = score(ledger, entry.id, [2.0, 2.2], TIME, se=0.01)
