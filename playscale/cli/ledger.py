@@ -137,12 +137,13 @@ def export_ledger(file: File, out: Where = ".") -> None:
     Example:
       playscale ledger export ledger.csv --out laws
     """
+    from playscale.scaling.numbers import counted
     from playscale.tracking.ledger_table import write_csv
 
     with workspace(out, LEDGER, store=False) as folder:
         ledger = _table(folder, out).read()
     write_csv(ledger, local_path(file))
-    echo(f"{len(ledger.events)} events: {file}")
+    echo(f"{counted(len(ledger.events), 'event')}: {file}")
 
 
 @ledger_app.command("import")
@@ -153,6 +154,7 @@ def import_ledger(file: File, out: Where = ".", tracking_uri: Tracking = None) -
     Example:
       playscale ledger import ledger.csv --out copy
     """
+    from playscale.scaling.numbers import counted
     from playscale.tracking.ledger_table import LedgerTable, read_csv
 
     ledger = read_csv(local_path(file))
@@ -160,11 +162,12 @@ def import_ledger(file: File, out: Where = ".", tracking_uri: Tracking = None) -
         added = LedgerTable.beside(folder).extend(ledger)
         names = list(dict.fromkeys(str(event["id"]) for event in added))
         _deliver(ledger, names, _store(out, folder, tracking_uri))
-    echo(f"{len(added)} events added to {out.rstrip('/')}/{LEDGER}")
+    echo(f"{counted(len(added), 'event')} added to {out.rstrip('/')}/{LEDGER}")
 
 
 def register_fits(folder: Path, out: str, fits: MethodFits, tracking_uri: str | None) -> list[str]:
     """Register the forecasts of a fit; score those of its held-out budgets, as retrospective. Return lines to print."""
+    from playscale.scaling.numbers import counted
     from playscale.scaling.registration import held_out_entries, open_entries
     from playscale.tracking.ledger_table import LedgerTable
 
@@ -186,7 +189,7 @@ def register_fits(folder: Path, out: str, fits: MethodFits, tracking_uri: str | 
     _deliver(ledger, names, store)
     new = sum(event["event"] == "registered" for event in ledger.events[before:])
     where = f"{out.rstrip('/')}/{LEDGER}"
-    lines = [f"registered: {new} forecasts in {where} ({scored} retrospective, scored)"]
+    lines = [f"registered: {counted(new, 'forecast')} in {where} ({scored} retrospective, scored)"]
     return lines + ([f"{len(names) - new} were registered before and stand as they were"] if new < len(names) else [])
 
 
