@@ -73,7 +73,7 @@ def test_an_entry_changed_in_the_table_is_named(ledger) -> None:
     table, store = ledger
     text = table.path.read_text()
     entry = next(iter(table.read().entries.values()))
-    table.path.write_text(text.replace(repr(entry.value), "2.5", 1))
+    table.path.write_text(text.replace(f'"value": {entry.value!r}', '"value": 2.5', 1))
     found = store.check(table.read())
     assert any("event 1 " in text and "was changed" in text for text in found)
     assert any(entry.id in text and "value; it was changed in the table" in text for text in found)
