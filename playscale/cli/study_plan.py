@@ -9,8 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import BaseModel, ValidationError
 
 from playscale.cli.options import GpuName, Utilisation, chosen_hardware, echo, finite, output_folder
+from playscale.config import explain
 from playscale.scaling import numbers
 from playscale.storage.files import local_path, read_json
 from playscale.storage.storage import is_s3
@@ -76,13 +78,43 @@ def study_plan(
         show(*plan_tables(document))
 
 
+class _Law(BaseModel):
+    """What a prior takes of a power law in fit.json."""
+
+    quantity: str
+    target: str
+    at: str
+    exponent: float
+    log_coefficient: float
+
+
+class _Row(BaseModel):
+    """What a prior takes of a point in fit.json."""
+
+    flops: float
+    return_mean: float | None = None
+    return_se: float | None = None
+    episodes: float | None = None
+
+
+class _Fit(BaseModel):
+    power_laws: list[_Law]
+    points: list[_Row]
+
+
 def _read_fit(path: Path) -> Mapping[str, Any]:
+    from playscale.scaling.methods import fits_of
+
     if not path.is_file():
         raise ValueError(f"--prior: {path}: no such file; give the fit.json of an earlier study or fit")
-    fit = read_json(path)
-    fits = fit.get("methods", {"": fit}).values() if isinstance(fit, dict) else [None]
-    if not all(isinstance(one, dict) and {"power_laws", "points"} <= one.keys() for one in fits):
-        raise ValueError(f"--prior: {path}: no fit.json: it has no power_laws and points")
+    fit: Mapping[str, Any] = read_json(path)
+    try:
+        for one in fits_of(fit).values():
+            _Fit.model_validate(one)
+    except ValidationError as error:
+        raise ValueError(f"--prior: {path}: not a fit.json: {explain(error)}") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"--prior: {path}: not a fit.json") from error
     return fit
 
 

@@ -6,7 +6,7 @@ import pytest
 import toy_game
 
 from playscale.cli.console import _show, plain_console
-from playscale.cli.study_plan import duration, plan_tables
+from playscale.cli.study_plan import _read_fit, duration, plan_tables
 from playscale.scaling.gpu import hardware
 from playscale.study.preview import Play, gpu_machine, known_play, preview
 from playscale.study.spec import parse_spec
@@ -47,3 +47,20 @@ def test_plan_crops_nothing_at_80_columns(monkeypatch):
 )
 def test_duration_has_the_unit_that_suits_it(hours, text):
     assert duration(hours) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        '{"methods": 3}',
+        '{"points": [], "power_laws": ["a"]}',
+        '{"points": [{"flops": "x"}], "power_laws": []}',
+    ],
+)
+def test_a_prior_that_is_no_fit_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "fit.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"^--prior: [^\n]*: not a fit.json[^\n]*$"):
+        _read_fit(path)
