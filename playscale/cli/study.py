@@ -275,7 +275,7 @@ def study_status(
     when all is done.
 
     \b
-    Examples:
+    Example:
       playscale study status out/quickstart --watch
       playscale study status s3://playscale/studies/smoke --endpoint http://localhost:8888
     """
@@ -330,7 +330,7 @@ def study_list(
     """List the studies below a directory or of a tracking store: state, points, last change, best result.
 
     \b
-    Examples:
+    Example:
       playscale study list out
       playscale study list mlflow: --tracking-uri http://localhost:5000
     """

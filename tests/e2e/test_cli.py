@@ -45,9 +45,10 @@ def examples(path):
 
 
 def test_help_of_every_command_has_an_example_that_a_test_runs():
-    # test_study_run.py runs the study of `run`, a slow test of test_submit.py that of `submit`; `logs` and `fit` need a
-    # study on a server: test_submit.py, test_study_failed_run.py
-    assert set(COMMANDS) == {*CHAIN, *(("study", name) for name in ("run", "submit", "logs", "fit"))}
+    # test_study_run.py runs the study of `run`, and its `forecast`; a slow test of test_submit.py that of `submit`; the
+    # others need a study, or one on a server: test_submit.py, test_study_failed_run.py
+    of_study = ("run", "submit", "logs", "fit", "forecast", "plan", "status", "list")
+    assert set(COMMANDS) == {*CHAIN, *(("study", name) for name in of_study)}
     assert examples(("study", "run")) == ["playscale study run studies/smoke.yaml --out out/smoke"]
     assert all(examples(path) for path in COMMANDS)
 

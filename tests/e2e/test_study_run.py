@@ -136,6 +136,17 @@ def test_fit_from_mlflow_includes_a_run_added_by_hand(study, cli, tmp_path):
     assert len(fitted["points"]) == len(read_points(out / "points.csv")) + 1
 
 
+def test_the_forecast_of_the_example_of_help_says_what_it_would_do(study, cli):
+    out, _, _ = study
+    asked = ("--budget", "3.2e10", "--for", "loss", "--dry-run")
+    result = cli("study", "forecast", SPEC, *asked, "--out", out, cwd=out.parent)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("would register: dev_loss of ")
+    assert "would train: bc-lstm-" in result.stdout
+    assert not (out / "ledger.jsonl").exists()
+    assert not (out / "forecasts").exists()
+
+
 @pytest.mark.browser
 def test_report_of_a_study_opens_without_an_error(study, browser):
     out, _, _ = study
