@@ -140,7 +140,7 @@ def outcome_text(entry: Entry) -> str:
         return f"{head}; {entry.state}{': ' + entry.reason if entry.reason else ''}"
     parts = [f"measured {entry.outcome:.4g}"]
     if entry.error is not None:
-        parts.append(f"error {100 * entry.error:+.1f} % (of the logarithm)")
+        parts.append(f"error {entry.error:+.3f} (ln of measured over forecast)")
     if entry.inside is not None:
         parts.append("inside" if entry.inside else "outside")
     if entry.rank is not None:
