@@ -12,7 +12,8 @@ from playscale.agents.sizing import config_for_size
 from playscale.config import Reinforcement, TrainConfig
 from playscale.games.game import get_game
 from playscale.points import Point, write_points
-from playscale.study.plan import NO_TEACHER, TOO_FEW_STEPS, plan_grid, trained_policy
+from playscale.study.context import own_cells
+from playscale.study.plan import ABOVE_LIMIT, NO_TEACHER, TOO_FEW_STEPS, plan_grid, trained_policy
 from playscale.study.teachers import choose_teachers
 from playscale.training.schedule import MIN_STEPS
 
@@ -139,3 +140,12 @@ def test_teachers_are_chosen_without_the_import_of_torch():
     code = "import sys, playscale.study.steps, playscale.study.teachers; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_cells_that_the_plan_leaves_out_are_not_the_studys_though_they_were_trained_before(tmp_path):
+    points = [Point(run="a", size="10k", flops=c, params=1e4, samples=1e5, dev_loss=1.0) for c in (1e9, 1e10)]
+    write_points(points, tmp_path / "train" / "a" / "points.csv")
+    left_out = {"run": "a", "flops": 1e10, "reason": ABOVE_LIMIT}
+    plan = {"runs": {"a": {}}, "cells": [{"run": "a", "flops": 1e9, "reason": None}, left_out]}
+    assert {flops for _, _, flops in own_cells(tmp_path, plan)} == {1e9}
+    assert {flops for _, _, flops in own_cells(tmp_path, {"runs": {"a": {}}})} == {1e9, 1e10}  # a plan of version 0.1
