@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from playscale.points import Point
+from playscale.study.costs import pace_settings
 from playscale.study.forecast_plan import Asked, points_to_fit
-from playscale.study.measure import deciding
 from playscale.study.spec import parse_spec
 from playscale.training.identity import run_digest
 
@@ -110,4 +110,4 @@ def test_forecasts_rest_on_the_recipes_points_alone():
 
 def test_pace_is_measured_once_for_settings_that_do_not_change_it():
     runs = parse(BOTH | {"design": "one-at-a-time", "sizes": ["10k"]}, sizes=["10k"]).runs().values()
-    assert len({deciding(run) for run in runs}) == 2
+    assert len({pace_settings(run) for run in runs}) == 2
