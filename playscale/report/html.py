@@ -193,9 +193,14 @@ def _rename_ids(root: ET.Element, name: str) -> None:
 
 
 def _restyle(text: str, variables: Mapping[str, tuple[str, str]]) -> str:
-    for variable, (light, _) in variables.items():
-        text = text.replace(light, f"var({variable})")
-    text = re.sub(r"font-family: [^;\"]+", "font-family: inherit", text)
-    text = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", text)
-    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # a hundredth of a point is finer than any screen
-    return re.sub(r">\s+<", "><", text)
+    """Change colours, fonts and coordinates: of elements alone, since a text may hold the same letters and numbers."""
+
+    def element(match: re.Match[str]) -> str:
+        found = match[0]
+        for variable, (light, _) in variables.items():
+            found = found.replace(light, f"var({variable})")
+        found = re.sub(r"font-family: [^;\"]+", "font-family: inherit", found)
+        found = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", found)
+        return re.sub(r"(\d\.\d\d)\d+", r"\1", found)  # a hundredth of a point is finer than any screen
+
+    return re.sub(r">\s+<", "><", re.sub(r"<(?!svg)[^>]*>", element, text))

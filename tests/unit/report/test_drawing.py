@@ -58,6 +58,15 @@ def test_an_axis_of_losses_is_as_narrow_as_they_are(values: list[float], shown: 
     assert values[0] == values[1] or high < values[1] + 0.2 * (values[1] - values[0])
 
 
+def test_texts_of_a_figure_in_a_page_are_as_they_were_drawn() -> None:
+    figure, axes = new_axes()
+    quantity_axis("y", axes, "dev_loss", [0.6902, 0.6905])
+    axes.set_title("rate 0.00010, #1d2129")
+    svg = inline_svg(figure, name="a", alt="at 0.69031", tips={}, variables=css_variables(0))
+    for text in (">0.6903</text>", ">rate 0.00010, #1d2129</text>", 'aria-label="at 0.69031"', "fill: var(--ink)"):
+        assert text in svg
+
+
 @pytest.mark.parametrize(
     ("quantity", "values"), [("dev_loss", [0.69021, 0.6902103]), ("flops", [1e12, 1e13]), ("flops", [2e9, 2e19])]
 )
