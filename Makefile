@@ -10,7 +10,7 @@ PYTEST = $(VENV)/bin/pytest -n auto --dist loadfile --no-loadscope-reorder --ign
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.run ## A whole small study: expert games, 25 agents, played, fitted, forecast (7 to 16 minutes)
+demo: $(VENV)/.run ## A whole small study: expert games, 24 agents, played, fitted, forecast (6 to 10 minutes)
 	$(VENV)/bin/playscale study run studies/quickstart.yaml --out $(OUT)
 
 test: $(VENV)/.dev ## The tests of every change, in parallel (5 to 12 minutes on two cores)
