@@ -41,7 +41,7 @@ class TaskProgress:
 
     @property
     def stopped(self) -> bool:
-        """Whether a signal ended it, which is no failure of its own."""
+        """Tell whether a signal ended it, which is no failure of its own."""
         return self.state == "failed" and self.what.startswith(STOPPED)
 
 

@@ -79,7 +79,7 @@ def study_plan(
 
 
 class _Law(BaseModel):
-    """What a prior takes of a power law in fit.json."""
+    """The fields of a power law in fit.json that a prior uses."""
 
     quantity: str
     target: str
@@ -89,7 +89,7 @@ class _Law(BaseModel):
 
 
 class _Row(BaseModel):
-    """What a prior takes of a point in fit.json."""
+    """The fields of a point in fit.json that a prior uses."""
 
     flops: float
     return_mean: float | None = None

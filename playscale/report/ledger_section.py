@@ -15,7 +15,7 @@ from playscale.report.palette import FAINT, INK, LOSS, RETURN, SOFT, css_variabl
 from playscale.report.track_record import registered
 from playscale.scaling import numbers
 from playscale.scaling.ledger import Entry, Ledger, check
-from playscale.scaling.ledger_scores import Score, groups, ranks, reliability, score_of
+from playscale.scaling.ledger_scores import LedgerScore, groups, ranks, reliability, score_of
 from playscale.scaling.powerlaw import LEVEL
 
 SORTS = ((False, "registered before the outcome", LOSS), (True, "retrospective", RETURN))
@@ -51,12 +51,12 @@ def score_rows(entries: Sequence[Entry]) -> list[list[str]]:
     return rows
 
 
-def _own(score: Score) -> list[str]:
+def _own(score: LedgerScore) -> list[str]:
     counts = [str(score.scored), str(score.open), str(score.void)]
     return [*counts, _share(score.inside, score.judged), _off(score.error), _crps(score.crps)]
 
 
-def _plain(score: Score) -> list[str]:
+def _plain(score: LedgerScore) -> list[str]:
     if not score.compared:
         return ["0", *[numbers.NOTHING] * 4]
     ours = f"{_off(score.own_error)}, {_crps(score.own_crps)}"

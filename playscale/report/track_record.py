@@ -14,7 +14,7 @@ from playscale.report.evidence import NAMES, TARGETS, Evidence, offset_of
 from playscale.report.html import Content, join, readable, table, tag
 from playscale.scaling import numbers
 from playscale.scaling.ledger import Entry
-from playscale.scaling.ledger_scores import Group, groups, score_of
+from playscale.scaling.ledger_scores import LedgerGroup, groups, score_of
 from playscale.scaling.numbers import known, positive
 from playscale.scaling.reach import REACHES, reach_name, reach_of
 
@@ -121,7 +121,7 @@ def registered(entries: Sequence[Entry]) -> list[str]:
     """Sum up registered forecasts: a sentence for those made before the outcome, one for retrospective ones."""
     found, texts = groups(entries), []
     for retrospective, name in ((False, "registered before the outcome"), (True, "retrospective")):
-        own = found.get(Group(retrospective))
+        own = found.get(LedgerGroup(retrospective))
         if own:
             made = score_of(own)
             states = f"{made.scored} scored, {made.open} open, {made.void} void"

@@ -15,7 +15,7 @@ from playscale.scaling.powerlaw import LEVEL
 NOMINAL = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
-class Group(NamedTuple):
+class LedgerGroup(NamedTuple):
     """Entries that are scored together; retrospective ones never with others. "": all laws, games or targets."""
 
     retrospective: bool
@@ -25,7 +25,7 @@ class Group(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Score:
+class LedgerScore:
     """Scores of a group.
 
     scored, open, void: how many. inside of judged: outcomes within their 95 % interval. error: median |ln|; crps: mean.
@@ -61,23 +61,23 @@ class Reliability(NamedTuple):
     outcomes: int
 
 
-def groups(entries: Iterable[Entry]) -> dict[Group, list[Entry]]:
+def groups(entries: Iterable[Entry]) -> dict[LedgerGroup, list[Entry]]:
     """Return the entries of each group: first all registered ahead, by law, game and target, then the retrospective."""
-    found: dict[Group, list[Entry]] = {}
+    found: dict[LedgerGroup, list[Entry]] = {}
     for entry in sorted(entries, key=lambda e: (e.retrospective, e.kind, e.game, e.target)):
-        found.setdefault(Group(entry.retrospective), []).append(entry)
-        found.setdefault(Group(entry.retrospective, entry.kind, entry.game, entry.target), []).append(entry)
+        found.setdefault(LedgerGroup(entry.retrospective), []).append(entry)
+        found.setdefault(LedgerGroup(entry.retrospective, entry.kind, entry.game, entry.target), []).append(entry)
     return dict(sorted(found.items()))
 
 
-def score_of(entries: Sequence[Entry]) -> Score:
+def score_of(entries: Sequence[Entry]) -> LedgerScore:
     """Return the scores of a group of entries."""
     scored = [entry for entry in entries if entry.state == "scored"]
     inside = [entry.inside for entry in scored if entry.inside is not None]
     both = [entry for entry in scored if entry.plain_crps is not None]
     plain = [entry.plain_inside for entry in both if entry.plain_inside is not None]
     waiting, void = (sum(entry.state == state for entry in entries) for state in ("open", "void"))
-    return Score(
+    return LedgerScore(
         len(scored), waiting, void,
         sum(inside), len(inside), _error(scored, lambda e: e.error), _mean(scored, lambda e: e.crps),
         len(both), _error(both, lambda e: e.error), _mean(both, lambda e: e.crps),

@@ -67,7 +67,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Law:
+class SettingLaw:
     """The best value of a setting as a power law of `of`, params or flops, at equal values of the other one.
 
     low, high: 95 % interval of the exponent; None where too few sizes give one. n: sizes. recipe: the exponent of the
@@ -94,7 +94,7 @@ class SettingResult:
 
     setting: str
     curves: tuple[Curve, ...]
-    laws: tuple[Law, ...]
+    laws: tuple[SettingLaw, ...]
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ def _vertex(values: Sequence[float], costs: np.ndarray, least: int) -> float:
     return float(np.clip(math.exp(vertex) if min(values) > 0 else vertex, values[least - 1], values[least + 1]))
 
 
-def _laws(curves: Sequence[Curve]) -> list[Law]:
+def _laws(curves: Sequence[Curve]) -> list[SettingLaw]:
     """Fit ln best against ln params at equal budgets, and against ln flops at equal size.
 
     Curves whose best value is the last one bound it and are left out, and so are those of fewer than 3 values.
@@ -302,7 +302,7 @@ def _slope(own: Sequence[Curve]) -> float | None:
         return None
 
 
-def _law_of_params(sizes: Mapping[float, Sequence[Curve]], slope: float) -> Law | None:
+def _law_of_params(sizes: Mapping[float, Sequence[Curve]], slope: float) -> SettingLaw | None:
     """Fit the sizes' mean ln best, moved to the mean budget by the slope against ln flops."""
     if len(sizes) < 2:
         return None
@@ -315,18 +315,18 @@ def _law_of_params(sizes: Mapping[float, Sequence[Curve]], slope: float) -> Law 
     recipe = [own[0].recipe_value for own in sizes.values()]
     given = [value for value in recipe if isinstance(value, float) and value > 0]
     own_exponent = fit_power_law(_log(sizes), _log(given)).exponent if len(given) == len(sizes) else None
-    return Law("params", law.exponent, law.low, law.high, law.n, law.log_coefficient, own_exponent)
+    return SettingLaw("params", law.exponent, law.low, law.high, law.n, law.log_coefficient, own_exponent)
 
 
-def _law_of_flops(slopes: Sequence[float]) -> Law | None:
+def _law_of_flops(slopes: Sequence[float]) -> SettingLaw | None:
     """Return the mean of the sizes' slopes against ln flops, with the interval of that mean."""
     if not slopes:
         return None
     mean, n = float(np.mean(slopes)), len(slopes)
     if n < 2:
-        return Law("flops", mean, None, None, n)
+        return SettingLaw("flops", mean, None, None, n)
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * np.std(slopes, ddof=1) / math.sqrt(n))
-    return Law("flops", mean, mean - half, mean + half, n)
+    return SettingLaw("flops", mean, mean - half, mean + half, n)
 
 
 def _log(values: Iterable[Any]) -> np.ndarray:

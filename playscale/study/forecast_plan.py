@@ -1,4 +1,4 @@
-"""What the laws of a study forecast of a budget, and the agents to train for it."""
+"""The forecasts of a budget by the laws of a study, and the agents to train for it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be forecast.
+    """The budget and the targets to be forecast.
 
     Attributes:
         budget: Training FLOPs.
@@ -140,7 +140,7 @@ class Recommended:
 
 @dataclass(frozen=True)
 class ForecastPlan:
-    """What is forecast of a budget, and the agents for it.
+    """The forecasts of a budget, and the agents for it.
 
     Attributes:
         asked: What was asked.

@@ -40,14 +40,14 @@ def opened(spec_path: Path, out: str | None, options: Mapping[str, Any], *, stor
 
 @dataclass(frozen=True)
 class ForecastResult:
-    """What became of the forecasts: their entries, and the tasks that failed on the way."""
+    """The entries of the forecasts as they ended, and the tasks that failed on the way."""
 
     entries: Sequence[Entry]
     failed: Sequence[TaskProgress]
 
     @property
     def complaint(self) -> str:
-        """What keeps forecasts from being scored, in one line; "" where all of them are."""
+        """Return in one line what keeps forecasts from being scored; "" where all of them are."""
         void = [
             f"{entry.id} ({entry.target}) is void: {entry.reason}" for entry in self.entries if entry.state == "void"
         ]

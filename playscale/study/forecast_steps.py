@@ -48,7 +48,7 @@ class ForecastRuns(NamedTuple):
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, and what the answer rests on.
+    """The question of a forecast, and what its answer rests on.
 
     Attributes:
         study: The study.
@@ -211,8 +211,8 @@ def score(spec: str, out: str, options: Mapping[str, Any], tracking_uri: str) ->
         return ForecastRuns(study.uri_of(FORECASTS, question.name), list(planned["runs"]))
 
 
-class Outcome(NamedTuple):
-    """What became of a forecast's agents: what was measured of each seed, with the standard error of one measurement.
+class AgentOutcome(NamedTuple):
+    """The end of a forecast's agents: the value measured for each seed, and the standard error of one measurement.
 
     void: why they can never be measured. missing: what is still to be done.
     """
@@ -223,7 +223,7 @@ class Outcome(NamedTuple):
     missing: str
 
 
-def _outcome(question: Question, target: Target, runs: Sequence[str]) -> Outcome:
+def _outcome(question: Question, target: Target, runs: Sequence[str]) -> AgentOutcome:
     folder, planned = question.folder, _planned(question.folder)["runs"]
     values, errors, voids, missing = [], [], [], []
     for run in runs:
@@ -247,4 +247,4 @@ def _outcome(question: Question, target: Target, runs: Sequence[str]) -> Outcome
             errors.append(point.dev_loss_se if target == "dev_loss" else point.return_se)
     known = [error for error in errors if error is not None]
     se = max(known) if known and target == "return_mean" else None
-    return Outcome(values, se, "; ".join(voids), "; ".join(missing))
+    return AgentOutcome(values, se, "; ".join(voids), "; ".join(missing))

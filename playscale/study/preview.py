@@ -59,8 +59,8 @@ class ExpectedPlay:
 
 
 @dataclass(frozen=True)
-class Play:
-    """What is known of the agents' episodes before they are played.
+class AgentPlay:
+    """The agents' episodes as known before they are played.
 
     Attributes:
         length: Mean actions of an episode, at most the study's limit; None where no earlier episodes tell.
@@ -75,7 +75,7 @@ class Play:
 
 @dataclass(frozen=True)
 class Machine:
-    """What is known of the machine that a study is to run on.
+    """The machine that a study is to run on, as far as it is known.
 
     Attributes:
         name: What to call it.
@@ -116,7 +116,7 @@ def preview(
     spec: StudySpec,
     machine: Machine,
     expert_play: ExpectedPlay | None,
-    play: Play,
+    play: AgentPlay,
     fit: Mapping[str, Any] | None = None,
     fit_name: str = "",
     price: float | None = None,
@@ -195,7 +195,7 @@ def _cell(
     cost: CellCost | None,
     model: ModelCost,
     machine: Machine,
-    play: Play,
+    play: AgentPlay,
 ) -> dict[str, Any]:
     """Return the row of a cell; a cell that is left out has no cost."""
     row: dict[str, Any] = {
@@ -280,13 +280,13 @@ def known_play(spec: StudySpec, folder: Path | None) -> ExpectedPlay | None:
     return ExpectedPlay("collect", spec.game, TRAIN_SHARE * source.collect.games * source.collect.max_steps, "at most")
 
 
-def earlier_play(spec: StudySpec, folder: Path | None) -> Play:
+def earlier_play(spec: StudySpec, folder: Path | None) -> AgentPlay:
     """Return what the episodes say that agents have played in a study's directory."""
     found = sorted(folder.glob("evaluate/*/*/evaluation.json")) if folder is not None else []
     evaluations = [read_evaluation(path) for path in found]
     agents = [one for one in evaluations if one.point is not None]
     if not agents:
-        return Play()
+        return AgentPlay()
     most = spec.evaluate.max_steps
     lengths = [min(episode.length, most) for one in agents for episode in one.episodes]
     scatters = [
@@ -295,7 +295,7 @@ def earlier_play(spec: StudySpec, folder: Path | None) -> Play:
         if one.episode_count > 1 and one.return_mean > 0
     ]
     source = f"{numbers.counted(len(lengths), 'episode')} in {folder}"
-    return Play(statistics.fmean(lengths), statistics.median(scatters) if scatters else None, source)
+    return AgentPlay(statistics.fmean(lengths), statistics.median(scatters) if scatters else None, source)
 
 
 def _prior(spec: StudySpec, method: str, fit: Mapping[str, Any] | None, name: str) -> Prior | None:

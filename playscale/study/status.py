@@ -1,4 +1,4 @@
-"""How far a study is: what is done, at work and failed, how long yet, and its result.
+"""The status of a study: what is done, at work and failed, how long yet, and its result.
 
 Everything is read from what the steps leave (StudyFiles). What a study has done is counted by what it would keep after
 a kill, so that a percentage never falls: checkpoints, saves of the training state, evaluations.
@@ -38,7 +38,7 @@ BEFORE_RUNS = ("collect", "prepare", "plan")
 VERDICTS = {"with care": " (with care)", "no": " (no forecast to rely on)"}
 
 
-class Part(NamedTuple):
+class StudyPart(NamedTuple):
     """A part of a study: how many of its steps are done, of how many."""
 
     name: str
@@ -75,7 +75,7 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """How far a study is.
+    """The status of a study.
 
     Attributes:
         name: Its name.
@@ -104,7 +104,7 @@ class StudyStatus:
     state: str
     note: str = ""
     fraction: float = 0.0
-    parts: Sequence[Part] = ()
+    parts: Sequence[StudyPart] = ()
     now: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     runs: Sequence[RunStatus] = ()
@@ -195,7 +195,7 @@ class _Look:
 
     @cached_property
     def lacks(self) -> dict[str, str]:
-        """What each run is short of, by name."""
+        """Return what each run is short of, by name."""
         return missing_runs(self.files.folder, self.plan) if self.plan else {}
 
     @cached_property
@@ -206,14 +206,14 @@ class _Look:
 
     @cached_property
     def whole(self) -> bool:
-        """Whether no run is missing and the laws are those of all points."""
+        """Tell whether no run is missing and the laws are those of all points."""
         if self.plan is None or self.lacks or not self.fitted:
             return False
         return own_cells(self.files.folder, self.plan) <= {cell(point) for point in self.fitted}
 
     @cached_property
     def runs_now(self) -> bool:
-        """Whether the study runs: by its process, else by the time of the last change."""
+        """Tell whether the study runs: by its process, else by the time of the last change."""
         if self.process is not None and self.process.runs is not None:
             return self.process.runs
         at_end = bool(self.tasks) and self.tasks[-1].task in LAST and self.tasks[-1].state != "running"
@@ -340,17 +340,17 @@ class _Look:
                 found.append((work.of_branch(by_name[branch]) if branch else work.of_run)(int(parts[1])))
         return min(1.0, max(found))
 
-    def _parts(self, runs: Sequence[RunStatus]) -> list[Part]:
+    def _parts(self, runs: Sequence[RunStatus]) -> list[StudyPart]:
         ended = {task.task for task in self.tasks if task.state == "done"}
-        before = [Part(name, int(self.plan is not None or name in ended), 1) for name in BEFORE_RUNS]
+        before = [StudyPart(name, int(self.plan is not None or name in ended), 1) for name in BEFORE_RUNS]
         evaluated = sum(run.state == "done" or run.evaluated == run.budgets for run in runs)
         references = self.plan is not None and REFERENCES not in self.lacks
         return [
             *before,
-            Part("train", sum(run.fraction == 1 for run in runs), len(runs)),
-            Part("evaluate", evaluated, len(runs)),
-            Part(REFERENCES, int(references), 1),
-            Part("fit", int(self.whole), 1),
+            StudyPart("train", sum(run.fraction == 1 for run in runs), len(runs)),
+            StudyPart("evaluate", evaluated, len(runs)),
+            StudyPart(REFERENCES, int(references), 1),
+            StudyPart("fit", int(self.whole), 1),
         ]
 
     def _fraction(self, runs: Sequence[RunStatus]) -> float:
@@ -502,7 +502,7 @@ def on_cluster(
         state=state,
         note="; ".join([*waits, url]),
         fraction=1.0 if state == "finished" else progress.fraction,
-        parts=[Part(part.name, part.done, part.total) for part in progress.parts],
+        parts=[StudyPart(part.name, part.done, part.total) for part in progress.parts],
         now=now,
         failed={task: step.reason or "no reason given" for task, step in tasks.items() if step.state == "failed"},
         seconds_left=status.seconds_left if state == "running" else None,

@@ -32,7 +32,7 @@ SIGNS = ("plan.json", RECORD, "progress/collect.json")  # of each study there is
 
 @dataclass
 class StudyFiles:
-    """What a study has left.
+    """The files that a study has left.
 
     Attributes:
         place: The study's directory, or s3://BUCKET/PREFIX.

@@ -45,7 +45,7 @@ class StudyProcess:
 
     @property
     def runs(self) -> bool | None:
-        """Whether it is alive; None of another machine's."""
+        """Tell whether it is alive; None of another machine's."""
         if self.ended is not None:
             return False
         if self.host != _host():

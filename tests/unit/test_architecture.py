@@ -1,8 +1,10 @@
 """Who may know whom, and what an import costs."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -40,13 +42,43 @@ def test_importing_does_not_import(module, never):
     assert not loaded & never
 
 
-def test_text_has_an_encoding_and_lines_end_at_newlines_alone():
+@pytest.fixture(scope="module")
+def modules():
+    """The parsed modules of what is installed, by path."""
+    paths = [path for folder in ("playscale", "components", "pipelines") for path in (ROOT / folder).rglob("*.py")]
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def test_text_has_an_encoding_and_lines_end_at_newlines_alone(modules):
     """Both would depend on the locale, or on bytes such as 0x85 in the text."""
     careless = []
-    for path in (path for folder in ("playscale", "components", "pipelines") for path in (ROOT / folder).rglob("*.py")):
-        calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+    for path, module in modules.items():
+        calls = (node for node in ast.walk(module) if isinstance(node, ast.Call))
         careless += [f"{path}:{call.lineno}" for call in calls if _is_careless(call)]
     assert not careless
+
+
+def test_names_of_modules_and_classes_stand_once(modules):
+    """Exempt are commands, components and the modules of a game's folder, which repeat names by design."""
+    own = [path.stem for path in modules if "games" not in path.parts and path.parent.name != "cli"]
+    names = Counter(name for name in own if name not in {"__init__", "__main__", "component"})
+    names += Counter(node.name for module in modules.values() for node in ast.walk(module) if _is_class(node))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_docstrings_begin_with_what_the_thing_is_or_does(modules):
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    told = [
+        f"{path.name}: {text.splitlines()[0]}"
+        for path, module in modules.items()
+        for node in ast.walk(module)
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)) and re.match(r"(Of|What|How|Whether)\b", text)
+    ]
+    assert told == []
+
+
+def _is_class(node):
+    return isinstance(node, ast.ClassDef)
 
 
 def _is_careless(call):

@@ -4,7 +4,7 @@ import pytest
 import toy_game
 
 from playscale.study.measure import environment_rate, measured_machine, training_pace
-from playscale.study.preview import Play, known_play, preview
+from playscale.study.preview import AgentPlay, known_play, preview
 from playscale.study.spec import parse_spec
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ def test_a_plan_measured_here_has_hours_of_training_and_play(tmp_path, monkeypat
     machine, expert_play = measured_machine(
         spec, known_play(spec, None), tmp_path / "aside", 0.05, lambda what, _: told.append(what)
     )
-    plan = preview(spec, machine, expert_play, Play())
+    plan = preview(spec, machine, expert_play, AgentPlay())
     assert told == ["the expert plays", "train bc 10k", "play"]
     assert plan["corpus"]["basis"] == "estimated"  # games of recall end by themselves
     assert 40 * 0.9 * 60 < plan["corpus"]["train"] < 40 * 0.9 * 160

@@ -8,7 +8,7 @@ import toy_game
 from playscale.cli.console import _show, plain_console
 from playscale.cli.study_plan import _read_fit, duration, plan_tables
 from playscale.scaling.gpu import hardware
-from playscale.study.preview import Play, gpu_machine, known_play, preview
+from playscale.study.preview import AgentPlay, gpu_machine, known_play, preview
 from playscale.study.spec import parse_spec
 
 SPEC = """
@@ -25,7 +25,7 @@ seeds: [0, 1]
 
 def printed(width):
     spec = parse_spec(SPEC)
-    plan = preview(spec, gpu_machine(hardware("h100", 0.5)), known_play(spec, None), Play(100.0), price=2.5)
+    plan = preview(spec, gpu_machine(hardware("h100", 0.5)), known_play(spec, None), AgentPlay(100.0), price=2.5)
     console = plain_console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
     for table in plan_tables(plan):
         _show(table, console)

@@ -7,7 +7,7 @@ import pytest
 from ledger_entries import normal_entry
 
 from playscale.scaling.ledger import Ledger, register, score, void
-from playscale.scaling.ledger_scores import Group, groups, ranks, reliability, score_of
+from playscale.scaling.ledger_scores import LedgerGroup, groups, ranks, reliability, score_of
 
 
 def entries_of(outcomes: list[float], **more: object) -> list:
@@ -22,7 +22,7 @@ def test_retrospective_entries_are_never_scored_with_others():
     entries = entries_of([2.7, 2.8]) + entries_of([2.7], retrospective=True)
     found = groups(entries)
     assert {(group.retrospective, len(own)) for group, own in found.items()} == {(False, 2), (True, 1)}
-    assert next(iter(found)) == Group(False)
+    assert next(iter(found)) == LedgerGroup(False)
     assert len(ranks(entries, retrospective=True)) == 1
 
 

@@ -6,12 +6,12 @@ import toy_game
 from playscale.config import TrainConfig
 from playscale.scaling.gpu import hardware
 from playscale.study.plan import ABOVE_LIMIT, plan_study
-from playscale.study.preview import ExpectedPlay, Play, gpu_machine, known_play, preview
+from playscale.study.preview import AgentPlay, ExpectedPlay, gpu_machine, known_play, preview
 from playscale.study.spec import parse_spec
 
 COLLECT = "name: q\ngame: recall\nsource: {collect: {games: 100, max_steps: 1000}}\n"
 COLLECT += "sizes: [10k, 25k, 40k]\nbudgets: [1e9, 4e9]\n"
-NOTHING_PLAYED, GPU = Play(), gpu_machine(hardware("h100", 0.5))
+NOTHING_PLAYED, GPU = AgentPlay(), gpu_machine(hardware("h100", 0.5))
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def test_a_limit_that_leaves_no_grid_is_refused(text, error):
 
 
 def test_totals_are_the_sums_of_the_cells_and_have_a_price():
-    plan = planned("", Play(length=100.0), price=2.0)
+    plan = planned("", AgentPlay(length=100.0), price=2.0)
     rows, sums = plan["cells"], plan["total"]
     for name in ("flops", "hours", "episodes", "play_steps"):
         assert sums[name] == pytest.approx(sum(row[name] for row in rows))
@@ -109,12 +109,12 @@ def test_no_size_is_guessed_where_no_prior_serves():
 
 def test_warnings_of_repeated_data_few_episodes_and_memory():
     assert not {"many-epochs", "memory"} & warnings(planned("")).keys()
-    many = planned("held_out: [4e10]\nevaluate: {episodes: 25}\n", Play(scatter=1.0))
+    many = planned("held_out: [4e10]\nevaluate: {episodes: 25}\n", AgentPlay(scatter=1.0))
     assert "up to at least" in warnings(many)["many-epochs"]
     assert warnings(many)["few-episodes"].startswith(
         "25 episodes give a return a standard error of about 20 %; about 100"
     )
-    assert "few-episodes" not in warnings(planned("", Play(scatter=1.0)))
+    assert "few-episodes" not in warnings(planned("", AgentPlay(scatter=1.0)))
     small = gpu_machine(hardware("t4", 0.5))
     tight = planned("", machine=small.__class__(**{**vars(small), "memory": 1e5}))
     assert warnings(tight)["memory"].startswith("10k, 25k, 40k: training takes about")
