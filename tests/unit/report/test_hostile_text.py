@@ -77,7 +77,7 @@ def test_text_of_every_column_is_shown_and_does_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_methods_with_hostile_names_are_compared_each_with_its_own_figures(tmp_path: Path) -> None:
-    names = [HOSTILE["path"], HOSTILE["script"], HOSTILE["long"], HOSTILE["mathematics"]]
+    names = [HOSTILE["path"], HOSTILE["script"], HOSTILE["long"]]  # and bc: so many have figures of their own
     points = [replace(make_points()[0], method=name) for name in [*names, "bc"]]
     fit = {"methods": {name: {} for name in names}, "failed": {"bc": "<b>too few</b>"}}
     page = pages_of(tmp_path / "out", points, fit, "x")
