@@ -53,10 +53,15 @@ def test_help_of_every_command_has_an_example_that_a_test_runs():
     assert all(examples(path) for path in COMMANDS)
 
 
+def _expanded(word, folder):
+    """Return the paths that a pattern stands for in a shell, else the word."""
+    return sorted(map(str, folder.glob(word))) if "*" in word else [word]
+
+
 def test_examples_of_help_run_one_after_the_other(cli, tmp_path):
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
     for example in itertools.chain.from_iterable(map(examples, CHAIN)):
-        words = ([str(path) for path in sorted(tmp_path.glob(word))] or [word] for word in shlex.split(example)[1:])
+        words = (_expanded(word, tmp_path) for word in shlex.split(example)[1:])
         result = cli(*itertools.chain.from_iterable(words), cwd=tmp_path)
         assert not result.returncode, f"{example}\n{result.stderr}"
     made = (
