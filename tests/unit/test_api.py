@@ -86,6 +86,6 @@ def test_type_checker_knows_the_names(tmp_path):
 def test_pipelines_compiled_by_version_0_1_find_their_steps():
     from playscale import steps
 
-    parameters = {name: list(inspect.signature(getattr(steps, name)).parameters) for name in STEPS_OF_0_1}
-    assert parameters == STEPS_OF_0_1
+    for name, parameters in STEPS_OF_0_1.items():  # TypeError: one is gone, or another one is needed
+        inspect.signature(getattr(steps, name)).bind(**dict.fromkeys(parameters))
     assert {"metrics", "page", "report"} <= set(steps.FitResult._fields)  # which the fit component reads

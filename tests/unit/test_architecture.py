@@ -66,6 +66,12 @@ def test_names_of_modules_and_classes_stand_once(modules):
     assert [name for name, count in names.items() if count > 1] == []
 
 
+def test_names_of_tests_stand_once():
+    """pytest imports test files by their names alone."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
 def test_docstrings_begin_with_what_the_thing_is_or_does(modules):
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
     told = [
