@@ -138,14 +138,16 @@ class _Table(Table):
 def points_table(points: Sequence[Point]) -> Table:
     """List the points, one line each."""
     table = plain_table("Points", "run", "FLOPs", "params", "samples", "dev loss", "return", "episodes", "split")
+    losses = [p.dev_loss for p in points if numbers.known(p.dev_loss)]
+    digits = numbers.digits_among(losses) if losses else 3
     for p in sorted(points, key=lambda p: (p.flops, p.params)):
         table.add_row(
             p.run,
             f"{p.flops:.3g}",
             f"{p.params:,.0f}",
             "" if p.samples is None else f"{p.samples:,.0f}",
-            plus_minus(p.dev_loss, p.dev_loss_se, ".3f"),
-            plus_minus(p.return_mean, p.return_se, ".1f"),
+            plus_minus(p.dev_loss, p.dev_loss_se, digits),
+            plus_minus(p.return_mean, p.return_se),
             "" if p.episodes is None else str(p.episodes),
             "diverged" if p.diverged else p.split,
         )
@@ -156,7 +158,7 @@ def evaluations_table(references: Sequence[Reference]) -> Table:
     """List the mean returns of players, one line each."""
     table = plain_table("Returns", "agent", "mean", "episodes")
     for row in references:
-        table.add_row(row.name, plus_minus(row.return_mean, row.return_se, ".1f"), str(row.episodes))
+        table.add_row(row.name, plus_minus(row.return_mean, row.return_se), str(row.episodes))
     return table
 
 
@@ -373,11 +375,9 @@ def _value(row: Mapping[str, Any]) -> str:
     return numbers.with_interval(row, digits=4)
 
 
-def plus_minus(value: float | None, error: float | None, form: str) -> str:
-    """Write a measured value with its standard error; empty when it was not measured."""
-    if value is None:
-        return ""
-    return f"{value:{form}}" if error is None else f"{value:{form}} ± {error:{form}}"
+def plus_minus(value: float | None, error: float | None, least: int = 3) -> str:
+    """Write a measured value, with at least so many digits, and its standard error; empty when it was not measured."""
+    return "" if value is None else numbers.with_error(value, error, least)
 
 
 def interval(low: float | None, high: float | None, form: str) -> str:

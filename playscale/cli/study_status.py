@@ -111,7 +111,7 @@ def _runs_table(status: StudyStatus) -> Table | None:
             run.state,
             f"{run.trained} of {run.budgets}",
             f"{run.evaluated} of {run.budgets}",
-            "" if run.dev_loss is None else f"{run.dev_loss:.3f}",
+            "" if run.dev_loss is None else numbers.number(run.dev_loss, 4),
             "" if run.return_mean is None else f"{run.return_mean:,.1f}",
             *([printable(run.note)] if noted else []),
         )

@@ -1,6 +1,7 @@
 """Tables show every number at any width, and text of data as it is."""
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def test_numbers_of_a_table_are_never_cropped(width, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert all(number in shown for number in NUMBERS)
     assert "…" not in shown
+
+
+def test_losses_that_lie_close_have_the_digits_that_tell_them_apart(capsys):
+    console.show(console.points_table([replace(POINTS[0], dev_loss=x, dev_loss_se=None) for x in (0.6902, 0.6905)]))
+    shown = capsys.readouterr().out
+    assert "0.6902" in shown
+    assert "0.6905" in shown
 
 
 def test_text_of_data_is_no_markup_and_no_control_sequence(capsys):
