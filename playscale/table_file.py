@@ -22,6 +22,7 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")
 # A comma may be of thousands, in numbers that are written so; in all others it is a decimal one.
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+COUNTS = ("params", "samples", "episodes", "seed")  # columns whose numbers have no decimals as a rule
 MOST_NAMES = 20  # columns that a message names
 
 
@@ -232,5 +233,10 @@ def _replace_decimal_commas(rows: Sequence[TableRow], numbers: Collection[str]) 
         raise ValueError(
             f'{place}: column {name}: the comma of "{text}" may be a decimal one or of thousands; {remedy}'
         )
+    for name in COUNTS:
+        own = [(row, text) for row, column, text in commas if column == name]
+        if own and all(THOUSANDS.fullmatch(text) for _, text in own):
+            (place, _), text = own[0]
+            raise ValueError(f'{place}: column {name}: the comma of "{text}" may be one of thousands; {remedy}')
     for row, name, text in commas:
         row.values[name] = text.replace(",", ".")

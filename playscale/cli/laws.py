@@ -150,7 +150,7 @@ def fit(
     result = replace(fit_methods(table, fit_one), left_out=left_out)
     table = distinct(table)
     registered: list[str] = []
-    with workspace(out, FIGURE_FILES, LEDGER) as folder, atomic_files(folder, FIGURE_FILES) as aside:
+    with workspace(out, *FIGURE_FILES, LEDGER) as folder, atomic_files(folder, *FIGURE_FILES) as aside:
         if register:
             registered = register_fits(folder, out, result, tracking_uri)
         result.write(aside / "fit.json")

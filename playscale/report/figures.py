@@ -26,7 +26,13 @@ from playscale.storage.files import atomic_file, file_name
 
 DPI = 150
 TITLE_LINE, TITLE_ROW = 56, 0.22  # columns of a line of the title, inches of one after the second
-FIGURE_FILES = "figures/*.png"  # in a report's directory
+NAMES = (
+    "isoflop_*", "optimal_*", "dev_loss_against_compute", "return_mean_against_compute", "return_against_loss",
+    "*_forecast_before", "learning_curves", "learning_compared", "methods_against_*", "methods_dev_loss_against_*",
+    "sensitivity_*",
+)  # fmt: skip
+# In a report's directory, also those of a method, whose name comes first. Other pictures there are the user's.
+FIGURE_FILES = tuple(f"figures/{prefix}{name}.png" for name in NAMES for prefix in ("", "*_"))
 
 
 def file_names(texts: Sequence[str]) -> list[str]:

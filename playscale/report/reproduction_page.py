@@ -31,7 +31,9 @@ def write_reproductions(out: Path, done: Sequence[Reproduction]) -> Path:
     """Write OUT/<table>/fit.json and figures of each, and OUT/reproduce.html, which is returned."""
     page = reproduction_page(done)
     folders = file_names([one.name for one in done])
-    with atomic_files(out, *(f"{glob.escape(folder)}/{FIGURE_FILES}" for folder in folders)) as aside:
+    with atomic_files(
+        out, *(f"{glob.escape(folder)}/{files}" for folder in folders for files in FIGURE_FILES)
+    ) as aside:
         for one, name in zip(done, folders, strict=True):
             folder = aside / name
             write_json(folder / "fit.json", one.fit)

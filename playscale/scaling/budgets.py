@@ -66,6 +66,14 @@ def find_budgets(points: Sequence[Point], column: str | None = None) -> Budgets:
     return Budgets(index, _centres(flops, index), None, clear)
 
 
+def _spelled(name: str) -> str:
+    """Return one spelling of a budget that is a number: 1e11 and 100000000000 are the same."""
+    try:
+        return f"{float(name):.15g}"
+    except ValueError:
+        return name
+
+
 def _by_column(points: Sequence[Point], flops: np.ndarray, column: str) -> Budgets:
     names = [str(point.extra.get(column, "")).strip() for point in points]
     if column in COLUMNS:
@@ -77,7 +85,7 @@ def _by_column(points: Sequence[Point], flops: np.ndarray, column: str) -> Budge
         raise ValueError(
             f"column {column}: {names.count('')} of {len(names)} rows have none; give every row its budget"
         )
-    values, label = np.unique(names, return_inverse=True)
+    values, label = np.unique([_spelled(name) for name in names], return_inverse=True)
     for i, name in enumerate(values):
         own = flops[label == i]
         if own.max() > SAME * own.min():

@@ -127,8 +127,10 @@ class Forecaster:
         if self.surface is None:
             return None
         cost, of = self.surface.distribution(params, samples, rng, self.noise if noise is None else noise)
+        floor = self.choice.floor
+        cost, of = max(cost, floor), None if of is None else np.maximum(of, floor)
         return Forecast(
-            self.target, self.surface.flops(params, samples), params, samples, *self._interval(cost, of),
+            self.target, self.surface.flops(params, samples), params, samples, *self._interval(cost, of, floor),
             None, self.surface.chosen, "cell", self._quantiles(cost, of),
         )  # fmt: skip
 

@@ -303,7 +303,7 @@ def fit(spec: str, out: str, tracking_uri: str, *, include_forecasts: bool = Fal
         result = fitted.to_dict()
         curves = {path.parent.name: read_curve(path) for path in sorted(study.folder.glob("train/*/curve.csv"))}
         progress("drawing the figures", 0.5)
-        with progress.timed("report"), atomic_files(study.folder, FIGURE_FILES) as aside:
+        with progress.timed("report"), atomic_files(study.folder, *FIGURE_FILES) as aside:
             fitted.write(aside / "fit.json")
             write_figures(aside / "figures", result, points, references, curves)
             write_report(

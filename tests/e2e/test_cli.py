@@ -193,14 +193,14 @@ def test_bad_input_is_one_line_and_exit_code_2(case, main_here, tmp_path):
 
 def test_a_second_fit_leaves_nothing_of_the_first(main_here, tmp_path):
     (tmp_path / "p.csv").write_text(TABLE)
-    for name in ("o/figures/pong_old.png", "o/figures/notes.txt"):
+    for name in ("o/figures/pong_isoflop_dev_loss.png", "o/figures/notes.txt", "o/figures/my_paper.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     code, stderr = main_here(*FIT)
     assert not code, stderr
     names = {path.name for path in (tmp_path / "o" / "figures").iterdir()}
-    assert "pong_old.png" not in names
-    assert {"notes.txt", "isoflop_dev_loss.png"} <= names
+    assert "pong_isoflop_dev_loss.png" not in names
+    assert {"notes.txt", "my_paper.png", "isoflop_dev_loss.png"} <= names
 
 
 def test_bad_input_to_the_installed_command_shows_no_traceback(tmp_path):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from report_study import (
 from playscale.points import Point
 from playscale.report.drawing import EDGE, Plot, log_ticks, plain
 from playscale.report.evidence import RETURN_OF_LOSS, Evidence, law_at
-from playscale.report.figures import make_plots, write_figures
+from playscale.report.figures import FIGURE_FILES, make_plots, write_figures
 from playscale.report.html import inline_svg, with_powers
 from playscale.report.palette import ROLES, css_variables
 from playscale.report.performance import return_against_loss
@@ -314,6 +315,7 @@ def test_figures_are_written_as_png(tmp_path: Path, evidence: Evidence) -> None:
     paths = write_figures(tmp_path / "new" / "figures", evidence.fit, evidence.points, REFERENCES)
     assert [path.stem for path in paths] == ALL
     for path in paths:
+        assert any(fnmatch(f"figures/{path.name}", files) for files in FIGURE_FILES)  # which a later fit removes
         image = imread(path)
         assert image.shape[1] == 780
         assert image[0, 0, :3].tolist() == [1, 1, 1]

@@ -129,7 +129,7 @@ def test_anchors_are_unique_and_safe(done: list[Reproduction]) -> None:
 
 @pytest.mark.slow
 def test_reproduction_writes_a_page_and_one_directory_a_table(tmp_path: Path, done: list[Reproduction]) -> None:
-    old, other = (tmp_path / "out" / "planted" / "figures" / name for name in ("old.png", "mine.txt"))
+    old, other = (tmp_path / "out" / "planted" / "figures" / name for name in ("a_isoflop_dev_loss.png", "mine.png"))
     for file in (old, other):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("of an earlier time")

@@ -117,6 +117,15 @@ def test_a_column_names_the_budgets_and_a_bad_one_is_one_line() -> None:
         assert "\n" not in str(error.value)
 
 
+def test_budgets_in_other_spellings_are_the_same() -> None:
+    points = table(np.array([1e15, 1.2e15, 1.4e15]), 0.0)
+    spelled = [
+        replace(p, extra={"budget": p.extra["nominal"] if i % 2 else f"{float(p.extra['nominal']):.0f}"})
+        for i, p in enumerate(points)
+    ]
+    assert list(find_budgets(spelled).flops) == [1e15, 1.2e15, 1.4e15]
+
+
 def test_fit_says_how_many_budgets_there_are_and_whether_the_table_is_an_isoflop_table() -> None:
     document = fit(table(np.geomspace(1e15, 1e17, 5), 0.05, seed=1), replicates=20).to_dict()
     assert document["budgets"] | {"spread": 0} == {

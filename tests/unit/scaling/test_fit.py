@@ -298,6 +298,17 @@ def test_largest_return_below_one_that_was_reached_is_refused() -> None:
     assert law["form"] == "bounded by the largest return"
 
 
+def test_no_forecast_passes_the_largest_return() -> None:
+    table = [replace(p, return_mean=200 / (p.dev_loss or 1)) for p in grid(FIVE, SIZES, noise=0.001)]
+    most = 1.05 * max(p.return_mean or 0 for p in table)
+    result = quick(table, forecast_flops=[1e15], forecast_at=[(1e7, 1e10)], max_return=most)
+    found = [row for row in result.to_dict()["forecasts"] if row["target"] == "return_mean"]
+    assert len(found) == 2
+    for row in found:
+        assert row["value"] <= most * (1 + 1e-9)
+        assert row["high"] is None or row["high"] <= most * (1 + 1e-9)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
