@@ -33,8 +33,19 @@ def cli(tmp_path_factory):
 
 
 @pytest.fixture
-def main_here(tmp_path, monkeypatch, capsys):
+def main_here(command_here):
     """Run the command line inside this process, in tmp_path (saves the imports); exit code, stderr."""
+
+    def run(*arguments):
+        code, _, stderr = command_here(*arguments)
+        return code, stderr
+
+    return run
+
+
+@pytest.fixture
+def command_here(tmp_path, monkeypatch, capsys):
+    """Run the command line as `main_here` does; exit code, stdout, stderr."""
     from playscale.cli.app import main
 
     def run(*arguments):
@@ -43,7 +54,7 @@ def main_here(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["playscale", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
-        return ended.value.code, capsys.readouterr().err
+        return ended.value.code, *capsys.readouterr()
 
     return run
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.optimize import bisect
 
 from playscale.scaling.methods import fits_of
 
@@ -56,15 +57,13 @@ class Prior:
         if not self.counts_6nd:
             return self._at(flops)
         sizes = np.log(sorted(per_sample))
-        low, high = math.log(1.0), math.log(1e15)
-        while high - low > 1e-6:  # a larger model sees fewer samples: its compute in 6 N D changes slowly
-            middle = (low + high) / 2
-            per = math.exp(_line(sizes[:, 0], sizes[:, 1], middle))
-            if self._at(flops * 6 * math.exp(middle) / per) > math.exp(middle):
-                low = middle
-            else:
-                high = middle
-        return math.exp(low)
+
+        def excess(size: float) -> float:
+            """Return ln(best size / size) for the compute in 6 N D that the budget pays a model of ln(params)."""
+            per = math.exp(_line(sizes[:, 0], sizes[:, 1], size))
+            return math.log(self._at(flops * 6 * math.exp(size) / per)) - size
+
+        return math.exp(bisect(excess, 0.0, math.log(1e15), xtol=1e-6))
 
     def _at(self, flops: float) -> float:
         return math.exp(self.log_coefficient + self.exponent * math.log(flops))

@@ -25,7 +25,6 @@ from tenacity import (
     Retrying,
     before_sleep_log,
     retry_if_exception,
-    retry_if_exception_type,
     stop_after_delay,
     wait_fixed,
 )
@@ -115,7 +114,9 @@ class S3Sync:
     def download(self, wanted: Iterable[str]) -> int:
         """Download the files that match one of the patterns, all without a pattern; return their number."""
         patterns = list(wanted) or ["*"]
-        listed = {name for pattern in patterns for name in self.storage.walk(re.split(r"[*?[]", pattern)[0])}
+        prefixes = {re.split(r"[*?[]", pattern)[0] for pattern in patterns}
+        covering = [one for one in prefixes if not any(one != other and one.startswith(other) for other in prefixes)]
+        listed = {name for prefix in covering for name in self.storage.walk(prefix)}
         matching = [name for name in listed if any(fnmatchcase(name, pattern) for pattern in patterns)]
         files = {name: self._file(name) for name in matching}  # all are checked before one is written
         shown = {name: file for name, file in files.items() if not _hidden(name)}
@@ -217,13 +218,18 @@ class S3Sync:
 
 def patiently(call: Callable[[], object]) -> None:
     """Call until there is no OSError, every INTERVAL seconds and for PATIENCE."""
-    Retrying(
-        retry=retry_if_exception_type(OSError),
+    _retrying(lambda error: isinstance(error, OSError))(call)
+
+
+def _retrying(waits: Callable[[BaseException], bool]) -> Retrying:
+    """Return what calls again every INTERVAL seconds, for PATIENCE, after the errors that are waited for."""
+    return Retrying(
+        retry=retry_if_exception(waits),
         stop=stop_after_delay(PATIENCE),
         wait=wait_fixed(INTERVAL),
         before_sleep=before_sleep_log(log, logging.WARNING),
         reraise=True,
-    )(call)
+    )
 
 
 class _Reads:
@@ -252,13 +258,7 @@ def read_patiently(call: Callable[[], T]) -> T:
         """Return whether S3 is away: an error of the local disk has a number."""
         return isinstance(error, OSError) and error.errno is None and stop_signal() is None
 
-    return Retrying(
-        retry=retry_if_exception(waits),
-        stop=stop_after_delay(PATIENCE),
-        wait=wait_fixed(INTERVAL),
-        before_sleep=before_sleep_log(log, logging.WARNING),
-        reraise=True,
-    )(call)
+    return _retrying(waits)(call)
 
 
 def _upload_order(name: str) -> tuple[bool, int, str]:

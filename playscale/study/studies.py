@@ -29,7 +29,7 @@ class ListedStudy:
     Attributes:
         name: Its name.
         place: Its directory, or s3://BUCKET/PREFIX; "" where a tracking store does not say.
-        state: running, finished, failed, stopped, or or damaged with the reason; of a tracking store as
+        state: running, finished, failed, stopped, or damaged with the reason; of a tracking store as
             `TrackedStudy` has it.
         points: Number of points that are evaluated.
         planned: Number of points that are planned; None where that is not known.
@@ -64,7 +64,7 @@ def _places(top: Path) -> Iterator[str]:
 
 def _places_in_s3(where: str) -> list[str]:
     storage = S3Storage(where)
-    found = [name.removesuffix(sign) for sign in SIGNS for name in storage.walk() if f"/{name}".endswith(f"/{sign}")]
+    found = [name.removesuffix(sign) for name in storage.walk() for sign in SIGNS if f"/{name}".endswith(f"/{sign}")]
     return sorted({storage.where(prefix).rstrip("/") for prefix in found})
 
 

@@ -11,13 +11,14 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
@@ -53,6 +54,17 @@ class KubeflowRun:
         if not experiment or tracking_uri != os.environ.get("MLFLOW_TRACKING_URI"):
             return None
         return cls(experiment, os.environ.get("MLFLOW_RUN_ID") or None)
+
+
+def every_page(search: Callable[..., PagedList[Any]], *arguments: Any, **options: Any) -> Iterator[Any]:
+    """Yield all that a search of MLflow's client finds, page after page."""
+    token = None
+    while True:
+        page = search(*arguments, page_token=token, **options)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 class MlflowExperiment:
@@ -131,16 +143,8 @@ class MlflowExperiment:
 
     def runs(self, kind: str | None = None) -> list[Run]:
         """Return every run, or every run of a kind, oldest first."""
-        runs: list[Run] = []
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.id], self._filter(kind), order_by=["attributes.start_time ASC"], page_token=token
-            )
-            runs += page
-            token = page.token
-            if not token:
-                return runs
+        order = ["attributes.start_time ASC"]
+        return list(every_page(self.client.search_runs, [self.id], self._filter(kind), order_by=order))
 
     def _filter(self, kind: str | None, name: str | None = None) -> str:
         tags = (

@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from playscale.points import Point
 from playscale.tracking.client import without_retries
-from playscale.tracking.mlflow_tracker import KIND, OWNER, STUDY, point_of_run
+from playscale.tracking.mlflow_tracker import KIND, OWNER, STUDY, every_page, point_of_run
 from playscale.tracking.store import store_errors, usable_uri
 from playscale.tracking.uris import shown
 
@@ -45,33 +45,15 @@ def tracked_studies(uri: str, name: str = "") -> list[TrackedStudy]:
     with store_errors(uri):
         usable = usable_uri(uri, create=False)
         client = MlflowClient(usable) if usable else None
-        experiments = [one for one in _experiments(client) if name in {"", one.name}] if client else []
+        experiments = [one for one in every_page(client.search_experiments) if name in {"", one.name}] if client else []
         if client is None or (name and not experiments):
             raise ValueError(
                 f"no MLflow experiment {name!r} at {shown(uri)}; set MLFLOW_TRACKING_URI or --tracking-uri"
             )
-        found = [study for one in experiments for study in _studies(one, _runs(client, one))]
+        found = [
+            study for one in experiments for study in _studies(one, every_page(client.search_runs, [one.experiment_id]))
+        ]
     return sorted(found, key=lambda study: study.name)
-
-
-def _experiments(client: MlflowClient) -> Iterable[Experiment]:
-    token = None
-    while True:
-        page = client.search_experiments(page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _runs(client: MlflowClient, experiment: Experiment) -> Iterable[Run]:
-    token = None
-    while True:
-        page = client.search_runs([experiment.experiment_id], page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _studies(experiment: Experiment, runs: Iterable[Run]) -> list[TrackedStudy]:

@@ -67,6 +67,21 @@ def test_workspace_fetches_existing_files_and_stores_changed_ones(s3, tmp_path):
     }
 
 
+def test_workspace_lists_each_part_of_s3_once(s3, tmp_path, monkeypatch):
+    """A listing covers all patterns that begin alike."""
+    store(tmp_path, {"listed/figures/a.png": b"a", "listed/figures/b.txt": b"b", "listed/fit.json": b"{}"})
+    listed, walk = [], S3Storage.walk
+
+    def counted(self, prefix=""):
+        listed.append(prefix)
+        return walk(self, prefix)
+
+    monkeypatch.setattr(S3Storage, "walk", counted)
+    with workspace("s3://bucket/listed", "figures/a*.png", "figures/*_a.png", "fit.json", store=False) as folder:
+        assert contents(folder) == {"figures/a.png": b"a", "fit.json": b"{}"}
+    assert sorted(listed) == ["figures/", "fit.json"]
+
+
 def test_files_of_an_earlier_time_are_replaced_in_s3(s3, tmp_path):
     store(tmp_path, {"laws/figures/old.png": b"old", "laws/figures/a.png": b"old", "laws/fit.json": b"[]"})
     with workspace("s3://bucket/laws", "figures/*.png") as folder, atomic_files(folder, "figures/*.png") as aside:

@@ -18,19 +18,12 @@ def table(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(command_here):
     """Run `playscale ledger ...` in tmp_path; return exit code, stdout and stderr."""
-    import sys
-
-    from playscale.cli.app import main
 
     def call(*arguments):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        monkeypatch.setattr(sys, "argv", ["playscale", "ledger", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code or 0, *capsys.readouterr()
+        code, *texts = command_here("ledger", *arguments)
+        return code or 0, *texts
 
     return call
 
@@ -81,24 +74,16 @@ def test_bad_input_is_one_line_and_exit_code_2(table, run, arguments, says):
 
 
 @pytest.mark.slow
-def test_fit_registers_its_forecasts_once_and_scores_held_out_rows(run, tmp_path, monkeypatch, capsys):
-    import sys
-
+def test_fit_registers_its_forecasts_once_and_scores_held_out_rows(command_here, tmp_path, monkeypatch):
     from report_study import make_points
 
-    from playscale.cli.app import main
     from playscale.points import write_points
 
     monkeypatch.setattr("playscale.cli.ledger.find_spec", lambda name: None)
     write_points(make_points(), tmp_path / "points.csv")
-    monkeypatch.chdir(tmp_path)
     for expected in ("registered: 4 forecasts", "4 were registered before"):
-        monkeypatch.setattr(
-            sys, "argv", ["playscale", "fit", "points.csv", "--out", "laws", "--forecast", "1e13", "--register"]
-        )
-        with pytest.raises(SystemExit):
-            main()
-        assert expected in capsys.readouterr().out
+        _, shown, _ = command_here("fit", "points.csv", "--out", "laws", "--forecast", "1e13", "--register")
+        assert expected in shown
     entries = LedgerTable.beside(tmp_path / "laws").read().entries.values()
     assert sorted((e.state, e.retrospective) for e in entries) == [("open", False)] * 2 + [("scored", True)] * 2
     assert "Track record of registered forecasts" in (tmp_path / "laws/report.html").read_text()
