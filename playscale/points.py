@@ -223,7 +223,10 @@ def read_points(path: str | Path, columns: Mapping[str, str] | None = None) -> l
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
     if not points:
-        raise ValueError(f"{path}: the table has a header but no rows; train and evaluate some points first")
+        raise ValueError(
+            f"{path}: the table has a header but no rows (lines that begin with # are comments);"
+            " train and evaluate some points first"
+        )
     return points
 
 
@@ -322,10 +325,11 @@ def write_points(points: Sequence[Point], path: str | Path) -> None:
     """
     columns = list(COLUMNS) + _extra_columns(points)
     rows = [{name: _text(value) for name, value in to_row(point).items()} for point in points]
-    # csv leaves a lone carriage return unquoted, and its reader then refuses the file.
-    returns = any("\r" in text for row in [dict.fromkeys(columns, ""), *rows] for item in row.items() for text in item)
+    # csv leaves a lone carriage return unquoted, which its reader refuses, and a first cell "#...", a comment.
+    texts = [text for row in [dict.fromkeys(columns, ""), *rows] for item in row.items() for text in item]
+    quoted = any("\r" in text or text.lstrip().startswith("#") for text in texts)
     out = io.StringIO(newline="")
-    quoting: Any = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    quoting: Any = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
     writer = csv.DictWriter(out, columns, restval="", lineterminator="\n", quoting=quoting)
     writer.writeheader()
     writer.writerows(rows)

@@ -12,7 +12,8 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,25 +121,37 @@ def _csv(lines: list[str], where: str, required: Sequence[str]) -> _Parsed:
     fitting = [one for one, names in headers.items() if set(required) <= set(names)]
     mark, spaced = fitting[0] if fitting else max(headers, key=lambda one: len(headers[one]))
     how = SEPARATORS.get(mark, repr(mark))
-    reader = csv.reader(lines[first:], delimiter=mark, skipinitialspace=spaced)
     names = headers[mark, spaced]
     told = f"separated by {how}" if len(names) > 1 else f"not separated by {' or '.join(SEPARATORS.values())}"
-    return _Parsed(names, _rows(reader, names, where, first, how), told)
+    records = _records(lines, first, where, {"delimiter": mark, "skipinitialspace": spaced})
+    next(records, None)
+    return _Parsed(names, _rows(records, names, how), told)
 
 
-def _rows(reader: Any, names: Sequence[str], where: str, skipped: int, how: str) -> Iterator[TableRow]:
-    """Yield the rows below the header, without empty ones; skipped: lines before the header."""
-    try:
-        next(reader, None)
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                if len(cells) != len(names):
-                    raise ValueError(
-                        f"{len(cells)} cells where the header names {len(names)} columns; quote cells with {how}"
-                    )
-                yield TableRow(f"{where}, line {skipped + reader.line_num}", dict(zip(names, cells, strict=True)))
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{where}, line {skipped + max(reader.line_num, 1)}: {error}") from error
+def _records(lines: list[str], first: int, where: str, dialect: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Yield where each record from line `first` on ends, and its cells: the header, then all that are no comment."""
+    number, left = first, iter(lines[first:])
+    for line in left:
+        if number > first and line.lstrip().startswith("#"):  # where it is quoted, a name begins with #
+            number += 1
+            continue
+        reader = csv.reader(chain([line], left), **dialect)
+        try:
+            cells = next(reader)
+        except csv.Error as error:
+            raise ValueError(f"{where}, line {number + reader.line_num}: {error}") from error
+        number += reader.line_num
+        yield f"{where}, line {number}", cells
+
+
+def _rows(records: Iterable[tuple[str, list[str]]], names: Sequence[str], how: str) -> Iterator[TableRow]:
+    """Yield the rows of records, without empty ones."""
+    for place, cells in records:
+        if any(cell.strip() for cell in cells):
+            if len(cells) != len(names):
+                counted = f"{len(cells)} cells where the header names {len(names)} columns"
+                raise ValueError(f"{place}: {counted}; quote cells with {how}")
+            yield TableRow(place, dict(zip(names, cells, strict=True)))
 
 
 def _header(lines: Sequence[str], mark: str, *, spaced: bool) -> list[str]:

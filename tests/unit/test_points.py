@@ -27,6 +27,7 @@ from playscale.points import (
 positive = st.floats(1e-99, 1e99)
 count = st.integers(1, 10**18)
 text = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
+text = text | text.map("#".__add__)
 label = text.map(str.strip)  # as tables are read
 extras = st.dictionaries(label.filter(lambda name: name not in ("", *COLUMNS, *EXTRA_COLUMNS)), text, max_size=3)
 points = st.builds(

@@ -69,6 +69,7 @@ def test_a_table_in_any_dialect_is_read_as_it_was_measured_or_refused(
     path, out = tmp_path_factory.getbasetemp() / "any.csv", io.StringIO()
     writer = csv.DictWriter(out, [*table[0]], delimiter=separator)
     writer.writeheader()
+    out.write('# "a remark\n')
     writer.writerows(
         {name: "" if v is None else repr(v).replace(".", mark) for name, v in row.items()} for row in table
     )
