@@ -145,7 +145,7 @@ def plan_tables(plan: Mapping[str, Any]) -> list[Table | Text | str]:
             "" if row["epochs"] is None else f"{least}{row['epochs']:.2g}",
             _steps(row["steps"]),
             f"{row['flops']:.3g}",
-            duration(row["hours"]),
+            _time(row["hours"]),
             f"{row['episodes']:,}",
             _core_hours(row["play_core_hours_most"], row["play_core_hours"]),
         )
@@ -190,7 +190,7 @@ def _sums(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "training runs", f"{sums['runs']}{f' ({seeds} seeds)' if seeds > 1 else ''}"
     yield "cells", f"{sums['cells']} of {len(plan['cells'])}"
     yield "FLOPs", f"{sums['flops']:.3g}"
-    yield f"training on {machine['name']}", duration(sums["hours"]) or UNKNOWN
+    yield f"training on {machine['name']}", _time(sums["hours"]) or UNKNOWN
     if sums["price"] is not None:
         yield "price", f"{sums['price']:,.2f}"
     yield "memory of the largest run", _memory(sums["memory"])
@@ -207,13 +207,8 @@ def _transitions(corpus: Mapping[str, Any] | None) -> str:
     return f"{basis}{numbers.count(corpus['train'])}"
 
 
-def duration(hours: float | None) -> str:
-    """Write a time in the unit that suits it: 12 s, 3.4 min, 5.2 h, 1,230 h."""
-    if hours is None:
-        return ""
-    if hours < 1 / 60:
-        return f"{numbers.number(3600 * hours, 2)} s"
-    return f"{numbers.number(60 * hours, 2)} min" if hours < 1 else f"{numbers.number(hours)} h"
+def _time(hours: float | None) -> str:
+    return "" if hours is None else numbers.duration(3600 * hours)
 
 
 def _core_hours(most: float | None, expected: float | None) -> str:

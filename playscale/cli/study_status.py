@@ -22,7 +22,7 @@ from playscale.report.text import printable
 from playscale.scaling import numbers
 from playscale.storage.files import local_path
 from playscale.storage.storage import is_s3
-from playscale.study.status import QUIET, StudyStatus, duration, on_cluster, read_status
+from playscale.study.status import QUIET, StudyStatus, on_cluster, read_status
 from playscale.study.study_files import study_files
 
 if TYPE_CHECKING:
@@ -223,4 +223,4 @@ def _when(changed: float | None) -> str:
         return ""
     ago = max(0.0, time.time() - changed)
     day = datetime.fromtimestamp(changed).astimezone().strftime("%Y-%m-%d %H:%M")
-    return f"{day} ({duration(ago)} ago)"
+    return f"{day} ({numbers.duration(ago)} ago)"

@@ -60,6 +60,20 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {first}{'' if number == 1 else 's'}{of}{rest}"
 
 
+def duration(seconds: float) -> str:
+    """Write a time in one or two units: 40 s, 1 min 30 s, 12 min, 3 h 20 min, 52 h, 1,230 h."""
+    if seconds < 59.5:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 10:
+        whole, rest = divmod(round(seconds), 60)
+        return f"{whole} min {rest} s" if rest else f"{whole} min"
+    hours = minutes // 60
+    if not hours:
+        return f"{minutes} min"
+    return f"{hours} h {minutes % 60} min" if hours < 24 else f"{round(seconds / 3600):,} h"
+
+
 def in_text(name: str) -> str:
     """Write a name within a sentence: what follows its comma in parentheses, "saturating (no bounds)"."""
     first, comma, rest = name.partition(", ")

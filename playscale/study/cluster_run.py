@@ -73,13 +73,13 @@ class ClusterStep:
         return self.component
 
 
-class Part(NamedTuple):
-    """A part of a study: how many of its steps are done, of how many, and those that are at work or wait."""
+class StudyPart(NamedTuple):
+    """A part of a study: how many of its steps are done, of how many; on a cluster, those that are at work or wait."""
 
     name: str
     done: int
     total: int
-    open: list[ClusterStep]
+    open: Sequence[ClusterStep] = ()
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class ClusterProgress:
     least: float = 0.0
 
     @property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[StudyPart]:
         """The parts of the study, in order."""
         totals = {
             "collect": 1,
@@ -110,7 +110,7 @@ class ClusterProgress:
             REFERENCES: 1,
             "fit": 1,
         }
-        return [Part(name, *self._counts(name, total)) for name, total in totals.items()]
+        return [StudyPart(name, *self._counts(name, total)) for name, total in totals.items()]
 
     def _counts(self, name: str, total: int) -> tuple[int, int, list[ClusterStep]]:
         own = [step for step in self.steps if step.part == name]

@@ -24,6 +24,7 @@ from playscale.points import Point, read_points
 from playscale.processes.cores import usable_cores
 from playscale.processes.signals import Stopped
 from playscale.progress import TaskProgress, read_progress
+from playscale.scaling.numbers import duration
 from playscale.storage.files import local_path, read_json, write_json
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
@@ -65,7 +66,7 @@ class StudyProgress:
             # before the first evaluation: as long as training
             each = sum(known) / len(known) if known else left / max(1, self.runs)
             left += (self.runs - sum(t.fraction for t in begun)) * each
-        return f"about {max(1, round(left / AT_ONCE / 60))} min left"
+        return f"about {duration(left / AT_ONCE)} left"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -23,7 +23,7 @@ from playscale.progress import TaskProgress
 from playscale.scaling import numbers
 from playscale.storage.files import read_document, read_json, read_text
 from playscale.storage.storage import is_s3
-from playscale.study.cluster_run import ClusterProgress, ClusterStep
+from playscale.study.cluster_run import ClusterProgress, ClusterStep, StudyPart
 from playscale.study.context import PER_RUN, REFERENCES, cell, measured, missing_runs, own_cells, planned_budgets
 from playscale.study.local_run import AT_ONCE, MEASURABLE
 from playscale.study.study_files import StudyFiles
@@ -36,14 +36,6 @@ RECENT = 5  # lines of a learning curve that the speed is taken over
 LAST = ("fit", "check")  # tasks after which a study ends
 BEFORE_RUNS = ("collect", "prepare", "plan")
 VERDICTS = {"with care": " (with care)", "no": " (no forecast to rely on)"}
-
-
-class StudyPart(NamedTuple):
-    """A part of a study: how many of its steps are done, of how many."""
-
-    name: str
-    done: int
-    total: int
 
 
 @dataclass(frozen=True)
@@ -130,18 +122,7 @@ class StudyStatus:
             return ""
         if self.seconds_left is None:
             return "time left unknown"
-        return f"{'at least' if self.at_least else 'about'} {duration(self.seconds_left)} left"
-
-
-def duration(seconds: float) -> str:
-    """Write a time in its largest units: 40 s, 12 min, 3 h 20 min, 2 d 4 h."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours = minutes // 60
-    return f"{hours} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+        return f"{'at least' if self.at_least else 'about'} {numbers.duration(self.seconds_left)} left"
 
 
 def read_status(files: StudyFiles) -> StudyStatus:
@@ -242,7 +223,7 @@ class _Look:
 
     @property
     def note(self) -> str:
-        ago = "" if self.changed is None else f"{duration(time.time() - self.changed)} ago"
+        ago = "" if self.changed is None else f"{numbers.duration(time.time() - self.changed)} ago"
         if self.state == "finished":
             return ""
         if self.process is None or self.process.runs is None:
@@ -251,7 +232,7 @@ class _Look:
         if self.state == "running":
             return ""
         if self.process.ended is not None:
-            return f"it ended {duration(time.time() - self.process.ended)} ago"
+            return f"it ended {numbers.duration(time.time() - self.process.ended)} ago"
         return f"its process {self.process.pid} is gone: it was killed; last change {ago}"
 
     def status(self) -> StudyStatus:
@@ -502,7 +483,7 @@ def on_cluster(
         state=state,
         note="; ".join([*waits, url]),
         fraction=1.0 if state == "finished" else progress.fraction,
-        parts=[StudyPart(part.name, part.done, part.total) for part in progress.parts],
+        parts=progress.parts,
         now=now,
         failed={task: step.reason or "no reason given" for task, step in tasks.items() if step.state == "failed"},
         seconds_left=status.seconds_left if state == "running" else None,

@@ -6,7 +6,7 @@ import pytest
 import toy_game
 
 from playscale.cli.console import _show, plain_console
-from playscale.cli.study_plan import _read_fit, duration, plan_tables
+from playscale.cli.study_plan import _read_fit, plan_tables
 from playscale.scaling.gpu import hardware
 from playscale.study.preview import AgentPlay, gpu_machine, known_play, preview
 from playscale.study.spec import parse_spec
@@ -40,13 +40,6 @@ def test_plan_crops_nothing_at_80_columns(monkeypatch):
     for part in ("3.2e+12*", "no prior here", "above the size's max_budget", "4 (2 seeds)", "at most 9k", "1,000"):
         assert part in wide
         assert part in narrow
-
-
-@pytest.mark.parametrize(
-    ("hours", "text"), [(None, ""), (0.01, "36 s"), (0.5, "30 min"), (5.25, "5.25 h"), (12345, "12,300 h")]
-)
-def test_duration_has_the_unit_that_suits_it(hours, text):
-    assert duration(hours) == text
 
 
 @pytest.mark.parametrize(

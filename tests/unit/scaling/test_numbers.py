@@ -41,6 +41,17 @@ def test_a_mean_is_as_fine_as_its_error(value: float, error: float | None, writt
     assert numbers.with_error(value, error) == written
 
 
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (0.2, "1 s"), (59.4, "59 s"), (59.6, "1 min"), (90, "1 min 30 s"), (599, "10 min"), (3599, "1 h 0 min"),
+        (12_000, "3 h 20 min"), (86_399, "24 h"), (44_442_000, "12,345 h"),
+    ],
+)  # fmt: skip
+def test_a_time_has_the_units_that_suit_it(seconds: float, written: str) -> None:
+    assert numbers.duration(seconds) == written
+
+
 def test_values_have_digits_that_tell_them_apart() -> None:
     assert numbers.told_apart([0.6902, 0.6905, 0.6905]) == ["0.69020", "0.69050", "0.69050"]
     assert numbers.told_apart([0.69021, 0.69022, 3.0]) == ["0.69021", "0.69022", "3.0000"]

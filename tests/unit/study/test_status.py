@@ -10,7 +10,7 @@ from left_study import BUDGETS, RUNS, point
 from playscale.processes.signals import Stopped
 from playscale.study import status as status_module
 from playscale.study.cluster_run import ClusterProgress, ClusterStep, StepPod
-from playscale.study.status import StudyStatus, duration, learns_badly, on_cluster, read_status
+from playscale.study.status import StudyStatus, learns_badly, on_cluster, read_status
 from playscale.study.studies import studies_below
 from playscale.study.study_files import study_files
 from playscale.study.study_process import at_work, read_process
@@ -189,13 +189,6 @@ def test_no_study_and_a_damaged_plan_are_one_line(tmp_path, half):
 def test_a_run_that_diverged_or_whose_dev_loss_rises_is_named(points, says):
     assert says in learns_badly(points)
     assert bool(learns_badly(points)) == bool(says)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "1 s"), (59, "59 s"), (90, "2 min"), (3600, "1 h 0 min"), (100_000, "1 d 3 h")]
-)
-def test_a_time_is_written_in_its_largest_units(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_process_at_work_is_recorded_and_its_end_too(tmp_path):
