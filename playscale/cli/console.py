@@ -291,7 +291,10 @@ def _target_returns(fit: Mapping[str, Any]) -> Table:
     table = plain_table("Target returns", "target", "return", "reached at FLOPs (95 %)", "params", "samples", *cost)
     for row in fit["target_returns"]:
         where = "not reached"
-        if row["flops"] is not None:
+        if row["at_smallest"]:
+            where = f"at the smallest budget fitted, {row['flops']:.2g}"
+            where += f" (95 %: up to {row['high']:.2g})" if row["high"] not in (None, row["flops"]) else ""
+        elif row["flops"] is not None:
             low, high = (_number(row[end], ".2g") or "no end" for end in ("low", "high"))
             where = f"{row['flops']:.2g} ({low} to {high})"
         elif row["low"] is not None:

@@ -312,8 +312,12 @@ def _where(row: Row) -> Content:
     if not numbers.positive(row.get("flops")):
         may = f" interval reaches it from {numbers.budget(low)}" if low else None
         return join([tag("b", "not reached"), tag("small", may) if may else None])
-    ends = f"{numbers.budget(low)} to {numbers.budget(high) if high else 'no upper end'}" if low else ""
-    return join([tag("b", numbers.budget(row["flops"])), tag("small", f" {ends}") if ends else None])
+    if row.get("at_smallest"):
+        until = None if high in (None, row["flops"]) else tag("small", f" up to {numbers.budget(high)}")
+        return join(["at the smallest budget fitted, ", tag("b", numbers.budget(row["flops"])), until])
+    starts, ends = (numbers.budget(low) if low else "no lower end"), (numbers.budget(high) if high else "no upper end")
+    interval = tag("small", f" {starts} to {ends}") if low or high else None
+    return join([tag("b", numbers.budget(row["flops"])), interval])
 
 
 def cost_head(evidence: Evidence) -> list[str]:

@@ -19,7 +19,9 @@ DECADES, STEPS = 12, 100
 class Goal:
     """flops: where the law reaches the return, None where it does not; params and samples: recommended there.
 
-    low, high: the budgets between which the 95 % prediction interval holds the return; None: not within 12 decades.
+    low, high: the budgets between which the 95 % prediction interval holds the return; None: not within 12 decades; low
+    also where it is not above the smallest budget fitted.
+    at_smallest: the law reaches it at the smallest budget fitted, `flops`; what less compute gives was not measured.
     params_low, ..., samples_high: what is recommended from the one to the other, with the 95 % interval of that law at
     each end; None where an end, or the law's interval, is missing. params_note: as of a Forecast.
     """
@@ -37,6 +39,7 @@ class Goal:
     samples_low: float | None = None
     samples_high: float | None = None
     params_note: str | None = None
+    at_smallest: bool = False
 
 
 def reach(name: str, value: float, forecaster: Forecaster, rng: np.random.Generator) -> Goal:
@@ -44,15 +47,18 @@ def reach(name: str, value: float, forecaster: Forecaster, rng: np.random.Genera
     choice = forecaster.choice
     first, last = choice.law.first, choice.law.last
     goal = forecaster.cost(value)
-    start = first if choice.law.cost(last)[0] <= goal else last
-    steps = int(STEPS * (np.log10(last / start) + DECADES))
-    flops = np.geomspace(start, last * 10.0**DECADES, steps)
-    cost, low, high = choice.predict(flops, rng)
-    at, soonest, latest = (_crossing(flops, c, goal) for c in (cost, low, high))
+    flops = np.geomspace(first, last * 10.0**DECADES, int(STEPS * (np.log10(last / first) + DECADES)))
+    at, soonest, latest = (_crossing(flops, cost, goal) for cost in choice.predict(flops, rng))
+    soonest = None if soonest == first else soonest
     text = _text(name, value, (at, soonest, latest), forecaster, last)
     if at is None:
         return Goal(name, value, None, soonest, latest, None, None, text + _plainly(value, forecaster, last))
     best = forecaster.at_flops([at], rng)[0]
+    if at == first:
+        return Goal(
+            name, value, at, None, latest, best.params, best.samples, text,
+            params_note=best.params_note, at_smallest=True,
+        )  # fmt: skip
     return Goal(
         name, value, at, soonest, latest, best.params, best.samples, text,
         *_span(forecaster.params, soonest, latest), *_span(forecaster.samples, soonest, latest), best.params_note,
@@ -103,6 +109,9 @@ def _text(name: str, value: float, at: Sequence[float | None], forecaster: Forec
         end = forecaster.value(float(forecaster.choice.law.cost(last * 10.0**DECADES)[0]))
         text = f"{whose} is not reached under this law, which gives {end:,.4g} within {DECADES} decades of compute"
         return text if soonest is None else f"{text}; its 95 % interval reaches it from {soonest:.2g} FLOPs on"
+    if reached == forecaster.choice.law.first:
+        until = f" (95 %: at {latest:.2g} or less)" if latest not in (None, reached) else ""
+        return f"{whose} is reached at the smallest budget fitted, {reached:.2g} FLOPs{until}"
     ends = (
         f"{soonest:.2g}" if soonest is not None else "no lower end",
         (f"{latest:.2g}" if latest is not None else "no upper end"),

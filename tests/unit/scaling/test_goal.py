@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from playscale.cli.console import _target_returns
 from playscale.points import Point
+from playscale.report.evidence import Evidence
+from playscale.report.headline import goals
 from playscale.scaling.cells import FitError
 from playscale.scaling.fit import Fit, fit
+from playscale.scaling.goal import reach
 from playscale.scaling.gpu import GPUS, hardware
+from playscale.scaling.numbers import budget
 
 BUDGETS = np.geomspace(1e13, 1e16, 10)
 
@@ -48,6 +53,33 @@ def test_the_compute_of_a_return_lies_in_its_interval_and_is_recommended_a_size(
         assert seen.flops == pytest.approx(where(50, 2000), rel=0.3)
         assert "times the largest" not in seen.text
     assert np.mean(inside) >= 0.9
+
+
+def test_a_return_below_that_of_the_smallest_budget_is_reached_there_and_has_no_lower_end() -> None:
+    result = study(2000, noise=0.1)
+    forecaster = result.targets["return_mean"].forecaster
+    first, last = forecaster.choice.law.first, forecaster.choice.law.last
+    returns = [forecaster.value(float(cost)) for cost in forecaster.choice.law.cost(np.array([first, last]))]
+    sought = [0.05 * returns[0], 0.98 * returns[0], 1.02 * returns[0], 1.02 * returns[1]]
+    low, near, above, far = (reach("", value, forecaster, np.random.default_rng(0)) for value in sought)
+    text = f" is reached at the smallest budget fitted, {first:.2g} FLOPs"
+    assert low.text.endswith(text)
+    assert near.text.endswith(f"{text} (95 %: at {near.high:.2g} or less)")
+    assert "(95 %: no lower end to " in above.text
+    assert [goal.at_smallest for goal in (low, near, above, far)] == [True, True, False, False]
+    assert {(goal.low, goal.params_low, goal.samples_low) for goal in (low, near, above)} == {(None, None, None)}
+    assert far.flops is not None
+    assert far.low is not None
+    assert far.low < last < far.flops
+    fit = result.to_dict() | {"target_returns": [goal.__dict__ for goal in (low, near, above)]}
+    assert [*_target_returns(fit).columns[2].cells] == [
+        f"at the smallest budget fitted, {first:.2g}",
+        f"at the smallest budget fitted, {first:.2g} (95 %: up to {near.high:.2g})",
+        f"{above.flops:.2g} (no end to {above.high:.2g})",
+    ]
+    page = goals(Evidence.of(fit, result.points))
+    assert f">at the smallest budget fitted, <b>{budget(first)}</b></td>" in page
+    assert f"<small> no lower end to {budget(above.high)}</small>" in page
 
 
 def test_a_return_above_the_ceiling_is_not_reached_and_says_so() -> None:
