@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -10,7 +13,16 @@ import sqlalchemy
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from playscale.tracking.uris import DATABASES, check_uri, one_line, parse_database, scheme_of, shown, sqlite_file
+from playscale.tracking.uris import (
+    DATABASES,
+    check_uri,
+    driver_error,
+    one_line,
+    parse_database,
+    scheme_of,
+    shown,
+    sqlite_file,
+)
 
 
 def usable_uri(uri: str, *, create: bool) -> str | None:
@@ -53,10 +65,15 @@ def _check_database(uri: str) -> None:
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Raise errors of MLflow and its database as ValueError (an invalid request) or RuntimeError (a failure)."""
+    """Raise errors of MLflow and its database as ValueError (an invalid request) or RuntimeError (a failure).
+
+    OSError: the disk of an SQLite file is full.
+    """
     try:
         yield
     except (MlflowException, SQLAlchemyError) as error:
+        if getattr(driver_error(error), "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(sqlite_file(uri))) from error
         text = f"{shown(uri)}: {one_line(error)}"
         if isinstance(error, MlflowException) and error.get_http_status_code() == requests.codes.bad_request:
             raise ValueError(text) from error

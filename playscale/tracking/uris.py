@@ -99,9 +99,14 @@ def one_line(error: BaseException) -> str:
 
     Of an error of a database only what its driver says, without the statement.
     """
+    told = driver_error(error)
+    text = " ".join(str(told).split()) or type(told).__name__
+    return text if len(text) < MAX_REASON else f"{text[: MAX_REASON // 2]} ... {text[-MAX_REASON // 2 :]}"
+
+
+def driver_error(error: BaseException) -> BaseException:
+    """Return the error of a database's driver behind one of SQLAlchemy or MLflow, else the error itself."""
     from sqlalchemy.exc import DBAPIError
 
     cause = error if isinstance(error, DBAPIError) else error.__cause__
-    told = cause.orig if isinstance(cause, DBAPIError) and cause.orig is not None else error
-    text = " ".join(str(told).split()) or type(told).__name__
-    return text if len(text) < MAX_REASON else f"{text[: MAX_REASON // 2]} ... {text[-MAX_REASON // 2 :]}"
+    return cause.orig if isinstance(cause, DBAPIError) and cause.orig is not None else error

@@ -7,6 +7,7 @@ from playscale.agents.flops import flops_by_part, forward_flops, params_by_part,
 from playscale.agents.policy import CORES, Policy
 from playscale.agents.sizing import config_for_size
 from playscale.games.game import get_game
+from playscale.games.nethack.encoder import MapEncoder
 
 NETHACK = get_game("nethack")
 LARGE = [pytest.param(size, marks=pytest.mark.slow) for size in ("1M", "10M")]
@@ -27,6 +28,12 @@ def counted(policy: Policy, unroll: int, batch: int) -> FlopCounterMode:
     ):
         policy(columns, policy.initial_state(batch))
     return counter
+
+
+@pytest.fixture(autouse=True)
+def every_cell(monkeypatch):
+    """FLOPs are those of the layers as defined: what a CPU saves on blank cells of the map does not count."""
+    monkeypatch.setattr(MapEncoder, "drawn_patches", MapEncoder.all_patches)
 
 
 @pytest.mark.parametrize("core", CORES)

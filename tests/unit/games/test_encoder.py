@@ -11,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from playscale.agents.layers import count_parameters
 from playscale.games.nethack.encoder import (
+    CHARS,
+    COLORS,
     PARTS,
     NetHackEncoder,
     NetHackWidths,
@@ -118,6 +120,19 @@ def test_any_bytes_are_a_screen(data):
         ),
     }
     assert torch.isfinite(encoder()(obs, torch.tensor([0, 121]))).all()
+
+
+@pytest.mark.parametrize("drawn", [0.0, 0.15, 1.0])
+def test_patches_from_drawn_cells_and_their_gradients_are_those_from_all_cells(drawn):
+    part = encoder(0.05)
+    cells = torch.randint(1, CHARS * COLORS, (12, 21, 80)).short() * (torch.rand(12, 21, 80) < drawn)
+    weights = [part.char_table, part.color_table, part.map.patches.weight, part.map.patches.bias]
+    every, only = (patches(cells, part.cell_table()) for patches in (part.map.all_patches, part.map.drawn_patches))
+    assert torch.allclose(every, only, atol=1e-5)
+    target = torch.randn_like(every)
+    gradients = (torch.autograd.grad((x * target).sum(), weights) for x in (every, only))
+    for want, got in zip(*gradients, strict=True):
+        assert torch.allclose(want, got, rtol=1e-4, atol=1e-3 * float(want.abs().max()))
 
 
 def test_map_patches_hold_the_cells_they_name():

@@ -17,6 +17,7 @@ from playscale.storage import files
 from playscale.tracking.client import TrackingClient
 from playscale.tracking.mlflow_tracker import MlflowExperiment
 from playscale.tracking.sqlite_store import make_store
+from playscale.tracking.store import store_errors
 from playscale.tracking.uris import sqlite_uri
 
 
@@ -221,3 +222,16 @@ def test_tracking_works_without_a_home_directory(tmp_path):
     )
     environment = {name: value for name, value in os.environ.items() if name != "HOME"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=tmp_path)
+
+
+def fill(uri):
+    with store_errors(uri), create_engine(uri).connect() as database:
+        database.exec_driver_sql("CREATE TABLE kept (text)")
+        database.exec_driver_sql("PRAGMA max_page_count = 2")
+        database.exec_driver_sql("INSERT INTO kept VALUES (zeroblob(100000))")
+
+
+def test_a_full_disk_of_an_sqlite_store_is_an_error_of_the_system(tmp_path):
+    with pytest.raises(OSError, match="No space left on device") as full:
+        fill(sqlite_uri(tmp_path / "m.db"))
+    assert full.value.filename == str(tmp_path / "m.db")
