@@ -50,6 +50,7 @@ def evaluate(
     from playscale.cli.console import evaluations_table, progress, show
     from playscale.corpus.corpus import Corpus
     from playscale.games.game import get_game
+    from playscale.rollout.evaluate import checkpoint_candidates
     from playscale.rollout.evaluate import evaluate as run
     from playscale.rollout.references import evaluate_random, expert_reference
     from playscale.study.tracked_runs import log_evaluations
@@ -57,6 +58,8 @@ def evaluate(
     game = get_game(game).name if game else None
     expert = [expert_reference(Corpus.open(corpus), game)] if corpus else []
     workers = workers or usable_cores()
+    if experiment:
+        checkpoint_candidates([local_copy(checkpoint) for checkpoint in checkpoints], game)  # before one is made
     tracking = tracking_of(experiment, tracking_uri)
     with (
         served(task="evaluate"),

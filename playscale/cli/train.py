@@ -168,7 +168,7 @@ def _train(out: str, config: TrainConfig, corpus: str | None, experiment: str | 
     """Train and print the points. Under torchrun only the first process prints and logs."""
     from playscale.cli.console import points_table, progress, show
     from playscale.training.distributed import first_process
-    from playscale.training.trainer import train
+    from playscale.training.trainer import check, train
 
     if not first_process():
         if is_s3(out) and config.cooldown:
@@ -176,6 +176,8 @@ def _train(out: str, config: TrainConfig, corpus: str | None, experiment: str | 
         with workspace(out, store=False) as folder:  # holds the state that the run resumes from
             train(config, folder, corpus)
         return
+    if experiment:
+        check(config, corpus)  # before an experiment is made
     tracking = tracking_of(experiment, tracking_uri)
     with served(task="train"), progress("train") as report, workspace(out) as folder:
         if tracking:

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from playscale.config import explain
 
@@ -118,22 +119,29 @@ def atomic_files(folder: Path, *replaced: str) -> Iterator[Path]:
 
     replaced: patterns of files in `folder` that are removed then, unless they are among the new ones
     """
-    is_new = not folder.exists()
+    with _directory_beside(folder / "new", folder) as aside:
+        yield aside
+        files = [path for path in aside.rglob("*") if path.is_file()]
+        places = {folder / path.relative_to(aside) for path in files}
+        for path in sorted(files, key=lambda path: (path.suffix == ".json", path)):
+            place = folder / path.relative_to(aside)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)
+        for path in {old for pattern in replaced for old in folder.glob(pattern) if old.is_file()} - places:
+            path.unlink()
+
+
+@contextmanager
+def _directory(folder: Path) -> Iterator[bool]:
+    """Make a directory and those around it; yield whether it is new. The new ones that end empty are removed."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
-        with _directory_beside(folder / "new", folder) as aside:
-            yield aside
-            files = [path for path in aside.rglob("*") if path.is_file()]
-            places = {folder / path.relative_to(aside) for path in files}
-            for path in sorted(files, key=lambda path: (path.suffix == ".json", path)):
-                place = folder / path.relative_to(aside)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(place)
-            for path in {old for pattern in replaced for old in folder.glob(pattern) if old.is_file()} - places:
-                path.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        yield bool(new)
     finally:
-        if is_new:
-            with suppress(OSError):  # there is something in it
-                folder.rmdir()
+        with suppress(OSError):  # there is something in it
+            for each in new:
+                each.rmdir()
 
 
 @contextmanager
@@ -142,14 +150,16 @@ def _directory_beside(path: Path, place: Path | None = None) -> Iterator[Path]:
 
     An error of a file in it names the file that it would have become, in `place`: by default `path`.
     """
-    aside = _aside(path)
+    aside = path
 
     def make() -> Path:
+        nonlocal aside
+        aside = _aside(path)
         aside.mkdir()
         return aside
 
     try:
-        with temporary_dir(make):
+        with _directory(path.parent), temporary_dir(make):
             yield aside
     except OSError as error:
         if isinstance(error.filename, str) and Path(error.filename).is_relative_to(aside):
@@ -215,18 +225,31 @@ def _hold(make: Callable[[], int]) -> int:
 def locked(folder: Path, work: str) -> Iterator[None]:
     """Make a directory, and lock it while the block runs; the lock ends with the process, however that ends.
 
-    A thread that has it locked may lock it again. ValueError: another process has it locked; `work` says for what.
+    A thread that has it locked may lock it again. A directory that is made, and in which nothing is written, is
+    removed. ValueError: another process has it locked; `work` says for what.
     """
+    with _directory(folder) as is_new:
+        lock = FileLock((folder / ".lock").resolve(), is_singleton=True)
+        try:
+            _acquire(lock, folder)
+        except Timeout as error:
+            raise ValueError(
+                f"{folder}: another {work} is writing there; wait for it or choose another --out"
+            ) from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # another program removed the directory
+                if is_new and list(folder.iterdir()) == [folder / ".lock"]:
+                    (folder / ".lock").unlink()
+            lock.release()
+
+
+@retry(retry=retry_if_exception_type(FileNotFoundError), stop=stop_after_attempt(3), reraise=True)
+def _acquire(lock: FileLock, folder: Path) -> None:
+    """Acquire a lock in a directory, which the process that had the lock may remove meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock((folder / ".lock").resolve(), is_singleton=True)
-    try:
-        lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout as error:
-        raise ValueError(f"{folder}: another {work} is writing there; wait for it or choose another --out") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    lock.acquire(timeout=LOCK_SECONDS)
 
 
 def file_name(text: str) -> str:

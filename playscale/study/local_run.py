@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from playscale.corpus.corpus import Corpus
 from playscale.points import Point, read_points
 from playscale.processes.cores import usable_cores
 from playscale.processes.signals import Stopped
@@ -130,7 +131,7 @@ class LocalStudy:
         *,
         include_forecasts: bool = False,
     ) -> LocalStudy:
-        """Read the specification and make the study's directory.
+        """Read the specification; nothing is written yet.
 
         Args:
             spec_path: The study's specification, YAML.
@@ -141,7 +142,8 @@ class LocalStudy:
 
         Raises:
             ModuleNotFoundError: An extra of the package that a study needs is not installed.
-            ValueError: The specification is missing or wrong, or S3 refuses to list what the study names there.
+            ValueError: The specification or its corpus is missing or wrong, or S3 refuses to list what the study
+                names there.
             OSError: S3 cannot be reached.
         """
         _check_extras(runner)
@@ -155,7 +157,8 @@ class LocalStudy:
         check_uri(tracking_uri)
         for place in filter(is_s3, (uri, *spec.inputs().values())):
             S3Storage(place).sizes()  # its steps would wait for an endpoint that is wrong
-        folder.mkdir(parents=True, exist_ok=True)
+        if spec.source and spec.source.corpus:
+            Corpus.open(spec.source.corpus)
         return cls(spec_path, spec, uri, folder, tracking_uri, runner, include_forecasts)
 
     @property

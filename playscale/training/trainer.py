@@ -113,6 +113,12 @@ def train(
         return [points[budget] for budget in sorted(points)]
 
 
+def check(config: TrainConfig, corpus: str | None) -> None:
+    """Raise the ValueError that `train` would, in any directory, before it writes something there."""
+    method = make_method(config, corpus, Group(), Path())
+    assert Run(Path(), config, method.policy_config, sources(config, corpus)).cells
+
+
 def make_method(config: TrainConfig, corpus: str | None, group: Group, out: Path) -> Method:
     """Return the config's method, for a run in `out`. ValueError: its corpus, game, teacher or device is not there."""
     if config.method in IMITATING_METHODS:

@@ -86,6 +86,7 @@ def test_examples_of_help_run_one_after_the_other(cli, tmp_path):
 TRAIN = ["train", "bc", "--size", "10k", "--budgets", "1e9", "--out", "o", "--corpus"]
 PLAY = ["train", "impala", "--out", "o"]
 FIT = ["fit", "p.csv", "--out", "o"]
+LOGGED = ["--experiment", "e", "--tracking-uri", "sqlite:///m.db"]
 GOOD_HEADER = "flops,params,samples,dev_loss\n"
 TABLE = GOOD_HEADER + "".join(
     f"{c},{n},{c / n},{1 + 1 / n}\n" for c, n in itertools.product((1e9, 2e9, 4e9), (1e3, 2e3, 4e3))
@@ -102,6 +103,13 @@ BAD = {
         {"c/corpus.json": '{"schema'},
         "c/corpus.json",
     ),
+    "no corpus of a study": (
+        ["study", "run", "s.yaml", "--out", "o/s"],
+        {"s.yaml": "{name: q, sizes: [10k], budgets: [1e9, 2e9], source: {corpus: c}}"},
+        "c: no such corpus",
+    ),
+    "no corpus of an experiment": ([*TRAIN, "none", *LOGGED], {}, "none"),
+    "no checkpoint of an experiment": (["evaluate", "none", "--out", "o/e", *LOGGED], {}, "none"),
     "no games": (["prepare", "none", "--out", "o"], {}, "none"),
     "empty games": (["prepare", "g", "--out", "o"], {"g/readme": "x"}, "g"),
     "unknown game": (["collect", "--game", "nethak", "--games", "1", "--out", "o"], {}, "did you mean 'nethack'?"),
@@ -184,11 +192,12 @@ def test_bad_input_is_one_line_and_exit_code_2(case, main_here, tmp_path):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    before = set(tmp_path.rglob("*"))
     code, stderr = main_here(*arguments)
     assert code == 2, stderr
     assert says in stderr
     assert len([line for line in stderr.splitlines() if line.startswith("playscale: ")]) == 1
-    assert not [path for path in (tmp_path / "o").rglob("*") if path.is_file() and path.name != ".lock"]
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_a_second_fit_leaves_nothing_of_the_first(main_here, tmp_path):

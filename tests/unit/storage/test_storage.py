@@ -7,12 +7,14 @@ import sys
 from contextlib import suppress
 
 import pytest
+from filelock import FileLock
 
 from playscale.storage.files import (
     atomic_dir,
     atomic_file,
     atomic_files,
     local_path,
+    locked,
     path_below,
     read_document,
     read_json,
@@ -175,6 +177,34 @@ def test_json_is_read_as_written_and_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match=r"d.json: not valid JSON"):
         read_json(tmp_path / "d.json")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "c.json", "d.json"]
+
+
+def test_of_a_lock_nothing_is_left_where_nothing_was_written(tmp_path):
+    (tmp_path / "there").mkdir()
+    for out in ("new/out", "there/out"):
+        with pytest.raises(ValueError, match="refused"), locked(tmp_path / out, "a"), locked(tmp_path / out, "b"):
+            raise ValueError("refused")
+    with pytest.raises(ValueError, match="refused"), atomic_dir(tmp_path / "new" / "out"):
+        raise ValueError("refused")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+    with pytest.raises(ValueError, match="late"), locked(tmp_path / "there", "a"):
+        raise ValueError("late")
+    with locked(tmp_path / "new", "a"):
+        (tmp_path / "new" / "kept").touch()
+    assert (tmp_path / "new" / ".lock").exists()
+
+
+def test_a_lock_whose_directory_was_removed_meanwhile_makes_it_again(tmp_path, monkeypatch):
+    acquire = FileLock.acquire
+
+    def removed_first(lock, **options):
+        monkeypatch.setattr(FileLock, "acquire", acquire)
+        (tmp_path / "out").rmdir()
+        return acquire(lock, **options)
+
+    monkeypatch.setattr(FileLock, "acquire", removed_first)
+    with locked(tmp_path / "out", "a"):
+        assert (tmp_path / "out" / ".lock").exists()
 
 
 def test_atomic_files_write_all_or_none(tmp_path):
