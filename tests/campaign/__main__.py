@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--keep", type=Path, help="folder to work in; failed cases stay there (default: a temporary one)"
     )
     given = parser.parse_args(arguments)
+    disk.unmount_at(signal.SIGTERM, signal.SIGHUP)
     folder = given.keep or Path(tempfile.mkdtemp(prefix="campaign-"))
     folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(folder.resolve())

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from .commands import COMMANDS, PATIENCE, Bench, Outcome
 from .kills import LEAVE
-from .processes import temporary_files
+from .processes import stat_of, temporary_files
 from .snapshot import differences
 
 MOST_SHOWN = 4
 PAGE = 4096
+MOUNTED = "playscale-campaign-"  # begins the names of the file systems that campaigns mount
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def full_disks(seed: int, count: int) -> Iterator[FullDisk]:
 def small_disk(folder: Path, size: int) -> Iterator[None]:
     """Mount a file system of so many bytes at `folder`. PermissionError: this process may not."""
     folder.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={max(PAGE, size)}", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={max(PAGE, size)}", _name(os.getpid()), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise PermissionError(f"cannot mount a tmpfs: {done.stderr.strip()}")
@@ -54,10 +58,41 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def _name(pid: int) -> str:
+    """Return the name of the file systems that a process mounts. OSError: there is no such process."""
+    return f"{MOUNTED}{pid}-{stat_of(str(pid))[2]}"
+
+
+def unmount_left() -> None:
+    """Unmount what campaigns that were killed have left mounted."""
+    for disk in psutil.disk_partitions(all=True):
+        if disk.device.startswith(MOUNTED):
+            pid = int(disk.device.removeprefix(MOUNTED).partition("-")[0])
+            with suppress(OSError):
+                if disk.device == _name(pid):
+                    continue
+            subprocess.run(["umount", "--lazy", disk.mountpoint], check=False)
+
+
+def unmount_at(*signals: signal.Signals) -> None:
+    """Let these signals unmount what this process has mounted before they end it."""
+
+    def end(number: int, _: object) -> None:
+        for disk in psutil.disk_partitions(all=True):
+            if disk.device == _name(os.getpid()):
+                subprocess.run(["umount", "--lazy", disk.mountpoint], check=False)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    for number in signals:
+        signal.signal(number, end)
+
+
 def mountable() -> bool:
-    """Return whether small file systems can be mounted here."""
+    """Return whether small file systems can be mounted here. Those of dead campaigns are unmounted."""
     if os.geteuid() != 0:
         return False
+    unmount_left()
     with tempfile.TemporaryDirectory() as folder:
         try:
             with small_disk(Path(folder) / "disk", PAGE):

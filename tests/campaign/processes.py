@@ -33,7 +33,7 @@ class Started:
         for entry in os.scandir("/proc"):
             if entry.name.isdecimal():
                 with suppress(OSError):
-                    state, session, age = _state(entry.name)
+                    state, session, age = stat_of(entry.name)
                     ours = session == self.pid or wanted in Path(entry.path, "environ").read_bytes().split(b"\0")
                     if ours and state not in "ZX":
                         found.append((age, int(entry.name)))
@@ -95,7 +95,7 @@ def outputs(folder: Path, temporary: Path) -> tuple[str, Path, Path]:
     return uuid.uuid4().hex, stdout, stderr
 
 
-def _state(pid: str) -> tuple[str, int, int]:
+def stat_of(pid: str) -> tuple[str, int, int]:
     """Return a process's state, session and time of start."""
     fields = Path("/proc", pid, "stat").read_text(errors="replace").rpartition(")")[2].split()
     return fields[0], int(fields[3]), int(fields[19])

@@ -1,17 +1,54 @@
 """A sample of the fault campaign; all of it: `make campaign`. A case that fails names the command that repeats it."""
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
 
+import psutil
 import pytest
 from resources import need
 
 from . import __main__ as campaign
 from . import disk
-from .commands import Bench
+from .commands import ROOT, SUPPORT, Bench
 
 SEED = 0
 SAMPLE = {"kills": 6, "inputs": 40, "disk": 4}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a busy machine is several times slower
+
+
+MOUNTS = """
+import signal, sys
+from pathlib import Path
+from tests.campaign import disk
+disk.unmount_at(signal.SIGTERM)
+with disk.small_disk(Path(sys.argv[1]), disk.PAGE):
+    print("mounted", flush=True)
+    signal.pause()
+"""
+
+
+def test_small_disks_of_a_campaign_that_was_stopped_are_unmounted(tmp_path):
+    need(disk.mountable(), "right to mount a tmpfs", "PLAYSCALE_REQUIRE_TMPFS")
+
+    def mounted():
+        return {part.mountpoint for part in psutil.disk_partitions(all=True)} & {str(p) for p in tmp_path.iterdir()}
+
+    with disk.small_disk(tmp_path / "own", disk.PAGE):
+        for name, number in (("TERM", signal.SIGTERM), ("KILL", signal.SIGKILL)):
+            command = [sys.executable, "-c", MOUNTS, str(tmp_path / name)]
+            environment = os.environ | {"PYTHONPATH": str(SUPPORT)}
+            with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as campaign:
+                campaign.stdout.readline()
+                disk.unmount_left()
+                assert mounted() == {str(tmp_path / "own"), str(tmp_path / name)}, "of those that run none"
+                campaign.send_signal(number)
+            assert campaign.returncode == -number
+        assert mounted() == {str(tmp_path / "own"), str(tmp_path / "KILL")}
+        disk.unmount_left()
+        assert mounted() == {str(tmp_path / "own")}
 
 
 @pytest.fixture(scope="module")
