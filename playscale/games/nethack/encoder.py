@@ -141,7 +141,7 @@ class MapEncoder(nn.Module):
         """
         places = self.patches.weight.view(-1, 12, table.shape[1]).permute(1, 2, 0)  # [12, cell, first]
         rows = ((table - table[BLANK]) @ places).to(table.dtype).flatten(0, 1)
-        blank = self.patches.bias + (table[BLANK] @ places).sum(0)
+        blank = (table[BLANK] @ places).sum(0) + self.patches.bias  # type: ignore[operator]
         drawn = cells.flatten().nonzero().squeeze(1)
         game, position = drawn // MAP_CELLS, drawn % MAP_CELLS
         added = rows.index_select(0, PLACE[position] * len(table) + cells.flatten()[drawn].long())
