@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -151,6 +151,7 @@ class Bench:
         self.folder = folder
         self._runs: dict[str, Undisturbed] = {}
         self._locks = {name: threading.Lock() for name in COMMANDS}
+        self._making = threading.Lock()
         self._own = threading.local()
 
     def start(self, line: Sequence[str], folder: Path, temporary: Path, *, cold: bool = False) -> Started:
@@ -184,9 +185,15 @@ class Bench:
             "HOME": str(self.folder / "home"),
         }
 
-    @cached_property
+    @property
     def inputs(self) -> Path:
-        """The shared inputs: games, corpus, clone (a finished run of `train bc`), points.csv, study.yaml."""
+        """The shared inputs, made by the thread that needs them first."""
+        with self._making:
+            return self._inputs
+
+    @cached_property
+    def _inputs(self) -> Path:
+        """Games, corpus, clone (a finished run of `train bc`), points.csv, study.yaml."""
         import toy_game
 
         inputs = self.folder / "inputs"
@@ -212,16 +219,24 @@ class Bench:
 
     def line(self, arguments: tuple[str, ...], inputs: Path | None = None) -> list[str]:
         """Return a command line with the inputs filled in."""
-        return [argument.format(inputs=inputs or self.inputs) for argument in arguments]
+        return [
+            argument.format(inputs=inputs or self.inputs) if "{" in argument else argument for argument in arguments
+        ]
 
     def prepare(self, names: set[str], pool: ThreadPoolExecutor) -> None:
-        """Make the shared inputs, and the undisturbed runs of those of the names that are commands, longest first.
+        """Let the pool make the shared inputs and the undisturbed runs of those of the names that are commands.
 
-        One that fails is made again by each case that needs it, and fails there.
+        Those that need no inputs come first, then the longest. The cases may follow at once: one that needs what is
+        still being made waits for it. What fails is made again by each case that needs it, and fails there.
         """
-        longest_first = sorted(names & COMMANDS.keys(), key=lambda name: (name != "study run", "--exp" not in name))
-        self.inputs  # noqa: B018 - once, not once a thread
-        wait([pool.submit(self.undisturbed, name) for name in longest_first])
+        self.environment  # noqa: B018 - once, not once a thread
+        pool.submit(lambda: self.inputs)
+
+        def order(name: str) -> tuple[bool, bool, bool]:
+            return "{" in "".join(COMMANDS[name].arguments), name != "study run", "--exp" not in name
+
+        for name in sorted(names & COMMANDS.keys(), key=order):
+            pool.submit(self.undisturbed, name)
 
     def undisturbed(self, name: str) -> Undisturbed:
         """Return the undisturbed run of a command."""

@@ -210,14 +210,14 @@ class Inputs:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self._lock = threading.Lock()
+        self._locks = {name: threading.Lock() for name in READERS}
         self._undamaged: dict[str, Any] = {}
 
     def base(self, name: str) -> tuple[Path, Any]:
         """Return the folder with a reader's undamaged files, and the results of its command on them."""
         reader = READERS[name]
         folder = self.bench.folder / "readers" / name.replace(" ", "-").replace(":", "")
-        with self._lock:
+        with self._locks[name]:
             if name not in self._undamaged:
                 shutil.rmtree(folder, ignore_errors=True)
                 for made in (folder / "base", folder / "tmp"):

@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 from resources import need
 
 from . import __main__ as campaign
-from . import disk
+from . import disk, inputs
 from .commands import ROOT, SUPPORT, Bench
 
 SEED = 0
@@ -49,6 +51,22 @@ def test_small_disks_of_a_campaign_that_was_stopped_are_unmounted(tmp_path):
         assert mounted() == {str(tmp_path / "own"), str(tmp_path / "KILL")}
         disk.unmount_left()
         assert mounted() == {str(tmp_path / "own")}
+
+
+def test_what_cases_share_is_made_side_by_side(tmp_path, monkeypatch):
+    """A thread that waits at the barrier for the other one, which does not come, raises."""
+    together = threading.Barrier(2, timeout=20)
+    shared = Bench(tmp_path)
+    monkeypatch.setattr(Bench, "_inputs", property(lambda bench: together.wait()))
+    monkeypatch.setattr(Bench, "undisturbed", lambda bench, name: (bench.line(["plain"]), together.wait()))
+    with ThreadPoolExecutor(2) as pool:
+        shared.prepare({"collect"}, pool)
+    assert not together.broken, "the inputs, and a command without inputs"
+    readers = {name: inputs.Reader(lambda *_: together.wait(), (), (), inputs.anything) for name in ("a", "b")}
+    monkeypatch.setattr(inputs, "READERS", readers)
+    monkeypatch.setattr(inputs.Inputs, "must", lambda *_, **__: None)
+    with ThreadPoolExecutor(2) as pool:
+        assert len(list(pool.map(inputs.Inputs(shared).base, readers))) == len(readers)
 
 
 @pytest.fixture(scope="module")
