@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from markupsafe import Markup
 
@@ -17,7 +18,14 @@ from playscale.report.palette import css_declarations, css_variables
 from playscale.report.reproduction import Compared, Reproduction
 from playscale.report.track_record import cell, track_sentence
 from playscale.scaling import numbers
-from playscale.storage.files import atomic_file, atomic_files, write_json
+from playscale.storage.files import (
+    atomic_file,
+    atomic_files,
+    path_below,
+    read_document,
+    write_document,
+    write_json,
+)
 
 TITLE = "Published tables, analysed anew"
 PAPER = (
@@ -28,12 +36,21 @@ DECADE = 10.0  # times the largest budget fitted: how far ahead the forecasts of
 
 
 def write_reproductions(out: Path, done: Sequence[Reproduction]) -> Path:
-    """Write OUT/<table>/fit.json and figures of each, and OUT/reproduce.html, which is returned."""
-    page = reproduction_page(done)
+    """Write OUT/<table>/fit.json and figures of each, and OUT/reproduce.html, which is returned.
+
+    OUT/reproduce.json names the folders, of which a later call into OUT removes what is not its own.
+
+    Raises:
+        ValueError: OUT/reproduce.json is damaged.
+    """
+    page, listed = reproduction_page(done), out / "reproduce.json"
     folders = file_names([one.name for one in done])
+    earlier = read_document(listed, dict[Literal["folders"], list[str]]) if listed.exists() else {}
+    theirs = [folder for folder in {*folders, *earlier.get("folders", [])} if path_below(out, folder)]
     with atomic_files(
-        out, *(f"{glob.escape(folder)}/{files}" for folder in folders for files in FIGURE_FILES)
+        out, *(f"{glob.escape(folder)}/{files}" for folder in theirs for files in ("fit.json", *FIGURE_FILES))
     ) as aside:
+        write_document(aside / listed.name, {"folders": folders})
         for one, name in zip(done, folders, strict=True):
             folder = aside / name
             write_json(folder / "fit.json", one.fit)

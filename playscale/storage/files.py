@@ -117,7 +117,8 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 def atomic_files(folder: Path, *replaced: str) -> Iterator[Path]:
     """Yield an empty directory; on success its files take their places in `folder`, on any exception none does.
 
-    replaced: patterns of files in `folder` that are removed then, unless they are among the new ones
+    replaced: patterns of files in `folder` that are removed then, unless they are among the new ones, with the folders
+        that this leaves empty
     """
     with _directory_beside(folder / "new", folder) as aside:
         yield aside
@@ -129,6 +130,9 @@ def atomic_files(folder: Path, *replaced: str) -> Iterator[Path]:
             path.replace(place)
         for path in {old for pattern in replaced for old in folder.glob(pattern) if old.is_file()} - places:
             path.unlink()
+            with suppress(OSError):  # there is something in it
+                for parent in path.relative_to(folder).parents[:-1]:
+                    (folder / parent).rmdir()
 
 
 @contextmanager

@@ -143,6 +143,33 @@ def test_reproduction_writes_a_page_and_one_directory_a_table(tmp_path: Path, do
         assert {f"{name}.png" for name in PAPER} <= {path.name for path in (folder / "figures").iterdir()}
 
 
+def test_a_second_reproduction_leaves_nothing_of_tables_that_are_not_given_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: list[Reproduction]
+) -> None:
+    def draw(folder: Path, *_: object) -> None:
+        folder.mkdir()
+        (folder / "isoflop_dev_loss.png").touch()
+
+    monkeypatch.setattr("playscale.report.reproduction_page.write_figures", draw)
+    monkeypatch.setattr("playscale.report.reproduction_page.reproduction_page", lambda _: "")
+    one, two, three = (dataclasses.replace(done[0], name=name) for name in ("one", "two", "three"))
+    write_reproductions(tmp_path, [one, two, three])
+    theirs = [
+        tmp_path / name for name in ("two/figures/mine.png", "laws/fit.json", "laws/figures/isoflop_dev_loss.png")
+    ]
+    for file in theirs:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    write_reproductions(tmp_path, [one])
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    own = {"reproduce.html", "reproduce.json", "one/fit.json", "one/figures/isoflop_dev_loss.png"}
+    assert files == own | {path.relative_to(tmp_path).as_posix() for path in theirs}
+    assert not (tmp_path / "three").exists()
+    (tmp_path / "reproduce.json").write_text('{"folders": ["../up"]}')
+    with pytest.raises(ValueError, match="no name of a file below a folder"):
+        write_reproductions(tmp_path, [one])
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
