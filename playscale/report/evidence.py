@@ -223,6 +223,12 @@ class Evidence:
                     best[i] = (point, value)
         return [best[i] for i in sorted(best)]
 
+    def flat(self, target: str, flops: float) -> bool:
+        """Tell whether the points of a budget are several of the same `target`, so that none of them is the best."""
+        i = self.budget_index(flops)
+        values = [value for point, value in self.measured(target) if self.budget_index(point.flops) == i]
+        return len(values) > 1 and math.isclose(min(values), max(values), abs_tol=1e-12)
+
     def power_law(self, target: str, quantity: str) -> Mapping[str, Any] | None:
         """Return the law of `quantity` that the fit uses, so that a line goes through the sizes it recommends."""
         laws = self.rows("power_laws", target=target, quantity=quantity)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from playscale.points import Reference
+from playscale.report import track_record
 from playscale.report.drawing import DASHED, Drawing, Plot, families
 from playscale.report.evidence import NAMES, RETURN_OF_LOSS, Evidence, law_at, offset_of
 from playscale.report.palette import FAINT, HELD, INK, SOFT, TARGET_COLOUR
@@ -149,7 +150,8 @@ def _title(evidence: Evidence, target: str) -> str:
         return f"{name} forecast at {numbers.budget(row['flops'])} FLOPs: {reach}"
     law = evidence.power_law(target, target)
     if law is not None:
-        return f"{name} {trend(law, 'falls')} {exponent_text(law)}"
+        above = track_record.above(evidence.fit, target)
+        return f"{name}{above} {trend(law, 'falls')} {exponent_text(law)}"
     return f"{name} against training compute"
 
 

@@ -37,6 +37,7 @@ def isoflop(evidence: Evidence, target: str) -> Plot | None:
         colour = colours[evidence.budget_index(point.flops)]
         drawing.point(point, point.params, value, target, colour=colour)
     drawing.seeds(target, "params", lambda point: colours[evidence.budget_index(point.flops)])
+    profiles = [profile for profile in profiles if not evidence.flat(target, profile["flops"])]
     for profile in profiles:
         _vertex(drawing, profile, target)
         _edge(drawing, profile)
@@ -104,7 +105,7 @@ def _edge(drawing: Drawing, profile: Mapping[str, Any]) -> None:
 
 
 def _isoflop_title(evidence: Evidence, target: str) -> str:
-    best = [point for point, _ in evidence.best(target, held_out=False)]
+    best = [p for p, _ in evidence.best(target, held_out=False) if not evidence.flat(target, p.flops)]
     what = "Lowest dev loss" if target == "dev_loss" else "Highest return"
     if not best:
         return f"{NAMES[target].capitalize()} against model size at each budget"

@@ -149,7 +149,13 @@ def points_table(evidence: Evidence) -> Markup:
     """Return every measured point, budget by budget; the best of each budget (in a game) in bold."""
     games = {point.game for point in evidence.points}
     played = [replace(evidence, points=[p for p in evidence.points if p.game == game]) for game in games]
-    best = {id(p) for one in played for held in (False, True) for p, _ in one.best("dev_loss", held_out=held)}
+    best = {
+        id(p)
+        for one in played
+        for held in (False, True)
+        for p, _ in one.best("dev_loss", held_out=held)
+        if not one.flat("dev_loss", p.flops)
+    }
     rows = []
     runs = evidence.runs
     several = [name for name in ("game", "method", "seed") if len({getattr(point, name) for point in runs}) > 1]

@@ -30,8 +30,9 @@ from playscale.report.evidence import RETURN_OF_LOSS, Evidence, law_at
 from playscale.report.figures import FIGURE_FILES, make_plots, write_figures
 from playscale.report.html import inline_svg, with_powers
 from playscale.report.palette import ROLES, css_variables
-from playscale.report.performance import return_against_loss
+from playscale.report.performance import against_compute, return_against_loss
 from playscale.report.profile_figures import isoflop
+from playscale.report.report import points_table
 from playscale.scaling import numbers
 
 ALL = [
@@ -99,6 +100,33 @@ def test_a_title_names_budgets_as_the_legend_does() -> None:
     assert plot.figure.axes[0].get_ylabel() == "dev loss (nats)"  # of no game
     first = plot.title.split(" at ")[1].removesuffix(" FLOPs, 30k")
     assert any(first == text for text in texts(plot))
+
+
+def test_nothing_is_called_best_where_all_sizes_are_equally_good() -> None:
+    points = [
+        Point(flops=c, params=n, samples=1e6, dev_loss=2.0 if c == 1e13 else 1.5 + i / 10)
+        for c in (1e13, 1e14)
+        for i, n in enumerate((1e4, 3e4, 1e5))
+    ]
+    row = {"target": "dev_loss", "edge": "below", "cells": 3, "argmin_params": 1e4, "excluded": None}
+    profiles = [{**row, "flops": c, "argmin_value": value} for c, value in ((1e13, 2.0), (1e14, 1.5))]
+    evidence = Evidence.of({"profiles": profiles}, points)
+    plot = isoflop(evidence, "dev_loss")
+    assert plot is not None
+    assert plot.title == "Lowest dev loss: 10k parameters at 10¹⁴ FLOPs"
+    assert [tuple(line.get_xydata()[0]) for line in plot.figure.axes[0].lines if line.get_marker() == "<"] == [
+        (1e4, 1.5)
+    ]
+    assert re.findall("<b>(.*?)</b>", points_table(evidence)) == ["1.50"]
+
+
+def test_the_title_of_returns_says_what_they_are_counted_from() -> None:
+    points = [Point(flops=c, params=1e4, samples=1e6, return_mean=value) for c, value in ((1e13, -20.0), (1e14, 3.0))]
+    law = {"target": "return_mean", "quantity": "return_mean", "exponent": 0.5, "used": True}
+    fit = {"laws": {"return_mean": {"offset": -21.0}}, "power_laws": [law]}
+    plot = against_compute(Evidence.of(fit, points), "return_mean")
+    assert plot is not None
+    assert plot.title.startswith(f"Return above {numbers.number(-21.0)} grows as C^0.5")
 
 
 def test_size_that_is_best_at_every_budget_is_reported_not_to_change() -> None:
