@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,6 +48,11 @@ FORECAST = "forecast"
 """Column of agents that were trained after a forecast of them: the ids of its entries in the ledger."""
 OTHER_NAMES = "name other columns with --columns dev_loss=NAME"
 DECIMALS = (*NUMBER_COLUMNS, *PASSES_COLUMNS, *TEACHER_COLUMNS, "return_sd")
+NO = ("n", "no", "f", "false", "none", "null", "nan", "na", "n/a", "-")
+"""Texts of a column of yes and no, in small letters, that are a no; so is a zero."""
+MAYBE_NUMBERS = ("budget", "seeds", "diverged")
+"""Columns of numbers or of texts."""
+Row = tuple[object, ...]
 POSITIVE = ("flops", "params", "samples", "dev_loss")
 NOT_NEGATIVE = ("dev_loss_se", "return_se", "episodes")
 
@@ -102,7 +108,7 @@ class Point:
     def diverged(self) -> str:
         """Reason for which the training counts as diverged; "" if it does not, also for a no in a table of others."""
         text = self.extra.get("diverged", "").strip()
-        return "" if text.lower() in ("0", "0.0", "false", "no") else text
+        return "" if text.lower() in NO or re.fullmatch(r"0+([.,]0*)?", text) else text
 
     @property
     def varied(self) -> str:
@@ -196,15 +202,20 @@ def _standard_error(row: Mapping[str, Any]) -> float | None:
     if sd < 0:
         raise ValueError(f"column return_sd: {sd:g} must not be negative")
     count = _number("seeds", row.get("seeds")) or _number("episodes", row.get("episodes"))
+    if count is not None and count % 1:
+        raise ValueError(f"column seeds: {count:g} is not a whole number")
     return sd / math.sqrt(count) if count is not None and count > 0 else None
 
 
-def read_points(path: str | Path, columns: Mapping[str, str] | None = None) -> list[Point]:
+def read_points(
+    path: str | Path, columns: Mapping[str, str] | None = None, budget_column: str | None = None
+) -> list[Point]:
     """Read a points table: a CSV, JSON lines or Parquet (`playscale.table_file`).
 
     Args:
         path: a file, or a URI s3://...
         columns: the table's own names of columns, {"dev_loss": "eval/loss"}.
+        budget_column: a column whose numbers, if any, are budgets; decimal commas are read there, too.
 
     Returns:
         One point per row, in the order of the file. Unknown columns are in `extra`, an empty cell is None.
@@ -216,8 +227,9 @@ def read_points(path: str | Path, columns: Mapping[str, str] | None = None) -> l
     check_columns(theirs)
     required = list(dict.fromkeys([*(theirs.get(name, name) for name in REQUIRED_COLUMNS), *theirs.values()]))
     points = []
-    numbers = [theirs.get(name, name) for name in DECIMALS]
-    for place, values in read_table(path, required, numbers, OTHER_NAMES):
+    numbers, maybe = ([theirs.get(name, name) for name in names] for names in (DECIMALS, MAYBE_NUMBERS))
+    maybe += [budget_column] if budget_column and budget_column not in numbers else []
+    for place, values in read_table(path, required, numbers, OTHER_NAMES, maybe):
         try:
             points.append(from_row(renamed(values, theirs)))
         except ValueError as error:
@@ -338,12 +350,25 @@ def write_points(points: Sequence[Point], path: str | Path) -> None:
 
 
 def distinct(points: Iterable[Point]) -> list[Point]:
-    """Return points without those that are an earlier one again: the same in every column."""
-    seen: dict[Any, Point] = {}
+    """Return points without those that are another one again, in every column: later ones, and held-out copies."""
+    points, seen = list(points), dict[Any, Point]()
+    fitted = fitted_rows(points)
     for point in points:
-        columns = (getattr(point, name) for name in COLUMNS)
-        seen.setdefault((*columns, frozenset((name, str(value)) for name, value in point.extra.items())), point)
+        row = row_of(point)
+        if not (point.held_out and row in fitted):
+            seen.setdefault((point.held_out, row), point)
     return list(seen.values())
+
+
+def fitted_rows(points: Iterable[Point]) -> set[Row]:
+    """Return the rows of points that are not held out."""
+    return {row_of(point) for point in points if not point.held_out}
+
+
+def row_of(point: Point) -> Row:
+    """Return what stands in every column but the split."""
+    columns = tuple(getattr(point, name) for name in COLUMNS if name != "split")
+    return *columns, frozenset((name, str(value)) for name, value in point.extra.items())
 
 
 def with_forecasts(points: Iterable[Point]) -> list[Point]:

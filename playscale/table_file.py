@@ -24,6 +24,7 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 COUNTS = ("params", "samples", "episodes", "seed")  # columns whose numbers have no decimals as a rule
+HEAD = 200  # bytes by which UTF-16 without a mark is told
 MOST_NAMES = 20  # columns that a message names
 
 
@@ -42,7 +43,9 @@ class _Parsed(NamedTuple):
     how: str
 
 
-def read_table(path: Path, required: Sequence[str], numbers: Collection[str], remedy: str = "") -> list[TableRow]:
+def read_table(
+    path: Path, required: Sequence[str], numbers: Collection[str], remedy: str = "", maybe_numbers: Collection[str] = ()
+) -> list[TableRow]:
     """Read the rows of a table; None or "" is a missing cell.
 
     Args:
@@ -50,6 +53,7 @@ def read_table(path: Path, required: Sequence[str], numbers: Collection[str], re
         required: columns that it must have, by which the separator of a CSV is told.
         numbers: columns of numbers, in which a decimal comma may stand.
         remedy: what mends a missing column, for the message.
+        maybe_numbers: columns of numbers or texts; commas in them are decimal ones if those of other columns are.
 
     Raises:
         ValueError: the file is not there or no such table; one line that names file, line and column.
@@ -60,7 +64,7 @@ def read_table(path: Path, required: Sequence[str], numbers: Collection[str], re
     except ValueError as error:
         raise ValueError(f"{path}, line 1: {error}") from error
     rows = list(table.rows)
-    _replace_decimal_commas(rows, numbers)
+    _replace_decimal_commas(rows, numbers, maybe_numbers)
     return rows
 
 
@@ -90,12 +94,16 @@ def _parse(data: bytes, where: str, required: Sequence[str]) -> _Parsed:
         return _parquet(data, where)
     if data.startswith(ZIP):
         raise ValueError(f"{where}: a spreadsheet or an archive, not a text file; save the table as CSV in UTF-8")
+    encoding = _encoding(data)
     try:
-        text = data.decode("utf-16" if data.startswith(UTF16) else "utf-8-sig")
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: not a text file; a table is a CSV in UTF-8 (byte {error.start} is not)") from error
+        named = encoding.upper().removesuffix("-SIG")
+        said = f"not a text file; a table is a CSV in UTF-8 (byte {error.start} is not {named})"
+        raise ValueError(f"{where}: {said}") from error
     lines = list(io.StringIO(text, newline=""))
     if re.match(r"\s*\{", text):
+        _refuse_lists(text, where)
         return _of_objects(
             [
                 TableRow(f"{where}, line {number}", _json(line, f"{where}, line {number}"))
@@ -103,9 +111,36 @@ def _parse(data: bytes, where: str, required: Sequence[str]) -> _Parsed:
                 if line.strip()
             ]
         )
-    if re.match(r"\s*\[\s*\{", text):
-        return _of_objects([TableRow(f"{where}, row {i}", row) for i, row in enumerate(_json(text, where), 1)])
+    if re.match(r"\s*\[\s*(\{|\]\s*$)", text):
+        rows = [TableRow(f"{where}, row {i}", row) for i, row in enumerate(_json(text, where), 1)]
+        if not rows:
+            raise ValueError(f"{where}: a JSON list without rows; give an object of named values for each")
+        return _of_objects(rows)
     return _csv(lines, where, required)
+
+
+def _encoding(data: bytes) -> str:
+    """Return the encoding of a text: UTF-16 by its mark, or by the zeros in names of columns, else UTF-8."""
+    if data.startswith(UTF16):
+        return "utf-16"
+    high, low = data[:HEAD:2], data[1:HEAD:2]
+    if 2 * low.count(0) > len(low) > high.count(0):
+        return "utf-16-le"
+    return "utf-16-be" if 2 * high.count(0) > len(high) > low.count(0) else "utf-8-sig"
+
+
+def _refuse_lists(text: str, where: str) -> None:
+    """Refuse JSON that is one object of lists or objects: {"rows": [...]}, or a list a column."""
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):  # as JSON lines are, or to be refused line by line
+        return
+    if whole and all(isinstance(value, list | dict) for value in whole.values()):
+        named = ", ".join(name[:40] for name in [*whole][:MOST_NAMES])
+        raise ValueError(
+            f"{where}: one JSON object, of lists or objects ({named}), is no row; give a list of rows [{{...}}, ...],"
+            " or an object a line"
+        )
 
 
 def _csv(lines: list[str], where: str, required: Sequence[str]) -> _Parsed:
@@ -148,10 +183,18 @@ def _rows(records: Iterable[tuple[str, list[str]]], names: Sequence[str], how: s
     """Yield the rows of records, without empty ones."""
     for place, cells in records:
         if any(cell.strip() for cell in cells):
-            if len(cells) != len(names):
+            own = _without_last(cells, names)
+            if len(own) != len(names):
                 counted = f"{len(cells)} cells where the header names {len(names)} columns"
                 raise ValueError(f"{place}: {counted}; quote cells with {how}")
-            yield TableRow(place, dict(zip(names, cells, strict=True)))
+            yield TableRow(place, dict(zip(names, own, strict=True)))
+
+
+def _without_last(cells: list[str], names: Sequence[str]) -> list[str]:
+    """Return cells without the empty one after a separator at the end of the line, or with it where the header has."""
+    if len(cells) == len(names) + 1 and not cells[-1].strip():
+        return cells[:-1]
+    return [*cells, ""] if len(cells) == len(names) - 1 and not names[-1] else cells
 
 
 def _header(lines: Sequence[str], mark: str, *, spaced: bool) -> list[str]:
@@ -231,10 +274,14 @@ def check_names(names: Sequence[str], required: Sequence[str], found: str = "") 
         raise ValueError(f"column {', '.join(twice)} appears twice in the header; keep one of them")
 
 
-def _replace_decimal_commas(rows: Sequence[TableRow], numbers: Collection[str]) -> None:
+def _texts(rows: Sequence[TableRow], columns: Collection[str]) -> list[tuple[TableRow, str, str]]:
+    cells = [(row, name, row.values.get(name)) for row in rows for name in columns]
+    return [(row, name, cell.strip()) for row, name, cell in cells if isinstance(cell, str)]
+
+
+def _replace_decimal_commas(rows: Sequence[TableRow], numbers: Collection[str], maybe_numbers: Collection[str]) -> None:
     """Write numbers with a decimal point where their commas are decimal ones for sure; refuse all other commas."""
-    cells = [(row, name, row.values.get(name)) for row in rows for name in numbers]
-    texts = [(row, name, cell.strip()) for row, name, cell in cells if isinstance(cell, str)]
+    texts = _texts(rows, numbers)
     commas = [one for one in texts if COMMA.fullmatch(one[2]) or THOUSANDS.fullmatch(one[2])]
     if not commas:
         return
@@ -251,5 +298,5 @@ def _replace_decimal_commas(rows: Sequence[TableRow], numbers: Collection[str]) 
         if own and all(THOUSANDS.fullmatch(text) for _, text in own):
             (place, _), text = own[0]
             raise ValueError(f'{place}: column {name}: the comma of "{text}" may be one of thousands; {remedy}')
-    for row, name, text in commas:
+    for row, name, text in [*commas, *(one for one in _texts(rows, maybe_numbers) if COMMA.fullmatch(one[2]))]:
         row.values[name] = text.replace(",", ".")

@@ -126,7 +126,7 @@ def fit(
     machine = chosen_hardware(context, gpu, utilisation)
     budgets, pairs = budget_list(forecast, "--forecast"), _pairs(forecast_at or [])
     goals = _goals(target_return or [])
-    name, table, left_out = _read(points, _names(columns), tracking_uri)
+    name, table, left_out = _read(points, _names(columns), budget_column, tracking_uri)
     table = with_forecasts(table) if include_forecasts else table
     table = _of_methods(table, method or [])
     returns = {"target": goals or None, "expert": expert_return, "max": max_return, "min": min_return}
@@ -188,8 +188,8 @@ def reproduce(
     Example:
       playscale reproduce studies/example/points.csv --out reproduced
     """
-    from playscale.cli.console import progress, reproduction_table, show
-    from playscale.report.reproduction import read_published
+    from playscale.cli.console import marked, progress, reproduction_table, show
+    from playscale.report.reproduction import not_given, read_published
     from playscale.report.reproduction import reproduce as run
     from playscale.report.reproduction_page import sentences, write_reproductions
 
@@ -199,11 +199,14 @@ def reproduce(
     page = write_reproductions(local_path(out), done)
     for one in done:
         show(reproduction_table(one), *sentences(one))
+    if names := not_given(published, done):
+        text = f" {reference}: its values of {', '.join(names)} are left out: no table given has such a name"
+        show(marked("warning", "yellow", text))
     echo(f"page: {page}")
 
 
 def _read(
-    points: str, columns: Mapping[str, str], tracking_uri: str | None
+    points: str, columns: Mapping[str, str], budget_column: str | None, tracking_uri: str | None
 ) -> tuple[str, list[Point], list[tuple[str, str]]]:
     """Return the name of a table or experiment, its points, and the runs that are left out, with the reason."""
     from playscale.points import read_points
@@ -212,7 +215,7 @@ def _read(
     if not name:
         raise ValueError(f"{points}: points of a tracking store are given as mlflow:EXPERIMENT")
     if name == points:
-        return Path(points).name, read_points(points, columns), []
+        return Path(points).name, read_points(points, columns, budget_column), []
     from playscale.tracking.experiment_table import experiment_table
 
     client = tracking_client(name, tracking_uri)

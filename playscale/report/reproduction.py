@@ -112,6 +112,11 @@ def reproduce(
     return done
 
 
+def not_given(published: Sequence[Published], done: Sequence[Reproduction]) -> list[str]:
+    """Return the names of the tables that values were published of, but that are not among those analysed."""
+    return sorted({one.table for one in published} - {one.name for one in done})
+
+
 def compare(points: Sequence[Point], published: Sequence[Published], *, seed: int, replicates: int) -> list[Compared]:
     """Return all exponents of all budgets, then those of fewer budgets that a value was published for.
 

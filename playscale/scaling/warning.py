@@ -10,7 +10,7 @@ from enum import StrEnum
 import numpy as np
 from scipy import stats
 
-from playscale.points import Point
+from playscale.points import Point, fitted_rows, row_of
 from playscale.scaling.cells import ISOFLOP_BUDGETS, ISOFLOP_SIZES, Cells, Excluded, Reason
 from playscale.scaling.isoflop import Profile
 from playscale.scaling.numbers import count, counted, number
@@ -48,6 +48,7 @@ class Code(StrEnum):
     REPEATED_DATA = "repeated-data"
     ROWS_TWICE = "rows-twice"
     RUN_TWICE = "run-twice"
+    HELD_OUT_FITTED = "held-out-fitted"
     RUNS_MISSING = "runs-missing"
     NAME_MISSING = "name-missing"
 
@@ -209,8 +210,15 @@ def return_warning(points: Sequence[Point]) -> list[Warned]:
 
 def twice_warnings(given: Sequence[Point], points: Sequence[Point]) -> list[Warned]:
     """Warn about rows that stood in the table twice, `points` being the others, and about runs with differing rows."""
-    found = []
-    if dropped := len(given) - len(points):
+    found, fitted = [], fitted_rows(given)
+    copies = sum(p.held_out and row_of(p) in fitted for p in given)
+    if copies:
+        text = (
+            f"{counted(copies, 'held-out row')} {'is' if copies == 1 else 'are'} the same as a fitted one in all"
+            " columns but split, and left out: what was fitted is no test of a forecast; keep one of the two"
+        )
+        found.append(Warned(Code.HELD_OUT_FITTED, text))
+    if dropped := len(given) - len(points) - copies:
         text = (
             f"{counted(dropped, 'row')} of the table {'is' if dropped == 1 else 'are'} the same as another one in every"
             " column, and counted once; if they are measurements of their own, tell them apart by a column seed"

@@ -206,6 +206,8 @@ def test_seeds_are_a_number_only_where_a_deviation_is_divided_by_them() -> None:
     assert from_row(row | {"seeds": "4", "return_sd": "3"}).return_se == 1.5
     with pytest.raises(ValueError, match="column seeds"):
         from_row(row | {"return_sd": "3"})
+    with pytest.raises(ValueError, match=r"column seeds: 1.2 is not a whole number"):
+        from_row(row | {"return_sd": "3", "seeds": "1.2"})
     with pytest.raises(ValueError, match="column return_sd: -3 must not be negative"):
         from_row(row | {"return_sd": "-3", "seeds": "4"})
 
@@ -213,6 +215,8 @@ def test_seeds_are_a_number_only_where_a_deviation_is_divided_by_them() -> None:
 def test_rows_that_are_the_same_in_every_column_are_one() -> None:
     one, other = (Point(flops=1e9, params=1e3, samples=1e5, dev_loss=2.0, extra={"lab": lab}) for lab in "ab")
     assert distinct([one, other, replace(one), other]) == [one, other]
+    copy, apart = replace(one, split="held-out"), replace(other, dev_loss=1.9, split="held-out")
+    assert distinct([copy, one, apart, other, apart]) == [one, apart, other]
 
 
 @pytest.mark.parametrize("value", ["abc", "0", "-3", "inf", "nan", "1e400", "1,5", "1e7"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -41,6 +42,7 @@ def test_a_table_is_read_refused_warned_about_or_fitted_apart_as_the_index_says(
     plain = read_points(TABLES / "plain.csv")
     if row["outcome"] == "same":
         assert values(points) == values(plain)
+        assert not any(point.diverged for point in points)
     elif row["outcome"] == "warned":
         result = fit(points, replicates=20)
         assert row["says"] in [warned.code for warned in result.warnings]
@@ -85,6 +87,16 @@ def test_a_table_in_any_dialect_is_read_as_it_was_measured_or_refused(
 
 def test_every_table_is_in_the_index() -> None:
     assert {row["file"] for row in INDEX} == {path.name for path in TABLES.iterdir()} - {"index.csv"}
+
+
+@pytest.mark.parametrize("column", ["budget", "group"])
+def test_decimal_commas_of_budgets_are_read(tmp_path: Path, column: str) -> None:
+    table = TABLES / "budget_decimal_commas.csv"
+    (tmp_path / "t.csv").write_text(table.read_text().replace(";budget", f";{column}"))
+    points = read_points(tmp_path / "t.csv", budget_column=column)
+    assert {point.extra[column] for point in points} == {"1.0e9", "2.0e9", "4.0e9", "8.0e9"}
+    assert not any(point.diverged for point in points)
+    assert {point.extra["budget"] for point in read_points(table)} == {"1.0e9", "2.0e9", "4.0e9", "8.0e9"}
 
 
 def test_parquet_without_pyarrow_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
