@@ -104,16 +104,20 @@ def _summary(ids: Sequence[str], done: Sequence[Reproduction]) -> Markup:
     """Return a row a table, its name a link: how near to what was published, and how well its laws forecast."""
     rows: list[list[Content]] = []
     is_compared = any(row.published is not None for one in done for row in one.compared)
-    targets = [target for target in TARGETS if any(track_record.track(one.fit, target) for one in done)]
-    for anchor, one in zip(ids, done, strict=True):
+    near = {
+        (i, target): track_record.by_reach(track_record.track(one.fit, target)).get(1.0, [])
+        for i, one in enumerate(done) for target in TARGETS
+    }  # fmt: skip
+    targets = [target for target in TARGETS if any(near[i, target] for i in range(len(done)))]
+    for i, (anchor, one) in enumerate(zip(ids, done, strict=True)):
         apart = [abs(row.difference) for row in one.compared if row.difference is not None]
         row: list[Content] = [tag("a", one.name, href=f"#{anchor}"), str(len(one.points))]
         if is_compared:
             nearest = join([f"{max(apart):.3f}", tag("small", f" of {len(apart)} exponents")]) if apart else None
             row.append(nearest or numbers.NOTHING)
         for target in targets:
-            near = track_record.by_reach(track_record.track(one.fit, target)).get(1.0, [])
-            row += [cell(track_record.score(near), strong=True), cell(track_record.score(near, "power_"))]
+            own = near[i, target]
+            row += [cell(track_record.score(own), strong=True), cell(track_record.score(own, "power_"))]
         rows.append(row)
     head = ["table", "points", *["largest difference from what was published"] * is_compared]
     for target in targets:

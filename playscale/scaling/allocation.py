@@ -78,9 +78,9 @@ def optimal_exponents(
 
 
 def optima(
-    cells: Cells, exponents: Sequence[Exponent], surface: Surface | None, flops: Sequence[float]
+    cells: Cells, exponents: Sequence[Exponent], surface: Surface | None, flops: Sequence[float], floor: float = -np.inf
 ) -> list[Optimum]:
-    """Return the best params and samples of each budget, by every method that has them.
+    """Return the best params and samples of each budget, by every method that has them; floor: least cost possible.
 
     The translog law has none beyond the largest budget: it is quadratic, and far from the cells its optimum is wrong
     even without noise.
@@ -98,7 +98,7 @@ def optima(
             best = None if name == TRANSLOG and budget > cells.budgets[-1] else law.optimum(budget)
             if best is not None and np.all(np.isfinite(best)) and min(best) > 0:
                 cost = law.cost(np.array([best[0]]), np.array([best[1]]))
-                rows.append(Optimum(target, name, budget, *best, float(cells.value(cost)[0])))
+                rows.append(Optimum(target, name, budget, *best, float(cells.value(np.maximum(cost, floor))[0])))
     return rows
 
 
@@ -122,7 +122,7 @@ def disagreement(rows: Sequence[Optimum], recommended: Mapping[tuple[Target, flo
                 f"{target}: the laws disagree on the best size at {small.flops:.3g} FLOPs: {count(small.params)} by"
                 f" {NAMES[small.method]}, {count(large.params)} by {NAMES[large.method]}"
                 + (f" (and at {more} more budget{'s' if more > 1 else ''})" if more else "")
-                + (f"; recommended is {count(size)}" if size else "")
+                + (f"; recommended is {count(size)}" if size else "; none is recommended")
                 + "; train both sizes at a smaller budget before relying on either"
             )
             found.append(Warned(Code.LAWS_DISAGREE, text))

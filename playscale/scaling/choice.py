@@ -26,7 +26,7 @@ from playscale.scaling.backtest import (
 )  # fmt: skip
 from playscale.scaling.cells import FitError, Target
 from playscale.scaling.frontier import SATURATING
-from playscale.scaling.numbers import in_text, listed
+from playscale.scaling.numbers import counted, in_text, listed
 from playscale.scaling.powerlaw import ENDS, LEVEL, LEVELS
 
 # Laws are compared by at least this many forecasts that all of them made: 6 budgets give three from 4 or more.
@@ -108,6 +108,9 @@ class Choice:
     record: tuple[Record, ...] = ()
     floor: float = -np.inf
 
+    def cost(self, flops: np.ndarray | float) -> np.ndarray:
+        return np.maximum(self.law.cost(flops), self.floor)
+
     def predict(
         self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
@@ -122,7 +125,7 @@ class Choice:
         self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return cost [m] and the quantiles [LEVELS, m] of what would be measured; (cost, None) without draws."""
-        cost = self.law.cost(flops)
+        cost = self.cost(flops)
         draws = [(law, d) for law in self.laws if (d := law.predict(flops, rng, noise)) is not None]
         if not draws:
             return cost, None
@@ -152,8 +155,13 @@ def choose(
     made = tuple(tested.predictions())
     return Choice(
         frontier.target, name, decision.why, laws[0], laws, decision.widening, made, tuple(track_record(tested)),
-        max((-float(np.log(value)) for name, value in limits if name == LARGEST_RETURN), default=-np.inf),
+        least_cost(limits),
     )  # fmt: skip
+
+
+def least_cost(limits: Sequence[tuple[str, float]]) -> float:
+    """Return the cost of the largest return of the game; -inf where it is not among the known largest returns."""
+    return max((-float(np.log(value)) for name, value in limits if name == LARGEST_RETURN), default=-np.inf)
 
 
 def track_record(tested: Backtest) -> list[Record]:
@@ -233,9 +241,9 @@ def _explained(tested: Backtest, chosen: CandidateLaw, sharing: list[CandidateLa
     target, own = tested.frontier.target, tested.rolling[chosen].predictions(upto)
     error = float(np.median([abs(p.error) for p in own]))
     held = sum(p.inside for p in own) / len(own)
-    compared = sum(any(origin < upto for origin in law.ahead) for law in tested.rolling.values())
+    compared = {chosen, *tested.scores(upto, [c for c, rolling in tested.rolling.items() if upto in rolling.laws])}
     why = (
-        f"{chosen.name(target)}: chosen among {compared} laws by a rolling backtest; its {len(own)}"
+        f"{chosen.name(target)}: chosen among {counted(len(compared), 'law')} by a rolling backtest; its {len(own)}"
         f" forecasts have a median error of {100 * np.expm1(error):.1f} % and {100 * held:.0f} % lie inside their"
         " intervals"
     )

@@ -66,7 +66,7 @@ def document(fit: Fit) -> dict[str, Any]:
         "curves": {t: [_without(_forecast(f), "target") for f in curve] for t, curve in fit.curves.items()},
         "optimal_exponents": [dict(row.__dict__) for row in fit.optimal_exponents],
         "optima": [dict(row.__dict__) for row in fit.optima],
-        "parametric": {t: _parametric(r.cells, r.surface) for t, r in fit.targets.items() if r.surface is not None},
+        "parametric": {t: _parametric(r, r.surface) for t, r in fit.targets.items() if r.surface is not None},
     }
     if fit.sensitivity is not None:
         whole["sensitivity"] = fit.sensitivity.to_dict()
@@ -125,7 +125,7 @@ def _law(result: TargetFit) -> dict[str, Any]:
 
 def _parameters(choice: Choice, offset: float) -> dict[str, Bound]:
     if isinstance(choice.law, OptimumLaw):
-        return choice.law.parameters(offset)
+        return choice.law.parameters(offset, choice.floor)
     assert isinstance(choice.law, FrontierLaw)
     return parameters(choice.law, choice.target, offset)
 
@@ -183,11 +183,11 @@ def _profile(profile: Profile, cells: Cells) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _parametric(cells: Cells, surface: Surface) -> dict[str, Any]:
+def _parametric(result: TargetFit, surface: Surface) -> dict[str, Any]:
     """Return the laws of params and samples: the parametric one over all cells, the translog one, the chosen one."""
-    law = surface.laws[WHOLE]
+    cells, law = result.cells, surface.laws[WHOLE]
     assert isinstance(law, Parametric)
-    rows = {name: found._asdict() for name, found in law.parameters(cells.offset).items()}
+    rows = {name: found._asdict() for name, found in law.parameters(cells.offset, result.choice.floor).items()}
     left, floor = ("L", "E") if cells.target == "dev_loss" else ("1/R", "1/R_max")
     if cells.offset:
         left, floor = "1/(R - offset)", "1/(R_max - offset)"

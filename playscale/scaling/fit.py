@@ -175,6 +175,7 @@ def fit(
     _check_counts(seed, replicates, hardware)
     _check_limits(points, min_return, max_return)
     seen, method = _to_fit(points, budget_column)
+    _check_goals(seen, target_returns, min_return, budget_column)
     targets, excluded, warnings = fit_targets(
         seen, _unmeasured(method, has_returns), seed, replicates, known, min_return, budget_column
     )
@@ -185,7 +186,9 @@ def fit(
     reached = _goals(targets, target_returns, expert_return, seed)
     held_out, held_out_cells, left_out = _held_out(targets, [p for p in points if p.held_out], seed, budget_column)
     curves = _curves(targets, [*forecast_flops, *(h.flops for h in held_out)], seed)
-    best = tuple(row for r in targets.values() for row in optima(r.cells, r.exponents, r.surface, forecast_flops))
+    best = tuple(
+        row for r in targets.values() for row in optima(r.cells, r.exponents, r.surface, forecast_flops, r.choice.floor)
+    )
     warnings += (
         twice_warnings(given, points)
         + game_warning(points)
@@ -340,6 +343,22 @@ def _check_limits(points: Sequence[Point], smallest: float | None, largest: floa
             )
 
 
+def _check_goals(
+    seen: Sequence[Point], goals: Sequence[tuple[str, float]], min_return: float | None, budget_column: str | None
+) -> None:
+    """Refuse a target return that is not above what returns are counted from, before anything is fitted."""
+    if not goals:
+        return
+    try:
+        cells, _ = make_cells(seen, "return_mean", min_return=min_return, budget_column=budget_column, screen=True)
+    except FitError:  # no return was measured, as the fit says
+        return
+    for name, value in goals:
+        if value <= cells.offset:
+            least = f"{cells.offset:.4g}, from which returns are counted" if cells.offset else "zero"
+            raise FitError(f"{name or 'target'}: a return of {value:g} has no logarithm; give one above {least}")
+
+
 def _goals(
     targets: dict[Target, TargetFit], goals: Sequence[tuple[str, float]], expert: float | None, seed: int
 ) -> list[Goal]:
@@ -347,10 +366,6 @@ def _goals(
     if "return_mean" not in targets:
         return []
     forecaster = targets["return_mean"].forecaster
-    for name, value in goals:
-        if not np.isfinite(forecaster.cost(value)):
-            least = f"{forecaster.offset:.4g}, from which returns are counted" if forecaster.offset else "zero"
-            raise FitError(f"{name or 'target'}: a return of {value:g} has no logarithm; give one above {least}")
     if expert is not None and np.isfinite(forecaster.cost(expert)):
         goals = [*goals, ("the expert", expert)]
     return [reach(name, value, forecaster, np.random.default_rng([seed, 14])) for name, value in goals]

@@ -106,7 +106,7 @@ def _text(name: str, value: float, at: Sequence[float | None], forecaster: Forec
     reached, soonest, latest = at
     whose = f"a return of {value:,.6g}" + (f" ({name})" if name else "")
     if reached is None:
-        end = forecaster.value(float(forecaster.choice.law.cost(last * 10.0**DECADES)[0]))
+        end = forecaster.value(float(forecaster.choice.cost(last * 10.0**DECADES)[0]))
         text = f"{whose} is not reached under this law, which gives {end:,.4g} within {DECADES} decades of compute"
         return text if soonest is None else f"{text}; its 95 % interval reaches it from {soonest:.2g} FLOPs on"
     if reached == forecaster.choice.law.first:

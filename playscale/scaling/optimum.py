@@ -42,15 +42,18 @@ class OptimumLaw:
         assert drawn is not None  # optimum_choice has seen that there is an optimum
         return drawn
 
-    def parameters(self, offset: float) -> dict[str, Bound]:
-        return self.law.parameters(offset)
+    def parameters(self, offset: float, floor: float) -> dict[str, Bound]:
+        return self.law.parameters(offset, floor)
 
 
-def optimum_choice(cells: Cells, surface: Surface | None) -> Choice | None:
-    """Return the choice of a table whose budgets have too few sizes for a frontier; None without such a law."""
+def optimum_choice(cells: Cells, surface: Surface | None, floor: float = -np.inf) -> Choice | None:
+    """Return the choice of a table whose budgets have too few sizes for a frontier; None without such a law.
+
+    floor: the least cost possible.
+    """
     law = surface.laws[WHOLE] if surface is not None and not cells.flat else None
     if surface is None or not isinstance(law, Parametric) or law.optimum(float(cells.budgets[-1])) is None:
         return None
     own = OptimumLaw(law, float(cells.budgets[0]), float(cells.budgets[-1]))
     why = f"{NAME}: too few sizes at each budget for a frontier of best cells"
-    return Choice(cells.target, NAME, why, own, (own,), surface.widening, ())
+    return Choice(cells.target, NAME, why, own, (own,), surface.widening, (), floor=floor)

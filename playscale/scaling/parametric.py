@@ -144,12 +144,15 @@ class Parametric:
         spans = {"params": (size, k1), "samples": ((1 - k1 * size) / k2, k2)}
         return {name: bound(v, ALL_TO_ONE / k, (1 - ALL_TO_ONE) / k) for name, (v, k) in spans.items()}
 
-    def parameters(self, offset: float = 0.0) -> dict[str, Bound]:
-        """Return E (or R_max), A, alpha, B, beta in the target's units; offset: that of the returns."""
+    def parameters(self, offset: float = 0.0, floor: float = -np.inf) -> dict[str, Bound]:
+        """Return E (or R_max), A, alpha, B, beta in the target's units.
+
+        offset: that of the returns; floor: the least cost possible, beyond which no R_max lies.
+        """
         every = np.concatenate([self.theta[None], self.draws])
         sign = 1.0 if self.target == "dev_loss" else -1.0
         typical = curve(self.theta[None], np.zeros(1), np.zeros(1))[0][0, 0]
-        named = {"E" if sign > 0 else "R_max": floor_of(every[:, 0], typical, sign, offset)}
+        named = {"E" if sign > 0 else "R_max": floor_of(np.maximum(every[:, 0], floor), typical, sign, offset)}
         of_size, of_data = (1, "A", "alpha", self.centre[0], self.sizes), (3, "B", "beta", self.centre[1], self.data)
         for i, name, power_name, centre, (first, last) in (of_size, of_data):
             power = np.exp(np.clip(every[:, i + 1], *EXPONENT_RANGE))

@@ -10,7 +10,7 @@ import numpy as np
 from playscale.points import Point
 from playscale.scaling.backtest import Frontier
 from playscale.scaling.cells import TARGETS, Cells, Excluded, FitError, Target, make_cells
-from playscale.scaling.choice import LARGEST_RETURN, Choice, choose
+from playscale.scaling.choice import LARGEST_RETURN, Choice, choose, least_cost
 from playscale.scaling.exponents import Exponent, fit_exponents
 from playscale.scaling.forecast import Forecaster, make_forecaster
 from playscale.scaling.isoflop import Profile, excluded_budgets, fit_profiles
@@ -109,13 +109,14 @@ def _fit_target(
     except FitError:
         surface = None
     at_budgets = cells.at_budgets()
-    found = None if cells.isoflop else optimum_choice(at_budgets, surface)
+    limits = _limits(at_budgets, limits)
+    found = None if cells.isoflop else optimum_choice(at_budgets, surface, least_cost(limits))
     if found is not None:
         return TargetFit(at_budgets, [], found, surface, [], make_forecaster(found, [], surface, at_budgets, []))
     profiles = fit_profiles(at_budgets)
     choice = choose(
         frontier_of(at_budgets, profiles), rng, replicates,
-        (sum(p.rss for p in profiles), sum(p.degrees for p in profiles)), _limits(at_budgets, limits),
+        (sum(p.rss for p in profiles), sum(p.degrees for p in profiles)), limits,
     )  # fmt: skip
     exponents = fit_exponents(at_budgets, profiles, rng, fewer)
     forecaster = make_forecaster(choice, exponents, surface, at_budgets, profiles)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from playscale.scaling.cells import count_sizes
-from playscale.scaling.numbers import counted, off
+from playscale.scaling.numbers import counted, number, off
 from playscale.scaling.reach import reach_name, reach_of
 from playscale.scaling.warning import Code, Warned, why_no_isoflop
 
@@ -77,7 +77,9 @@ def judge(result: TargetFit, warnings: Sequence[Warned], ahead: Sequence[float] 
     doubts = [Ground(Answer.WITH_CARE, text) for code, text in DOUBTS.items() if code in codes]
     record = result.choice.record
     failed = _failed(record, float(result.cells.budgets[-1]), ahead)
-    return Verdict((*failed, *_grid(result), _track_record(record, bool(result.profiles)), *doubts))
+    return Verdict(
+        (*failed, *_grid(result), _track_record(record, bool(result.profiles), result.cells.offset), *doubts)
+    )
 
 
 def _failed(record: Sequence[Record], last: float, ahead: Sequence[float]) -> Iterator[Ground]:
@@ -121,14 +123,18 @@ def _enough(number: int) -> Answer:
     return Answer.YES if number >= ENOUGH else Answer.WITH_CARE if number >= FEWEST else Answer.NO
 
 
-def _track_record(record: Sequence[Record], at_budgets: bool) -> Ground:
-    """Judge the track record; at_budgets: forecasts are of the best cells of budgets, not by the law of N and D."""
+def _track_record(record: Sequence[Record], at_budgets: bool, offset: float) -> Ground:
+    """Judge the track record.
+
+    at_budgets: forecasts are of the best cells of budgets, not by the law of N and D; offset: that of the returns.
+    """
     if not record:
         why = "too few budgets to have forecast the later ones from the first" if at_budgets else NO_BUDGETS
         return Ground(Answer.WITH_CARE, f"no track record: {why}")
     held = sum(row.own.inside for row in record)
     missed = float(np.median([abs(row.own.error) for row in record]))
     text = f"{held} of {len(record)} past forecasts inside their 95 % interval, median miss {off(missed)}"
+    text += f" of the return above {number(offset)}" if offset else ""
     share = held / len(record)
     if len(record) >= MANY and (share < FAILED or missed >= np.log(LOST)):
         return Ground(Answer.NO, text)

@@ -9,7 +9,9 @@ import pytest
 from report_study import make_points, with_returns_of_zero
 from resources import PUBLISHED
 from test_report import Page
+from typer.testing import CliRunner
 
+from playscale.cli.app import app
 from playscale.cli.console import reproduction_table
 from playscale.points import Point, write_points
 from playscale.report.evidence import Evidence
@@ -65,6 +67,19 @@ def test_reproduction_shows_our_values_beside_the_published_ones(done: list[Repr
     assert all(row.published is None for row in done[1].compared)
 
 
+def test_reference_values_of_tables_that_are_not_given_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: list[Reproduction]
+) -> None:
+    (tmp_path / "published.csv").write_text(
+        HEADER + "".join(f"{name},,dev_loss,params,argmin,0.5\n" for name in ("planted", "b", "a"))
+    )
+    monkeypatch.setattr("playscale.report.reproduction.reproduce", lambda *_, **__: done[:1])
+    monkeypatch.setattr("playscale.report.reproduction_page.write_reproductions", lambda *_: tmp_path)
+    options = ["--reference", str(tmp_path / "published.csv"), "--out", str(tmp_path / "out")]
+    shown = CliRunner().invoke(app, ["reproduce", "planted.csv", *options]).output
+    assert "its values of a, b are left out: no table given has such a name" in " ".join(shown.split())
+
+
 def test_a_start_at_the_smallest_budget_is_the_whole_table(tmp_path: Path) -> None:
     write_points(planted(), tmp_path / "t.csv")
     (one,) = reproduce([tmp_path / "t.csv"], [Published("t", 3e9, "dev_loss", "params", "argmin", 0.5)], replicates=20)
@@ -80,6 +95,13 @@ def test_without_published_values_there_are_no_columns_of_them(done: list[Reprod
     assert not re.search("published|difference|missed by", text.split("Exponents of planted")[1])
     assert "largest difference" not in text
     assert not {"published", "differs"} & {column.header for column in reproduction_table(one).columns}
+
+
+def test_the_summary_has_no_column_without_a_value(done: list[Reproduction]) -> None:
+    row = {"target": "dev_loss", "from_flops": 1e12, "measured": 1.0, "value": 1.1, "inside": True}
+    for flops, shown in ((1.1e12, False), (1e13, True)):
+        one = dataclasses.replace(done[0], fit={"track_record": [row | {"flops": flops}]}, compared=[])
+        assert ("0.5 to 1 decades ahead: missed by" in Page(reproduction_page([one])).text) == shown
 
 
 def test_the_console_shows_theirs_beside_ours(done: list[Reproduction]) -> None:

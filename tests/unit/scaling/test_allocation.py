@@ -74,6 +74,7 @@ def test_laws_that_differ_by_more_than_half_in_the_best_size_are_named_with_both
     assert [warned.code for warned in found] == [Code.LAWS_DISAGREE] * count
     if found:
         assert "2M by the best cells, 3.2M by the vertices (and at 1 more budget); recommended is 2.5M" in found[0].text
+        assert "(and at 1 more budget); none is recommended;" in disagreement(rows, {})[0].text
 
 
 def test_a_budget_at_which_only_the_translog_law_has_an_optimum_has_no_disagreement() -> None:

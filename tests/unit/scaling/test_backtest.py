@@ -189,6 +189,13 @@ def test_scores_compare_the_same_predictions_only() -> None:
     assert tested.shared(6, [PLAIN, LEVELLING], 0) == 1
 
 
+def test_laws_without_a_backtest_are_not_among_those_that_were_chosen_from() -> None:
+    data = saturating(9, 0.01, np.random.default_rng(0))
+    tested = backtest(data, CANDIDATES, np.random.default_rng(1), 20)
+    assert len(tested.rolling[BREAKING].predictions(9)) == 1  # it takes 8 budgets
+    assert "chosen among 4 laws" in decide(tested, 9).why
+
+
 def test_a_known_limit_is_a_candidate() -> None:
     limits = [("the expert's return", 100.0)]
     flops = 1e14 * 2.0 ** np.arange(12)

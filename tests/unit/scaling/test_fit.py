@@ -304,9 +304,11 @@ def test_no_forecast_passes_the_largest_return() -> None:
     result = quick(table, forecast_flops=[1e15], forecast_at=[(1e7, 1e10)], max_return=most)
     found = [row for row in result.to_dict()["forecasts"] if row["target"] == "return_mean"]
     assert len(found) == 2
-    for row in found:
-        assert row["value"] <= most * (1 + 1e-9)
-        assert row["high"] is None or row["high"] <= most * (1 + 1e-9)
+    bounded = result.to_dict()["parametric"]["return_mean"]["parameters"]["R_max"]
+    every = [*found, bounded, *(row for row in result.to_dict()["optima"] if row["target"] == "return_mean")]
+    assert bounded["reason"] is None
+    for end in [row[name] for row in every for name in ("value", "high") if row.get(name) is not None]:
+        assert end <= most * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,10 @@ def test_the_experts_return_is_a_goal_and_a_bound() -> None:
     assert not any("expert" in row.form for row in study(300, expert_return=20.0).backtest)  # already surpassed
 
 
-def test_a_target_return_without_a_logarithm_is_refused() -> None:
+def test_a_target_return_without_a_logarithm_is_refused_before_anything_is_fitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("playscale.scaling.fit.fit_targets", None)
     with pytest.raises(FitError, match="x: a return of -1 has no logarithm; give one above zero"):
         study(300, target_returns=[("x", -1.0)])
 

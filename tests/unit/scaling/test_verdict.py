@@ -83,6 +83,15 @@ def test_the_verdict_says_that_forecasts_as_far_ahead_mostly_failed() -> None:
     assert "past forecasts 1 to 2" not in _judged(1.1, 5, True).grounds[0].text
 
 
+def test_misses_of_returns_say_from_where_these_are_counted() -> None:
+    result = table(9, FIVE).targets["dev_loss"]
+    own = Prediction("power", 1e13, 1e14, 0.1, -1.0, 1.0)
+    record = replace(result.choice, record=(Record(own, None),))
+    for offset, said in ((-21.0, " of the return above \N{MINUS SIGN}21.0"), (0.0, "")):
+        found = judge(replace(result, choice=record, cells=replace(result.cells, offset=offset)), [])
+        assert [ground.text for ground in found.grounds if ground.text.endswith(f"median miss 11%{said}")]
+
+
 def _judged(error: float, count: int, inside: bool) -> Verdict:
     """Judge a good table with past forecasts 1.5 decades ahead off by a factor, at a forecast further ahead."""
     result = table(9, FIVE).targets["dev_loss"]
