@@ -22,14 +22,22 @@ from playscale.report.text import printable
 from playscale.scaling import numbers
 from playscale.storage.files import local_path
 from playscale.storage.storage import is_s3
-from playscale.study.status import QUIET, StudyStatus, on_cluster, read_status
+from playscale.study.status import StudyStatus, on_cluster, read_status
 from playscale.study.study_files import study_files
+from playscale.study.study_process import QUIET
 
 if TYPE_CHECKING:
     from playscale.study.cluster_run import ClusterProgress
+    from playscale.study.forecast_status import ForecastStatus
     from playscale.study.studies import ListedStudy
 
 LINE_SECONDS = 15.0
+FORECAST = {
+    "running": "a forecast is running",
+    "failed": "a forecast failed",
+    "interrupted": "a forecast was interrupted",
+    "open": "forecasts are open",
+}
 LOCAL_SECONDS, S3_SECONDS = 2.0, 10.0  # between two looks
 
 
@@ -75,20 +83,32 @@ def _shown(status: StudyStatus) -> list[str | Table]:
     percent = f"{math.floor(100 * status.fraction)} %"
     head = ", ".join(text for text in (status.state, percent, status.time_left) if text)
     note = f" ({status.note})" if status.note else ""
-    first = [f"study {status.name} in {status.place}: {head}{note}", parts_line(status)]
+    forecast = f"; {FORECAST[status.forecast.state]}" if status.forecast else ""
+    first = [f"study {status.name} in {status.place}: {head}{note}{forecast}", parts_line(status)]
     left_out = [f"{numbers.counted(count, 'cell')} not trained: {why}" for why, count in status.left_out.items()]
     last = [
-        *(f"now      {task}: {what}" for task, what in status.now.items()),
-        *(f"failed   {task}: {why}" for task, why in status.failed.items()),
+        *(f"now      {task}: {what}" for task, what in status.at_work.items()),
+        *(f"failed   {task}: {why}" for task, why in status.failures.items()),
         *left_out,
         f"best     {status.best}" if not status.result and status.best else "",
         f"result   {status.result}" if status.result else "",
         f"report   {status.report}" if status.report else "",
         f"to go on {status.go_on}" if status.go_on else "",
+        *(_forecast_lines(status.forecast) if status.forecast else []),
     ]
     table = _runs_table(status)
     texts = [[printable(line) for line in lines if line] for lines in (first, last)]
     return [*texts[0], *([table] if table else []), *texts[1]]
+
+
+def _forecast_lines(forecast: ForecastStatus) -> list[str]:
+    """Return what there is to say of forecasts beside their tasks."""
+    note = f" ({forecast.note})" if forecast.note else ""
+    return [
+        f"forecast {forecast.state}{note}" if forecast.state != "open" else "",
+        *(f"open     {name}: {what}" for name, what in forecast.open.items()),
+        f"to go on {forecast.go_on}" if forecast.go_on else "",
+    ]
 
 
 def parts_line(status: StudyStatus) -> str:
@@ -119,9 +139,10 @@ def _runs_table(status: StudyStatus) -> Table | None:
 
 
 def follow(place: str, *, as_json: bool) -> None:
-    """Show a study until it ends.
+    """Show a study until it ends, and a forecast of it that is at work.
 
-    RuntimeError: it failed, or does not run and is unfinished. Stopped: by a signal, which ends the watching alone.
+    RuntimeError: one of them failed, or does not run and is unfinished. Stopped: by a signal, which ends the watching
+    alone.
     """
     terminal = plain_console().is_terminal and not as_json
     console = plain_console()
@@ -144,6 +165,9 @@ def follow(place: str, *, as_json: bool) -> None:
     if status.state != "finished":
         why = "; ".join(f"{task}: {what}" for task, what in status.failed.items()) or "not running, and unfinished"
         raise RuntimeError(f"{place}: {status.state}: {why}; to go on: {status.go_on}")
+    if status.forecast and status.forecast.state != "open":
+        why = "; ".join(f"{task}: {what}" for task, what in status.forecast.failed.items()) or status.forecast.note
+        raise RuntimeError(f"{place}: {FORECAST[status.forecast.state]}: {why}; to go on: {status.forecast.go_on}")
 
 
 def _until_ended(place: str, show_one: Callable[[StudyStatus], None]) -> StudyStatus:
@@ -177,12 +201,12 @@ class _Lines:
 
     def __call__(self, status: StudyStatus) -> None:
         elapsed = time.monotonic() - self._began
-        now = (status.parts, tuple(status.now), tuple(status.failed))
+        now = (status.parts, tuple(status.at_work), tuple(status.failures))
         if now == self._said and elapsed - self._line < LINE_SECONDS:
             return
         self._said, self._line = now, elapsed
-        failed = [f"failed {task}: {why}" for task, why in status.failed.items()]
-        at_work = [f"now {', '.join(status.now)}"] if status.now else []
+        failed = [f"failed {task}: {why}" for task, why in status.failures.items()]
+        at_work = [f"now {', '.join(status.at_work)}"] if status.at_work else []
         texts = [text for text in (parts_line(status), *failed, *at_work, status.time_left) if text]
         clock = f"{int(elapsed) // 60}:{int(elapsed) % 60:02d}"
         echo(printable(f"{clock} {math.floor(100 * status.fraction)} %: {'; '.join(texts)}"))

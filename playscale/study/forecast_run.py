@@ -20,7 +20,11 @@ from playscale.study.forecast_plan import Asked, ForecastPlan
 from playscale.study.forecast_steps import MADE, NEEDS, Question, deliver
 from playscale.study.local_run import LocalPipeline, LocalStudy, StudyProgress
 from playscale.study.spec import parse_spec
+from playscale.study.study_process import at_work
 from playscale.tracking.ledger_table import LedgerTable
+
+OPTIONS = {"budget": "--budget", "targets": "--for", "method": "--method", "seeds": "--seeds", "episodes": "--episodes"}
+"""Options of the command by their names in `Asked.of`."""
 
 
 @contextmanager
@@ -72,6 +76,13 @@ class LocalForecast:
     options: Mapping[str, Any]
 
     @property
+    def command(self) -> str:
+        """The command that goes on with the forecasts, from any directory."""
+        words = [word for name, flag in OPTIONS.items() if self.options[name] for word in (flag, self.options[name])]
+        include = ["--include-forecasts"] if self.options["include_forecasts"] else []
+        return self.study.command_of("forecast", *words, *include)
+
+    @property
     def pipeline(self) -> LocalPipeline:
         arguments = (*self.study.arguments, "forecast", json.dumps(dict(self.options)))
         return LocalPipeline(self.study.folder / FORECASTS, arguments, last="score")
@@ -88,8 +99,8 @@ class LocalForecast:
                 with self._opened() as question:  # a kill may have come before MLflow had the score
                     deliver(question, self.study.tracking_uri)
                 return ForecastResult(self.entries(), [])
-            self.pipeline.folder.mkdir(exist_ok=True)
-            failed = self.pipeline.run(on_progress, len(Asked.of(self.study.spec, self.options).seeds))
+            with at_work(self.pipeline.folder, self.study.uri, self.command):
+                failed = self.pipeline.run(on_progress, len(Asked.of(self.study.spec, self.options).seeds))
             return ForecastResult(self.entries(), failed)
 
     def void(self, reason: str) -> ForecastResult:

@@ -164,11 +164,12 @@ class LocalStudy:
     @property
     def command(self) -> str:
         """The command that goes on with the study, from any directory."""
-        words = ["playscale", "study", "run", str(self.spec_path.resolve()), "--out", self.uri]
-        if self.runner != "subprocess":
-            words += ["--runner", self.runner]
-        if self.include_forecasts:
-            words.append("--include-forecasts")
+        runner = [] if self.runner == "subprocess" else ["--runner", self.runner]
+        return self.command_of("run", *runner, *(["--include-forecasts"] if self.include_forecasts else []))
+
+    def command_of(self, name: str, *options: str) -> str:
+        """Return a command on the study that can be given in any directory: `playscale study NAME ...`."""
+        words = ["playscale", "study", name, str(self.spec_path.resolve()), "--out", self.uri, *options]
         if not self.tracking_uri.startswith("sqlite:"):
             from playscale.tracking.uris import shown
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -25,13 +24,12 @@ from playscale.storage.files import read_document, read_json, read_text
 from playscale.storage.storage import is_s3
 from playscale.study.cluster_run import ClusterProgress, ClusterStep, StudyPart
 from playscale.study.context import PER_RUN, REFERENCES, cell, measured, missing_runs, own_cells, planned_budgets
+from playscale.study.forecast_status import ForecastStatus, forecast_status
 from playscale.study.local_run import AT_ONCE, MEASURABLE
 from playscale.study.study_files import StudyFiles
-from playscale.study.study_process import StudyProcess, read_process
+from playscale.study.study_process import StudyProcess, evidence, read_process, seems_to_run
 from playscale.training.schedule import Cell, Work, plan_cells
 
-QUIET = 300.0
-"""Seconds without a change after which a study counts as not running, where its process cannot be looked at."""
 RECENT = 5  # lines of a learning curve that the speed is taken over
 LAST = ("fit", "check")  # tasks after which a study ends
 BEFORE_RUNS = ("collect", "prepare", "plan")
@@ -89,6 +87,7 @@ class StudyStatus:
         result: What the laws say, in a line; "" before there are some.
         report: Where the report is; "" for none.
         go_on: The command that goes on with it; "" when it runs or is finished.
+        forecast: The status of its forecasts; None where none is at work, interrupted or open.
     """
 
     name: str
@@ -110,10 +109,22 @@ class StudyStatus:
     result: str = ""
     report: str = ""
     go_on: str = ""
+    forecast: ForecastStatus | None = None
 
     @property
     def ended(self) -> bool:
-        return self.state != "running"
+        """Tell whether neither the study nor a forecast of it runs."""
+        return "running" not in {self.state, self.forecast and self.forecast.state}
+
+    @property
+    def at_work(self) -> Mapping[str, str]:
+        """The tasks at work, those of a forecast too."""
+        return {**self.now, **(self.forecast.now if self.forecast else {})}
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """The tasks that failed, those of a forecast too."""
+        return {**self.failed, **(self.forecast.failed if self.forecast else {})}
 
     @property
     def time_left(self) -> str:
@@ -160,11 +171,7 @@ class _Look:
     @cached_property
     def tasks(self) -> list[TaskProgress]:
         """The tasks so far, in the order they started."""
-        tasks = []
-        for name in self.files.matching("progress/*.json"):
-            with suppress(FileNotFoundError):  # a study that begins removes them
-                tasks.append(TaskProgress(**read_json(self.files.folder / name)))
-        return sorted(tasks, key=lambda task: task.started)
+        return self.files.tasks(of_forecasts=False)
 
     @cached_property
     def process(self) -> StudyProcess | None:
@@ -172,7 +179,7 @@ class _Look:
 
     @cached_property
     def changed(self) -> float | None:
-        return max(self.files.changed.values(), default=None)
+        return self.files.last_change(of_forecasts=False)
 
     @cached_property
     def lacks(self) -> dict[str, str]:
@@ -194,11 +201,8 @@ class _Look:
 
     @cached_property
     def runs_now(self) -> bool:
-        """Tell whether the study runs: by its process, else by the time of the last change."""
-        if self.process is not None and self.process.runs is not None:
-            return self.process.runs
         at_end = bool(self.tasks) and self.tasks[-1].task in LAST and self.tasks[-1].state != "running"
-        return not at_end and self.changed is not None and time.time() - self.changed < QUIET
+        return seems_to_run(self.process, None if at_end else self.changed)
 
     @cached_property
     def now(self) -> list[TaskProgress]:
@@ -223,17 +227,11 @@ class _Look:
 
     @property
     def note(self) -> str:
-        ago = "" if self.changed is None else f"{numbers.duration(time.time() - self.changed)} ago"
         if self.state == "finished":
             return ""
-        if self.process is None or self.process.runs is None:
-            asks = "; --endpoint URL asks Kubeflow" if is_s3(self.files.place) else ""
-            return f"by its last change, {ago}{asks}" if ago else ""
-        if self.state == "running":
-            return ""
-        if self.process.ended is not None:
-            return f"it ended {numbers.duration(time.time() - self.process.ended)} ago"
-        return f"its process {self.process.pid} is gone: it was killed; last change {ago}"
+        unseen = is_s3(self.files.place) and (self.process is None or self.process.runs is None)
+        asks = "; --endpoint URL asks Kubeflow" if unseen and self.changed is not None else ""
+        return evidence(self.process, self.changed) + asks
 
     def status(self) -> StudyStatus:
         runs = [self._run(name) for name in self.planned]
@@ -260,6 +258,7 @@ class _Look:
             result=result_of(read_json(self.files.folder / "fit.json")) if self.fitted else "",
             report=report,
             go_on="" if state in {"running", "finished"} else self._go_on(),
+            forecast=forecast_status(self.files),
         )
 
     def _name(self) -> str:

@@ -29,8 +29,8 @@ class ListedStudy:
     Attributes:
         name: Its name.
         place: Its directory, or s3://BUCKET/PREFIX; "" where a tracking store does not say.
-        state: running, finished, failed, stopped, or damaged with the reason; of a tracking store as
-            `TrackedStudy` has it.
+        state: running, finished, failed, stopped, or damaged with the reason; "finished, forecast running"; of a
+            tracking store as `TrackedStudy` has it.
         points: Number of points that are evaluated.
         planned: Number of points that are planned; None where that is not known.
         changed: Unix time of the last change.
@@ -65,7 +65,8 @@ def _places(top: Path) -> Iterator[str]:
 def _places_in_s3(where: str) -> list[str]:
     storage = S3Storage(where)
     found = [name.removesuffix(sign) for name in storage.walk() for sign in SIGNS if f"/{name}".endswith(f"/{sign}")]
-    return sorted({storage.where(prefix).rstrip("/") for prefix in found})
+    own = [prefix for prefix in found if not any(prefix != other and prefix.startswith(other) for other in found)]
+    return sorted({storage.where(prefix).rstrip("/") for prefix in own})  # without the agents of forecasts
 
 
 def _listed(place: str) -> ListedStudy:
@@ -75,7 +76,9 @@ def _listed(place: str) -> ListedStudy:
             status = read_status(files)
     except ValueError as error:
         return ListedStudy(place.rstrip("/").rpartition("/")[2], place, f"damaged: {error}", 0, None, None, "")
-    return ListedStudy(status.name, place, status.state, status.points, status.planned, status.changed, status.best)
+    forecasts = status.forecast is not None and status.forecast.state == "running"
+    state = f"{status.state}{', forecast running' if forecasts else ''}"
+    return ListedStudy(status.name, place, state, status.points, status.planned, status.changed, status.best)
 
 
 def tracking_place(where: str, tracking_uri: str | None) -> tuple[str, str] | None:

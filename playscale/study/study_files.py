@@ -9,25 +9,31 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from playscale.storage.files import local_path, path_below
+from playscale.progress import TaskProgress
+from playscale.storage.files import local_path, path_below, read_json
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import scratch_folder
-from playscale.study.context import REFERENCES
+from playscale.study.context import FORECASTS, REFERENCES
 from playscale.study.study_process import RECORD, read_process
 
+LEDGER = "ledger.jsonl"
+FORECAST_TASKS = ("progress/forecast.json", "progress/score.json")
+"""Progress of a forecast's own steps, where they run in a cluster's pods."""
 SMALL = (
     "plan.json", "spec.yaml", "points.csv", "fit.json", RECORD, "progress/*.json", "train/*/points.csv",
-    "train/*/curve.csv", "evaluate/*/points.csv", f"evaluate/{REFERENCES}/references.json",
+    "train/*/curve.csv", "evaluate/*/points.csv", f"evaluate/{REFERENCES}/references.json", LEDGER,
+    f"{FORECASTS}/{RECORD}", f"{FORECASTS}/progress/*.json", f"{FORECASTS}/*/progress/*.json",
 )  # fmt: skip
 """Files that are read."""
 KNOWN_BY_NAME = (
     "report.html", "pipeline.log", "train/*/checkpoints/*/checkpoint.json", "train/*/resume*/*/checkpoint.json",
-    "evaluate/*/*/evaluation.json",
+    "evaluate/*/*/evaluation.json", f"{FORECASTS}/*/plan.json", f"{FORECASTS}/*/train/*/curve.csv",
+    f"{FORECASTS}/*/evaluate/*/*/evaluation.json",
 )  # fmt: skip
 """Files of which it is enough that they are there."""
-FOLDERS = ("progress/", "train/", "evaluate/")
-SIGNS = ("plan.json", RECORD, "progress/collect.json")  # of each study there is one at least
+FOLDERS = ("progress/", "train/", "evaluate/", f"{FORECASTS}/")
+SIGNS = ("plan.json", RECORD, "progress/collect.json", f"{FORECASTS}/{RECORD}")  # of each study there is one at least
 
 
 @dataclass
@@ -49,6 +55,19 @@ class StudyFiles:
     def matching(self, pattern: str) -> list[str]:
         """Return the names that match, in which * matches slashes, too."""
         return [name for name in self.changed if fnmatchcase(name, pattern)]
+
+    def last_change(self, *, of_forecasts: bool) -> float | None:
+        """Return the unix time of the last change to what forecasts leave, or to all else; None where there is none."""
+        return max((at for name, at in self.changed.items() if _of_forecasts(name) == of_forecasts), default=None)
+
+    def tasks(self, *, of_forecasts: bool) -> list[TaskProgress]:
+        """Return the tasks so far, those of forecasts or all others, in the order they started."""
+        tasks = []
+        for name in self.matching("*progress/*.json"):
+            if _of_forecasts(name) == of_forecasts:
+                with suppress(FileNotFoundError):  # a study that begins removes them
+                    tasks.append(TaskProgress(**read_json(self.folder / name)))
+        return sorted(tasks, key=lambda task: task.started)
 
     def look(self) -> None:
         """Find what is there now. OSError: S3 cannot be reached. ValueError: it refuses."""
@@ -72,8 +91,8 @@ class StudyFiles:
     def _look_beside(self) -> None:
         """Add the progress that is kept on this machine."""
         found = dict(_local_files(self.beside)) if self.beside else {}
-        for name in (name for name in found if name.startswith("progress/")):
-            (self.folder / "progress").mkdir(exist_ok=True)
+        for name in (name for name in found if name.startswith(("progress/", f"{FORECASTS}/progress/"))):
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # removed meanwhile
                 shutil.copyfile(self.beside / name, self.folder / name)  # type: ignore[operator]
                 self.changed = {**self.changed, name: found[name]}
@@ -87,13 +106,17 @@ def study_files(place: str) -> Iterator[StudyFiles]:
             yield StudyFiles(place.rstrip("/"), scratch)
         return
     folder = local_path(place)
-    process = read_process(folder)
+    process = read_process(folder) or read_process(folder / FORECASTS)
     if process is not None and is_s3(process.out):
         with study_files(process.out) as files:
             files.beside = folder
             yield files
     else:
         yield StudyFiles(place.rstrip("/") or "/", folder)
+
+
+def _of_forecasts(name: str) -> bool:
+    return name.startswith(f"{FORECASTS}/") or name in {LEDGER, *FORECAST_TASKS}
 
 
 def _download(storage: S3Storage, name: str, file: Path) -> None:

@@ -17,9 +17,12 @@ from pathlib import Path
 
 import psutil
 
+from playscale.scaling.numbers import duration
 from playscale.storage.files import locked, read_json, write_json
 
 RECORD = "progress/process"
+QUIET = 300.0
+"""Seconds without a change after which a study counts as not running, where its process cannot be looked at."""
 SAME_START = 5.0  # seconds: the clock that a process's start is measured by may be set right meanwhile
 
 
@@ -88,6 +91,25 @@ def read_process(folder: Path) -> StudyProcess | None:
         return StudyProcess(**read_json(folder / RECORD))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def seems_to_run(process: StudyProcess | None, changed: float | None) -> bool:
+    """Tell whether a study runs: by its process, else by the unix time of its last change; None after its last step."""
+    if process is not None and process.runs is not None:
+        return process.runs
+    return changed is not None and time.time() - changed < QUIET
+
+
+def evidence(process: StudyProcess | None, changed: float | None) -> str:
+    """Return what tells whether a study runs, where that needs to be said; "" for a process that is alive."""
+    ago = "" if changed is None else f"{duration(time.time() - changed)} ago"
+    if process is None or process.runs is None:
+        return f"by its last change, {ago}" if ago else ""
+    if process.runs:
+        return ""
+    if process.ended is not None:
+        return f"it ended {duration(time.time() - process.ended)} ago"
+    return f"its process {process.pid} is gone: it was killed; last change {ago}"
 
 
 def _host() -> str:

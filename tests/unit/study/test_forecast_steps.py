@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from playscale.cli.study_status import status_of
 from playscale.points import Point, read_points, with_forecasts, write_points
 from playscale.scaling.fit import fit as fit_laws
 from playscale.scaling.ledger import points_digest
@@ -15,7 +16,9 @@ from playscale.storage.files import read_json, write_json
 from playscale.storage.s3 import S3Storage
 from playscale.study import analysis, forecast_plan, forecast_run, forecast_steps
 from playscale.study.forecast_plan import Asked, enough_episodes, near_size
+from playscale.study.local_run import LocalPipeline
 from playscale.study.spec import parse_spec
+from playscale.study.studies import studies_below
 from playscale.tracking.ledger_table import LedgerTable
 
 SIZES = {"10k": 10_000, "14k": 14_000, "20k": 20_000, "28k": 28_000}
@@ -151,6 +154,8 @@ def test_a_forecast_of_a_study_in_s3_is_kept_there_and_found_again(study, s3):
     assert {"ledger.jsonl", f"{name}/plan.json"} <= storage.walk().keys()
     events = storage.read_whole("ledger.jsonl").splitlines()
     assert len(events) == 2
+    assert [one.place for one in studies_below("s3://bucket")] == ["s3://bucket/study"]
+    assert status_of("s3://bucket/study").forecast.state == "running"  # by its last change: of no process it is known
 
 
 def test_more_points_are_another_forecast(study):
@@ -287,6 +292,26 @@ def test_a_dry_run_writes_nothing_and_what_is_void_by_hand_stays_so(study, main_
     assert (code, len(said.splitlines())) == (1, 1), said
     assert "is void: the machine is gone" in said
     assert main_here(*command, "--void", "again")[0] == 2
+
+
+def test_a_forecast_at_work_is_recorded_with_the_command_that_goes_on(study, main_here, tmp_path, monkeypatch):
+    spec, out = study
+    (tmp_path / "s.yaml").write_text(spec)
+    seen = []
+
+    def pipeline(self, on_progress, runs):
+        ask(study, targets="loss", seeds="0,1")
+        seen.append(status_of("out").forecast)
+        return []
+
+    monkeypatch.setattr(LocalPipeline, "run", pipeline)
+    command = ("study", "forecast", "s.yaml", "--budget", "1.6e10", "--for", "loss", "--out", "out", "--seeds", "0,1")
+    assert main_here(*command)[0] == 1
+    after = status_of("out").forecast
+    assert [one.state for one in (*seen, after)] == ["running", "interrupted"]
+    words = f"playscale study forecast {tmp_path}/s.yaml --out {out} --budget 1.6e10 --for loss --seeds 0,1"
+    assert after.go_on == words
+    assert list(after.open) == [entries(study)[0].id]
 
 
 def test_several_methods_need_one_named(registered):

@@ -5,8 +5,10 @@ import time
 
 import left_study
 import pytest
+from ledger_entries import normal_entry
 from left_study import BUDGETS, RUNS, point
 
+from playscale.cli.study_status import follow
 from playscale.processes.signals import Stopped
 from playscale.study import status as status_module
 from playscale.study.cluster_run import ClusterProgress, ClusterStep, StepPod
@@ -14,6 +16,9 @@ from playscale.study.status import StudyStatus, learns_badly, on_cluster, read_s
 from playscale.study.studies import studies_below
 from playscale.study.study_files import study_files
 from playscale.study.study_process import at_work, read_process
+from playscale.tracking.ledger_table import LedgerTable
+
+FORECAST = "playscale study forecast mine.yaml --out here --budget 1e13"
 
 
 def look(out):
@@ -153,6 +158,71 @@ def test_time_left_is_unknown_without_a_speed_and_a_lower_bound_without_an_evalu
 def test_a_run_without_a_curve_is_as_fast_as_the_one_nearest_in_size(half):
     (half / "train" / RUNS[1] / "curve.csv").unlink()
     assert look(half).seconds_left == pytest.approx(2 * 20.0 + 8.0, rel=0.2)  # half the FLOP/s; one longest task
+
+
+@pytest.fixture
+def forecast(tmp_path):
+    """A finished study, and a forecast of it that is registered and whose agent trains; its id and its directory."""
+    left_study.whole(tmp_path)
+    (entry,) = LedgerTable.beside(tmp_path).register([normal_entry(flops=1e13)])
+    left_study.progress(tmp_path / "forecasts", "forecast", "done", 1.0)
+    left_study.progress(tmp_path / "forecasts", "train-agent", "running", 0.4)
+    left_study.process(tmp_path / "forecasts", command=FORECAST)
+    return entry.id, tmp_path
+
+
+def test_forecast_at_work_is_seen_beside_the_finished_study(forecast):
+    entry, out = forecast
+    status = look(out)
+    assert (status.state, status.forecast.state, status.ended) == ("finished", "running", False)
+    assert status.forecast.now == {"train-agent": "40 %, what train-agent says"}
+    assert status.forecast.open == {entry: "dev_loss at 1e+13 FLOPs"}
+    assert (status.now, status.forecast.go_on) == ({}, "")
+    assert studies_below(str(out))[0].state == "finished, forecast running"
+
+
+def test_killed_forecast_is_interrupted_until_it_is_void(forecast, capfd):
+    entry, out = forecast
+    left_study.killed_process(out / "forecasts", command=FORECAST)
+    one = look(out).forecast
+    assert (one.state, one.now, one.go_on) == ("interrupted", {}, FORECAST)
+    assert "is gone: it was killed" in one.note
+    with pytest.raises(RuntimeError, match=f"a forecast was interrupted: its process .*; to go on: {FORECAST}"):
+        follow(str(out), as_json=False)
+    said = capfd.readouterr().out
+    for part in ("finished, 100 %; a forecast was interrupted", f"open     {entry}: dev_loss", f"to go on {FORECAST}"):
+        assert part in said
+    LedgerTable.beside(out).void(entry, "given up")
+    assert look(out).forecast is None
+
+
+def test_forecast_whose_agent_failed_is_failed_and_one_by_hand_is_open(forecast):
+    entry, out = forecast
+    left_study.process(out / "forecasts", command=FORECAST, ended=time.time())
+    left_study.progress(out / "forecasts", "train-agent", "failed", what="no space left")
+    left_study.progress(out / "forecasts", "score", "done", 1.0)
+    one = look(out).forecast
+    assert (one.state, one.failed, one.go_on) == ("failed", {"train-agent": "no space left"}, FORECAST)
+    left_study.progress(out / "forecasts", "train-agent", "done", 1.0)
+    one = look(out).forecast
+    assert (one.state, [*one.open], one.go_on) == ("open", [entry], "")
+
+
+@pytest.mark.parametrize(("age", "state"), [(10.0, "running"), (1000.0, "interrupted")])
+def test_forecast_in_pods_is_told_by_the_last_change_and_is_no_part_of_the_study(half, age, state):
+    for path in half.rglob("*"):
+        os.utime(path, (time.time() - 1000,) * 2)
+    left_study.process(half, host="elsewhere")
+    before = look(half)
+    left_study.progress(half, "forecast", "done", 1.0)
+    left_study.progress(half / "forecasts" / "1e13-ab", "train-agent", "running")
+    for path in [half / "progress" / "forecast.json", *half.glob("forecasts/*/progress/*")]:
+        os.utime(path, (time.time() - age,) * 2)
+    LedgerTable.beside(half).register([normal_entry()])
+    if state == "interrupted":
+        os.utime(half / "ledger.jsonl", (time.time() - age,) * 2)
+    status = look(half)
+    assert (status.forecast.state, status.state, status.now) == (state, before.state, before.now)
 
 
 def test_looking_changes_nothing_not_even_a_time(half):
