@@ -15,7 +15,7 @@ from mlflow.entities import Run
 
 from playscale.scaling.ledger import SCORED, Entry, Event, Ledger, check, compare, in_chain
 from playscale.tracking.client import TrackingClient
-from playscale.tracking.mlflow_tracker import MlflowExperiment
+from playscale.tracking.mlflow_tracker import MlflowExperiment, NoExperimentError
 from playscale.tracking.tracker import RunIdentity
 
 EXPERIMENT = "playscale-ledger"
@@ -69,10 +69,8 @@ class LedgerStore:
         """Return the run of every forecast, oldest first; none where there is no ledger."""
         try:
             return self.client.query(lambda experiment: experiment.runs(KIND), create=False)
-        except ValueError as error:
-            if "no MLflow experiment" in str(error):
-                return []
-            raise
+        except NoExperimentError:
+            return []
 
     def ledgers(self) -> dict[str, Ledger]:
         """Return every ledger that is kept there, by id."""

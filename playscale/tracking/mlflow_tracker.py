@@ -67,11 +67,18 @@ def every_page(search: Callable[..., PagedList[Any]], *arguments: Any, **options
             return
 
 
+class NoExperimentError(ValueError):
+    """There is no MLflow experiment of a name at a tracking URI."""
+
+    def __init__(self, name: str, uri: str) -> None:
+        super().__init__(f"no MLflow experiment {name!r} at {shown(uri)}; set MLFLOW_TRACKING_URI or --tracking-uri")
+
+
 class MlflowExperiment:
     """One study's experiment, created when it is missing.
 
     Artifacts go to `artifacts` (a directory or URI) if given, else where the tracking server puts them. With `kubeflow`
-    the study's runs go into that experiment, under that run, and other runs there are ignored. ValueError when
+    the study's runs go into that experiment, under that run, and other runs there are ignored. NoExperimentError when
     `create` is false and there is no such experiment.
     """
 
@@ -85,10 +92,9 @@ class MlflowExperiment:
         kubeflow: KubeflowRun | None = None,
     ) -> None:
         where = shown(tracking_uri)
-        absent = ValueError(f"no MLflow experiment {name!r} at {where}; set MLFLOW_TRACKING_URI or --tracking-uri")
         uri = usable_uri(tracking_uri, create=create)
         if uri is None:
-            raise absent
+            raise NoExperimentError(name, tracking_uri)
         self.client = MlflowClient(uri)
         self.where = where
         self.name, self._kubeflow = name, kubeflow
@@ -109,7 +115,7 @@ class MlflowExperiment:
         elif create:
             self.id = self._create(name, artifacts)
         else:
-            raise absent
+            raise NoExperimentError(name, tracking_uri)
 
     def _create(self, name: str, artifacts: str | None) -> str:
         try:

@@ -13,9 +13,8 @@ from mlflow.tracking import MlflowClient
 
 from playscale.points import Point
 from playscale.tracking.client import without_retries
-from playscale.tracking.mlflow_tracker import KIND, OWNER, STUDY, every_page, point_of_run
+from playscale.tracking.mlflow_tracker import KIND, OWNER, STUDY, NoExperimentError, every_page, point_of_run
 from playscale.tracking.store import store_errors, usable_uri
-from playscale.tracking.uris import shown
 
 
 class TrackedStudy(NamedTuple):
@@ -47,9 +46,7 @@ def tracked_studies(uri: str, name: str = "") -> list[TrackedStudy]:
         client = MlflowClient(usable) if usable else None
         experiments = [one for one in every_page(client.search_experiments) if name in {"", one.name}] if client else []
         if client is None or (name and not experiments):
-            raise ValueError(
-                f"no MLflow experiment {name!r} at {shown(uri)}; set MLFLOW_TRACKING_URI or --tracking-uri"
-            )
+            raise NoExperimentError(name, uri)
         found = [
             study for one in experiments for study in _studies(one, every_page(client.search_runs, [one.experiment_id]))
         ]

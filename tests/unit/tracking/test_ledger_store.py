@@ -53,6 +53,16 @@ def test_both_stores_agree_and_a_run_shows_the_score(ledger) -> None:
     assert len(store.runs()) == 3
 
 
+def test_a_deleted_ledger_is_an_error_wherever_the_store_is_and_a_missing_one_is_empty(written, tmp_path) -> None:
+    folder = tmp_path / "no MLflow experiment"
+    shutil.copytree(written, folder)
+    store = LedgerStore.at(sqlite_uri(folder / "mlflow.db"))
+    store.client.query(lambda experiment: experiment.client.delete_experiment(experiment.id))
+    with pytest.raises(ValueError, match="was deleted"):
+        store.runs()
+    assert LedgerStore.at(sqlite_uri(tmp_path / "none.db")).runs() == []
+
+
 def test_delivering_again_changes_nothing(ledger) -> None:
     table, store = ledger
     before = [run.data.to_dictionary() for run in store.runs()]
