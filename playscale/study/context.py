@@ -133,17 +133,22 @@ def own_cells(folder: Path, plan: Mapping[str, Any]) -> set[tuple[str, str, floa
 def missing_runs(folder: Path, plan: Mapping[str, Any]) -> dict[str, str]:
     """Return the planned runs that are not trained and evaluated at all their budgets, each with what it lacks.
 
-    The references count as a run.
+    The references count as a run. An evaluation of another number of episodes than is planned is none.
     """
-    lacks = {}
+    lacks, episodes = {}, plan.get("episodes")  # which plans of earlier versions do not have
     for name, run in plan["runs"].items():
         budgets = len(planned_budgets(run))
-        trained, evaluated = (len(measured(folder / step / name / "points.csv", run)) for step in PER_RUN)
+        trained = len(measured(folder / "train" / name / "points.csv", run))
+        evaluated = len(measured(folder / "evaluate" / name / "points.csv", run, episodes))
         if max(trained, evaluated) < budgets:
             lacks[name] = f"trained to {trained} of {budgets} budgets" if trained else "not trained"
         elif evaluated < budgets:
             lacks[name] = "trained, not evaluated"
-    if not (folder / "evaluate" / REFERENCES / "references.json").is_file():
+    references = folder / "evaluate" / REFERENCES / "references.json"
+    played = (
+        {row["episodes"] for row in read_json(references) if row["name"] == "random"} if references.is_file() else None
+    )
+    if played is None or (episodes is not None and played != ({episodes} if episodes else set())):
         lacks[REFERENCES] = "not evaluated"
     return lacks
 
@@ -153,10 +158,14 @@ def planned_budgets(run: Mapping[str, Any]) -> set[float]:
     return {*run["budgets"], *run["held_out"]}
 
 
-def measured(path: Path, run: Mapping[str, Any]) -> dict[float, Point]:
-    """Return the points of a planned run at its budgets that a table holds; none when the table is not there."""
+def measured(path: Path, run: Mapping[str, Any], episodes: int | None = None) -> dict[float, Point]:
+    """Return the points of a planned run at its budgets that a table holds; none when the table is not there.
+
+    With `episodes` those alone whose agents have played so many.
+    """
     points = read_points(path) if path.is_file() else []
-    return {point.flops: point for point in points if point.flops in planned_budgets(run)}
+    played = [point for point in points if episodes is None or (point.episodes or 0) == episodes]
+    return {point.flops: point for point in played if point.flops in planned_budgets(run)}
 
 
 def default_tracking_uri(out: str | Path) -> str:

@@ -280,6 +280,7 @@ class _Look:
         failed = any(_run_of(task) == name for task in self.failed)
         fraction = 1.0 if len(trained) == len(budgets) else self._saved(name)
         begun = fraction > 0 or any(_run_of(task) == name for task in self.tasks)
+        most = len(budgets) - (name in self.lacks)  # evaluations of another number of episodes may lie there
         state = "unfinished" if begun and not self.runs_now else "waiting"
         if name not in self.lacks:
             state = "done"
@@ -291,7 +292,7 @@ class _Look:
             state=state,
             budgets=len(budgets),
             trained=len(trained),
-            evaluated=len(budgets) if state == "done" else min(max(len(evaluated), len(evaluations)), len(budgets)),
+            evaluated=len(budgets) if state == "done" else min(max(len(evaluated), len(evaluations)), most),
             fraction=fraction,
             dev_loss=next((p.dev_loss for p in reversed(reached) if p.dev_loss is not None), None),
             return_mean=next((p.return_mean for p in reversed(reached) if p.return_mean is not None), None),

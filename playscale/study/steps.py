@@ -93,6 +93,7 @@ def plan(
             grid = plan_study(study.spec, expert_play)
             bigram = bigram_cross_entropy(expert_play) if expert_play else None
             baseline = {"corpus": str(expert_play.uri) if expert_play else None, "bigram_dev_loss": bigram}
+            baseline["episodes"] = study.spec.evaluate.episodes
         with progress.timed("tracking"):
             study.tracking.prepare(study.owner(), resumed=(study.folder / "plan.json").is_file())
         with atomic_file(study.folder / SPEC, "w") as file:

@@ -1,5 +1,7 @@
 """What a study lacks after a run failed: the last step of a pipeline on a cluster."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -10,6 +12,7 @@ from playscale.study import steps
 
 SPEC = yaml.safe_dump({"name": "q", "source": {"corpus": "c"}, "sizes": ["10k", "20k"], "budgets": [1e9, 1e10]})
 RUNS = ("bc-lstm-10k-s0", "bc-lstm-20k-s0")
+PLANNED = {run: {"method": "bc", "budgets": [1e9, 1e10], "held_out": [1e10], "rl": None} for run in RUNS}
 
 
 def points(run, budgets=(1e9, 1e10)):
@@ -19,8 +22,7 @@ def points(run, budgets=(1e9, 1e10)):
 @pytest.fixture
 def study(tmp_path):
     """A whole study."""
-    runs = {run: {"method": "bc", "budgets": [1e9, 1e10], "held_out": [1e10], "rl": None} for run in RUNS}
-    write_document(tmp_path / "plan.json", {"runs": runs})
+    write_document(tmp_path / "plan.json", {"runs": PLANNED})
     for run in RUNS:
         for step in ("train", "evaluate"):
             write_points(points(run), tmp_path / step / run / "points.csv")
@@ -56,6 +58,26 @@ def test_missing_references_are_named(study):
     (study / "evaluate" / "references" / "references.json").unlink()
     with pytest.raises(RuntimeError, match="^references: not evaluated$"):
         steps.check(SPEC, str(study))
+
+
+@pytest.mark.parametrize(("before", "planned"), [(0, 4), (4, 20), (4, 0)])
+def test_evaluations_of_another_number_of_episodes_are_none(study, before, planned):
+    """They are what an evaluation leaves that fails after the study's `evaluate.episodes` was changed."""
+
+    def leave(episodes):
+        rows = [{"name": "random", "return_mean": 1.0, "return_se": 0.1, "episodes": episodes}] if episodes else []
+        write_json(study / "evaluate" / "references" / "references.json", rows)
+        for run in RUNS:
+            played = [replace(point, episodes=episodes or None) for point in points(run)]
+            write_points(played, study / "evaluate" / run / "points.csv")
+
+    write_document(study / "plan.json", {"runs": PLANNED, "episodes": planned})
+    leave(before)
+    lacks = "; ".join([*(f"{run}: trained, not evaluated" for run in RUNS), "references: not evaluated"])
+    with pytest.raises(RuntimeError, match=f"^{lacks}$"):
+        steps.check(SPEC, str(study))
+    leave(planned)
+    assert steps.check(SPEC, str(study)) == "4 points, no run is missing"
 
 
 @pytest.mark.parametrize("fitted", [None, points(RUNS[0])])
