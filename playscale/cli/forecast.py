@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from playscale.scaling.cells import Target
     from playscale.scaling.ledger import Entry
     from playscale.study.forecast_plan import ForecastPlan
+    from playscale.study.forecast_run import ForecastResult, LocalForecast
 
 
 def study_forecast(
@@ -101,26 +102,29 @@ def study_forecast(
     from playscale.study.spec import read_spec
 
     read_spec(spec)
-    with opened(spec, out, options) as question:
+    with opened(spec, out, options, store=bool(void) and not dry_run) as question:
         if dry_run:
             plan, entries = registered(question)
             _show_plan(plan, entries)
             return
-    from playscale.cli.console import show
-    from playscale.cli.study_console import study_progress
-
-    forecast = LocalForecast(LocalStudy.open(spec, out, tracking_uri), out, options)
-    show(f"forecast of {budget} FLOPs by the study {forecast.study.spec.name} in {forecast.study.uri}")
-    if void:
-        result = forecast.void(void)
-    else:
-        with study_progress(f"forecast of {budget} FLOPs") as on_progress:
-            result = forecast.run(on_progress)
+        forecast = LocalForecast(LocalStudy.open(spec, out, tracking_uri), options, question)
+        result = _run(forecast, f"forecast of {budget} FLOPs", void)
     for entry in result.entries:
         echo(outcome_text(entry))
     echo(f"ledger: {forecast.study.uri}/ledger.jsonl")
     if result.complaint and not void:
         raise RuntimeError(result.complaint)
+
+
+def _run(forecast: LocalForecast, name: str, void: str | None) -> ForecastResult:
+    from playscale.cli.console import show
+    from playscale.cli.study_console import study_progress
+
+    show(f"{name} by the study {forecast.study.spec.name} in {forecast.study.uri}")
+    if void:
+        return forecast.void(void)
+    with study_progress(name) as on_progress:
+        return forecast.run(on_progress)
 
 
 def forecast_text(entry: Entry) -> str:

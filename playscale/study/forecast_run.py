@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from playscale.storage.files import local_path, locked, read_text
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import workspace
 from playscale.study.context import FORECASTS, StudyContext
-from playscale.study.forecast_plan import Asked, ForecastPlan
+from playscale.study.forecast_plan import ForecastPlan
 from playscale.study.forecast_steps import MADE, NEEDS, Question, deliver
 from playscale.study.local_run import LocalPipeline, LocalStudy, StudyProgress
 from playscale.study.spec import parse_spec
 from playscale.study.study_process import at_work
-from playscale.tracking.ledger_table import LedgerTable
+from playscale.tracking.ledger_table import LEDGER, LedgerTable
 
 OPTIONS = {"budget": "--budget", "targets": "--for", "method": "--method", "seeds": "--seeds", "episodes": "--episodes"}
 """Options of the command by their names in `Asked.of`."""
@@ -52,6 +52,8 @@ class ForecastResult:
     @property
     def complaint(self) -> str:
         """Return in one line what keeps forecasts from being scored; "" where all of them are."""
+        if not self.entries:
+            return "the study's points were changed meanwhile: run the same command again"
         void = [
             f"{entry.id} ({entry.target}) is void: {entry.reason}" for entry in self.entries if entry.state == "void"
         ]
@@ -67,13 +69,13 @@ class LocalForecast:
 
     Attributes:
         study: The study.
-        out: Its directory as given.
         options: What is to be forecast: see `Asked.of`.
+        question: The same, asked of the study as it was opened.
     """
 
     study: LocalStudy
-    out: str | None
     options: Mapping[str, Any]
+    question: Question
 
     @property
     def command(self) -> str:
@@ -96,12 +98,13 @@ class LocalForecast:
         """
         with locked(self.study.folder, "study"):
             if self._done():
-                with self._opened() as question:  # a kill may have come before MLflow had the score
-                    deliver(question, self.study.tracking_uri)
-                return ForecastResult(self.entries(), [])
+                deliver(self.question, self.study.tracking_uri)  # a kill may have come before MLflow had the score
+                return ForecastResult(self._entries(), [])
             with at_work(self.pipeline.folder, self.study.uri, self.command):
-                failed = self.pipeline.run(on_progress, len(Asked.of(self.study.spec, self.options).seeds))
-            return ForecastResult(self.entries(), failed)
+                failed = self.pipeline.run(on_progress, len(self.question.asked.seeds))
+            with workspace(self.study.uri, LEDGER, store=False) as folder:  # the pipeline has written to it
+                ended = replace(self.question, study=replace(self.question.study, folder=folder))
+                return ForecastResult(list(ended.entries().values()), failed)
 
     def void(self, reason: str) -> ForecastResult:
         """Void the forecasts that are asked for and still open; they stay listed, with the reason.
@@ -109,30 +112,25 @@ class LocalForecast:
         Raises:
             ValueError: The directory is in use, or nothing that is asked for is open.
         """
-        with locked(self.study.folder, "study"), self._opened(store=True) as one:
-            still = [entry for entry in one.entries().values() if entry.state == "open"]
+        with locked(self.study.folder, "study"):
+            still = [entry for entry in self._entries() if entry.state == "open"]
             if not still:
                 raise ValueError("--void: no forecast of this is open")
             for entry in still:
-                LedgerTable.beside(one.study.folder).void(entry.id, reason)
-            deliver(one, self.study.tracking_uri)
-            return ForecastResult(list(one.entries().values()), [])
-
-    def _opened(self, *, store: bool = False) -> AbstractContextManager[Question]:
-        return opened(self.study.spec_path, self.out, self.options, store=store)
+                LedgerTable.beside(self.question.study.folder).void(entry.id, reason)
+            deliver(self.question, self.study.tracking_uri)
+            return ForecastResult(self._entries(), [])
 
     def _done(self) -> bool:
         """Return whether everything that is asked was forecast before, and is scored or void."""
-        with self._opened() as question:
-            before = question.entries()
-            if not before or any(entry.state == "open" for entry in before.values()):
-                return False
-            return set(before) >= set(question.asked.targets or question.plan().recommended)
+        before = self.question.entries()
+        if not before or any(entry.state == "open" for entry in before.values()):
+            return False
+        return set(before) >= set(self.question.asked.targets or self.question.plan().recommended)
 
-    def entries(self) -> list[Entry]:
-        """Return the forecasts that are asked for, as they stand."""
-        with self._opened() as question:
-            return list(question.entries().values())
+    def _entries(self) -> list[Entry]:
+        """Return the forecasts that are asked for, as they stand in what was opened."""
+        return list(self.question.entries().values())
 
 
 def registered(question: Question) -> tuple[ForecastPlan, dict[Target, Entry]]:

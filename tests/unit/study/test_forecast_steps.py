@@ -16,7 +16,7 @@ from playscale.storage.files import read_json, write_json
 from playscale.storage.s3 import S3Storage
 from playscale.study import analysis, forecast_plan, forecast_run, forecast_steps
 from playscale.study.forecast_plan import Asked, enough_episodes, near_size
-from playscale.study.local_run import LocalPipeline
+from playscale.study.local_run import LocalPipeline, LocalStudy
 from playscale.study.spec import parse_spec
 from playscale.study.studies import studies_below
 from playscale.tracking.ledger_table import LedgerTable
@@ -312,6 +312,30 @@ def test_a_forecast_at_work_is_recorded_with_the_command_that_goes_on(study, mai
     words = f"playscale study forecast {tmp_path}/s.yaml --out {out} --budget 1.6e10 --for loss --seeds 0,1"
     assert after.go_on == words
     assert list(after.open) == [entries(study)[0].id]
+
+
+def test_a_study_in_s3_is_read_once_and_after_the_pipeline_its_ledger_alone(study, s3, monkeypatch, tmp_path):
+    storage = S3Storage("s3://bucket/study")
+    for name in ("plan.json", "points.csv"):
+        storage.upload(study[1] / name, name)
+    (tmp_path / "s.yaml").write_text(study[0])
+    read, options = [], OPTIONS | {"targets": "loss"}
+    download = S3Storage.download
+
+    def pipeline(self, on_progress, runs):
+        with monkeypatch.context() as unseen:
+            unseen.setattr(S3Storage, "download", download)
+            forecast_steps.forecast(study[0], "s3://bucket/study", options, "")
+        return []
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(LocalPipeline, "run", pipeline)
+    monkeypatch.setattr(S3Storage, "download", lambda self, name, file: (read.append(name), download(self, name, file)))
+    with forecast_run.opened(tmp_path / "s.yaml", "s3://bucket/study", options) as question:
+        local = LocalStudy.open(tmp_path / "s.yaml", "s3://bucket/study", "http://localhost:1")
+        result = forecast_run.LocalForecast(local, options, question).run(lambda _: None)
+    assert [entry.state for entry in result.entries] == ["open"]
+    assert sorted(read) == ["ledger.jsonl", "plan.json", "points.csv"]
 
 
 def test_several_methods_need_one_named(registered):
