@@ -197,6 +197,9 @@ def _sums(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "transitions to learn from", _transitions(plan["corpus"])
     yield "episodes", f"{sums['episodes']:,.0f}"
     yield "actions in them", f"at most {numbers.count(sums['play_steps_most'])}"
+    if (most := sums["total_elapsed_hours_most"]) is not None:
+        about, known = _time(sums["total_elapsed_hours"]), sums["total_elapsed_hours"] is not None
+        yield "time in all, with play", f"{f'about {about}, ' if known else ''}at most {_time(most)}"
     yield "core hours of play", _core_hours(sums["play_core_hours_most"], sums["play_core_hours"]) or UNKNOWN
 
 

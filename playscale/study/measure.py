@@ -139,6 +139,7 @@ def measured_machine(
         memory=memory / AT_ONCE,
         precision=resolve_precision(spec.training.precision, device),
         at_once=AT_ONCE,
+        cores=usable_cores(),
         steps_per_second=lambda run: rates.get(pace_settings(run)),
         expert_steps_per_second=expert_rate,
         details={

@@ -15,6 +15,7 @@ import psutil
 
 from playscale.config import IMITATING_METHODS, METHODS, TrainConfig, budget_name
 from playscale.corpus.corpus import Corpus
+from playscale.processes.cores import usable_cores
 from playscale.rollout.evaluation import read_evaluation
 from playscale.scaling import numbers
 from playscale.scaling.gpu import Hardware
@@ -83,6 +84,7 @@ class Machine:
         memory: Bytes of the device's memory that one training run may take.
         precision: fp32 or bf16.
         at_once: Training runs side by side.
+        cores: Cores that agents and the expert play on; None if that is not known.
         steps_per_second: Actions of the agents a second and core, by run; None if it is not known.
         expert_steps_per_second: Actions of the expert a second and core.
         details: Measurements, for the document.
@@ -93,6 +95,7 @@ class Machine:
     memory: float
     precision: str
     at_once: int
+    cores: int | None
     steps_per_second: Callable[[TrainConfig], float | None]
     expert_steps_per_second: float | None
     details: Mapping[str, Any]
@@ -103,13 +106,13 @@ def gpu_machine(hardware: Hardware, steps_per_second: float | None = None) -> Ma
     gpu = hardware.gpu
     name, precision = f"{gpu.name} at {100 * hardware.utilisation:g} % of its peak", "bf16"
     details = {"gpu": gpu.name, "utilisation": hardware.utilisation}
-    return Machine(name, GpuPace(hardware), gpu.memory, precision, 1, lambda _: steps_per_second, None, details)
+    return Machine(name, GpuPace(hardware), gpu.memory, precision, 1, None, lambda _: steps_per_second, None, details)
 
 
 def this_machine() -> Machine:
     """Return this machine as that of a study, before its speed is measured."""
     memory = psutil.virtual_memory().total / AT_ONCE
-    return Machine("this machine", None, memory, "fp32", AT_ONCE, lambda _: None, None, {})
+    return Machine("this machine", None, memory, "fp32", AT_ONCE, usable_cores(), lambda _: None, None, {})
 
 
 def preview(
@@ -163,7 +166,7 @@ def preview(
         else {"uri": expert_play.uri, "train": expert_play.train, "basis": expert_play.basis},
         "runs": [_run(name, planned[name], models[name]) for name in grid.runs],
         "cells": rows,
-        "total": _total(spec, machine, trained, price),
+        "total": _total(spec, machine, trained, price, expert_play),
         "priors": {method: prior and prior.source for method, prior in priors.items()},
         "best": best,
     }
@@ -236,13 +239,18 @@ def _hours(steps: float | None, per_second: float | None) -> float | None:
 
 
 def _total(
-    spec: StudySpec, machine: Machine, trained: Sequence[Mapping[str, Any]], price: float | None
+    spec: StudySpec,
+    machine: Machine,
+    trained: Sequence[Mapping[str, Any]],
+    price: float | None,
+    expert_play: ExpectedPlay | None,
 ) -> dict[str, Any]:
     """Return the sums over all cells. Episodes are those of the agents; a random policy plays as many as one more."""
     hours = total([row["hours"] for row in trained])
     summed = ("episodes", "play_steps_most", "play_steps", "play_core_hours_most", "play_core_hours")
     collect = spec.source.collect if spec.source else None
     expert_steps = None if collect is None else collect.games * collect.max_steps
+    play = {name: total([row[name] for row in trained]) for name in summed}
     return {
         "runs": len({row["run"] for row in trained}),
         "cells": len(trained),
@@ -251,11 +259,44 @@ def _total(
         "elapsed_hours": None if hours is None else hours / machine.at_once,
         "price": None if hours is None or price is None else hours * price,
         "memory": max(row["memory"] for row in trained),
-        **{name: total([row[name] for row in trained]) for name in summed},
+        **play,
         "expert_games": collect and collect.games,
         "expert_steps_most": expert_steps,
         "expert_core_hours_most": _hours(expert_steps, machine.expert_steps_per_second),
+        **_waited(spec, machine, len(trained), hours, play, expert_play),
     }
+
+
+def _waited(
+    spec: StudySpec,
+    machine: Machine,
+    cells: int,
+    hours: float | None,
+    play: Mapping[str, float | None],
+    expert_play: ExpectedPlay | None,
+) -> dict[str, float | None]:
+    """Return the hours that a user waits for play, and for all of the study: at most, and as estimated.
+
+    Play is that of the agents, of a random policy, which plays as much as one agent, and of an expert whose games are
+    yet to be collected; all cores play. The start of each task, some seconds, is not in it.
+    """
+    agents = {end: play[f"play_core_hours{end}"] if spec.evaluate.episodes else 0.0 for end in ("_most", "")}
+    expert: dict[str, float | None] = {"_most": 0.0, "": 0.0}
+    if spec.source and spec.source.collect and expert_play and expert_play.basis != "corpus":
+        steps = {
+            "_most": spec.source.collect.games * spec.source.collect.max_steps,
+            "": expert_play.train / TRAIN_SHARE,
+        }
+        expert = {end: _hours(steps[end], machine.expert_steps_per_second) for end in steps}
+    waited: dict[str, float | None] = {}
+    for end in ("_most", ""):
+        played = agents[end]
+        core_hours = total([None if played is None else played * (1 + 1 / cells), expert[end]])
+        known = machine.cores is not None or core_hours == 0
+        own = core_hours / (machine.cores or 1) if known and core_hours is not None else None
+        training = None if hours is None else hours / machine.at_once
+        waited |= {f"play_elapsed_hours{end}": own, f"total_elapsed_hours{end}": total([training, own])}
+    return waited
 
 
 # --- What to expect --------------------------------------------------------------------------------------------------

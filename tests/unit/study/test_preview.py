@@ -1,5 +1,7 @@
 """The plan that a user sees is the plan that is run, with costs, expected best sizes and warnings."""
 
+from dataclasses import replace
+
 import pytest
 import toy_game
 
@@ -68,6 +70,23 @@ def test_totals_are_the_sums_of_the_cells_and_have_a_price():
     assert sums["price"] == pytest.approx(2 * sums["hours"])
     assert sums["play_steps"] == 100 * sums["episodes"] == 100 * 6 * 100
     assert sums["play_steps_most"] == 6 * 100 * 100_000
+
+
+@pytest.mark.parametrize(("cores", "length"), [(4, 100.0), (4, None), (None, 100.0)])
+def test_what_a_user_waits_is_training_and_play_on_all_cores(cores, length):
+    """Agents of 6 cells and a random policy play, 100 episodes each; the expert 100 games of 1000 actions."""
+    own = replace(GPU, cores=cores, steps_per_second=lambda _: 100.0, expert_steps_per_second=1000.0, at_once=2)
+    sums = planned("", AgentPlay(length=length), own)["total"]
+    if cores is None:
+        assert sums["total_elapsed_hours_most"] is None
+        return
+    most, about = ((7 * 100 * steps / 100 + 100 * 1000 / 1000) / 4 / 3600 for steps in (100_000, 100))
+    assert sums["play_elapsed_hours_most"] == pytest.approx(most)
+    assert sums["total_elapsed_hours_most"] == pytest.approx(sums["elapsed_hours"] + most)
+    expected = None if length is None else pytest.approx(sums["elapsed_hours"] + about)
+    assert sums["total_elapsed_hours"] == expected
+    unplayed = planned("evaluate: {episodes: 0}\n", NOTHING_PLAYED, own)["total"]
+    assert unplayed["play_elapsed_hours_most"] == pytest.approx(100 / 4 / 3600)
 
 
 def test_cells_of_varied_settings_are_shown_by_them_and_expect_nothing_of_the_best_size():
