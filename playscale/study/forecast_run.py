@@ -53,7 +53,7 @@ class ForecastResult:
     def complaint(self) -> str:
         """Return in one line what keeps forecasts from being scored; "" where all of them are."""
         if not self.entries:
-            return "the study's points were changed meanwhile: run the same command again"
+            return "nothing of this is in the ledger: it or the study's points were replaced meanwhile; run it again"
         void = [
             f"{entry.id} ({entry.target}) is void: {entry.reason}" for entry in self.entries if entry.state == "void"
         ]

@@ -188,17 +188,23 @@ def _plan_document(question: Question, plan: ForecastPlan, entries: Mapping[Targ
         "episodes": earlier.get("episodes", plan.episodes),
         FORECASTS: {name: [entry for entry, own in runs.items() if name in own] for name in names},
         "entries": runs,
+        "asked": [entries[target].id for target in plan.recommended],
     }
 
 
 def score(spec: str, out: str, options: Mapping[str, Any], tracking_uri: str) -> ForecastRuns:
     """Score the forecasts whose agents are trained and evaluated; void those of which an agent diverged.
 
-    Forecasts with agents that are neither stay open.
+    Forecasts with agents that are neither stay open. RuntimeError: the ledger has lost a forecast that was registered.
     """
     with study_step("score", spec, out, *NEEDS, *MADE, tracking_uri=tracking_uri) as (study, progress):
         question = Question.of(study, options)
         planned, table = _planned(question.folder), LedgerTable.beside(study.folder)
+        if lost := ", ".join(name for name in planned.get("asked", ()) if name not in table.read().entries):
+            raise RuntimeError(
+                f"{study.uri}/{LEDGER} has lost {lost}, which was registered: another process wrote it at the same "
+                "time; run the same command again"
+            )
         for target, entry in question.entries().items():
             outcome = _outcome(question, target, planned["entries"][entry.id])
             if entry.state == "open" and outcome.void:

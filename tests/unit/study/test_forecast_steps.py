@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from ledger_entries import normal_entry
 
 from playscale.cli.study_status import status_of
 from playscale.points import Point, read_points, with_forecasts, write_points
@@ -190,6 +191,19 @@ def test_a_scored_forecast_has_the_mean_of_the_seeds_and_is_scored_once(study):
     law = max(entry.error**2 - scatter / 2, 0)
     assert entry.seed_share == pytest.approx(scatter / (scatter + law))
     assert len((study[1] / "ledger.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_forecast_that_another_writer_of_the_ledger_has_replaced_is_named(study):
+    made, ledger = path_of(ask(study, targets="loss")), study[1] / "ledger.jsonl"
+    lost = entries(study)[0].id
+    train(made, [1.4], [7])
+    ledger.unlink()  # as a later upload of another table leaves it in S3
+    LedgerTable(ledger).register([normal_entry()])
+    with pytest.raises(RuntimeError, match=f"has lost {lost}, which was registered: another process wrote it"):
+        ask(study, forecast_steps.score, targets="loss")
+    ask(study, targets="loss")
+    ask(study, forecast_steps.score, targets="loss")
+    assert [(e.id == lost, e.state) for e in entries(study)] == [(False, "open"), (True, "scored")]
 
 
 def test_a_return_is_scored_by_the_evaluation_with_its_error(study):
