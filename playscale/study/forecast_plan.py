@@ -104,7 +104,11 @@ def _method(spec: StudySpec, name: str) -> str:
         raise ValueError(f"the study has several methods; give one of {', '.join(spec.method)}")
     found = name or spec.method[0]
     if METHODS[found].has_teacher and spec.rl is not None and spec.rl.teacher == CLONE_OF_STUDY:
-        raise ValueError(f"{found}: its teacher would be a clone of the size that is forecast, which nobody trains")
+        others = ", ".join(name for name in spec.method if name != found)
+        raise ValueError(
+            f"{found} cannot be forecast in this study: its teacher would be a clone of the size that is forecast, "
+            f"which nobody has trained; name another method: {others}"
+        )
     return found
 
 

@@ -352,9 +352,14 @@ def test_a_study_in_s3_is_read_once_and_after_the_pipeline_its_ledger_alone(stud
     assert sorted(read) == ["ledger.jsonl", "plan.json", "points.csv"]
 
 
-def test_several_methods_need_one_named(registered):
-    spec = parse_spec(yaml.safe_dump(SPEC | {"source": {"corpus": "c"}})).model_copy(
-        update={"method": ("bc", "impala")}
-    )
-    with pytest.raises(ValueError, match="--method: the study has several methods; give one of bc, impala"):
-        Asked.of(spec, OPTIONS)
+@pytest.mark.parametrize(
+    ("method", "says"),
+    [
+        ("", "--method: the study has several methods; give one of bc, kickstart"),
+        ("kickstart", "--method: kickstart cannot be forecast in this study: .* clone .*; name another method: bc"),
+    ],
+)
+def test_of_several_methods_one_is_named_whose_teacher_is_there(registered, method, says):
+    several = {"method": ["bc", "kickstart"], "rl": {"teacher": "bc"}, "source": {"corpus": "c"}}
+    with pytest.raises(ValueError, match=says):
+        Asked.of(parse_spec(yaml.safe_dump(SPEC | several)), OPTIONS | {"method": method})
