@@ -22,7 +22,8 @@ from playscale.report.text import printable
 from playscale.scaling import numbers
 from playscale.storage.files import local_path
 from playscale.storage.storage import is_s3
-from playscale.study.status import StudyStatus, on_cluster, read_status
+from playscale.study.cluster_status import on_cluster
+from playscale.study.status import StudyStatus, read_status
 from playscale.study.study_files import study_files
 from playscale.study.study_process import QUIET
 

@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -22,10 +22,11 @@ from playscale.progress import TaskProgress
 from playscale.scaling import numbers
 from playscale.storage.files import read_document, read_json, read_text
 from playscale.storage.storage import is_s3
-from playscale.study.cluster_run import ClusterProgress, ClusterStep, StudyPart
+from playscale.study.cluster_run import StudyPart
 from playscale.study.context import PER_RUN, REFERENCES, cell, measured, missing_runs, own_cells, planned_budgets
 from playscale.study.forecast_status import ForecastStatus, forecast_status
 from playscale.study.local_run import AT_ONCE, MEASURABLE
+from playscale.study.outcome import best_of, learns_badly, result_of
 from playscale.study.study_files import StudyFiles
 from playscale.study.study_process import StudyProcess, evidence, read_process, seems_to_run
 from playscale.training.schedule import Cell, Work, plan_cells
@@ -33,7 +34,6 @@ from playscale.training.schedule import Cell, Work, plan_cells
 RECENT = 5  # lines of a learning curve that the speed is taken over
 LAST = ("fit", "check")  # tasks after which a study ends
 BEFORE_RUNS = ("collect", "prepare", "plan")
-VERDICTS = {"with care": " (with care)", "no": " (no forecast to rely on)"}
 
 
 @dataclass(frozen=True)
@@ -406,94 +406,3 @@ def _at_work(task: TaskProgress, runs: Sequence[RunStatus]) -> str:
     """Return how far a task is; one that resumes is as far as its saves, whatever it says at its start."""
     saved = next((run.fraction for run in runs if task.task == f"train-{run.run}"), 0.0)
     return f"{math.floor(100 * max(task.fraction, saved))} %, {task.what}"
-
-
-def learns_badly(reached: Sequence[Point]) -> str:
-    """Return why a run will probably end badly, by its points in the order of their compute; "" if it does not."""
-    if bad := [point for point in reached if point.diverged]:
-        return f"diverged at {budget_name(bad[-1].flops)} FLOPs: {bad[-1].diverged}"
-    losses = [(p.dev_loss, p.dev_loss_se) for p in reached if p.dev_loss is not None and p.dev_loss_se is not None]
-    if len(losses) > 1:
-        (before, error), (last, last_error) = losses[-2:]
-        if last - before > 2 * math.hypot(error or 0.0, last_error or 0.0):
-            return f"its dev loss rises: {before:.3f} to {last:.3f}"
-    return ""
-
-
-def best_of(points: Sequence[Point]) -> str:
-    """Return the lowest dev loss and the highest return of points; "" where nothing was measured."""
-    losses = [point.dev_loss for point in points if point.dev_loss is not None]
-    returns = [point.return_mean for point in points if point.return_mean is not None]
-    texts = [f"dev loss {min(losses):.3f}"] if losses else []
-    return ", ".join([*texts, f"return {max(returns):,.1f}"] if returns else texts)
-
-
-def result_of(fit: Mapping[str, Any]) -> str:
-    """Return what a fit.json says in a line: the first forecast of each target, and how the held-out ones came out."""
-    from playscale.scaling.methods import fits_of  # which takes seconds to import
-
-    texts, fits = [], fits_of(fit)
-    for method, one in fits.items():
-        parts = []
-        for target in one.get("laws", {}):
-            rows = [row for row in one["forecasts"] if row["target"] == target]
-            if rows:
-                row = min(rows, key=lambda row: float(row["flops"]))
-                size = f" with {numbers.count(row['params'])} parameters" if row.get("params") else ""
-                level = one.get("verdicts", {}).get(target, {}).get("level", "")
-                where = f"at {budget_name(row['flops'])} FLOPs{size}{VERDICTS.get(level, '')}"
-                parts.append(f"{target} {numbers.with_interval(row)} {where}")
-        inside = [row["inside"] for row in one["held_out"] if row["inside"] is not None]
-        if inside:
-            parts.append(f"{sum(inside)} of {len(inside)} held-out values inside their 95 %")
-        if parts:
-            texts.append((f"{method}: " if len(fits) > 1 else "") + ", ".join(parts))
-    return "; ".join(texts)
-
-
-def on_cluster(
-    place: str, name: str, run_state: str, progress: ClusterProgress, url: str, files: StudyStatus | None
-) -> StudyStatus:
-    """Return how far a run on a cluster is: its states from there, the rest from the study's files where they are read.
-
-    Args:
-        place: The study's directory.
-        name: The study's name.
-        run_state: The run's state in Kubeflow.
-        progress: Its steps.
-        url: The address of its page.
-        files: What the study's files say; None where S3 cannot be reached from here.
-    """
-    states = {"SUCCEEDED": "finished", "FAILED": "failed", "CANCELED": "stopped", "SKIPPED": "stopped"}
-    state = states.get(run_state, "running")
-    if state == "finished" and progress.failed:  # Kubeflow's state does not depend on every step
-        state = "failed"
-    status = files or StudyStatus(name, place, state)
-    endpoint = url.partition("/#/")[0]
-    waits = [f"{step.title} waits: {step.reason}" for step in progress.steps if step.state == "waiting"]
-    tasks = {f"{step.component}-{', '.join(step.runs)}".strip("-"): step for step in progress.steps if step.part}
-    now: dict[str, str] = {}
-    for task, step in tasks.items():
-        if step.state == "running":  # of several runs in one pod, those that are at work
-            own = [f"{step.component}-{run}".strip("-") for run in step.runs or ("",)]
-            known = {one: status.now[one] for one in own if one in status.now} or {task: "at work"}
-            now |= {one: what + _tries(step) for one, what in known.items()}
-    return replace(
-        status,
-        state=state,
-        note="; ".join([*waits, url]),
-        fraction=1.0 if state == "finished" else progress.fraction,
-        parts=progress.parts,
-        now=now,
-        failed={task: step.reason or "no reason given" for task, step in tasks.items() if step.state == "failed"},
-        seconds_left=status.seconds_left if state == "running" else None,
-        go_on=""
-        if state in {"running", "finished"}
-        else f"playscale study submit SPEC --endpoint {endpoint} --out {place}",
-    )
-
-
-def _tries(step: ClusterStep) -> str:
-    """Return which try of a step is at work, and why the one before failed; "" for the first."""
-    reasons = [pod.reason for pod in step.pods if pod.state == "failed"]
-    return f" (try {len(reasons) + 1}; before: {reasons[-1] or 'no reason given'})" if reasons else ""

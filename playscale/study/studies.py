@@ -14,7 +14,8 @@ from playscale.storage.files import local_path
 from playscale.storage.s3 import S3Storage
 from playscale.storage.storage import is_s3
 from playscale.storage.sync import scratch_folder
-from playscale.study.status import best_of, read_status
+from playscale.study.outcome import best_of
+from playscale.study.status import read_status
 from playscale.study.study_files import SIGNS, study_files
 
 MLFLOW = "mlflow:"

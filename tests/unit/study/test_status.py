@@ -12,7 +12,9 @@ from playscale.cli.study_status import follow
 from playscale.processes.signals import Stopped
 from playscale.study import status as status_module
 from playscale.study.cluster_run import ClusterProgress, ClusterStep, StepPod
-from playscale.study.status import StudyStatus, learns_badly, on_cluster, read_status
+from playscale.study.cluster_status import on_cluster
+from playscale.study.outcome import learns_badly
+from playscale.study.status import StudyStatus, read_status
 from playscale.study.studies import studies_below
 from playscale.study.study_files import study_files
 from playscale.study.study_process import at_work, read_process
