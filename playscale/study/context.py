@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playscale.points import FORECAST, Point, in_order, read_points
+from playscale.points import FORECAST, Point, Reference, in_order, read_points
 from playscale.processes.signals import follow, stoppable
 from playscale.progress import ProgressFile, reporting
 from playscale.storage.files import read_document, read_json, write_json
@@ -144,13 +144,17 @@ def missing_runs(folder: Path, plan: Mapping[str, Any]) -> dict[str, str]:
             lacks[name] = f"trained to {trained} of {budgets} budgets" if trained else "not trained"
         elif evaluated < budgets:
             lacks[name] = "trained, not evaluated"
-    references = folder / "evaluate" / REFERENCES / "references.json"
-    played = (
-        {row["episodes"] for row in read_json(references) if row["name"] == "random"} if references.is_file() else None
-    )
-    if played is None or (episodes is not None and played != ({episodes} if episodes else set())):
+    if not _has_references(folder / "evaluate" / REFERENCES / "references.json", episodes):
         lacks[REFERENCES] = "not evaluated"
     return lacks
+
+
+def _has_references(path: Path, episodes: int | None) -> bool:
+    """Tell whether the references are there, of so many episodes where that is known. ValueError: they are damaged."""
+    if not path.is_file():
+        return False
+    rows = read_document(path, list[Reference], "run the study again")
+    return episodes is None or episodes == sum(row.get("episodes") or 0 for row in rows if row["name"] == "random")
 
 
 def planned_budgets(run: Mapping[str, Any]) -> set[float]:

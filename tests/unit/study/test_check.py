@@ -60,6 +60,12 @@ def test_missing_references_are_named(study):
         steps.check(SPEC, str(study))
 
 
+def test_damaged_references_are_one_line(study):
+    write_json(study / "evaluate" / "references" / "references.json", [1])
+    with pytest.raises(ValueError, match=r"references.json: damaged \(.*\); run the study again"):
+        steps.check(SPEC, str(study))
+
+
 @pytest.mark.parametrize(("before", "planned"), [(0, 4), (4, 20), (4, 0)])
 def test_evaluations_of_another_number_of_episodes_are_none(study, before, planned):
     """They are what an evaluation leaves that fails after the study's `evaluate.episodes` was changed."""
