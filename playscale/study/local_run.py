@@ -67,7 +67,7 @@ class StudyProgress:
             # before the first evaluation: as long as training
             each = sum(known) / len(known) if known else left / max(1, self.runs)
             left += (self.runs - sum(t.fraction for t in begun)) * each
-        return f"about {duration(left / AT_ONCE)} left"
+        return f"about {duration(60 * max(1, round(left / AT_ONCE / 60)))} left"
 
 
 @dataclass(frozen=True)
