@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import logging
 import math
 import re
 import zlib
@@ -26,6 +27,8 @@ COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 COUNTS = ("params", "samples", "episodes", "seed")  # columns whose numbers have no decimals as a rule
 HEAD = 200  # bytes by which UTF-16 without a mark is told
 MOST_NAMES = 20  # columns that a message names
+
+log = logging.getLogger(__name__)
 
 
 class TableRow(NamedTuple):
@@ -165,10 +168,11 @@ def _csv(lines: list[str], where: str, required: Sequence[str]) -> _Parsed:
 
 def _records(lines: list[str], first: int, where: str, dialect: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Yield where each record from line `first` on ends, and its cells: the header, then all that are no comment."""
-    number, left = first, iter(lines[first:])
+    number, comments, left = first, 0, iter(lines[first:])
     for line in left:
         if number > first and line.lstrip().startswith("#"):  # where it is quoted, a name begins with #
             number += 1
+            comments += 1
             continue
         reader = csv.reader(chain([line], left), **dialect)
         try:
@@ -177,6 +181,8 @@ def _records(lines: list[str], first: int, where: str, dialect: Mapping[str, Any
             raise ValueError(f"{where}, line {number + reader.line_num}: {error}") from error
         number += reader.line_num
         yield f"{where}, line {number}", cells
+    if comments:
+        log.warning("%s: lines that begin with # are left out: %d; quote a name that begins so", where, comments)
 
 
 def _rows(records: Iterable[tuple[str, list[str]]], names: Sequence[str], how: str) -> Iterator[TableRow]:

@@ -53,6 +53,11 @@ def test_a_table_is_read_refused_warned_about_or_fitted_apart_as_the_index_says(
         assert all(values(own) == values(plain) for own in groups.values())
 
 
+def test_lines_left_out_as_comments_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    read_points(TABLES / "comment_rows.csv")
+    assert "lines that begin with # are left out: 4" in caplog.text
+
+
 rows = st.fixed_dictionaries(
     {
         "flops": st.floats(1e9, 1e20),
