@@ -329,7 +329,7 @@ def test_a_forecast_at_work_is_recorded_with_the_command_that_goes_on(study, mai
 
 
 def test_a_study_in_s3_is_read_once_and_after_the_pipeline_its_ledger_alone(study, s3, monkeypatch, tmp_path):
-    storage = S3Storage("s3://bucket/study")
+    storage = S3Storage("s3://bucket/read-once")
     for name in ("plan.json", "points.csv"):
         storage.upload(study[1] / name, name)
     (tmp_path / "s.yaml").write_text(study[0])
@@ -339,14 +339,14 @@ def test_a_study_in_s3_is_read_once_and_after_the_pipeline_its_ledger_alone(stud
     def pipeline(self, on_progress, runs):
         with monkeypatch.context() as unseen:
             unseen.setattr(S3Storage, "download", download)
-            forecast_steps.forecast(study[0], "s3://bucket/study", options, "")
+            forecast_steps.forecast(study[0], "s3://bucket/read-once", options, "")
         return []
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(LocalPipeline, "run", pipeline)
     monkeypatch.setattr(S3Storage, "download", lambda self, name, file: (read.append(name), download(self, name, file)))
-    with forecast_run.opened(tmp_path / "s.yaml", "s3://bucket/study", options) as question:
-        local = LocalStudy.open(tmp_path / "s.yaml", "s3://bucket/study", "http://localhost:1")
+    with forecast_run.opened(tmp_path / "s.yaml", "s3://bucket/read-once", options) as question:
+        local = LocalStudy.open(tmp_path / "s.yaml", "s3://bucket/read-once", "http://localhost:1")
         result = forecast_run.LocalForecast(local, options, question).run(lambda _: None)
     assert [entry.state for entry in result.entries] == ["open"]
     assert sorted(read) == ["ledger.jsonl", "plan.json", "points.csv"]
