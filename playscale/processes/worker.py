@@ -73,7 +73,13 @@ class _Failure:
         return cls(kind, text, error.trace if isinstance(error, WorkerError) else traceback.format_exc())
 
     def exception(self) -> Exception:
-        return WorkerError(self.text, self.trace) if self.kind is WorkerError else self.kind(self.text)
+        """Return what the parent raises; of another kind than WorkerError, its cause has the traceback."""
+        failed = WorkerError(self.text, self.trace)
+        if self.kind is WorkerError:
+            return failed
+        error = self.kind(self.text)
+        error.__cause__ = failed
+        return error
 
 
 class WorkerProcess:
