@@ -20,7 +20,6 @@ from typing import Any
 
 import psutil
 
-from playscale.corpus.corpus import Corpus
 from playscale.points import Point, read_points
 from playscale.processes.cores import usable_cores
 from playscale.processes.signals import Stopped
@@ -158,6 +157,8 @@ class LocalStudy:
         for place in filter(is_s3, (uri, *spec.inputs().values())):
             S3Storage(place).sizes()  # its steps would wait for an endpoint that is wrong
         if spec.source and spec.source.corpus:
+            from playscale.corpus.corpus import Corpus
+
             Corpus.open(spec.source.corpus)
         return cls(spec_path, spec, uri, folder, tracking_uri, runner, include_forecasts)
 
