@@ -104,7 +104,7 @@ def playscale(
     """
     del version
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    for name in ("alembic", "torch"):  # torch reports on its caches when an interpreter ends
+    for name in ("alembic", "matplotlib", "torch"):  # torch and matplotlib report on their caches
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
