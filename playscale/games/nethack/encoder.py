@@ -130,7 +130,7 @@ class MapEncoder(nn.Module):
 
     def all_patches(self, cells: Tensor, table: Tensor) -> Tensor:
         """Return the linear layer's outputs [N, first, 7, 20] by looking up the features of every cell."""
-        return self.patches(lookup(table, patches_of_map(cells.long())).flatten(3).permute(0, 3, 1, 2))
+        return self.patches(lookup(table, patches_of_map(cells).long()).flatten(3).permute(0, 3, 1, 2))
 
     def drawn_patches(self, cells: Tensor, table: Tensor) -> Tensor:
         """Return what all_patches returns, computed from the cells that are not blank, one in seven.
