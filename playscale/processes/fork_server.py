@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 ADDRESS = "PLAYSCALE_FORK_SERVER"
 MOST_DESCRIPTORS = 200  # one message carries at most 253
 _WORD = struct.Struct("i")
-_FREE = 1000  # above any descriptor number that a fork is to have
 _BYTES = 1 << 22
 
 
@@ -214,7 +213,7 @@ def _run(connection: socket.socket) -> int:
         received.extend(fds)
     connection.close()
     request = json.loads(data)
-    _place(request["descriptors"], received)
+    place_descriptors(request["descriptors"], received)
     if request["own_group"]:
         os.setpgid(0, 0)
     os.environ.clear()
@@ -244,11 +243,12 @@ def _interpret(option: str, what: str, *arguments: str) -> None:
     runpy.run_module(what, run_name="__main__", alter_sys=True)
 
 
-def _place(numbers: Sequence[int], received: Sequence[int]) -> None:
-    """Give the received descriptors their numbers."""
+def place_descriptors(numbers: Sequence[int], received: Sequence[int]) -> None:
+    """Give the received descriptors, in any order and at any place, these numbers; what had them is closed."""
     import fcntl
 
-    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, _FREE) for fd in received]
+    above = max(numbers, default=0) + 1  # a number that is still to be given would close what was moved there
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, above) for fd in received]
     for fd in received:
         os.close(fd)
     for fd, number in zip(moved, numbers, strict=True):

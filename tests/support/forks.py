@@ -21,6 +21,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from playscale.processes.fork_server import place_descriptors
+
 PRELOADED = (
     "playscale.cli.app",
     "playscale.cli.console",
@@ -46,7 +48,6 @@ PRELOADED = (
 STOPS = (signal.SIGTERM, signal.SIGINT)
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(list(PRELOADED))
-FREE = 200  # a file descriptor that no fork has in use
 
 
 def run_command(
@@ -170,12 +171,7 @@ class ForksOfServer:
 
 def _worker(code: str, fds: list[tuple[int, int]], folder: str, environment: dict[str, str], stderr: str) -> None:
     os.setpgid(0, 0)
-    kept = [(os.dup2(sent, FREE + i), fd) for i, (sent, fd) in enumerate(fds)]
-    for sent, _ in fds:
-        os.close(sent)
-    for moved, fd in kept:
-        os.dup2(moved, fd)
-        os.close(moved)
+    place_descriptors([fd for _, fd in fds], [sent for sent, _ in fds])
     redirect(os.devnull, os.devnull, stderr)
     _move_to(folder, environment)
     import playscale.processes.worker

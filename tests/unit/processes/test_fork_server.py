@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -66,6 +66,18 @@ def test_fork_prints_its_traceback_and_runs_what_was_registered_for_the_exit(ser
 def test_fork_waits_for_its_threads(server, tmp_path):
     code = "import threading, time; threading.Thread(target=lambda: (time.sleep(0.2), print('late'))).start()"
     assert run(code, tmp_path)[:2] == (0, "late\n")
+
+
+def test_descriptors_have_the_numbers_asked_for_however_high(server, tmp_path):
+    numbers = [1005, 1004, 1003, 40]
+    files = [tmp_path / str(number) for number in numbers]
+    for file in files:
+        file.write_text(file.name)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(file.open()) for file in [*[Path(os.devnull)] * 3, *files]]
+        code = f"import os; assert [os.read(number, 9) for number in {numbers}] == [b'1005', b'1004', b'1003', b'40']"
+        process = fork(["-c", code], dict(zip([0, 1, 2, *numbers], (file.fileno() for file in opened), strict=True)))
+        assert process.wait(60) == 0
 
 
 def test_waiting_ends_in_time_and_a_killed_fork_says_so(server):
