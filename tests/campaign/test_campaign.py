@@ -17,7 +17,7 @@ from . import disk, inputs
 from .commands import ROOT, SUPPORT, Bench
 
 SEED = 0
-SAMPLE = {"kills": 6, "inputs": 40, "disk": 4}
+SAMPLE = {"kills": 3, "inputs": 20, "disk": 3}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a busy machine is several times slower
 
 

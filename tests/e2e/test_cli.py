@@ -58,6 +58,7 @@ def _expanded(word, folder):
     return sorted(map(str, folder.glob(word))) if "*" in word else [word]
 
 
+@pytest.mark.slow
 def test_examples_of_help_run_one_after_the_other(cli, tmp_path):
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
     for example in itertools.chain.from_iterable(map(examples, CHAIN)):

@@ -1,4 +1,4 @@
-"""A study whose directory is in S3: a real server behind a faulty network; also killed half-way and run again."""
+"""A study whose directory is in S3: a real server behind a faulty network; killed half-way and run again."""
 
 import os
 import time
@@ -13,6 +13,8 @@ from faulty_proxy import FAULTS, faulty
 from playscale.agents.checkpoint import load_checkpoint
 from playscale.points import read_points
 from playscale.storage.files import read_json
+
+pytestmark = pytest.mark.slow
 
 SPEC = {
     "name": "far",
@@ -33,9 +35,9 @@ def start(folder, environment, log):
     return forks.start_command([*command, *tracking], folder, environment, log, log)
 
 
-@pytest.fixture(scope="module", params=["undisturbed", pytest.param("killed", marks=pytest.mark.slow)])
-def s3_study(tmp_path_factory, request):
-    """Run the study, or kill it at its first checkpoint and run it again; its folder, the proxy, its log."""
+@pytest.fixture(scope="module")
+def s3_study(tmp_path_factory):
+    """Kill the study at its first checkpoint and run it again; its folder, the proxy, its log."""
     folder, root = tmp_path_factory.mktemp("study"), tmp_path_factory.mktemp("s3")
     for path in (root / "bucket", folder / "scratch"):
         path.mkdir()
@@ -51,15 +53,14 @@ def s3_study(tmp_path_factory, request):
             "PLAYSCALE_SCRATCH": str(folder / "scratch"),
             "PYTHONPATH": toy_game.python_path(folder),
         }
-        if request.param == "killed":
-            process = start(folder, environment, log)
-            deadline = time.time() + 600
-            while not list((root / "bucket/far/train").glob("*/checkpoints/*/checkpoint.json")):
-                assert process.is_alive(), log.read_text()
-                assert time.time() < deadline, "no checkpoint came to S3"
-                time.sleep(0.1)
-            process.kill()
-            process.join()
+        process = start(folder, environment, log)
+        deadline = time.time() + 600
+        while not list((root / "bucket/far/train").glob("*/checkpoints/*/checkpoint.json")):
+            assert process.is_alive(), log.read_text()
+            assert time.time() < deadline, "no checkpoint came to S3"
+            time.sleep(0.1)
+        process.kill()
+        process.join()
         process = start(folder, environment, log)
         process.join(1100)
         said = log.read_text() + "".join(path.read_text() for path in folder.glob("out/far/*.log"))
