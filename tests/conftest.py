@@ -1,8 +1,10 @@
 """Fixtures of all tests, the number of parallel workers, and the figures at the end of a run."""
 
+import itertools
 import os
 import sys
 import time
+from collections import Counter
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker and its subprocesses have one core: set before torch is imported
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -137,10 +139,16 @@ def pytest_sessionstart(session):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Print the wall time of a parallel run beside the speed of the machine: machines differ by a factor of two."""
+    """Print the wall time of a parallel run, the speed of the machine (they differ by a factor of two), long files."""
     if config.getoption("numprocesses", None):
         workers, wall, rate = config.option.numprocesses, time.monotonic() - config.started, matmul_rate() / 1e9
         terminalreporter.write_line(f"{wall:.0f} s with {workers} workers; fp32 matmul here: {rate:.0f} GFLOP/s")
+        seconds = Counter()
+        for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+            seconds[getattr(report, "nodeid", "").partition("::")[0]] += getattr(report, "duration", 0)
+        terminalreporter.write_line(
+            "the longest files: " + ", ".join(f"{f} {s:.0f} s" for f, s in seconds.most_common(30))
+        )
 
 
 def matmul_rate(size=2048, repeats=12):
