@@ -19,7 +19,7 @@ import urllib3
 
 from playscale.processes.signals import Stopped
 from playscale.storage.storage import is_s3
-from playscale.study.cluster_run import ClusterProgress, ClusterStep
+from playscale.study.cluster_run import ClusterProgress, ClusterStep, forecast_parts, study_parts
 from playscale.study.spec import StudySpec, parse_spec
 
 from .submit import Server
@@ -86,7 +86,7 @@ def _until_ended(
 
 @dataclass(frozen=True)
 class ClusterRun:
-    """A run of the study pipeline.
+    """A run of the study pipeline, or of the forecast pipeline.
 
     Attributes:
         id: Its id in Kubeflow.
@@ -94,6 +94,7 @@ class ClusterRun:
         spec: The study's specification, as it was submitted.
         out: The study's directory in S3.
         progress: Its steps.
+        budget: What a forecast is for, in training FLOPs; "" for a study.
     """
 
     id: str
@@ -101,6 +102,7 @@ class ClusterRun:
     spec: StudySpec
     out: str
     progress: ClusterProgress
+    budget: str
 
 
 def look(server: Server, given: str) -> ClusterRun:
@@ -108,20 +110,29 @@ def look(server: Server, given: str) -> ClusterRun:
     run_id = run_of(server, given)
     with _answers(server, f"{run_id}: no such run"):
         run = server.client.get_run(run_id)
-        parameters = (run.runtime_config and run.runtime_config.parameters) or {}
+        parameters = _parameters(run)
         if not {"spec", "out"} <= parameters.keys():
             raise ValueError(f"{run_id}: not a run of the study pipeline: it has no spec and no out")
         spec = parse_spec(str(parameters["spec"]), f"the spec of {run_id}")
-        return ClusterRun(run_id, str(run.state), spec, str(parameters["out"]), _progress(server, run, spec, 0.0, 0.0))
+        out, budget = (str(parameters.get(name, "")) for name in ("out", "budget"))
+        return ClusterRun(run_id, str(run.state), spec, out, _progress(server, run, spec, 0.0, 0.0), budget)
+
+
+def _parameters(run: Any) -> dict[str, Any]:
+    """Return the parameters that a run was submitted with."""
+    return (run.runtime_config and run.runtime_config.parameters) or {}
 
 
 def _progress(server: Server, run: Any, spec: StudySpec, elapsed: float, least: float) -> ClusterProgress:
     workflow = _workflow(server, run.run_id)
+    if "budget" in _parameters(run):
+        runs = next(iter(loop_sizes(workflow)), 1)
+        return ClusterProgress(_steps(workflow, run), forecast_parts(runs), elapsed, least)
     taught = sum(config.teacher_is_clone_of_study for config in spec.runs().values())
     steps = _steps(workflow, run)
     known = [] if any(len(step.runs) > 1 for step in steps) else loop_sizes(workflow)  # of items, which may be groups
     sizes = known + [len(spec.runs()) - taught, taught + 1][len(known) :]  # the second loop has the references, too
-    return ClusterProgress(steps, sum(sizes) - 1, elapsed, least)
+    return ClusterProgress(steps, study_parts(sum(sizes) - 1), elapsed, least)
 
 
 def _steps(workflow: dict[str, Any], run: Any) -> list[ClusterStep]:
@@ -158,8 +169,7 @@ def run_of(server: Server, given: str) -> str:
         with _answers(server, f"{given}: no run writes there"):
             page = server.client.list_runs(token, page_size=20, sort_by="created_at desc", namespace=server.namespace)
         for run in page.runs or ():
-            parameters = (run.runtime_config and run.runtime_config.parameters) or {}
-            if str(parameters.get("out", "")).rstrip("/") == given.rstrip("/"):
+            if str(_parameters(run).get("out", "")).rstrip("/") == given.rstrip("/"):
                 return str(run.run_id)
         token = page.next_page_token or ""
         if not token:

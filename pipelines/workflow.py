@@ -50,17 +50,24 @@ def _step(workflow: str, place: str, places: Mapping[str, list[Node]]) -> Cluste
     drivers, executors = (_pods(places.get(place + kind, ())) for kind in (DRIVER, EXECUTOR))
     pods = tuple(_pod(workflow, node) for node in executors or drivers)
     task = place.rpartition(".")[2]
-    component = COMPONENT.fullmatch(task)
+    component = _component(task)
     state = _state(places[place + DRIVER])
     if component and state == "done":
         state = _state(places.get(place, ())) or "running"
     if state in {"running", "waiting"}:
         state = "waiting" if pods and pods[-1].state == "waiting" else "running"
-    name = component[1] if component else task + DRIVER
+    name = component or task + DRIVER
     if name == "plan" and place != f"{workflow}.root.plan":
         name = "plan-taught"
     run = _run([*executors, *drivers]) or "".join(f"run {int(number) + 1}" for number in ITEM.findall(place)[-1:])
     return ClusterStep(name, run, state, place, pods, _seconds([*drivers, *executors]) if state == "done" else None)
+
+
+def _component(task: str) -> str:
+    """Return the component of a task; the second call of `forecast` is "score"; "" for a task of none."""
+    if task == "forecast-2":
+        return "score"
+    return found[1] if (found := COMPONENT.fullmatch(task)) else ""
 
 
 def _seconds(pods: list[Node]) -> float:
@@ -133,7 +140,7 @@ def read_tasks(tasks: Iterable[Any]) -> list[ClusterStep]:
     """Return the steps from Kubeflow's own list of tasks, where the workflow cannot be read: without runs and pods."""
     states = {"RUNNING": "running", "SUCCEEDED": "done", "SKIPPED": "done", "FAILED": "failed", "CANCELED": "failed"}
     return [
-        ClusterStep(name[1], "", states.get(task.state, "waiting"), str(task.task_id))
+        ClusterStep(component, "", states.get(task.state, "waiting"), str(task.task_id))
         for task in tasks
-        if (name := COMPONENT.fullmatch(task.display_name or ""))
+        if (component := _component(task.display_name or ""))
     ]

@@ -1,1 +1,1 @@
-"""The fit component."""
+"""The forecast component."""

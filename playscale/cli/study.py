@@ -297,7 +297,7 @@ def study_status(
 
     server = reach(endpoint, namespace, kube_context)
     run, failure = look(server, study), None
-    status = partial(cluster_status, run.out, run.spec.name, url=server.url(run.id))
+    status = partial(cluster_status, run.out, run.spec.name, run.budget, url=server.url(run.id))
 
     def print_line(progress: ClusterProgress) -> None:
         print_status(status("RUNNING", progress, read=False), as_json=True)

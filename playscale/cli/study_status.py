@@ -57,14 +57,14 @@ def status_of(place: str) -> StudyStatus:
 
 
 def cluster_status(
-    out: str, name: str, state: str, progress: ClusterProgress, url: str, *, read: bool = True
+    out: str, name: str, budget: str, state: str, progress: ClusterProgress, url: str, *, read: bool = True
 ) -> StudyStatus:
     """Return how far a run on a cluster is; with `read`, with what the study's directory adds where it can be read."""
     files = None
     if read:
         with suppress(OSError, ValueError, ModuleNotFoundError):
             files = status_of(out)
-    return on_cluster(out, name, state, progress, url, files)
+    return on_cluster(out, name, budget, state, progress, url, files)
 
 
 def print_status(status: StudyStatus, *, as_json: bool) -> None:

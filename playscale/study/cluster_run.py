@@ -1,8 +1,8 @@
-"""A study that runs on a cluster: its steps, their pods, and how much is done."""
+"""A study, or a forecast of it, that runs on a cluster: its steps, their pods, and how much is done."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,10 +27,11 @@ class StepPod:
 
 @dataclass(frozen=True)
 class ClusterStep:
-    """A step of a study.
+    """A step of a study or of a forecast.
 
     Attributes:
-        component: The component; or, of a driver pod that Kubeflow adds to a loop, the name of its task.
+        component: The component, "score" for the second call of `forecast`; or, of a driver pod that Kubeflow adds to
+            a loop, the name of its task.
         run: Name of the training run, of several in one pod all names (see groups.py), "run 3" while only its number
             is known, "" for a step of the whole study.
         state: waiting, running, done, failed or omitted.
@@ -73,6 +74,16 @@ class ClusterStep:
         return self.component
 
 
+def study_parts(runs: int) -> dict[str, int]:
+    """Return the parts of a study of so many training runs, in order, and the number of their steps."""
+    return {"collect": 1, "prepare": 1, "plan": 1, "train": runs, "evaluate": runs, REFERENCES: 1, "fit": 1}
+
+
+def forecast_parts(runs: int) -> dict[str, int]:
+    """Return the parts of a forecast, as study_parts() does."""
+    return {"forecast": 1, "train": runs, "evaluate": runs, "score": 1}
+
+
 class StudyPart(NamedTuple):
     """A part of a study: how many of its steps are done, of how many; on a cluster, those that are at work or wait."""
 
@@ -84,33 +95,24 @@ class StudyPart(NamedTuple):
 
 @dataclass(frozen=True)
 class ClusterProgress:
-    """The progress of a study on a cluster.
+    """The progress of a study, or of a forecast, on a cluster.
 
     Attributes:
         steps: The steps that have begun.
-        runs: Number of training runs, as far as it is known.
+        totals: Number of steps of each part, in order, as far as it is known.
         elapsed: Seconds since it is watched.
         least: Fraction that was done when it was looked at before.
     """
 
     steps: Sequence[ClusterStep]
-    runs: int
+    totals: Mapping[str, int]
     elapsed: float
     least: float = 0.0
 
     @property
     def parts(self) -> list[StudyPart]:
-        """The parts of the study, in order."""
-        totals = {
-            "collect": 1,
-            "prepare": 1,
-            "plan": 1,
-            "train": self.runs,
-            "evaluate": self.runs,
-            REFERENCES: 1,
-            "fit": 1,
-        }
-        return [StudyPart(name, *self._counts(name, total)) for name, total in totals.items()]
+        """The parts, in order."""
+        return [StudyPart(name, *self._counts(name, total)) for name, total in self.totals.items()]
 
     def _counts(self, name: str, total: int) -> tuple[int, int, list[ClusterStep]]:
         own = [step for step in self.steps if step.part == name]

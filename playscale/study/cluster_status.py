@@ -1,4 +1,4 @@
-"""The status of a study that runs on a cluster."""
+"""The status of a study, or of a forecast of it, that runs on a cluster."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from playscale.study.status import StudyStatus
 
 
 def on_cluster(
-    place: str, name: str, run_state: str, progress: ClusterProgress, url: str, files: StudyStatus | None
+    place: str, name: str, budget: str, run_state: str, progress: ClusterProgress, url: str, files: StudyStatus | None
 ) -> StudyStatus:
     """Return how far a run on a cluster is: its states from there, the rest from the study's files where they are read.
 
     Args:
         place: The study's directory.
         name: The study's name.
+        budget: What the run forecasts for, in FLOPs; "" for one of the study itself.
         run_state: The run's state in Kubeflow.
         progress: Its steps.
         url: The address of its page.
@@ -29,6 +30,8 @@ def on_cluster(
     endpoint = url.partition("/#/")[0]
     waits = [f"{step.title} waits: {step.reason}" for step in progress.steps if step.state == "waiting"]
     tasks = {f"{step.component}-{', '.join(step.runs)}".strip("-"): step for step in progress.steps if step.part}
+    what = f"forecast of {budget} FLOPs" if budget else ""
+    again = f"forecast SPEC --budget {budget}" if budget else "submit SPEC"
     now: dict[str, str] = {}
     for task, step in tasks.items():
         if step.state == "running":  # of several runs in one pod, those that are at work
@@ -38,7 +41,7 @@ def on_cluster(
     return replace(
         status,
         state=state,
-        note="; ".join([*waits, url]),
+        note="; ".join(filter(None, [what, *waits, url])),
         fraction=1.0 if state == "finished" else progress.fraction,
         parts=progress.parts,
         now=now,
@@ -46,7 +49,7 @@ def on_cluster(
         seconds_left=status.seconds_left if state == "running" else None,
         go_on=""
         if state in {"running", "finished"}
-        else f"playscale study submit SPEC --endpoint {endpoint} --out {place}",
+        else f"playscale study {again} --endpoint {endpoint} --out {place}",
     )
 
 

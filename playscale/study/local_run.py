@@ -141,8 +141,8 @@ class LocalStudy:
 
         Raises:
             ModuleNotFoundError: An extra of the package that a study needs is not installed.
-            ValueError: The specification or its corpus is missing or wrong, or S3 refuses to list what the study
-                names there.
+            ValueError: The specification or its corpus is missing or wrong, S3 refuses to list what the study names
+                there, or this machine lacks the device of a run.
             OSError: S3 cannot be reached.
         """
         _check_extras(runner)
@@ -160,6 +160,8 @@ class LocalStudy:
             from playscale.corpus.corpus import Corpus
 
             Corpus.open(spec.source.corpus)
+        if runner == "subprocess":
+            _check_devices(spec)
         return cls(spec_path, spec, uri, folder, tracking_uri, runner, include_forecasts)
 
     @property
@@ -333,6 +335,14 @@ def _runs(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _check_devices(spec: StudySpec) -> None:
+    """Raise ValueError where this machine lacks the device of a run: nothing is collected for it in vain."""
+    for device in {run.device for run in spec.runs().values()} - {"auto", "cpu"}:
+        from playscale.agents.device import resolve_device
+
+        resolve_device(device)
 
 
 def _check_extras(runner: str) -> None:

@@ -109,6 +109,11 @@ BAD = {
         {"s.yaml": "{name: q, sizes: [10k], budgets: [1e9, 2e9], source: {corpus: c}}"},
         "c: no such corpus",
     ),
+    "no device of a study": (
+        ["study", "run", "s.yaml", "--out", "o/s"],
+        {"s.yaml": "{name: q, sizes: [10k], budgets: [1e9, 2e9], source: {collect: {games: 2}}, training: {device: 'cuda:9'}}"},
+        "device 'cuda:9' is not here",
+    ),
     "no corpus of an experiment": ([*TRAIN, "none", *LOGGED], {}, "none"),
     "no checkpoint of an experiment": (["evaluate", "none", "--out", "o/e", *LOGGED], {}, "none"),
     "no games": (["prepare", "none", "--out", "o"], {}, "none"),

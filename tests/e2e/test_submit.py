@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from argo_workflow import OOM, UNSCHEDULABLE, in_loop, pod_name, task, workflow
+from argo_workflow import OOM, UNSCHEDULABLE, in_loop, loop_of, pod_name, task, workflow
 from kfp_server import Backend, kfp_server
 
 from playscale.cli.study import study_submit
@@ -41,13 +41,22 @@ def test_submit_sends_the_run_and_waits_for_its_end(cli, tmp_path):
 
 
 def test_submit_of_a_forecast_sends_its_pipeline_and_what_is_asked(cli, tmp_path):
-    backend = Backend()
+    of_runs = [
+        task(f"{in_loop(1, i)}.{name}", "Succeeded", ["Succeeded"]) for name in ("train", "evaluate") for i in (0, 1)
+    ]
+    steps = [task("root.forecast", "Succeeded", ["Succeeded"]), loop_of(1, 2), *of_runs]
+    backend = Backend("FAILED", workflows=[workflow(*steps, task("root.forecast-2", "Failed", ["Failed"]))])
     asked = ("--budget", "3.2e10", "--for", "loss", "--seeds", "0,1", "--include-forecasts")
     with kfp_server(backend) as url:
         result = cli("study", "forecast", SPEC, *asked, "--endpoint", url, *OPTIONS, "--wait", cwd=tmp_path)
+        seen = json.loads(status(cli, tmp_path, "run-1", "--endpoint", url, "--json").stdout)
         wrong = cli("study", "forecast", SPEC, "--budget", "1", "--for", "x", "--endpoint", url, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1, result.stderr
+    assert "failed score" in result.stderr
     assert result.stdout.startswith(f"submitted: {url}/#/runs/details/run-1\nwrites to: s3://playscale/studies/smoke\n")
+    assert seen["parts"] == {"forecast": [1, 1], "train": [2, 2], "evaluate": [2, 2], "score": [0, 1]}
+    assert seen["note"].startswith("forecast of 3.2e10 FLOPs; http")
+    assert seen["go_on"].startswith("playscale study forecast SPEC --budget 3.2e10 --endpoint ")
     (run,) = backend.runs
     given = run["runtime_config"]["parameters"]
     wanted = {"budget": "3.2e10", "targets": "loss", "seeds": "0,1", "include_forecasts": True}

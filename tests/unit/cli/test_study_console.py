@@ -6,7 +6,7 @@ import re
 from rich.console import Console
 
 from playscale.cli import study_console
-from playscale.study.cluster_run import ClusterProgress, ClusterStep, StepPod
+from playscale.study.cluster_run import ClusterProgress, ClusterStep, StepPod, study_parts
 
 
 def step(component, run, state, reason=""):
@@ -26,7 +26,7 @@ def test_terminal_shows_a_line_for_each_part_and_each_failure_once(monkeypatch):
     ]
     with study_console.cluster_progress("smoke", lambda one: [f"the log of {one.title}\x1b"]) as show:
         for _ in range(2):
-            show(ClusterProgress(steps, 3, 61.0))
+            show(ClusterProgress(steps, study_parts(3), 61.0))
     shown = re.sub(r"\x1b\[[?\d;]*[A-Za-z]|\r", "", screen.getvalue())
     assert shown.count("1:01 failed evaluate a: OOMKilled (exit code 1)\n    the log of evaluate a?\n") == 1
     last = shown.rpartition("smoke: 1:01, 9 %")[2].splitlines()

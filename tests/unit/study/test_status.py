@@ -11,7 +11,7 @@ from left_study import BUDGETS, RUNS, point
 from playscale.cli.study_status import follow
 from playscale.processes.signals import Stopped
 from playscale.study import status as status_module
-from playscale.study.cluster_run import ClusterProgress, ClusterStep, StepPod
+from playscale.study.cluster_run import ClusterProgress, ClusterStep, StepPod, study_parts
 from playscale.study.cluster_status import on_cluster
 from playscale.study.outcome import learns_badly
 from playscale.study.status import StudyStatus, read_status
@@ -295,6 +295,6 @@ def test_runs_that_share_a_pod_are_at_work_as_their_files_say():
         ClusterStep("collect", "", "running", "4"),
     ]
     files = StudyStatus("q", "s3://b/q", "running", now={"train-b": "dev loss 1.5", "collect": "game 3"})
-    status = on_cluster("s3://b/q", "q", "RUNNING", ClusterProgress(steps, 6, 0.0), "http://k/#/runs/details/1", files)
+    status = on_cluster("s3://b/q", "q", "", "RUNNING", ClusterProgress(steps, study_parts(6), 0.0), "http://k", files)
     assert status.now == {"train-b": "dev loss 1.5", "train-c, d": "at work", "collect": "game 3"}
     assert status.failed == {"train-e, f": "Error (exit code 1)"}
