@@ -111,7 +111,7 @@ BAD = {
     ),
     "no device of a study": (
         ["study", "run", "s.yaml", "--out", "o/s"],
-        {"s.yaml": "{name: q, sizes: [10k], budgets: [1e9, 2e9], source: {collect: {games: 2}}, training: {device: 'cuda:9'}}"},
+        {"s.yaml": "{name: q, sizes: [9k], budgets: [1, 2], source: {games: g}, training: {device: 'cuda:9'}}"},
         "device 'cuda:9' is not here",
     ),
     "no corpus of an experiment": ([*TRAIN, "none", *LOGGED], {}, "none"),
