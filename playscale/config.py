@@ -395,6 +395,12 @@ class Training(FrozenModel):
     cooldown: float = Field(
         default=0.0, ge=0, lt=1, description="Fraction of each budget in which the learning rate decays to zero."
     )
+    average: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Part of the steps before it over which a checkpoint's weights are averaged; 0: the last weights.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on CUDA, else fp32.")
     device: DeviceName = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     threads: int | None = Field(

@@ -19,7 +19,8 @@ from playscale.study.plan import trained_policy
 from playscale.training.batches import READ_AHEAD
 from playscale.training.schedule import dev_looks, plan_cells
 
-STATE_BYTES = 16
+WEIGHT_BYTES = 4
+STATE_BYTES = 4 * WEIGHT_BYTES
 """Bytes a parameter: its weight, its gradient and Adam's two moments, all fp32."""
 
 
@@ -134,7 +135,8 @@ def model_cost(run: TrainConfig, game: str, precision: str = "fp32") -> ModelCos
     policy = trained_policy(run.size, run.core, run.rl, game)
     count = params(policy)
     saved, batch = activation_bytes(policy, run.unroll, run.batch)
-    memory = STATE_BYTES * count + saved / (2 if precision == "bf16" else 1) + (1 + READ_AHEAD) * batch
+    state = STATE_BYTES + (WEIGHT_BYTES if run.average else 0)
+    memory = state * count + saved / (2 if precision == "bf16" else 1) + (1 + READ_AHEAD) * batch
     return ModelCost(count, policy.width, policy.layers, training_flops_per_sample(policy), memory)
 
 

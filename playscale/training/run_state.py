@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from playscale.agents.checkpoint import Checkpoint, is_checkpoint, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.policy import Policy
@@ -16,6 +18,7 @@ from playscale.training.optimization import make_optimizer, optimizer_from_tenso
 
 STATE = "state."
 RNG = "rng."
+AVERAGE = "average."
 
 
 @dataclass
@@ -23,6 +26,7 @@ class RunState:
     """A policy in training after `step` optimizer steps. The next batch is number `step` of the train stream.
 
     `recurrent`: state of the core [B, ...] by name, carried from batch to batch; empty where batches bring theirs.
+    `average`: a policy with the mean of the weights of the steps so far; None where none is kept.
     """
 
     policy: Policy
@@ -32,11 +36,33 @@ class RunState:
     losses: LossMeter
     timer: PhaseTimer
     play: PlayStatistics = field(default_factory=PlayStatistics)
+    average: Policy | None = None
+
+    @property
+    def measured(self) -> Policy:
+        """The policy whose dev loss is measured, and which checkpoints hold."""
+        return self.policy if self.average is None else self.average
+
+    def add_to_average(self, part: float) -> None:
+        """Count the weights after `step` steps, at least one, into the average, where one is kept.
+
+        The weights after step s count s ** p - (s - 1) ** p, p = 2 / part - 1, so that their mean age is that of the
+        last `part` of the steps whenever one looks: a power function average (Karras et al., arXiv 2312.02696).
+        """
+        if self.average is not None:
+            kept = (1 - 1 / self.step) ** (2 / part - 1)
+            parameters = [list(policy.parameters()) for policy in (self.average, self.policy)]
+            get_ema_multi_avg_fn(kept)(*parameters, self.step)
 
 
-def new_state(policy: Policy, recurrent: dict[str, Tensor], optimizer: str = "adam") -> RunState:
-    """Return the state before the first step."""
-    return RunState(policy, make_optimizer(policy, optimizer), recurrent, 0, LossMeter(), PhaseTimer())
+def new_state(
+    policy: Policy, recurrent: dict[str, Tensor], optimizer: str = "adam", *, averaged: bool = False
+) -> RunState:
+    """Return the state before the first step; `averaged`: with an average of the weights."""
+    state = RunState(policy, make_optimizer(policy, optimizer), recurrent, 0, LossMeter(), PhaseTimer())
+    if averaged:
+        state.average = copy.deepcopy(policy)
+    return state
 
 
 def save_state(folder: Path, state: RunState) -> None:
@@ -45,6 +71,8 @@ def save_state(folder: Path, state: RunState) -> None:
     extra = optimizer_to_tensors(state.policy, state.optimizer)
     extra |= {STATE + name: tensor for name, tensor in state.recurrent.items()}
     extra |= {RNG + name: tensor for name, tensor in _rng_tensors(state.policy.head.weight.device).items()}
+    if state.average is not None:
+        extra |= {AVERAGE + name: parameter.data for name, parameter in state.average.named_parameters()}
     meter = {"loss": state.losses.loss, "grad_norm": state.losses.grad_norm, "steps": state.losses.steps}
     meta = {
         "kind": "resume",
@@ -81,7 +109,20 @@ def load_state(path: Path, device: torch.device, optimizer_name: str = "adam") -
     }
     _set_rng({name.removeprefix(RNG): tensor for name, tensor in extra.items() if name.startswith(RNG)}, device)
     losses, timer = LossMeter(**meta["meter"]), PhaseTimer(meta["seconds"])
-    return RunState(policy, optimizer, recurrent, _step(checkpoint), losses, timer, PlayStatistics(meta["tally"]))
+    tally = PlayStatistics(meta["tally"])
+    return RunState(policy, optimizer, recurrent, _step(checkpoint), losses, timer, tally, _average(policy, extra))
+
+
+def _average(policy: Policy, extra: dict[str, Tensor]) -> Policy | None:
+    """Return the policy with the averaged weights of a save; None where it has none."""
+    weights = {name.removeprefix(AVERAGE): tensor for name, tensor in extra.items() if name.startswith(AVERAGE)}
+    if not weights:
+        return None
+    average = copy.deepcopy(policy)
+    with torch.no_grad():
+        for name, parameter in average.named_parameters():
+            parameter.copy_(weights[name])
+    return average
 
 
 def saved_step(path: Path) -> int:

@@ -183,7 +183,8 @@ class Trainer:
         torch.manual_seed(self.config.seed)
         policy = self.method.initial_policy()
         recurrent = self.method.initial_recurrent(policy)
-        return self._own_share(new_state(policy, recurrent, self.method.optimizer_name))
+        averaged = self.config.average > 0
+        return self._own_share(new_state(policy, recurrent, self.method.optimizer_name, averaged=averaged))
 
     def segment_before(self, cell: Cell) -> Segment:
         """Return the part of the constant-rate run that leads to a cell, or to its cooldown branch."""
@@ -211,6 +212,7 @@ class Trainer:
                 with timer.spent("step"):
                     step = method.update(batch, segment.rate(state.step))
                     state.step += 1
+                    state.add_to_average(config.average)
                     state.losses.add(state.step, step.loss, step.grad_norm, batch.game_ids)
                     if state.losses.pending >= settle_every:
                         self._settle(state)
@@ -284,7 +286,7 @@ class Trainer:
             **({"dev_samples": dev.samples, "dev_games": dev.games} if dev else {}),
         }
         if self.group.first:
-            save_checkpoint(self.run.checkpoint(cell.budget), state.policy, meta)
+            save_checkpoint(self.run.checkpoint(cell.budget), state.measured, meta)
             if cooled:
                 shutil.rmtree(self.run.branch_resume(cell), ignore_errors=True)
         return point
@@ -349,7 +351,7 @@ class Trainer:
     def _measure_dev_loss(self, state: RunState, name: str = "dev_loss") -> DevLoss | None:
         """Measure and log the dev loss, on the group's first process; NonFiniteError when it is not finite."""
         with state.timer.spent("dev"):
-            dev: DevLoss | None = self.group.share(self.method.dev_loss(state.policy) if self.group.first else None)
+            dev: DevLoss | None = self.group.share(self.method.dev_loss(state.measured) if self.group.first else None)
         if dev is None:
             return None
         samples = state.step * self.config.samples_per_step

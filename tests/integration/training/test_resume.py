@@ -52,10 +52,10 @@ def config(steps=BUDGETS, **values):
     return TrainConfig(**given | {"unroll": UNROLL, "dev_samples": 200, "save_seconds": 1e-9} | values)
 
 
-@pytest.fixture(params=[0.0, 0.4], ids=["constant", "cooldown"])
+@pytest.fixture(params=[{}, {"cooldown": 0.4, "average": 0.5}], ids=["constant", "cooldown"])
 def left_alone(request, recall, tmp_path):
     """A run left alone: its config, its losses, its directory."""
-    asked, losses = config(cooldown=request.param, save_seconds=1e9), {}
+    asked, losses = config(**request.param, save_seconds=1e9), {}
     train(asked, tmp_path / "alone", recall.uri, Curves(losses))
     return asked, losses, tmp_path / "alone"
 

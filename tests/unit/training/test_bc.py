@@ -18,6 +18,7 @@ from playscale.config import TrainConfig, budget_name
 from playscale.corpus.prepare import prepare
 from playscale.points import read_points, to_row
 from playscale.storage import files
+from playscale.training.dev_loss import dev_loss
 from playscale.training.losses import bc_loss
 from playscale.training.metrics import NonFiniteError
 from playscale.training.trainer import train
@@ -90,6 +91,23 @@ def test_a_run_is_what_a_plain_loop_makes(recall, tmp_path):
     for point, steps in zip(points, (6, 20), strict=True):
         path = tmp_path / "checkpoints" / budget_name(point.flops)
         assert_same_weights(path, twin(recall, [warm(step) for step in range(steps)]))
+
+
+def test_averaged_weights_are_the_mean_over_steps_and_leave_the_run_alone(recall, tmp_path):
+    points = train(config([5, 10], average=0.5), tmp_path, recall.uri)
+    steps = [twin(recall, [warm(step) for step in range(count)]) for count in range(1, 11)]
+    for point, count in zip(points, (5, 10), strict=True):
+        shares = [(s**3 - (s - 1) ** 3) / count**3 for s in range(1, count + 1)]
+        mean = build_policy(config_for_size(toy_game.Recall(), "10k", "lstm"))
+        with torch.no_grad():
+            for parameter, *values in zip(mean.parameters(), *(p.parameters() for p in steps[:count]), strict=True):
+                parameter.copy_(sum(share * value for share, value in zip(shares, values, strict=True)))
+        path = tmp_path / "checkpoints" / budget_name(point.flops)
+        assert_same_weights(path, mean)
+        policy = load_policy(path)[0]
+        measured = dev_loss(policy, recall, 200, torch.device("cpu"), "fp32")
+        assert point.dev_loss == pytest.approx(measured.loss)
+    assert_same_weights(tmp_path / "resume" / "000000010", steps[-1])
 
 
 def test_a_cooldown_branch_leaves_the_run_alone(recall, tmp_path):
