@@ -141,7 +141,9 @@ def pytest_sessionstart(session):
 def pytest_terminal_summary(terminalreporter, config):
     """Print the wall time of a parallel run, the speed of the machine (they differ by a factor of two), long files."""
     if config.getoption("numprocesses", None):
-        workers, wall, rate = config.option.numprocesses, time.monotonic() - config.started, matmul_rate() / 1e9
+        from playscale.processes.cores import cpu_matmul_rate
+
+        workers, wall, rate = config.option.numprocesses, time.monotonic() - config.started, cpu_matmul_rate() / 1e9
         terminalreporter.write_line(f"{wall:.0f} s with {workers} workers; fp32 matmul here: {rate:.0f} GFLOP/s")
         seconds = Counter()
         for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
@@ -149,15 +151,3 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(
             "the longest files: " + ", ".join(f"{f} {s:.0f} s" for f, s in seconds.most_common(30))
         )
-
-
-def matmul_rate(size=2048, repeats=12):
-    """Return the FLOP/s of an fp32 matrix product on all usable cores, the best of a few; a second or less."""
-    import torch
-
-    matrix, seconds = torch.ones(size, size), []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        matrix @ matrix
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds)

@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from playscale.cli.console import fit_tables, plain_console, points_table, show
+from playscale.config import budget_name
+from playscale.processes.cores import cpu_matmul_rate
 from playscale.report.text import printable
 
 if TYPE_CHECKING:
@@ -158,21 +160,31 @@ def _clock(seconds: float) -> str:
 
 
 def show_result(study: LocalStudy, result: StudyResult) -> None:
-    """Print the points, the fits, the time of each task, and where to find the results."""
+    """Print the points, the fits, the time of each task, and in five lines what was made and found."""
+    from playscale.study.summary import summary
+
     times = Table(title="Wall time", title_justify="left", header_style="bold")
     times.add_column("step")
     times.add_column("seconds", justify="right")
     for task in result.tasks:
         times.add_row(task.task, f"{task.seconds:.1f}")
     times.add_row("whole study", f"{result.seconds:.1f}")
+    rate = f"fp32 matmul here: {cpu_matmul_rate() / 1e9:.0f} GFLOP/s"
     parts = ", ".join(f"{part} {seconds:.0f}" for part, seconds in result.time.parts.items())
     tracking = study.tracking_uri
     show(points_table(result.points), *fit_tables(result.fit))
-    show(times, f"seconds of tasks: {parts}; overhead {100 * result.time.overhead:.1f} %")
-    show(
-        f"report:  {study.uri}/report.html",
-        f"MLflow:  mlflow ui --backend-store-uri {tracking}"
-        if tracking.startswith("sqlite:")
-        else f"MLflow:  {tracking}",
-        f"points:  {study.uri}/points.csv",
-    )
+    show(times, f"seconds of tasks: {parts}; overhead {100 * result.time.overhead:.1f} %; {rate}")
+    pages = f"mlflow ui --backend-store-uri {tracking}" if tracking.startswith("sqlite:") else tracking
+    show(f"points: {study.uri}/points.csv; MLflow: {pages}", "")
+    lines = summary(result.points, result.fit, f"{study.uri}/report.html", _next_step(study, result))
+    show(*(f"{name:<9}{printable(text)}" for name, text in lines.items()))
+
+
+def _next_step(study: LocalStudy, result: StudyResult) -> str:
+    """Return the command that says what a forecast of twice the budget would cost, or goes on after a failure."""
+    if result.failed:
+        return study.command
+    budget = budget_name(2 * max(point.flops for point in result.points))
+    methods = study.spec.method
+    method = ["--method", methods[0]] if len(methods) > 1 else []
+    return study.command_of("forecast", "--budget", budget, *method, "--dry-run")

@@ -1,9 +1,10 @@
-"""The cores that this process may use."""
+"""The cores that this process may use, and how fast they are."""
 
 from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +45,21 @@ def _cpu_limits(root: Path) -> Iterator[float]:
             )
             if int(quota) > 0:  # -1: no limit
                 yield int(quota) / int(period)
+
+
+def cpu_matmul_rate(size: int = 2048, repeats: int = 6) -> float:
+    """Return the FLOP/s of an fp32 matrix product on all usable cores, the best of a few; a second or less.
+
+    Beside a time it says what the machine was like: cores of one name differ by a factor of two from day to day.
+    """
+    import numpy as np  # small processes ask for the cores alone
+
+    matrix, seconds = np.ones((size, size), np.float32), []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
 
 
 def _groups(mount: Path, path: str) -> list[Path]:
