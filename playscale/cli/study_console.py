@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from playscale.cli.console import fit_tables, plain_console, points_table, show
+from playscale.cli.options import echo
 from playscale.config import budget_name
 from playscale.processes.cores import cpu_matmul_rate
 from playscale.report.text import printable
@@ -177,7 +178,8 @@ def show_result(study: LocalStudy, result: StudyResult) -> None:
     pages = f"mlflow ui --backend-store-uri {tracking}" if tracking.startswith("sqlite:") else tracking
     show(f"points: {study.uri}/points.csv; MLflow: {pages}", "")
     lines = summary(result.points, result.fit, f"{study.uri}/report.html", _next_step(study, result))
-    show(*(f"{name:<9}{printable(text)}" for name, text in lines.items()))
+    for name, text in lines.items():  # a line is whole: its command can be copied
+        echo(f"{name:<9}{printable(text)}")
 
 
 def _next_step(study: LocalStudy, result: StudyResult) -> str:

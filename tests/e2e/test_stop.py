@@ -46,9 +46,8 @@ def stop(folder, number, pattern, *arguments, files=1):
     return process.returncode, err.splitlines()
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped_collect_keeps_every_finished_game(tmp_path, number, code):
     collect = ("collect", "--games", 500, "--max-steps", 50, "--workers", 2, "--out", "games")
     assert stop(tmp_path, number, "games/game-*", *PLAYSCALE, *collect, files=3)[0] == code

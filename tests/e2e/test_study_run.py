@@ -17,6 +17,8 @@ from playscale.points import COLUMNS, read_points
 from playscale.tracking.mlflow_tracker import MlflowExperiment
 from playscale.tracking.uris import sqlite_uri
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "studies" / "smoke.yaml"
 

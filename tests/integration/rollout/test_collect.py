@@ -96,6 +96,7 @@ def test_the_number_of_workers_changes_nothing(games, tmp_path):
         np.testing.assert_array_equal(ours[key][1], theirs[key][1])
 
 
+@pytest.mark.slow
 def test_collect_resumes_after_a_kill(tmp_path):
     """kill -9 in the middle: no torn game is visible, no worker stays behind, the same call completes the rest."""
     out = tmp_path / "out"

@@ -119,7 +119,8 @@ def test_evaluate_refuses_arguments_out_of_range(tmp_path, bad):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_evaluation_leaves_no_process_and_goes_on(tmp_path, how):
     code = f"""
 import sys

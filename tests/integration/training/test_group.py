@@ -82,7 +82,8 @@ def assert_close_weights(a, b):
         torch.testing.assert_close(value, b.weights[name], rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("cooldown", [pytest.param(0.0, marks=pytest.mark.slow), 0.4])
+@pytest.mark.slow
+@pytest.mark.parametrize("cooldown", [0.0, 0.4])
 def test_two_processes_train_as_one_does_and_the_first_alone_writes(recall, tmp_path, cooldown):
     alone = Curves()
     asked = config(10, 25, cooldown=cooldown, save_seconds=1e-9)

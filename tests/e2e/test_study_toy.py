@@ -1,0 +1,57 @@
+"""The smallest study of the toy game, through kfp.local: what `make test` has of whole studies. The others are slow."""
+
+import json
+
+import pytest
+import toy_game
+import yaml
+
+from playscale.points import read_points
+from playscale.tracking.mlflow_tracker import MlflowExperiment
+from playscale.tracking.uris import sqlite_uri
+
+SPEC = {
+    "name": "toy",
+    "game": "recall",
+    "sizes": ["10k", "18k"],
+    "budgets": [1e8, 2e8],
+    "held_out": [4e8],
+    "training": {"batch": 4, "unroll": 8, "dev_samples": 128},
+    "evaluate": {"episodes": 4, "max_steps": 60},
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, cli):
+    folder = tmp_path_factory.mktemp("study")
+    games = toy_game.record_games(folder / "games", 16)
+    (folder / "toy.yaml").write_text(yaml.safe_dump(SPEC | {"source": {"games": str(games)}}))
+    result = cli("study", "run", "toy.yaml", "--out", "out", cwd=folder, PYTHONPATH=toy_game.python_path(folder))
+    assert result.returncode == 0, result.stderr
+    return folder / "out", result
+
+
+def test_each_cell_has_a_point_with_a_return_in_the_table_and_in_mlflow(study):
+    out, _ = study
+    points = read_points(out / "points.csv")
+    assert {(p.size, p.flops, p.split) for p in points} == {
+        (size, flops, split)
+        for size in SPEC["sizes"]
+        for flops, split in ((1e8, "fit"), (2e8, "fit"), (4e8, "held-out"))
+    }
+    assert all(point.episodes == 4 and point.return_mean is not None for point in points)
+    tracked = MlflowExperiment("toy", sqlite_uri(out / "mlflow.db"), create=False).points()
+    assert sorted(map(repr, tracked)) == sorted(map(repr, points))
+
+
+def test_the_study_ends_with_its_laws_its_report_and_five_lines(study, cli):
+    out, result = study
+    assert {row["target"] for row in json.loads((out / "fit.json").read_text())["held_out"]} >= {"dev_loss"}
+    assert "toy" in (out / "report.html").read_text()
+    words = [line.split(maxsplit=1) for line in result.stdout.splitlines()[-5:]]
+    assert [word for word, _ in words] == ["trained", "law", "forecast", "report", "next"]
+    assert words[0][1].startswith("6 agents by behavioural cloning, 2 sizes from ")
+    assert words[3][1] == f"{out}/report.html"
+    assert "study forecast" in words[4][1]
+    status = cli("study", "status", out, "--json", cwd=out.parent)
+    assert json.loads(status.stdout)["state"] == "finished"
