@@ -4,6 +4,9 @@ VENV := .venv
 OUT := out/quickstart
 PYTEST = $(VENV)/bin/pytest -n auto --dist loadfile --no-loadscope-reorder --ignore=tests/deploy
 
+# Images of Python set it: every process would compile every module that it imports again, torch's for 2 s.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-all campaign test-cluster test-kubernetes coverage image lint format ui compile clean
 
