@@ -190,10 +190,12 @@ class NetHackEncoder(nn.Module):
     def __init__(self, widths: NetHackWidths, num_actions: int) -> None:
         super().__init__()
         cell = widths.char + widths.color
-        self.text_table = nn.Parameter(torch.randn(CHARS, widths.text))
-        self.char_table = nn.Parameter(torch.randn(CHARS, widths.char))
-        self.color_table = nn.Parameter(torch.randn(COLORS, widths.color))
-        self.action_table = nn.Parameter(torch.randn(num_actions + 1, widths.action))  # the last row: no action yet
+        self.text_table = nn.Parameter(nn.init.normal_(torch.empty(CHARS, widths.text)))
+        self.char_table = nn.Parameter(nn.init.normal_(torch.empty(CHARS, widths.char)))
+        self.color_table = nn.Parameter(nn.init.normal_(torch.empty(COLORS, widths.color)))
+        self.action_table = nn.Parameter(
+            nn.init.normal_(torch.empty(num_actions + 1, widths.action))
+        )  # the last row: no action yet
         self.message = TextEncoder(1, widths.text, widths.text_channels, widths.message)
         self.status = TextEncoder(2, widths.text, widths.text_channels, widths.status)
         self.map = MapEncoder(cell, widths.map_channels, widths.map)

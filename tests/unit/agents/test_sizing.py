@@ -1,3 +1,4 @@
+import subprocess
 import sys
 
 import pytest
@@ -110,3 +111,27 @@ def test_sizes_and_flops_are_counted_without_the_import_of_torchs_compiler(monke
     assert 9_700 <= params(config) <= 10_300
     policy = as_policy(config)
     assert {tensor.device.type for tensor in policy.state_dict().values()} == {"meta"}
+
+
+def test_no_policy_is_made_loaded_or_played_with_the_import_of_torchs_compiler(tmp_path):
+    """Which takes 2 s of processor time, in each process of an evaluation."""
+    code = f"""
+import sys
+from pathlib import Path
+import torch
+from playscale.agents.checkpoint import load_policy, save_checkpoint
+from playscale.agents.policy import build_policy
+from playscale.agents.sizing import config_for_size
+from playscale.games.game import get_game
+game = get_game("nethack")
+path = Path({str(tmp_path)!r}) / "checkpoint"
+save_checkpoint(path, build_policy(config_for_size(game, "10k", "lstm")), {{}})
+policy, _ = load_policy(path)
+columns = {{name: torch.zeros((1, 2, *c.shape), dtype=getattr(torch, c.dtype)) for name, c in game.columns.items()}}
+begun = {{"prev_action": torch.full((1, 2), game.num_actions), "done": torch.ones((1, 2), dtype=torch.bool)}}
+with torch.inference_mode():
+    policy(columns | begun, policy.initial_state(2))
+print(sorted({{"sympy", "torch._dynamo"}} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
