@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from playscale.agents.checkpoint import is_checkpoint, load_checkpoint, load_policy, save_checkpoint
 from playscale.agents.flops import params, training_flops_per_sample
 from playscale.agents.policy import PolicyConfig
-from playscale.config import TrainConfig, budget_name, normal_size, setting_text
+from playscale.config import Reinforcement, TrainConfig, budget_name, normal_size, setting_text
 from playscale.points import Point, from_row, to_row, write_points
 from playscale.storage.files import read_document, write_json
 from playscale.training.identity import Source, deciding, run_digest
@@ -162,10 +162,18 @@ class _Record(BaseModel):
     source: dict[str, dict[str, Any]]
 
 
+def _default(name: str) -> Any:
+    """Return the default of a setting by its name, such as cooldown or rl.discount; None where it has none."""
+    section, _, key = name.rpartition(".")
+    field = (Reinforcement if section else TrainConfig).model_fields[key]
+    return None if field.is_required() else field.get_default()
+
+
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     if old.get("schema") != SCHEMA:
         return [f"schema {old.get('schema')}, not {SCHEMA}"]
-    before, now = deciding(old["config"]), deciding(new["config"])
+    now = deciding(new["config"])
+    before = {name: _default(name) for name in now} | deciding(old["config"])  # a later version may have more settings
     before["size"] = normal_size(before.get("size", ""))  # version 0.1 kept it as it was given
     different = [
         f"{name} {before.get(name)}, not {now.get(name)}"
