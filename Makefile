@@ -13,10 +13,10 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.run ## A whole small study: expert games, 24 agents, played, fitted, forecast (5 to 13 minutes)
+demo: $(VENV)/.run ## A whole small study: expert games, 30 agents, played, fitted, forecast (4 to 10 minutes)
 	$(VENV)/bin/playscale study run studies/quickstart.yaml --out $(OUT)
 
-test: $(VENV)/.dev ## The tests of every change, in parallel (5 to 15 minutes on two cores)
+test: $(VENV)/.dev ## The tests of every change, in parallel (4 to 10 minutes on two cores)
 	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.dev ## The rest: learning runs, long kills, storms of faults, exhaustive grids
