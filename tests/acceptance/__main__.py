@@ -86,6 +86,7 @@ STEPS: tuple[Step, ...] = (
     ("unplaceable", "a step that cannot be placed says why", studies.unplaceable),
     ("disturbed", "a study: process killed, pod deleted, out of memory, servers deleted", studies.disturbed),
     ("resubmitted", "a hopeless run, laws of the others, submitted again", studies.hopeless_then_resubmitted),
+    ("forecast", "a forecast of that study: registered, trained, scored", studies.forecast),
     ("together", "two runs in one pod, one of them hopeless", studies.together),
     ("replicas", "helm upgrade to two servers, helm test", two_replicas),
     ("reinstall", "helm uninstall and install, data still there", reinstall),

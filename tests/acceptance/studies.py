@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -34,24 +35,26 @@ STUDY_SECONDS = 900
 
 
 class Submitted:
-    """`playscale study submit --wait` in a process of its own."""
+    """`playscale study submit --wait`, or `study forecast`, in a process of its own."""
 
-    def __init__(self, cluster: Cluster, name: str, pods: Mapping[str, Any], *options: str) -> None:
+    def __init__(
+        self, cluster: Cluster, name: str, pods: Mapping[str, Any], *options: str, command: str = "submit"
+    ) -> None:
         own = names(cluster)
         self.name = f"{name}-{cluster.folder.name[-6:]}"  # a study's name is taken for good
-        self._log = cluster.folder / f"{name}.log"
+        self._log = cluster.folder / f"{name}-{command}.log"
         spec, settings = cluster.folder / f"{name}.yaml", cluster.folder / f"{name}-pods.yaml"
         spec.write_text(yaml.safe_dump({"name": self.name, **SPEC}))
         settings.write_text(
             yaml.safe_dump({"settings": own["settings"], "credentials": own["credentials"], "every": POD, **pods})
         )
-        command = [
-            sys.executable, "-m", "playscale.cli", "study", "submit", str(spec), "--endpoint", cluster.endpoint,
+        words = [
+            sys.executable, "-m", "playscale.cli", "study", command, str(spec), "--endpoint", cluster.endpoint,
             "--image", cluster.image, "--pods", str(settings), "--service-account", own["account"], "--wait", *options,
         ]  # fmt: skip
         with self._log.open("w") as file:
             self._process = subprocess.Popen(
-                command,
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -99,9 +102,11 @@ class Submitted:
 
 
 @contextmanager
-def submitted(cluster: Cluster, name: str, pods: Mapping[str, Any], *options: str) -> Iterator[Submitted]:
-    """Submit a study; whatever becomes of it, its run is ended after."""
-    study = Submitted(cluster, name, pods, *options)
+def submitted(
+    cluster: Cluster, name: str, pods: Mapping[str, Any], *options: str, command: str = "submit"
+) -> Iterator[Submitted]:
+    """Submit a study, or a forecast of it; whatever becomes of it, its run is ended after."""
+    study = Submitted(cluster, name, pods, *options, command=command)
     try:
         yield study
     finally:
@@ -139,6 +144,21 @@ def hopeless_then_resubmitted(cluster: Cluster) -> str:
     here, whole = local_points(cluster), points(cluster, study.name)
     compare(whole, here)
     return f"{struck}; laws of {len(partial)} points, then of all {len(whole)}"
+
+
+def forecast(cluster: Cluster) -> str:
+    """Forecast the loss of a larger budget of the study that was resubmitted: trained, and scored in its ledger."""
+    asked = ("--budget", "8e10", "--for", "loss")
+    with submitted(cluster, "resubmitted", {}, *asked, command="forecast") as made:
+        run_id = made.run_id()
+        expect(made.end() == 0, f"the forecast failed: {made.output[-2000:]}")
+        status = (sys.executable, "-m", "playscale.cli", "study", "status", run_id, "--endpoint", cluster.endpoint)
+        said = run(*status, "--json", seconds=120)
+        shown = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    parts = {part: tuple(counts) for part, counts in shown["parts"].items()}
+    expect(parts == dict.fromkeys(("forecast", "train", "evaluate", "score"), (1, 1)), f"parts of its run: {parts}")
+    (point,) = [point for point in points(cluster, made.name) if point.extra.get("forecast")]
+    return f"{point.run} at {point.flops:g} FLOPs, forecast {point.extra['forecast']}: dev loss {point.dev_loss:.3f}"
 
 
 def together(cluster: Cluster) -> str:
