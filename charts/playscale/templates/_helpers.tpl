@@ -67,7 +67,7 @@ capabilities:
 
 {{/* The steps whose pods run in pipelines, as their label app.kubernetes.io/component says. */}}
 {{- define "playscale.steps" -}}
-[collect, prepare, plan, train, evaluate, fit, check]
+[collect, prepare, plan, train, evaluate, fit, check, forecast]
 {{- end -}}
 
 {{- define "playscale.mlflow.name" -}}

@@ -8,7 +8,9 @@ import pytest
 import yaml
 from rendered import CHART, GIVEN, argument, containers, example, find, merged, names, pods, render
 
-STEPS = ["collect", "prepare", "plan", "train", "evaluate", "fit", "check"]
+from playscale_pipelines.pods import COMPONENTS
+
+STEPS = COMPONENTS
 EXTERNAL = {
     "postgres": {"deploy": False, "host": "db.example", "existingSecret": "db"},
     "s3": {"deploy": False, "endpoint": "https://s3.example", "existingSecret": "keys"},
