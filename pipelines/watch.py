@@ -125,11 +125,10 @@ def _parameters(run: Any) -> dict[str, Any]:
 
 def _progress(server: Server, run: Any, spec: StudySpec, elapsed: float, least: float) -> ClusterProgress:
     workflow = _workflow(server, run.run_id)
-    if "budget" in _parameters(run):
-        runs = next(iter(loop_sizes(workflow)), 1)
-        return ClusterProgress(_steps(workflow, run), forecast_parts(runs), elapsed, least)
-    taught = sum(config.teacher_is_clone_of_study for config in spec.runs().values())
     steps = _steps(workflow, run)
+    if "budget" in _parameters(run):
+        return ClusterProgress(steps, forecast_parts(next(iter(loop_sizes(workflow)), 1)), elapsed, least)
+    taught = sum(config.teacher_is_clone_of_study for config in spec.runs().values())
     known = [] if any(len(step.runs) > 1 for step in steps) else loop_sizes(workflow)  # of items, which may be groups
     sizes = known + [len(spec.runs()) - taught, taught + 1][len(known) :]  # the second loop has the references, too
     return ClusterProgress(steps, study_parts(sum(sizes) - 1), elapsed, least)

@@ -72,7 +72,7 @@ def save_state(folder: Path, state: RunState) -> None:
     extra |= {STATE + name: tensor for name, tensor in state.recurrent.items()}
     extra |= {RNG + name: tensor for name, tensor in _rng_tensors(state.policy.head.weight.device).items()}
     if state.average is not None:
-        extra |= {AVERAGE + name: parameter.data for name, parameter in state.average.named_parameters()}
+        extra |= {AVERAGE + name: tensor for name, tensor in state.average.state_dict().items()}
     meter = {"loss": state.losses.loss, "grad_norm": state.losses.grad_norm, "steps": state.losses.steps}
     meta = {
         "kind": "resume",
@@ -104,25 +104,20 @@ def load_state(path: Path, device: torch.device, optimizer_name: str = "adam") -
     meta, extra = checkpoint.meta, checkpoint.extra
     optimizer = make_optimizer(policy, optimizer_name)
     optimizer_from_tensors(policy, optimizer, extra)
-    recurrent = {
-        name.removeprefix(STATE): tensor.to(device) for name, tensor in extra.items() if name.startswith(STATE)
-    }
-    _set_rng({name.removeprefix(RNG): tensor for name, tensor in extra.items() if name.startswith(RNG)}, device)
+    recurrent = {name: tensor.to(device) for name, tensor in _named(extra, STATE).items()}
+    _set_rng(_named(extra, RNG), device)
     losses, timer = LossMeter(**meta["meter"]), PhaseTimer(meta["seconds"])
     tally = PlayStatistics(meta["tally"])
-    return RunState(policy, optimizer, recurrent, _step(checkpoint), losses, timer, tally, _average(policy, extra))
+    average = None
+    if averaged := _named(extra, AVERAGE):
+        average = copy.deepcopy(policy)
+        average.load_state_dict(averaged)
+    return RunState(policy, optimizer, recurrent, _step(checkpoint), losses, timer, tally, average)
 
 
-def _average(policy: Policy, extra: dict[str, Tensor]) -> Policy | None:
-    """Return the policy with the averaged weights of a save; None where it has none."""
-    weights = {name.removeprefix(AVERAGE): tensor for name, tensor in extra.items() if name.startswith(AVERAGE)}
-    if not weights:
-        return None
-    average = copy.deepcopy(policy)
-    with torch.no_grad():
-        for name, parameter in average.named_parameters():
-            parameter.copy_(weights[name])
-    return average
+def _named(extra: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors of a save whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in extra.items() if name.startswith(prefix)}
 
 
 def saved_step(path: Path) -> int:

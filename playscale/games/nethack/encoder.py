@@ -184,18 +184,21 @@ class CropEncoder(nn.Module):
         return conv_flops(self.patches, 9) + linear_flops(self.out)
 
 
+def _table(rows: int, width: int) -> nn.Parameter:
+    """Return a table of vectors. Not by torch.randn(): on the meta device it imports torch's compiler."""
+    return nn.Parameter(nn.init.normal_(torch.empty(rows, width)))
+
+
 class NetHackEncoder(nn.Module):
     """The concatenation of the five parts. `out_features` is the length of the feature vector."""
 
     def __init__(self, widths: NetHackWidths, num_actions: int) -> None:
         super().__init__()
         cell = widths.char + widths.color
-        self.text_table = nn.Parameter(nn.init.normal_(torch.empty(CHARS, widths.text)))
-        self.char_table = nn.Parameter(nn.init.normal_(torch.empty(CHARS, widths.char)))
-        self.color_table = nn.Parameter(nn.init.normal_(torch.empty(COLORS, widths.color)))
-        self.action_table = nn.Parameter(
-            nn.init.normal_(torch.empty(num_actions + 1, widths.action))
-        )  # the last row: no action yet
+        self.text_table = _table(CHARS, widths.text)
+        self.char_table = _table(CHARS, widths.char)
+        self.color_table = _table(COLORS, widths.color)
+        self.action_table = _table(num_actions + 1, widths.action)  # the last row: no action yet
         self.message = TextEncoder(1, widths.text, widths.text_channels, widths.message)
         self.status = TextEncoder(2, widths.text, widths.text_channels, widths.status)
         self.map = MapEncoder(cell, widths.map_channels, widths.map)
