@@ -67,8 +67,9 @@ def study_run(
         read_spec(spec)
         check(read_text(spec))
     study = LocalStudy.open(spec, out, tracking_uri, runner, include_forecasts=include_forecasts)
-    runs, budgets = len(study.spec.runs()), len(study.spec.budgets + study.spec.held_out)
-    show(f"study {study.spec.name}: {runs} training runs, {budgets} budgets, in {study.uri}")
+    runs = study.spec.runs().values()
+    budgets = {budget for run in runs for budget in run.cells}
+    show(f"study {study.spec.name}: {len(runs)} training runs, {len(budgets)} budgets, in {study.uri}")
     with study_progress(study.spec.name) as on_progress:
         result = study.run(on_progress)
     show_result(study, result)

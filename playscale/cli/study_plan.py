@@ -179,9 +179,11 @@ def _steps(steps: int) -> str:
 
 
 def _once(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of the first seed: those of the others are the same."""
-    first = {row["seed"] for row in rows[:1]}
-    return (row for row in rows if row["seed"] in first)
+    """Yield each model or cell once: those of other seeds are the same, if their run takes the same steps there."""
+    once: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for row in rows:
+        once.setdefault(tuple(row.get(name) for name in ("method", "size", "varied", "budget", "flops")), row)
+    yield from once.values()
 
 
 def _sums(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -112,6 +112,7 @@ def study_details(spec: StudySpec, plan: Mapping[str, Any]) -> dict[str, str]:
         "sizes": f"{', '.join(spec.sizes)}; seeds {', '.join(map(str, spec.seeds))}",
         "budgets": ", ".join(f"{budget:.3g}" for budget in spec.budgets) + " FLOPs",
         "held-out budgets": ", ".join(f"{budget:.3g}" for budget in spec.held_out) + " FLOPs",
+        **_extra_cells(spec),
         **_varied(spec),
         "episodes a point": f"{spec.evaluate.episodes}, at most {spec.evaluate.max_steps:,} actions each"
         if spec.evaluate.episodes
@@ -119,6 +120,11 @@ def study_details(spec: StudySpec, plan: Mapping[str, Any]) -> dict[str, str]:
         "versions": ", ".join(f"{name} {version(name)}" for name in PACKAGES if find_spec(name)),
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
     }
+
+
+def _extra_cells(spec: StudySpec) -> dict[str, str]:
+    each = [f"{extra.size} at {', '.join(f'{budget:.3g}' for budget in extra.budgets)} FLOPs" for extra in spec.cells]
+    return {"cells beside the grid": "; ".join(each)} if each else {}
 
 
 def _varied(spec: StudySpec) -> dict[str, str]:

@@ -248,7 +248,7 @@ def is_known(table: Sequence[Point], asked: Asked) -> bool:
 
 def _settings(spec: StudySpec, asked: Asked, size: str, seed: int = 0) -> TrainConfig:
     """Return the run of an agent: the study's settings, another size, and the one budget, held out."""
-    alone = spec.model_copy(update={"sizes": (size,), "method": (asked.method,), "seeds": (seed,)})
+    alone = spec.model_copy(update={"sizes": (size,), "method": (asked.method,), "seeds": (seed,), "cells": ()})
     (run,) = alone.recipe_runs().values()
     return run.model_copy(update={"budgets": (asked.budget,), "held_out": (asked.budget,)})
 

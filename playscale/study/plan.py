@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -76,14 +76,14 @@ class Plan:
 
 def plan_study(spec: StudySpec, corpus: ExpertPlay | None) -> Plan:
     """Plan the grid of a study: what is trained, and what `playscale study plan` shows. See plan_grid."""
-    return plan_grid(spec.game, spec.runs(), corpus, spec.max_budget)
+    return plan_grid(spec.game, spec.runs(), corpus, spec.is_above_limit)
 
 
 def plan_grid(
     game_name: str,
     runs: Mapping[str, TrainConfig],
     corpus: ExpertPlay | None,
-    max_budget: Mapping[str, float] | None = None,
+    is_above_limit: Callable[[TrainConfig, float], bool] = lambda run, budget: False,  # noqa: ARG005
 ) -> Plan:
     """Plan a grid.
 
@@ -94,20 +94,20 @@ def plan_grid(
         game_name: The game that clones learn.
         runs: The training runs of the grid, by name.
         corpus: The expert play that clones learn from; None in a study without clones, or while it is not known.
-        max_budget: The largest budget of a size, by size.
+        is_above_limit: Returns whether a budget is above the largest one of the run's size.
 
     Raises:
         ValueError: No cell is left, the corpus is one of another game, or a teacher has another size or core.
     """
     if corpus is not None and corpus.game != game_name:
         raise ValueError(f"{corpus.uri}: a corpus of {corpus.game!r}, not of {game_name!r}")
-    cells, limits = [], max_budget or {}
+    cells = []
     for name, run in runs.items():
         per_sample = training_flops_per_sample(trained_policy(run.size, run.core, run.rl, game_name))
         for budget in run.cells:
             samples = budget / per_sample
             reason = TOO_FEW_STEPS if round(samples / run.samples_per_step) < MIN_STEPS else None
-            if budget > limits.get(run.size, budget):
+            if is_above_limit(run, budget):
                 reason = ABOVE_LIMIT
             epochs = (
                 samples / corpus.transitions("train")

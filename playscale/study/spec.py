@@ -96,6 +96,21 @@ class HardwareSpec(FrozenModel):
         return self
 
 
+class ExtraCells(FrozenModel):
+    """Cells beside the grid: a size through budgets of its own."""
+
+    size: Size = Field(description="Model size in parameters.")
+    budgets: tuple[Budget, ...] = Field(min_length=1, description="Compute budgets in training FLOPs.")
+    seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1, description="Seeds. Default: the study's.")
+
+    @model_validator(mode="after")
+    def _once(self) -> ExtraCells:
+        for name, values in (("budgets", self.budgets), ("seeds", self.seeds or ())):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} of {self.size}: a value is given twice")
+        return self
+
+
 class StudySpec(FrozenModel):
     """A whole study.
 
@@ -114,6 +129,9 @@ class StudySpec(FrozenModel):
     held_out: tuple[Budget, ...] = Field(default=(), description="Budgets that are trained, but never fitted.")
     max_budget: dict[Size, Budget] = Field(
         default_factory=dict, description="Largest budget of a size, by size: larger ones are left out for it."
+    )
+    cells: tuple[ExtraCells, ...] = Field(
+        default=(), description="Cells that are trained beside the grid: list of {size, budgets, seeds}."
     )
     core: Core = Field(default="lstm", description="Recurrent core of the policies.")
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1, description="One run per method, size and seed.")
@@ -212,7 +230,7 @@ class StudySpec(FrozenModel):
         return self.recipe_runs() if self.vary is None else varied_runs(self, self.vary)
 
     def recipe_runs(self) -> dict[str, TrainConfig]:
-        """Return the runs of the study's own settings: one per method, size and seed, each through all budgets.
+        """Return the runs of the study's own settings: one per method, size and seed, each through all its budgets.
 
         Smallest size first: at equal FLOPs a small model sees the most samples, and takes the longest.
         """
@@ -221,16 +239,31 @@ class StudySpec(FrozenModel):
                 method=method,
                 size=size,
                 core=self.core,
-                budgets=tuple(sorted(self.budgets + self.held_out)),
-                held_out=self.held_out,
+                budgets=budgets,
+                held_out=tuple(budget for budget in self.held_out if budget in budgets),
                 seed=seed,
                 **self._training_of(method),
             )
             for method in self.method
-            for size in sorted(self.sizes, key=parse_size)
-            for seed in self.seeds
+            for (size, seed), budgets in self._budgets_of_runs().items()
         ]
         return {run.run_name: run for run in runs}
+
+    def _budgets_of_runs(self) -> dict[tuple[str, int], tuple[float, ...]]:
+        """Return the budgets of each size and seed, smallest size first: those of the grid and those of `cells`."""
+        found = {(size, seed): {*self.budgets, *self.held_out} for size in self.sizes for seed in self.seeds}
+        for extra in self.cells:
+            for seed in extra.seeds or self.seeds:
+                found.setdefault((extra.size, seed), set()).update(extra.budgets)
+        return {key: tuple(sorted(found[key])) for key in sorted(found, key=lambda key: parse_size(key[0]))}
+
+    def is_above_limit(self, run: TrainConfig, budget: float) -> bool:
+        """Return whether `max_budget` leaves out a run's cell. Those that `cells` names stay."""
+        named = any(
+            extra.size == run.size and run.seed in (extra.seeds or self.seeds) and budget in extra.budgets
+            for extra in self.cells
+        )
+        return budget > self.max_budget.get(run.size, budget) and (bool(run.varied) or not named)
 
     def _training_of(self, method: str) -> dict[str, Any]:
         """Return the training settings of a method's runs, with its settings of reinforcement learning."""

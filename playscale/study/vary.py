@@ -157,25 +157,29 @@ def varied_runs(spec: StudySpec, vary: VarySpec) -> dict[str, TrainConfig]:
             differ = [column for column in columns if run.setting(column) != own.setting(column)]
             if differ and (vary.sizes is None or own.size in vary.sizes):
                 varied = " ".join(f"{column}={setting_text(run.setting(column))}" for column in differ)
-                found.append(run.model_copy(update={"vary": columns, "varied": varied, **_budgets(own, vary)}))
+                found.append(run.model_copy(update={"vary": columns, "varied": varied, **_budgets(run, vary)}))
     order = {size: i for i, size in enumerate(dict.fromkeys(run.size for run in recipe.values()))}
     return recipe | {run.run_name: run for run in sorted(found, key=lambda run: order[run.size])}
 
 
-def _budgets(own: TrainConfig, vary: VarySpec) -> dict[str, tuple[float, ...]]:
+def _budgets(run: TrainConfig, vary: VarySpec) -> dict[str, tuple[float, ...]]:
     """Return the budgets of a run that differs from the recipe's run: those chosen, else those that are fitted."""
-    fitted = [budget for budget in own.cells if budget not in own.held_out]
-    chosen = fitted if vary.budgets is None else [budget for budget in own.cells if budget in vary.budgets]
-    return {"budgets": tuple(chosen), "held_out": tuple(budget for budget in chosen if budget in own.held_out)}
+    fitted = [budget for budget in run.cells if budget not in run.held_out]
+    chosen = fitted if vary.budgets is None else [budget for budget in run.cells if budget in vary.budgets]
+    return {"budgets": tuple(chosen), "held_out": tuple(budget for budget in chosen if budget in run.held_out)}
 
 
 def _changed(spec: StudySpec, changes: Mapping[str, Any]) -> StudySpec:
-    """Return the study with other values of some settings, and nothing varied."""
+    """Return the grid of the study with other values of some settings, and nothing varied."""
     values: dict[str, dict[str, Any]] = {part: {} for part in MODELS}
     for name, value in changes.items():
         part, _, key = name.rpartition(".")
         values[part][key] = value
-    update: dict[str, Any] = {"vary": None, "training": spec.training.model_copy(update=values["training"])}
+    update: dict[str, Any] = {
+        "vary": None,
+        "cells": (),
+        "training": spec.training.model_copy(update=values["training"]),
+    }
     if spec.rl is not None:
         training = spec.rl.training.model_copy(update=values["rl.training"])
         update["rl"] = spec.rl.model_copy(update=values["rl"] | {"training": training})

@@ -16,6 +16,7 @@ SPEC = {
     "sizes": ["10k", "18k"],
     "budgets": [1e8, 2e8],
     "held_out": [4e8],
+    "cells": [{"size": "18k", "budgets": [3e8]}],
     "training": {"batch": 4, "unroll": 8, "dev_samples": 128},
     "evaluate": {"episodes": 4, "max_steps": 60},
 }
@@ -38,7 +39,7 @@ def test_each_cell_has_a_point_with_a_return_in_the_table_and_in_mlflow(study):
         (size, flops, split)
         for size in SPEC["sizes"]
         for flops, split in ((1e8, "fit"), (2e8, "fit"), (4e8, "held-out"))
-    }
+    } | {("18k", 3e8, "fit")}
     assert all(point.episodes == 4 and point.return_mean is not None for point in points)
     tracked = MlflowExperiment("toy", sqlite_uri(out / "mlflow.db"), create=False).points()
     assert sorted(map(repr, tracked)) == sorted(map(repr, points))
@@ -50,7 +51,7 @@ def test_the_study_ends_with_its_laws_its_report_and_five_lines(study, cli):
     assert "toy" in (out / "report.html").read_text()
     words = [line.split(maxsplit=1) for line in result.stdout.splitlines()[-5:]]
     assert [word for word, _ in words] == ["trained", "law", "forecast", "report", "next"]
-    assert words[0][1].startswith("6 agents by behavioural cloning, 2 sizes from ")
+    assert words[0][1].startswith("7 agents by behavioural cloning, 2 sizes from ")
     assert words[3][1] == f"{out}/report.html"
     assert "study forecast" in words[4][1]
     status = cli("study", "status", out, "--json", cwd=out.parent)

@@ -38,6 +38,7 @@ SPEC = {
     "game": "recall",
     "sizes": list(SIZES),
     "budgets": list(BUDGETS),
+    "cells": [{"size": "40k", "budgets": [4e9]}],  # no part of a forecast's run
     "training": {"batch": 4, "unroll": 8, "dev_samples": 64},
     "evaluate": {"episodes": 20, "max_steps": 60},
 }

@@ -48,6 +48,19 @@ def test_a_limited_size_is_trained_to_its_limit_and_no_further():
     assert isinstance(runs["bc-lstm-10k-s0"], TrainConfig)
 
 
+def test_cells_beside_the_grid_are_planned_also_above_a_limit():
+    """10k goes on to 2e11, 30k is trained there alone, with a seed of its own."""
+    cells = "cells:\n- {size: 10k, budgets: [2e11]}\n- {size: 30k, budgets: [1e11, 2e11], seeds: [5]}\n"
+    plan = planned("max_budget: {10k: 1e9}\n" + cells)
+    trained = {(row["run"], row["budget"]): row for row in plan["cells"] if row["reason"] is None}
+    grid = {(f"bc-lstm-{size}-s0", budget) for size in ("25k", "40k") for budget in (1e9, 4e9)}
+    own = {("bc-lstm-10k-s0", 1e9), ("bc-lstm-10k-s0", 2e11), ("bc-lstm-30k-s5", 1e11), ("bc-lstm-30k-s5", 2e11)}
+    assert trained.keys() == grid | own
+    assert trained["bc-lstm-10k-s0", 2e11]["flops"] == pytest.approx(2e11 - 1e9, rel=1e-2)
+    assert trained["bc-lstm-30k-s5", 1e11]["flops"] == pytest.approx(1e11, rel=1e-2)
+    assert [(row["run"], row["budget"]) for row in plan["cells"] if row["reason"]] == [("bc-lstm-10k-s0", 4e9)]
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [

@@ -34,9 +34,31 @@ def test_grid_has_one_run_per_size_and_seed_smallest_first_through_all_budgets()
     assert {run.held_out for run in runs.values()} == {(1e11,)}
 
 
+def test_cells_beside_the_grid_extend_its_runs_and_add_others():
+    cells = [
+        {"size": "10K", "budgets": [1e12]},
+        {"size": "1M", "budgets": [1e11, 3e10], "seeds": [2]},
+        {"size": "1M", "budgets": [1e12], "seeds": [2, 3]},
+    ]
+    runs = parse(held_out=[1e11], cells=cells).runs()
+    assert {name: (run.budgets, run.held_out) for name, run in runs.items()} == {
+        "bc-lstm-10k-s0": ((1e10, 3e10, 1e11, 1e12), (1e11,)),
+        "bc-lstm-1M-s2": ((3e10, 1e11, 1e12), (1e11,)),
+        "bc-lstm-1M-s3": ((1e12,), ()),
+        "bc-lstm-3M-s0": ((1e10, 3e10, 1e11), (1e11,)),
+    }
+    assert list(runs) == sorted(runs, key=lambda name: runs[name].batch)  # the smallest first
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"cells": [{"size": "10k"}]}, "cells.0.budgets"),
+        ({"cells": [{"size": "10k", "budgets": []}]}, "cells.0.budgets"),
+        ({"cells": [{"size": "10k", "budgets": [1e9], "seed": 1}]}, "did you mean 'seeds'?"),
+        ({"cells": [{"size": "10k", "budgets": [1e9, 1e9]}]}, "budgets of 10k: a value is given twice"),
+        ({"cells": [{"size": "10q", "budgets": [1e9]}]}, "not a model size"),
+        ({"cells": {"size": "10k", "budgets": [1e9]}}, "cells"),
         ({"sise": 1}, "unknown key 'sise'; did you mean 'sizes'?"),
         ({"source": {"collect": {"games": 4, "max_step": 5}}}, "did you mean 'max_steps'?"),
         ({"training": {"batches": 5}}, "did you mean 'batch'?"),

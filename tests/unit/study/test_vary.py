@@ -61,6 +61,15 @@ def test_budgets_that_are_varied_are_by_default_those_that_are_fitted():
     assert {run.cells for run in varied(RATES, held_out=[1e11]).values()} == {(1e10, 3e10)}
 
 
+def test_cells_beside_the_grid_are_trained_with_the_recipe_alone():
+    cells = [{"size": "10k", "budgets": [1e12]}, {"size": "40k", "budgets": [1e12]}]
+    runs = parse(RATES, cells=cells).runs()
+    assert {run.cells for run in runs.values() if run.varied} == {(1e10, 3e10)}
+    assert {name: run.cells[-1] for name, run in runs.items() if not run.varied} == {
+        "bc-lstm-10k-s0": 1e12, "bc-lstm-40k-s0": 1e12, "bc-lstm-3M-s0": 3e10,
+    }  # fmt: skip
+
+
 def test_settings_of_playing_are_varied_for_the_runs_that_play():
     vary = {"rl.discount": [0.9], "rl.training.batch": [8], "design": "one-at-a-time"}
     runs = varied(vary, method=["bc", "impala"], sizes=["10k"])
