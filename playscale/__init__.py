@@ -10,15 +10,17 @@ if TYPE_CHECKING:
     from playscale.agents.checkpoint import load_policy
     from playscale.corpus.corpus import Corpus
     from playscale.points import read_points
+    from playscale.scaling.design import design
     from playscale.scaling.fit import fit
     from playscale.study.spec import StudySpec
 
 __version__ = "0.2.0"
-__all__ = ["Corpus", "StudySpec", "__version__", "fit", "load_policy", "read_points"]
+__all__ = ["Corpus", "StudySpec", "__version__", "design", "fit", "load_policy", "read_points"]
 
 _MODULES = {
     "Corpus": "playscale.corpus.corpus",
     "StudySpec": "playscale.study.spec",
+    "design": "playscale.scaling.design",
     "fit": "playscale.scaling.fit",
     "load_policy": "playscale.agents.checkpoint",
     "read_points": "playscale.points",

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from playscale import __version__
 from playscale.cli.bench import bench
 from playscale.cli.data import collect, prepare
+from playscale.cli.design import design
 from playscale.cli.evaluate import evaluate
 from playscale.cli.forecast import study_forecast
 from playscale.cli.laws import fit, reproduce
@@ -64,6 +65,7 @@ train_app.command("bc")(train_bc)
 train_app.command("impala")(train_impala)
 app.command()(evaluate)
 app.command()(fit)
+app.command()(design)
 app.command()(reproduce)
 app.add_typer(study_app, name="study")
 study_app.command("plan")(study_plan)

@@ -126,9 +126,9 @@ def fit(
     machine = chosen_hardware(context, gpu, utilisation)
     budgets, pairs = budget_list(forecast, "--forecast"), _pairs(forecast_at or [])
     goals = _goals(target_return or [])
-    name, table, left_out = _read(points, _names(columns), budget_column, tracking_uri)
+    name, table, left_out = read_table(points, column_names(columns), budget_column, tracking_uri)
     table = with_forecasts(table) if include_forecasts else table
-    table = _of_methods(table, method or [])
+    table = of_methods(table, method or [])
     returns = {"target": goals or None, "expert": expert_return, "max": max_return, "min": min_return}
     _check_games(table, [f"--{which}-return" for which, value in returns.items() if value is not None])
 
@@ -195,7 +195,7 @@ def reproduce(
 
     published = read_published(reference) if reference else []
     with progress("reproduce") as report:
-        done = run(tables, published, columns=_names(columns), seed=seed, progress=report)
+        done = run(tables, published, columns=column_names(columns), seed=seed, progress=report)
     page = write_reproductions(local_path(out), done)
     for one in done:
         show(reproduction_table(one), *sentences(one))
@@ -205,7 +205,7 @@ def reproduce(
     echo(f"page: {page}")
 
 
-def _read(
+def read_table(
     points: str, columns: Mapping[str, str], budget_column: str | None, tracking_uri: str | None
 ) -> tuple[str, list[Point], list[tuple[str, str]]]:
     """Return the name of a table or experiment, its points, and the runs that are left out, with the reason."""
@@ -223,7 +223,7 @@ def _read(
     return name, table, left_out
 
 
-def _of_methods(table: Sequence[Point], names: Sequence[str]) -> list[Point]:
+def of_methods(table: Sequence[Point], names: Sequence[str]) -> list[Point]:
     """Return the rows of the methods named by --method, or all."""
     from playscale.scaling.methods import by_method
 
@@ -249,7 +249,7 @@ def _pairs(texts: Sequence[str]) -> list[tuple[float, float]]:
     return pairs
 
 
-def _names(text: str) -> dict[str, str]:
+def column_names(text: str) -> dict[str, str]:
     """Return {our column: theirs} of --columns."""
     from playscale.points import COLUMNS, EXTRA_COLUMNS, check_columns
 

@@ -103,18 +103,24 @@ class Fit:
         Raises:
             ValueError: fit.json has no such list.
         """
-        whole = self.to_dict()
-        if not isinstance(whole.get(name), list):
-            known = ", ".join(key for key, value in whole.items() if isinstance(value, list))
-            raise ValueError(f"{name}: no list of rows of a fit; known: {known}")
-        columns = {key: [row.get(key) for row in whole[name]] for key in (whole[name] or [{}])[0]}
-        return {key: _array(values) for key, values in columns.items()}
+        return columns_of(self.to_dict(), name)
+
+
+def columns_of(whole: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
+    """Return a list of rows of a document as columns {name: array}; ValueError where it has no such list."""
+    rows = whole.get(name)
+    if not isinstance(rows, list):
+        known = ", ".join(key for key, value in whole.items() if isinstance(value, list))
+        raise ValueError(f"{name}: no list of rows; known: {known}")
+    return {key: _array([row.get(key) for row in rows]) for key in (rows or [{}])[0]}
 
 
 def _array(values: list[Any]) -> np.ndarray:
     numbers = all(value is None or isinstance(value, int | float) for value in values)
     if numbers and not all(value is None or isinstance(value, bool) for value in values):
         return np.array([np.nan if value is None else value for value in values], dtype=float)
+    if any(isinstance(value, list) for value in values):
+        return np.fromiter((np.array(value) for value in values), dtype=object, count=len(values))
     return np.array(values, dtype=object if None in values or not values else None)
 
 

@@ -139,6 +139,12 @@ class FrontierLaw:
         """Return the cost [m] at each budget."""
         return self.form.curve(self.theta[None], np.log(np.atleast_1d(flops) / self.reference))[0][0]
 
+    def drawn(self, flops: np.ndarray | float) -> np.ndarray | None:
+        """Return the draws [R, m] of the cost at each budget, without scatter or measurement; None without draws."""
+        if self.draws is None:
+            return None
+        return self.form.curve(self.draws, np.log(np.atleast_1d(flops) / self.reference))[0]
+
     @property
     def rss(self) -> float:
         """Return the residual sum of squares about the law."""
@@ -149,9 +155,9 @@ class FrontierLaw:
 
         One draw has one error at all budgets, so that bands are smooth; each budget's interval is the same for it.
         """
-        if self.draws is None or self.scatter is None:
+        mean = self.drawn(flops)
+        if mean is None or self.scatter is None:
             return None
-        mean = self.form.curve(self.draws, np.log(np.atleast_1d(flops) / self.reference))[0]
         sd = np.maximum(self.scatter, self.noise if noise is None else noise)
         return mean + (sd * rng.standard_normal(len(sd)))[:, None]
 

@@ -77,9 +77,7 @@ def bounds(profiles: Sequence[Profile]) -> np.ndarray:
     curvatures = [c for p in profiles if (c := p.curvature) is not None]
     if not curvatures:
         return np.array([p.edge is not None or p.excluded is Reason.WRONG_CURVATURE for p in profiles], dtype=bool)
-    common, degrees = float(np.median(curvatures)), sum(p.degrees for p in profiles)
-    scatter = float(np.sqrt(sum(p.rss for p in profiles) / degrees)) if degrees else 0.0
-    small = max(scatter, SMALL_GAIN)
+    common, small = float(np.median(curvatures)), small_gain(profiles)
     return np.array(
         [
             p.excluded is Reason.WRONG_CURVATURE or (p.edge is not None and (p.cells < 3 or p.gain(common) > small))
@@ -87,6 +85,17 @@ def bounds(profiles: Sequence[Profile]) -> np.ndarray:
         ],
         dtype=bool,
     )
+
+
+def scatter_of(profiles: Sequence[Profile]) -> float:
+    """Return the standard deviation of cells' costs about their parabolas; 0 where these leave no degree of freedom."""
+    degrees = sum(p.degrees for p in profiles)
+    return float(np.sqrt(sum(p.rss for p in profiles) / degrees)) if degrees else 0.0
+
+
+def small_gain(profiles: Sequence[Profile]) -> float:
+    """Return the cost up to which a gain beyond the edge of the sizes is none: SMALL_GAIN, or the scatter of cells."""
+    return max(scatter_of(profiles), SMALL_GAIN)
 
 
 def weights_of(error: np.ndarray) -> np.ndarray:

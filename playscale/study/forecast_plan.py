@@ -209,7 +209,7 @@ def plan_forecast(
     rl = _settings(spec, asked, "10k").rl
     sought = {target: registered.get(target, one.params) for target, one in recommended.items()}
     sizes = {
-        target: _trained_size(points, params)
+        target: trained_size(points, params)
         or near_size(params, lambda size: trained_policy(size, spec.core, rl, spec.game))
         for target, params in sought.items()
     }
@@ -276,7 +276,7 @@ def _recommended(fitted: Fit, target: Target, budget: float) -> Recommended:
     return Recommended(forecast, choice.why, params, note)
 
 
-def _trained_size(points: Sequence[Point], params: float) -> str:
+def trained_size(points: Sequence[Point], params: float) -> str:
     """Return the size of the study that has this number of parameters; "" for none."""
     return next((p.size for p in points if 1 / SAME_SIZE <= p.params / params <= SAME_SIZE), "")
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import playscale
 from playscale.cli.app import app
-from playscale.cli.laws import _goals, _names, _of_methods, _pairs
+from playscale.cli.laws import _goals, _pairs, column_names, of_methods
 from playscale.cli.options import budget_list, options_of
 from playscale.config import FrozenModel, Reinforcement, TrainConfig, Training
 from playscale.points import Point
@@ -214,22 +214,22 @@ def test_a_target_return_that_is_none_is_refused(text):
     ],
 )
 def test_columns_that_are_no_pairs_of_names_are_refused(text, said):
-    assert _names("") == {}
-    assert _names("dev_loss=params,params=dev_loss") == {"dev_loss": "params", "params": "dev_loss"}
-    assert _names("dev_loss=eval/loss, params=n_params") == {"dev_loss": "eval/loss", "params": "n_params"}
+    assert column_names("") == {}
+    assert column_names("dev_loss=params,params=dev_loss") == {"dev_loss": "params", "params": "dev_loss"}
+    assert column_names("dev_loss=eval/loss, params=n_params") == {"dev_loss": "eval/loss", "params": "n_params"}
     with pytest.raises(ValueError, match="--columns: ") as error:
-        _names(text)
+        column_names(text)
     assert said in str(error.value)
 
 
 def test_methods_of_a_table_are_chosen_by_name():
     rows = [Point(method=m, game=g, flops=1, params=1, samples=1) for m, g in (("a", "x"), ("b", "x"), ("b", "y"))]
-    assert _of_methods(rows, []) == rows
-    assert _of_methods(rows, ["b in y", "a"]) == [rows[2], rows[0]]
+    assert of_methods(rows, []) == rows
+    assert of_methods(rows, ["b in y", "a"]) == [rows[2], rows[0]]
     with pytest.raises(ValueError, match="--method: no 'b'; the table has 'a', 'b in x', 'b in y'"):
-        _of_methods(rows, ["b"])
+        of_methods(rows, ["b"])
     with pytest.raises(ValueError, match="--method: a is given twice"):
-        _of_methods(rows, ["a", "a"])
+        of_methods(rows, ["a", "a"])
 
 
 def test_version_option_prints_the_version():
