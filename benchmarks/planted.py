@@ -24,7 +24,7 @@ from playscale.scaling.backtest import BREAKING, LEVELLING, PLAIN, CandidateLaw,
 from playscale.scaling.cells import make_cells
 from playscale.scaling.choice import choose
 from playscale.scaling.exponents import fit_exponents
-from playscale.scaling.frontier import parameters
+from playscale.scaling.frontier import FrontierLaw, parameters
 from playscale.scaling.isoflop import fit_profiles, in_windows
 from playscale.scaling.parametric import fit_parametric
 from playscale.scaling.translog import fit_translog
@@ -48,7 +48,7 @@ class Planted:
     form: CandidateLaw | None = None
 
 
-def _profiled(best: Callable[[np.ndarray], np.ndarray], sign: float) -> Callable[..., np.ndarray]:
+def profiled(best: Callable[[np.ndarray], np.ndarray], sign: float) -> Callable[..., np.ndarray]:
     """Return the best value of a budget, worse by a parabola in ln N away from the best size."""
 
     def value(params: np.ndarray, _: np.ndarray, flops: np.ndarray) -> np.ndarray:
@@ -82,19 +82,19 @@ def _translog_share() -> float:
 SIZE_TRUTH = {"params argmin": SHARE, "params vertex": SHARE}
 LAWS = {
     "power": Planted(
-        "dev_loss", _profiled(lambda c: 2.0 * (c / 1e13) ** -0.12, 1), SIZE_TRUTH | {"gamma": 0.12}, PLAIN
+        "dev_loss", profiled(lambda c: 2.0 * (c / 1e13) ** -0.12, 1), SIZE_TRUTH | {"gamma": 0.12}, PLAIN
     ),
     "floor": Planted(
-        "dev_loss", _profiled(lambda c: 0.3 + 1.5 * (c / 1e13) ** -0.3, 1), SIZE_TRUTH | {"gamma": 0.3}, LEVELLING
+        "dev_loss", profiled(lambda c: 0.3 + 1.5 * (c / 1e13) ** -0.3, 1), SIZE_TRUTH | {"gamma": 0.3}, LEVELLING
     ),
     "broken": Planted(
-        "dev_loss", _profiled(_break(0.08, 0.3), 1), SIZE_TRUTH | {"gamma": 0.08, "gamma_after": 0.3}, BREAKING
+        "dev_loss", profiled(_break(0.08, 0.3), 1), SIZE_TRUTH | {"gamma": 0.08, "gamma_after": 0.3}, BREAKING
     ),
     "slowing": Planted(
-        "dev_loss", _profiled(_break(0.3, 0.08), 1), SIZE_TRUTH | {"gamma": 0.3, "gamma_after": 0.08}, BREAKING
+        "dev_loss", profiled(_break(0.3, 0.08), 1), SIZE_TRUTH | {"gamma": 0.3, "gamma_after": 0.08}, BREAKING
     ),
     "bounded return": Planted(
-        "return_mean", _profiled(lambda c: 1 / (1 / 900 + 1 / (30 * (c / 1e13) ** 0.5)), -1),
+        "return_mean", profiled(lambda c: 1 / (1 / 900 + 1 / (30 * (c / 1e13) ** 0.5)), -1),
         SIZE_TRUTH | {"gamma": 0.5}, LEVELLING,
     ),
     "parametric": Planted(
@@ -158,6 +158,7 @@ def analyse(law: Planted, noise: float, seed: int, replicates: int = 200) -> Dra
     )
     about = (sum(p.rss for p in profiles), sum(p.degrees for p in profiles))
     fitted = frontier.fit(law.form, rng, replicates, about)
+    assert isinstance(fitted, FrontierLaw)
     results |= {name: span[:3] for name, span in parameters(fitted, cells.target).items() if name.startswith("gamma")}
     return DrawResult(results, choose(frontier, rng, 20).name.partition(",")[0])
 

@@ -130,42 +130,53 @@ def forecasts(name: str, points: Sequence[Point], replicates: int) -> Iterator[M
         except FitError:
             continue
         cells = cells.at_budgets() if cells.isoflop else cells
-        best = np.array([_best(cells, budget) for budget in range(len(cells.budgets))])
+        best = np.array([best_of(cells, budget) for budget in range(len(cells.budgets))])
         edge = [p.edge is not None for p in fit_profiles(cells)] if cells.isoflop else [False] * len(best)
-        prefixes = np.linspace(FEWEST, len(best) - 1, min(MOST_PREFIXES, max(len(best) - FEWEST, 0))).astype(int)
-        for seen in np.unique(prefixes):
+        for seen in prefixes_of(len(best)):
             decades = np.log10(cells.budgets[seen:] / cells.budgets[seen - 1])
             try:
-                fitted = _fitted(points, cells, target, int(seen), replicates)
-                chosen, ends = _chosen(fitted, cells, best[seen:], int(seen))
+                fitted = _fitted(points, cells, target, seen, replicates)
+                chosen, ends = _chosen(fitted, cells, best[seen:], seen)
             except FitError:  # for instance returns that have not begun to rise
                 continue
             offset = fitted.forecaster.offset
-            known = _counted_from(offset, cells, cells.cost[best[:seen]])
+            known = counted_from(offset, cells, cells.cost[best[:seen]])
             made = {PLAYSCALE: ends} | {
                 law: use(cells.budgets[:seen], known, cells.budgets[seen:]) for law, use in SIMPLE.items()
             }
             if target == "dev_loss":
-                made |= _of_surfaces(cells, best, int(seen))
+                made |= _of_surfaces(cells, best, seen)
             for law, its_ends in made.items():
-                value, low, high = (_counted_from(cells.offset, fitted.forecaster, end) for end in its_ends)
+                value, low, high = (counted_from(cells.offset, fitted.forecaster, end) for end in its_ends)
                 for i, at in enumerate(decades):
                     error = float(cells.cost[best[seen + i]] - value[i])
                     yield Made(
-                        name, target, law, int(seen), float(at), error, float(low[i] - value[i]),
+                        name, target, law, seen, float(at), error, float(low[i] - value[i]),
                         float(high[i] - value[i]), edge[seen + i], chosen if law == PLAYSCALE else "",
                     )  # fmt: skip
 
 
-def _best(cells: Cells, budget: int) -> int:
+def prefixes_of(budgets: int, most: int = MOST_PREFIXES) -> list[int]:
+    """Return from how many budgets forecasts are made, evenly spread."""
+    count = min(most, max(budgets - FEWEST, 0))
+    return np.unique(np.linspace(FEWEST, budgets - 1, count).astype(int)).tolist()  # type: ignore[no-any-return]
+
+
+def upto(points: Sequence[Point], cells: Cells, seen: int) -> list[Point]:
+    """Return the points of the first budgets."""
+    last = np.sqrt(cells.budgets[seen - 1] * cells.budgets[seen])
+    return [p for p in points if p.flops < last]
+
+
+def best_of(cells: Cells, budget: int) -> int:
+    """Return the row of the best cell of a budget."""
     own = np.flatnonzero(cells.budget == budget)
     return int(own[np.argmin(cells.cost[own])])
 
 
 def _fitted(points: Sequence[Point], cells: Cells, target: Target, seen: int, replicates: int) -> TargetFit:
     """Return what `playscale.fit` makes of the points of the first budgets; FitError where it makes nothing."""
-    upto = np.sqrt(cells.budgets[seen - 1] * cells.budgets[seen])
-    fitted = fit([p for p in points if p.flops < upto], replicates=replicates).targets.get(target)
+    fitted = fit(upto(points, cells, seen), replicates=replicates).targets.get(target)
     if fitted is None:
         raise FitError(f"no law of {target} from {seen} budgets")
     return fitted
@@ -185,7 +196,7 @@ def _chosen(fitted: TargetFit, cells: Cells, ahead: np.ndarray, seen: int) -> tu
     return forecaster.surface.chosen, (value, low, high)
 
 
-def _counted_from(offset: float, of: Cells | Forecaster, cost: np.ndarray) -> np.ndarray:
+def counted_from(offset: float, of: Cells | Forecaster, cost: np.ndarray) -> np.ndarray:
     """Return costs as those of returns counted from another offset: a law is given nothing of later budgets."""
     if offset == of.offset:
         return cost  # as they are: a wide interval's ends overflow otherwise

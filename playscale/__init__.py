@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from playscale.points import read_points
     from playscale.scaling.design import design
     from playscale.scaling.fit import fit
+    from playscale.scaling.pooling import pool
     from playscale.study.spec import StudySpec
 
 __version__ = "0.2.0"
-__all__ = ["Corpus", "StudySpec", "__version__", "design", "fit", "load_policy", "read_points"]
+__all__ = ["Corpus", "StudySpec", "__version__", "design", "fit", "load_policy", "pool", "read_points"]
 
 _MODULES = {
     "Corpus": "playscale.corpus.corpus",
@@ -23,6 +24,7 @@ _MODULES = {
     "design": "playscale.scaling.design",
     "fit": "playscale.scaling.fit",
     "load_policy": "playscale.agents.checkpoint",
+    "pool": "playscale.scaling.pooling",
     "read_points": "playscale.points",
 }
 

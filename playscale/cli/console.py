@@ -35,7 +35,8 @@ WIDTH = 140  # columns where there is no terminal
 WIDEST = 10_000  # columns to measure a table in, so that nothing limits it
 CELL_HEAD = ("FLOPs", "params", "samples", "target")
 VERDICT = ("verdict", "ground", "what was found")
-LEFT = {"run", "agent", "split", "law", "target", "best by", "parameter", "what", "why", "by", *VERDICT}
+POOLED = ("exponent of", "table", "kept")
+LEFT = {"run", "agent", "split", "law", "target", "best by", "parameter", "what", "why", "by", *VERDICT, *POOLED}
 COEFFICIENTS = ("A", "B")
 
 

@@ -21,6 +21,7 @@ from playscale.cli.options import (
     budget_list,
     check_once,
     chosen_hardware,
+    each_named,
     echo,
     finite,
     named,
@@ -50,9 +51,10 @@ Columns = Annotated[
 def fit(
     context: typer.Context,
     points: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            callback=named, help="Points table (CSV, JSON lines, Parquet), local or in S3, or mlflow:EXPERIMENT."
+            callback=each_named,
+            help="Points table (CSV, JSON lines, Parquet), local or in S3, or mlflow:EXPERIMENT; with --pool several.",
         ),
     ],
     out: Out,
@@ -108,6 +110,14 @@ def fit(
             "retrospective.",
         ),
     ] = False,
+    pooled: Annotated[
+        bool,
+        typer.Option(
+            "--pool",
+            help="Also shrink the exponents of 3 or more tables (or games of a table) towards each other, and say "
+            "where that forecasts better: A.csv B.csv C.csv --pool.",
+        ),
+    ] = False,
     tracking_uri: Tracking = None,
 ) -> None:
     """Fit the scaling laws of a points table, of each method and game: OUT/fit.json, OUT/report.html, OUT/figures.
@@ -117,16 +127,18 @@ def fit(
       playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 --target-return 9000 --gpu l4 --register
     """
     from playscale.cli.console import fit_tables, show
+    from playscale.cli.pool_console import pool_tables
     from playscale.points import distinct, with_forecasts
     from playscale.report.figures import FIGURE_FILES, write_figures
     from playscale.report.report import write_report
     from playscale.scaling.fit import fit as run
     from playscale.scaling.methods import EXPERT, expert_bound, fit_methods
+    from playscale.scaling.pooling import pool
 
     machine = chosen_hardware(context, gpu, utilisation)
     budgets, pairs = budget_list(forecast, "--forecast"), _pairs(forecast_at or [])
     goals = _goals(target_return or [])
-    name, table, left_out = read_table(points, column_names(columns), budget_column, tracking_uri)
+    name, table, left_out = _read_all(points, column_names(columns), budget_column, tracking_uri, is_pooled=pooled)
     table = with_forecasts(table) if include_forecasts else table
     table = of_methods(table, method or [])
     returns = {"target": goals or None, "expert": expert_return, "max": max_return, "min": min_return}
@@ -148,6 +160,8 @@ def fit(
         )
 
     result = replace(fit_methods(table, fit_one), left_out=left_out)
+    if pooled:
+        result = replace(result, pool=pool(result.fits, budgets))
     table = distinct(table)
     registered: list[str] = []
     with workspace(out, *FIGURE_FILES, LEDGER) as folder, atomic_files(folder, *FIGURE_FILES) as aside:
@@ -158,7 +172,7 @@ def fit(
         write_report(
             aside / "report.html", result.to_dict(), table, title=f"Scaling laws of {name}", ledger=read_ledger(folder)
         )
-    show(*fit_tables(result.to_dict()))
+    show(*fit_tables(result.to_dict()), *pool_tables(result.to_dict()))
     for one, reason in left_out[:REASONS]:
         echo(printable(f"left out: {one} {reason}"))
     if len(left_out) > REASONS:
@@ -203,6 +217,24 @@ def reproduce(
         text = f" {reference}: its values of {', '.join(names)} are left out: no table given has such a name"
         show(marked("warning", "yellow", text))
     echo(f"page: {page}")
+
+
+def _read_all(
+    points: Sequence[str], columns: Mapping[str, str], budget_column: str | None, tracking_uri: str | None, *,
+    is_pooled: bool,
+) -> tuple[str, list[Point], list[tuple[str, str]]]:  # fmt: skip
+    """Return the names of the tables, their points as one table, and the runs that are left out, with the reason."""
+    from playscale.scaling.methods import joined
+    from playscale.scaling.numbers import listed
+
+    if len(points) > 1 and not is_pooled:
+        raise ValueError(
+            f"{len(points)} tables are given: fit each by a command of its own, or all of them with --pool"
+        )
+    check_once(points, "POINTS")
+    read = [read_table(one, columns, budget_column, tracking_uri) for one in points]
+    table = joined([(name.rpartition(".")[0] or name, rows) for name, rows, _ in read])
+    return listed([name for name, _, _ in read]), table, [run for _, _, runs in read for run in runs]
 
 
 def read_table(

@@ -72,6 +72,11 @@ def _check_named(value: str) -> None:
         raise ValueError("empty; give a value, or leave it out")
 
 
+def _check_each_named(values: Iterable[str]) -> None:
+    for value in values:
+        _check_named(value)
+
+
 def _check_gpu(name: str) -> None:
     from playscale.scaling.gpu import hardware
 
@@ -84,7 +89,8 @@ def _check_utilisation(share: float) -> None:
     hardware("a100", share)
 
 
-output_folder, finite, named = checked(_check_folder), checked(_check_finite), checked(_check_named)
+output_folder, finite = checked(_check_folder), checked(_check_finite)
+named, each_named = checked(_check_named), checked(_check_each_named)
 Out = Annotated[str, typer.Option(callback=output_folder, help="Output directory, or s3://BUCKET/PREFIX.")]
 OutFolder = Annotated[str, typer.Option(callback=checked(_check_local_folder), help="Output directory.")]
 Workers = Annotated[

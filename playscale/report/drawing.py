@@ -350,6 +350,16 @@ def linear_axis(axes: Axes, label: str, values: Sequence[float], pad: float = 0.
     axes.set_ylabel(label, color=INK, fontsize=10)
 
 
+def exponent_axis(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Make the horizontal axis hold all exponents, and their intervals as far as they are not far wider."""
+    values = [row["exponent"] for row in rows]
+    room = max(max(values) - min(values), 0.1 * max(map(abs, values)), 1e-6)
+    low = min([min(values), *(row["low"] for row in rows if numbers.known(row.get("low")))])
+    high = max([max(values), *(row["high"] for row in rows if numbers.known(row.get("high")))])
+    axes.set_xlim(max(low, min(values) - room) - 0.05 * room, min(high, max(values) + room) + 0.05 * room)
+    axes.set_xlabel("exponent against compute", color=INK, fontsize=10)
+
+
 def plain(value: float, digits: int = 6) -> str:
     """Write a tick of a loss or a return: 0.5, 1.2, 30, 1,000."""
     if value and not 1e-4 <= abs(value) < 1e6:

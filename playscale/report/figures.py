@@ -17,6 +17,7 @@ from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.learning import Curves, learning_curves
 from playscale.report.palette import INK
 from playscale.report.performance import against_compute, return_against_loss
+from playscale.report.pool_section import pool_plots
 from playscale.report.profile_figures import isoflop, optimum
 from playscale.report.sensitivity_section import sensitivity_plots
 from playscale.report.text import wrapped
@@ -29,7 +30,7 @@ TITLE_LINE, TITLE_ROW = 56, 0.22  # columns of a line of the title, inches of on
 NAMES = (
     "isoflop_*", "optimal_*", "dev_loss_against_compute", "return_mean_against_compute", "return_against_loss",
     "*_forecast_before", "learning_curves", "learning_compared", "methods_against_*", "methods_dev_loss_against_*",
-    "sensitivity_*",
+    "sensitivity_*", "pooled_*",
 )  # fmt: skip
 # In a report's directory, also those of a method, whose name comes first. Other pictures there are the user's.
 FIGURE_FILES = tuple(f"figures/{prefix}{name}.png" for name in NAMES for prefix in ("", "*_"))
@@ -98,6 +99,7 @@ def write_figures(
     ]
     if several:
         plots = [("", plot) for plot in comparison_plots(evidences, curves or {})] + plots
+    plots += [("", plot) for plot in pool_plots(fit)]
     paths = []
     for prefix, plot in plots:
         paths.append(folder / f"{prefix}{plot.name}.png")

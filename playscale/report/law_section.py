@@ -12,6 +12,7 @@ from playscale.report.evidence import NAMES, TARGETS, Evidence
 from playscale.report.html import Content, join, readable, symbol, table, tag, with_powers
 from playscale.report.track_record import cell
 from playscale.scaling import numbers
+from playscale.scaling.backtest import THROUGH_LOSS
 from playscale.scaling.optimum import NAME as OPTIMUM
 from playscale.scaling.reach import reach_name
 
@@ -106,6 +107,8 @@ def _formula(target: str, law: Mapping[str, Any]) -> str | None:
     formula = FORMULA.get((target, "bounded" if bounded else form.partition(",")[0]))
     if formula is None:
         return None
+    if form.endswith(THROUGH_LOSS):
+        formula = formula.replace("A C^gamma", "A L^-gamma") + ", L by the law of the dev loss"
     counted = f", R and R_max counted from {numbers.number(law['offset'])}" if law.get("offset") else ""
     return formula + (", R_max given" if bounded else "") + counted
 

@@ -20,6 +20,7 @@ from playscale.report.law_section import allocation, backtest, forecasting_laws,
 from playscale.report.learning import Curves, sizes_of
 from playscale.report.ledger_section import ledger_section
 from playscale.report.palette import css_declarations, css_variables
+from playscale.report.pool_section import pool_plots, pool_section, pooled_rows
 from playscale.report.replay import Replay, players
 from playscale.report.sensitivity_section import sensitivity, sensitivity_of, sensitivity_plots
 from playscale.report.text import short_name
@@ -81,6 +82,9 @@ def write_report(
         side_by_side = join([figures(plots, css_variables(0)) if plots else None, not_drawn(evidences)])
         sections = [PageSection("next", "The methods compared", compared(evidences, fit.get("failed") or {}))]
         sections += [PageSection("figures", "Side by side", side_by_side)] if side_by_side else []
+    if pooled_rows(fit):
+        forests = figures(pool_plots(fit), css_variables(0), prefix="pool-", guide=False)
+        sections.append(PageSection("pool", "Exponents pooled over tables", pool_section(fit, forests)))
     shown = drawn(evidences)
     for method, evidence in evidences.items():
         own = make_plots(evidence, curves) if method in shown else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from playscale.report.drawing import DASHED, Drawing, Plot, linear_axis, own_defaults, quantity_axis
+from playscale.report.drawing import DASHED, Drawing, Plot, exponent_axis, linear_axis, own_defaults, quantity_axis
 from playscale.report.evidence import NAMES, Evidence, law_at
 from playscale.report.html import Content, anchors, join, table, tag, with_powers
 from playscale.report.learning import sizes_of
@@ -352,15 +352,6 @@ def _law_line(drawing: Drawing, law: Row, params: Sequence[float]) -> None:
         drawing.line(ends, [value for value in values if value], color=LOSS, label="law of N")
 
 
-def _limits(rows: Sequence[Row]) -> tuple[float, float]:
-    """Return an axis that holds all exponents, and their intervals as far as they are not far wider."""
-    values = [row["exponent"] for row in rows]
-    room = max(max(values) - min(values), 0.1 * max(map(abs, values)), 1e-6)
-    low = min([min(values), *(row["low"] for row in rows if numbers.known(row.get("low")))])
-    high = max([max(values), *(row["high"] for row in rows if numbers.known(row.get("high")))])
-    return max(low, min(values) - room) - 0.05 * room, min(high, max(values) + room) + 0.05 * room
-
-
 def _exponents(evidence: Evidence, quantity: str) -> Plot | None:
     """Draw an exponent and its interval for each combination of settings, the recipe's first."""
     rows = [row for row in sensitivity_of(evidence).get("exponents") or [] if row.get("quantity") == quantity]
@@ -382,11 +373,10 @@ def _exponents(evidence: Evidence, quantity: str) -> Plot | None:
         drawing.mark(row["exponent"], -i, tip, color=colour, marker="D" if named == TUNED else "o")
     axes.set_yticks([-i for i in range(len(rows))], labels=[short_name(str(row.get("settings"))) for row in rows])
     axes.set_ylim(-len(rows) + 0.4, 0.6)
-    axes.set_xlim(*_limits(rows))
+    exponent_axis(axes, rows)
     what = {"params": "best size", "dev_loss": "lowest dev loss", "return_mean": "highest return"}.get(
         quantity, quantity
     )
-    axes.set_xlabel("exponent against compute", color=INK, fontsize=10)
     values = [row["exponent"] for row in rows]
     title = f"Exponent of the {what} by setting: {numbers.exponent(min(values))} to {numbers.exponent(max(values))}"
     caption = (

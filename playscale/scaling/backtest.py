@@ -18,14 +18,18 @@ from playscale.scaling.cells import FitError, Target
 from playscale.scaling.frontier import BROKEN, POWER, SATURATING, Form, FrontierLaw, fit_laws, limited
 from playscale.scaling.isoflop import Profile, bounds
 from playscale.scaling.powerlaw import LEVEL
+from playscale.scaling.two_step import LossSteps, TwoStepLaw
 
 ORIGINS = 24
 FIRST = 3
 # The others count as bounds only where at least so many budgets have a measured best, over this share of the decades: a
 # law fitted to a short stretch alone extrapolates worse than the bounds' error does.
 FEWEST_VALUES, SPANNED = 4, 0.5
+# Range of ln L below which the dev losses of budgets are one.
+SAME_LOSS = 1e-4
 
-Source = Literal["best cells", "bounds", "no bounds", "vertices", "lower envelope"]
+Source = Literal["best cells", "bounds", "no bounds", "vertices", "lower envelope", "through dev loss"]
+THROUGH_LOSS: Source = "through dev loss"
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class CandidateLaw:
     source: "best cells": the best cell of each budget, a bound where it is no measurement of the best (isoflop.bounds)
     and no later budget has one: there nothing else shows how far off it is; "bounds": every such cell is a bound; "no
     bounds": none is; "vertices": the parabolas' minima, shifted by the median distance of the best cells from them;
-    "lower envelope": the best cell of any budget up to each.
+    "lower envelope": the best cell of any budget up to each; "through dev loss": a return by way of the loss, the form
+    being one of 1/L, fitted to the best cells (`playscale.scaling.two_step`).
     """
 
     form: Form
@@ -54,7 +59,7 @@ class CandidateLaw:
 
     @property
     def straight(self) -> bool:
-        return self.form is POWER
+        return self.form is POWER and self.source != THROUGH_LOSS
 
     @property
     def broken(self) -> bool:
@@ -65,11 +70,14 @@ PLAIN = CandidateLaw(POWER)
 LEVELLING = CandidateLaw(SATURATING)
 BREAKING = CandidateLaw(BROKEN)
 CANDIDATES = (PLAIN, LEVELLING, BREAKING, CandidateLaw(POWER, 2.0), CandidateLaw(SATURATING, 2.0))
+TWO_STEPS = (CandidateLaw(POWER, source=THROUGH_LOSS), CandidateLaw(SATURATING, source=THROUGH_LOSS))
 OTHER_SOURCES: tuple[Source, ...] = ("bounds", "no bounds", "vertices", "lower envelope")
 
 
 def candidates(frontier: Frontier, limits: Sequence[tuple[str, float]] = ()) -> tuple[CandidateLaw, ...]:
-    """Return CANDIDATES, one for each frontier other than the best cells', and one for each known limit of a return.
+    """Return CANDIDATES, one for each frontier other than the best cells' and for each known limit of a return.
+
+    With a dev loss also those that go by way of it.
 
     limits: (name, the largest return).
     """
@@ -79,6 +87,7 @@ def candidates(frontier: Frontier, limits: Sequence[tuple[str, float]] = ()) -> 
         *CANDIDATES,
         *(CandidateLaw(SATURATING, source=source) for source in others),
         *(CandidateLaw(limited(f"bounded by {name}", -float(np.log(value)))) for name, value in limits),
+        *(TWO_STEPS if frontier.loss is not None else ()),
     )
 
 
@@ -99,6 +108,7 @@ class Frontier:
     """The best cell of each budget [B], rising: FLOPs, cost, measurement error of the cost (0 where unknown).
 
     profiles: the budgets' profiles, for bounds and vertices; without them every best cell is a measurement.
+    loss: of returns, the dev loss at the same budgets; without it no law goes by way of the loss.
     """
 
     target: Target
@@ -106,6 +116,7 @@ class Frontier:
     cost: np.ndarray
     noise: np.ndarray
     profiles: tuple[Profile, ...] = ()
+    loss: LossSteps | None = None
 
     @cached_property
     def bounds(self) -> np.ndarray:
@@ -136,28 +147,47 @@ class Frontier:
 
     def upto(self, count: int) -> Frontier:
         return Frontier(
-            self.target, self.flops[:count], self.cost[:count], self.noise[:count], self.profiles[:count]
-        )  # fmt: skip
+            self.target, self.flops[:count], self.cost[:count], self.noise[:count], self.profiles[:count], self.loss
+        )
+
+    def variable(self, candidate: CandidateLaw) -> np.ndarray:
+        """Return what the candidate's form is a function of [B]: FLOPs, or 1/L of the measured dev loss."""
+        if candidate.source != THROUGH_LOSS:
+            return self.flops
+        assert self.loss is not None
+        return np.exp(-self.loss.cost[: len(self.flops)])
+
+    def law(self, candidate: CandidateLaw, fitted: FrontierLaw, count: int) -> FrontierLaw | TwoStepLaw:
+        """Return the law along compute of a form fitted to the first `count` budgets."""
+        if candidate.source != THROUGH_LOSS:
+            return fitted
+        assert self.loss is not None
+        return TwoStepLaw(self.loss.laws[count], fitted, float(self.flops[0]), float(self.flops[count - 1]))
 
     def fit(
         self, candidate: CandidateLaw, rng: np.random.Generator, replicates: int, extra: tuple[float, int] = (0.0, 0)
-    ) -> FrontierLaw:
+    ) -> FrontierLaw | TwoStepLaw:
         """Fit a candidate to its window. Raises FitError when the window holds fewer budgets than the form takes."""
         own, use = self.values(candidate.source), candidate.window(self.flops)
         count = int((use & own.seen & ~own.bound).sum())
         if count < candidate.form.budgets:
             form = candidate.form
             raise FitError(f"the {form.name} law needs at least {form.budgets} budgets; there are {count}")
-        return fit_laws(
-            candidate.form, self.flops[use], own.cost[use], self.noise[use], own.seen[use][None], rng, replicates,
-            extra, own.bound[use][None],
+        fitted = fit_laws(
+            candidate.form, self.variable(candidate)[use], own.cost[use], self.noise[use], own.seen[use][None], rng,
+            replicates, extra, own.bound[use][None],
         )[0]  # fmt: skip
+        return self.law(candidate, fitted, len(self.flops))
 
     def fits(self, candidate: CandidateLaw) -> bool:
-        """Tell whether the window holds enough budgets for the form, with one to spare for the scatter."""
+        """Tell whether the window holds enough budgets for the form, with one to spare for the scatter.
+
+        Nor is there a law through a dev loss that is the same at all of them.
+        """
         own = self.values(candidate.source)
-        count = int((candidate.window(self.flops) & own.seen & ~own.bound).sum())
-        return count >= candidate.form.budgets and count > candidate.form.size
+        valued = candidate.window(self.flops) & own.seen & ~own.bound
+        count, apart = int(valued.sum()), np.ptp(np.log(self.variable(candidate)))
+        return count >= candidate.form.budgets and count > candidate.form.size and bool(apart > SAME_LOSS)
 
 
 @dataclass(frozen=True)
@@ -207,7 +237,7 @@ class Rolling:
 
     frontier: Frontier
     candidate: CandidateLaw
-    laws: dict[int, FrontierLaw]
+    laws: dict[int, FrontierLaw | TwoStepLaw]
     ahead: dict[int, np.ndarray]
 
     @cached_property
@@ -324,13 +354,16 @@ def _roll(
         own = frontier.upto(origin).values(candidate.source)
         cost[row, :origin], bound[row, :origin] = own.cost, own.bound
         seen[row, :origin] = own.seen & candidate.window(flops[:origin])
-    laws = fit_laws(candidate.form, flops, cost, frontier.noise, seen, rng, replicates, bound=bound)
+    fitted = fit_laws(
+        candidate.form, frontier.variable(candidate), cost, frontier.noise, seen, rng, replicates, bound=bound
+    )
+    laws = {origin: frontier.law(candidate, law, origin) for origin, law in zip(fitting, fitted, strict=True)}
     ahead = {
         origin: draws
-        for origin, law in zip(fitting, laws, strict=True)
+        for origin, law in laws.items()
         if origin < whole and (draws := law.predict(flops[origin:], rng)) is not None
     }
-    return Rolling(frontier, candidate, dict(zip(fitting, laws, strict=True)), ahead)
+    return Rolling(frontier, candidate, laws, ahead)
 
 
 def backtest_rows(target: str, made: Sequence[Prediction]) -> list[BacktestRow]:

@@ -6,7 +6,7 @@ The same choice is made at each earlier budget from what was known there: these 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -25,9 +25,10 @@ from playscale.scaling.backtest import (
     predictions,
 )  # fmt: skip
 from playscale.scaling.cells import FitError, Target
-from playscale.scaling.frontier import SATURATING
+from playscale.scaling.frontier import SATURATING, FrontierLaw
 from playscale.scaling.numbers import counted, in_text, listed
 from playscale.scaling.powerlaw import ENDS, LEVEL, LEVELS
+from playscale.scaling.two_step import LossSteps
 
 # Laws are compared by at least this many forecasts that all of them made: 6 budgets give three from 4 or more.
 FEWEST_PREDICTIONS = 3
@@ -95,7 +96,7 @@ class Choice:
 
     name and why are for the reader; laws are the chosen one and those that backtest equally well; widening multiplies
     the intervals (1 when the backtest's intervals held); record: its track record; floor: the least cost possible, that
-    of the largest return of the game where it is given.
+    of the largest return of the game where it is given; tested: the backtest that it was chosen by.
     """
 
     target: Target
@@ -107,6 +108,7 @@ class Choice:
     predictions: tuple[Prediction, ...]
     record: tuple[Record, ...] = ()
     floor: float = -np.inf
+    tested: Backtest | None = field(default=None, repr=False)
 
     def cost(self, flops: np.ndarray | float) -> np.ndarray:
         return np.maximum(self.law.cost(flops), self.floor)
@@ -125,15 +127,23 @@ class Choice:
         self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return cost [m] and the quantiles [LEVELS, m] of what would be measured; (cost, None) without draws."""
-        cost = self.cost(flops)
-        draws = [(law, d) for law in self.laws if (d := law.predict(flops, rng, noise)) is not None]
-        if not draws:
+        cost, pooled = self.cost(flops), self.draw(flops, rng, noise)
+        if pooled is None:
             return cost, None
-        # A law of the last decades says nothing of the budgets before them, unless it is the chosen one.
-        outside = [law is not self.law and flops < law.first * (1 - 1e-6) for law, _ in draws]
-        pooled = np.concatenate([np.where(out, np.nan, d) for out, (_, d) in zip(outside, draws, strict=True)])
         quantiles = np.nanquantile(pooled, LEVELS, axis=0)
         return cost, np.maximum(cost + self.widening * (quantiles - cost), self.floor)
+
+    def draw(self, flops: np.ndarray, rng: np.random.Generator, noise: float | None = None) -> np.ndarray | None:
+        """Draw [R, m] what would be measured, by all laws that share the interval, before it is widened.
+
+        NaN where a law says nothing.
+        """
+        draws = [(law, d) for law in self.laws if (d := law.predict(flops, rng, noise)) is not None]
+        if not draws:
+            return None
+        # A law of the last decades says nothing of the budgets before them, unless it is the chosen one.
+        outside = [law is not self.law and flops < law.first * (1 - 1e-6) for law, _ in draws]
+        return np.concatenate([np.where(out, np.nan, d) for out, (_, d) in zip(outside, draws, strict=True)])
 
 
 def choose(
@@ -155,8 +165,25 @@ def choose(
     made = tuple(tested.predictions())
     return Choice(
         frontier.target, name, decision.why, laws[0], laws, decision.widening, made, tuple(track_record(tested)),
-        least_cost(limits),
+        least_cost(limits), tested,
     )  # fmt: skip
+
+
+def loss_steps(choice: Choice) -> LossSteps | None:
+    """Return what laws of returns take from the dev loss: its law, and those that were the choice at each origin."""
+    tested = choice.tested
+    if tested is None:
+        return None
+    laws = {origin: chosen_then(tested, origin) for origin in tested.origins if origin < len(tested.frontier.flops)}
+    return LossSteps(tested.frontier.cost, {**laws, len(tested.frontier.flops): choice})
+
+
+def chosen_then(tested: Backtest, origin: int) -> Choice:
+    """Return the choice from the first budgets alone, with the draws of the backtest."""
+    then = decide(tested, origin)
+    laws = tuple(tested.rolling[c].laws[origin] for c in (then.chosen, *then.sharing))
+    name = then.chosen.name(tested.frontier.target)
+    return Choice(tested.frontier.target, name, then.why, laws[0], laws, then.widening, ())
 
 
 def least_cost(limits: Sequence[tuple[str, float]]) -> float:
@@ -217,7 +244,7 @@ def _of_all(candidate: CandidateLaw) -> bool:
 def _significance(tested: Backtest, larger: CandidateLaw, smaller: CandidateLaw, upto: int) -> float:
     """Return the p-value (F test) of the larger form over the smaller one within it, on the first `upto` budgets."""
     big, small = (tested.rolling[c].laws.get(upto) for c in (larger, smaller))
-    if big is None or small is None:
+    if not (isinstance(big, FrontierLaw) and isinstance(small, FrontierLaw)):
         return 1.0
     degrees, more = len(big.residuals) - larger.form.size, larger.form.size - smaller.form.size
     gain = max(small.rss - big.rss, 0.0) / more
@@ -226,7 +253,10 @@ def _significance(tested: Backtest, larger: CandidateLaw, smaller: CandidateLaw,
 
 def _breaks(tested: Backtest, chosen: CandidateLaw, upto: int) -> bool:
     law = tested.rolling[BREAKING].laws.get(upto)
-    if law is None or max(_significance(tested, BREAKING, c, upto) for c in (PLAIN, LEVELLING)) > BREAK_P:
+    if (
+        not isinstance(law, FrontierLaw)
+        or max(_significance(tested, BREAKING, c, upto) for c in (PLAIN, LEVELLING)) > BREAK_P
+    ):
         return False
     at = law.reference * float(np.exp(np.clip(law.theta[3], -700, 700)))
     past = 1 + int(np.searchsorted(tested.frontier.flops, at * PAST_BREAK))

@@ -23,6 +23,7 @@ from playscale.scaling.optimum import OptimumLaw
 from playscale.scaling.parametric import Parametric
 from playscale.scaling.surface import TRANSLOG, WHOLE, Surface
 from playscale.scaling.translog import TERMS, Translog
+from playscale.scaling.two_step import TwoStepLaw
 from playscale.scaling.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -70,15 +71,15 @@ def document(fit: Fit) -> dict[str, Any]:
     }
     if fit.sensitivity is not None:
         whole["sensitivity"] = fit.sensitivity.to_dict()
-    return _finite(whole)
+    return finite(whole)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Replace every NaN and infinity with None, and numpy's numbers with Python's."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     return value
@@ -126,8 +127,9 @@ def _law(result: TargetFit) -> dict[str, Any]:
 def _parameters(choice: Choice, offset: float) -> dict[str, Bound]:
     if isinstance(choice.law, OptimumLaw):
         return choice.law.parameters(offset, choice.floor)
-    assert isinstance(choice.law, FrontierLaw)
-    return parameters(choice.law, choice.target, offset)
+    law = choice.law.law if isinstance(choice.law, TwoStepLaw) else choice.law
+    assert isinstance(law, FrontierLaw)
+    return parameters(law, choice.target, offset)
 
 
 def _forecast(forecast: Forecast) -> dict[str, Any]:

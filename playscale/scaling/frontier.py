@@ -50,7 +50,7 @@ class Form:
 
 def _power(theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     a, g = theta[:, :1], theta[:, 1:2]
-    return a - g * x, np.stack(np.broadcast_arrays(np.ones_like(a), -x[None, :] + 0 * a), axis=2)
+    return a - g * x, np.stack(np.broadcast_arrays(np.ones_like(a), -x + 0 * a), axis=2)
 
 
 def _saturating(theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,6 +154,7 @@ class FrontierLaw:
         """Draw [R, m] what would be measured at each budget: the law's uncertainty, its scatter, the measurement.
 
         One draw has one error at all budgets, so that bands are smooth; each budget's interval is the same for it.
+        flops: [m], or [R, m], those of each draw.
         """
         mean = self.drawn(flops)
         if mean is None or self.scatter is None:
@@ -209,7 +210,7 @@ def fit_laws(
         FrontierLaw(
             form, theta[o], reference, residuals[o][valued[o]], float(sd[o]), int(degrees[o]),
             float(np.median(noise[m])), draws[where[o]] if o in where else None, scatter[o] if o in where else None,
-            float(flops[m][0]), float(flops[m][-1]),
+            float(flops[m].min()), float(flops[m].max()),
         )
         for o, m in enumerate(seen)
     ]  # fmt: skip

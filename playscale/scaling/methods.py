@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from playscale.config import IMITATING_METHODS, METHODS
 from playscale.points import Point
@@ -19,6 +19,9 @@ from playscale.scaling.cells import FitError
 from playscale.scaling.fit import Fit
 from playscale.scaling.warning import unnamed_warning
 from playscale.storage.files import write_json
+
+if TYPE_CHECKING:
+    from playscale.scaling.pooling import Pool
 
 EXPERT = "expert"
 UNNAMED = "no method"  # rows of a table that names a method elsewhere
@@ -28,19 +31,23 @@ UNNAMED = "no method"  # rows of a table that names a method elsewhere
 class MethodFits:
     """The fit of each method, by the names of `by_method`.
 
-    failed: the methods that have none, and why; left_out: tracked runs that are no points of the table, and why.
+    failed: the methods that have none, and why; left_out: tracked runs that are no points of the table, and why; pool:
+    their exponents pooled, where that was wanted.
     """
 
     fits: Mapping[str, Fit]
     failed: Mapping[str, str]
     left_out: Sequence[tuple[str, str]] = ()
+    pool: Pool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return fit.json: of one method its fit; of several {methods: {method: its fit}, failed: {method: why}}."""
         runs = {"left_out": [{"run": run, "reason": reason} for run, reason in self.left_out]} if self.left_out else {}
         if len(self.fits) == 1 and not self.failed:
             return next(iter(self.fits.values())).to_dict() | runs
-        return {"methods": {name: fit.to_dict() for name, fit in self.fits.items()}, "failed": dict(self.failed)} | runs
+        pooled = {} if self.pool is None else {"pool": self.pool.to_dict()}
+        methods = {name: fit.to_dict() for name, fit in self.fits.items()}
+        return {"methods": methods, "failed": dict(self.failed)} | pooled | runs
 
     def write(self, path: str | Path) -> None:
         """Write fit.json atomically."""
@@ -65,6 +72,26 @@ def by_method(points: Sequence[Point]) -> dict[str, list[Point]]:
         name = key[0] if games[key[0]] == 1 else " in ".join(part for part in key if part)
         names[key] = unused(name, names.values())
     return {names[key]: groups[key] for key in keys}
+
+
+def joined(tables: Sequence[tuple[str, Sequence[Point]]]) -> list[Point]:
+    """Return the rows of several tables, (name, rows) each, as one whose games are fitted apart.
+
+    Rows of a method and a game (or of no game) that two tables have are of different games by the table's name: cores
+    in one game, for instance, become "NetHack (lstm)" and "NetHack (transformer)".
+    """
+    if len(tables) == 1:
+        return list(tables[0][1])
+    groups = Counter(key for _, rows in tables for key in {(point.method, point.game) for point in rows})
+    joint: list[Point] = []
+    taken: list[str] = []
+    for name, rows in tables:
+        taken.append(unused(name, taken))
+        for point in rows:
+            alone = point.game and groups[point.method, point.game] == 1
+            game = f"{point.game} ({taken[-1]})" if point.game else taken[-1]
+            joint.append(point if alone else replace(point, game=game))
+    return joint
 
 
 def named_games(points: Sequence[Point]) -> list[str]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from playscale.points import Point
 from playscale.scaling.backtest import Frontier
 from playscale.scaling.cells import TARGETS, Cells, Excluded, FitError, Target, make_cells
-from playscale.scaling.choice import LARGEST_RETURN, Choice, choose, least_cost
+from playscale.scaling.choice import LARGEST_RETURN, Choice, choose, least_cost, loss_steps
 from playscale.scaling.exponents import Exponent, fit_exponents
 from playscale.scaling.forecast import Forecaster, make_forecaster
 from playscale.scaling.isoflop import Profile, excluded_budgets, fit_profiles
 from playscale.scaling.numbers import counted
 from playscale.scaling.optimum import optimum_choice
 from playscale.scaling.surface import Surface, fit_surface, repeated_warning
+from playscale.scaling.two_step import LossSteps
 from playscale.scaling.warning import (
     Code,
     Warned,
@@ -29,6 +30,8 @@ from playscale.scaling.warning import (
     size_warning,
 )  # fmt: skip
 
+# Budgets of the two targets within this factor are one: where runs are left out of one of them its mean moves.
+SAME_BUDGET = 1.02
 # Bootstrap memory: replicates x cells stay below this.
 LARGEST = 4e6
 
@@ -67,7 +70,8 @@ def fit_targets(
     for target in TARGETS:
         try:
             cells, left_out = make_cells(seen, target, min_return=min_return, budget_column=budget_column, screen=True)
-            result = _fit_target(cells, np.random.default_rng([seed, len(target)]), replicates, limits)
+            rng, loss = np.random.default_rng([seed, len(target)]), targets.get("dev_loss")
+            result = _fit_target(cells, rng, replicates, limits, loss)
         except FitError as error:
             if target not in unmeasured:
                 warnings.append(Warned(Code.TARGET_ABSENT, f"{target} is not fitted: {error}"))
@@ -96,8 +100,9 @@ def _warnings(result: TargetFit, left_out: Sequence[Excluded]) -> list[Warned]:
 
 
 def _fit_target(
-    cells: Cells, rng: np.random.Generator, replicates: int, limits: Sequence[tuple[str, float]]
+    cells: Cells, rng: np.random.Generator, replicates: int, limits: Sequence[tuple[str, float]], loss: TargetFit | None
 ) -> TargetFit:
+    """Fit one target; loss: the fit of the dev loss of the same table, for laws of returns that go by way of it."""
     if len(cells.budgets) < 2:
         raise FitError(
             f"only one budget, {cells.budgets[0]:.3g} FLOPs, has a {cells.target} ({counted(len(cells.cost), 'cell')});"
@@ -114,9 +119,10 @@ def _fit_target(
     if found is not None:
         return TargetFit(at_budgets, [], found, surface, [], make_forecaster(found, [], surface, at_budgets, []))
     profiles = fit_profiles(at_budgets)
+    steps = None if loss is None else steps_of(loss.choice, at_budgets.budgets, rng, replicates)
     choice = choose(
-        frontier_of(at_budgets, profiles), rng, replicates,
-        (sum(p.rss for p in profiles), sum(p.degrees for p in profiles)), limits,
+        replace(frontier_of(at_budgets, profiles), loss=steps), rng, replicates,
+        about(profiles), limits,
     )  # fmt: skip
     exponents = fit_exponents(at_budgets, profiles, rng, fewer)
     forecaster = make_forecaster(choice, exponents, surface, at_budgets, profiles)
@@ -127,6 +133,29 @@ def frontier_of(cells: Cells, profiles: Sequence[Profile]) -> Frontier:
     """Return the frontier of the best cells of profiles."""
     cost, noise = (np.array([getattr(p, name) for p in profiles]) for name in ("argmin_cost", "noise"))
     return Frontier(cells.target, cells.budgets, cost, noise, tuple(profiles))
+
+
+def steps_of(loss: Choice, flops: np.ndarray, rng: np.random.Generator, replicates: int) -> LossSteps | None:
+    """Return the dev loss and its laws at the budgets of the returns; None where one of them has no dev loss.
+
+    From these budgets alone, so that an origin of the backtest is the same number of budgets for both.
+    """
+    if loss.tested is None:
+        return None
+    own = loss.tested.frontier
+    at = np.abs(np.log(own.flops[:, None] / flops)).argmin(axis=0)
+    if np.any(np.abs(np.log(own.flops[at] / flops)) > np.log(SAME_BUDGET)) or len(np.unique(at)) < len(at):
+        return None
+    if len(at) == len(own.flops):
+        return loss_steps(loss)
+    profiles = tuple(own.profiles[i] for i in at) if own.profiles else ()
+    part = replace(own, flops=own.flops[at], cost=own.cost[at], noise=own.noise[at], profiles=profiles)
+    return loss_steps(choose(part, rng, replicates, about(profiles)))
+
+
+def about(profiles: Sequence[Profile]) -> tuple[float, int]:
+    """Return the residual sum of squares and degrees of freedom of cells about their parabolas."""
+    return sum(p.rss for p in profiles), sum(p.degrees for p in profiles)
 
 
 def _limits(cells: Cells, limits: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:

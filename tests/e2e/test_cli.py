@@ -122,6 +122,12 @@ BAD = {
     "unknown task": (["evaluate", "none", "--game", "nethack/skore", "--out", "o"], {}, "known are challenge, score"),
     "no character": (["evaluate", "none", "--game", "nethack/score/val", "--out", "o"], {}, "no character 'val'"),
     "no expert": (["collect", "--game", "nethack/score", "--games", "1", "--out", "o"], {}, "has no expert"),
+    "tables without --pool": (["fit", "p.csv", "q.csv", "--out", "o"], {"p.csv": TABLE}, "all of them with --pool"),
+    "two tables pooled": (
+        ["fit", "p.csv", "q.csv", "--pool", "--out", "o"],
+        {"p.csv": TABLE, "q.csv": TABLE},
+        "exponents are pooled over at least 3 tables",
+    ),
     "no checkpoint": (["evaluate", "none", "--out", "o"], {}, "none"),
     "not a checkpoint": (["evaluate", "k", "--out", "o"], {"k/checkpoint.json": "{}"}, "k"),
     "no size": ([*PLAY, "--steps", "6000"], {}, "--size"),
