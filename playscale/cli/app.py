@@ -32,6 +32,7 @@ from playscale.cli.study import (
 from playscale.cli.study_plan import study_plan
 from playscale.cli.tracking import deliver
 from playscale.cli.train import train_bc, train_impala
+from playscale.cli.watch import watch
 from playscale.config import explain
 from playscale.processes.signals import Stopped, fill_standard_descriptors, stoppable
 from playscale.report.text import printable
@@ -64,6 +65,7 @@ app.add_typer(train_app, name="train")
 train_app.command("bc")(train_bc)
 train_app.command("impala")(train_impala)
 app.command()(evaluate)
+app.command()(watch)
 app.command()(fit)
 app.command()(design)
 app.command()(reproduce)

@@ -49,6 +49,19 @@ class Step(NamedTuple):
         return self.terminated or self.truncated
 
 
+class TerminalFrames(NamedTuple):
+    """Screens of a terminal of 24 rows and 80 columns, for people to watch.
+
+    chars u8 [T,24,80]; colors i8 [T,24,80], 0..15 in curses order with 8 for bright; cursor i16 [T,2], row and column;
+    depth u8 [T], how deep in the game's world the player is, if the game has such a number (0: not shown yet).
+    """
+
+    chars: np.ndarray
+    colors: np.ndarray
+    cursor: np.ndarray
+    depth: np.ndarray | None = None
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Result of an episode: final score (points), actions taken, whether the game itself ended it, and metadata."""
@@ -147,6 +160,10 @@ class Game(Protocol):
 
         ValueError, with a reason for the user, when the recording is damaged or has a key that is no action.
         """
+        ...
+
+    def terminal(self, observations: Observation) -> TerminalFrames | None:
+        """Return the observations [T, ...] of a game as a person sees them; None for a game that has no terminal."""
         ...
 
     def encoder_widths(self, scale: float) -> Any:

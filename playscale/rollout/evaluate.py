@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from playscale.agents.checkpoint import WEIGHTS, load_policy
+from playscale.agents.checkpoint import WEIGHTS, Checkpoint, load_policy
 from playscale.agents.device import resolve_device
 from playscale.agents.policy import Policy, restrict
 from playscale.config import EVALUATION_SEED
@@ -236,8 +236,7 @@ def checkpoint_candidates(paths: Sequence[Path], game: str | None = None) -> lis
         point = checkpoint.meta.get("point")
         owner = (point or {}).get("run") or (point or {}).get("size")
         name = f"{owner}-{path.resolve().name}" if owner else path.resolve().name
-        contents = json.dumps([checkpoint.config.to_dict(), checkpoint.digests[WEIGHTS]], sort_keys=True)
-        digest = hashlib.sha256(contents.encode()).hexdigest()
+        digest = policy_digest(checkpoint)
         if point and task is not None:
             point = {**point, "game": task}
         plays = task or checkpoint.config.game
@@ -253,6 +252,12 @@ def checkpoint_candidates(paths: Sequence[Path], game: str | None = None) -> lis
             )
         distinct[name] = replace(candidate, name=name)
     return list(distinct.values())
+
+
+def policy_digest(checkpoint: Checkpoint) -> str:
+    """Return the hash of a policy's architecture and weights by which an evaluation names it."""
+    contents = json.dumps([checkpoint.config.to_dict(), checkpoint.digests[WEIGHTS]], sort_keys=True)
+    return hashlib.sha256(contents.encode()).hexdigest()
 
 
 def _load(path: Path, task: str | None, device: str) -> Agent:

@@ -10,25 +10,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from playscale.config import METHODS, setting_text
 from playscale.corpus.corpus import Corpus
-from playscale.games.game import get_game
 from playscale.points import Point, Reference
 from playscale.report.replay import Replay
-from playscale.rollout.evaluation import read_evaluation
 from playscale.scaling.fit import Fit
 from playscale.scaling.fit import fit as fit_laws
 from playscale.scaling.gpu import hardware
 from playscale.scaling.methods import EXPERT, MethodFits, expert_bound, fit_methods, fits_of
 from playscale.scaling.warning import missing_warning
-from playscale.storage.files import path_below
+from playscale.study.kept_games import NoTerminalError, kept_games, replay_of
 from playscale.study.spec import StudySpec
 
 PACKAGES = ("playscale", "torch", "nle", "kfp", "mlflow")
 NO_POINT = "no run of this method is trained"
-REPLAY_BLOCK = 1024
 REPLAY_FRAMES = 20_000  # about 1 MB of page
 
 
@@ -76,31 +71,20 @@ def fit_study(
     return replace(found, failed={**found.failed, **{method: NO_POINT for method in spec.method if method in unseen}})
 
 
-def best_replays(game_name: str, folder: Path) -> list[Replay]:
+def best_replays(folder: Path) -> list[Replay]:
     """Return the best game of any agent below `folder`; none if nothing was recorded, or the game has no terminal."""
-    evaluations = [(read_evaluation(path), path.parent) for path in sorted(folder.glob("*/*/evaluation.json"))]
-    recorded = [
-        (max(e.returns), e, place) for e, place in evaluations if e.point is not None and "best" in e.recordings
-    ]
-    game = get_game(game_name)
-    if not recorded or "tty_chars" not in game.columns:
+    played = [(one.play, one) for one in kept_games(folder, str(folder)) if one.point and "best" in one.roles]
+    if not played:
         return []
-    best_return, evaluation, place = max(recorded, key=lambda item: item[0])
-    (recording,), _ = game.find_recordings(path_below(place, evaluation.recordings["best"]))
-    blocks = list(game.decode(recording, REPLAY_BLOCK))
-    frames = {name: np.concatenate([block[name] for block in blocks])[:REPLAY_FRAMES] for name in blocks[0]}
-    point = evaluation.point or {}
-    who = f"{point.get('size', 'agent')} parameters, {float(point.get('flops', 0)):.2g} training FLOPs"
-    return [
-        Replay(
-            title=f"The best game of any agent: {best_return:,.0f} points",
-            caption=f"{who}; best of {len(evaluation.episodes)} episodes (mean {evaluation.return_mean:.1f})",
-            chars=frames["tty_chars"],
-            colors=frames["tty_colors"],
-            cursor=frames["tty_cursor"],
-            score=frames["score"],
-        )
-    ]
+    play, best = max(((play, one) for play, one in played if play), key=lambda pair: pair[0].episode.score)
+    who = f"{best.point.get('size', 'agent')} parameters, {float(best.point.get('flops', 0)):.2g} training FLOPs"
+    among = f"best of {len(play.evaluation.episodes)} episodes (mean {play.evaluation.return_mean:.1f})"
+    try:
+        replay = replay_of(best, most=REPLAY_FRAMES)
+    except NoTerminalError:
+        return []
+    title = f"The best game of any agent: {play.episode.score:,.0f} points"
+    return [replace(replay, title=title, caption=f"{who}; {among}")]
 
 
 def study_details(spec: StudySpec, plan: Mapping[str, Any]) -> dict[str, str]:

@@ -312,7 +312,7 @@ def fit(spec: str, out: str, tracking_uri: str, *, include_forecasts: bool = Fal
                 result,
                 points,
                 title=title(study.spec),
-                replays=best_replays(study.spec.played or study.spec.game, study.folder / "evaluate"),
+                replays=best_replays(study.folder / "evaluate"),
                 references=references,
                 details=study_details(study.spec, study.plan()),
                 curves=curves,

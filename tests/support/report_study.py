@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from playscale.points import Point, Reference
-from playscale.report.replay import Replay
+from playscale.report.replay import Replay, ScreenChanges
 from playscale.scaling.fit import fit
 
 SIZES = {"10k": 10_150, "30k": 29_800, "100k": 101_000, "300k": 297_000, "1M": 1_010_000}
@@ -76,4 +76,5 @@ def make_replay(frames: int = 40, seed: int = 0) -> Replay:
         colors[frame, 12, 1 + frame % 70] = rng.integers(16)
         cursor[frame] = 12, 1 + frame % 70
     score = np.arange(frames, dtype=np.int32) * 10
-    return Replay("A walk", "It walks <to> the right & on.", chars, colors, cursor, score)
+    screens = ScreenChanges.of([(chars, colors, cursor)])
+    return Replay("A walk", "It walks <to> the right & on.", screens, score)

@@ -21,7 +21,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from playscale.games.game import GAMES, Column, Env, Game, Observation, Outcome, Player, Recording, Rejected, Step
+from playscale.games.game import (
+    GAMES,
+    Column,
+    Env,
+    Game,
+    Observation,
+    Outcome,
+    Player,
+    Recording,
+    Rejected,
+    Step,
+    TerminalFrames,
+)
 
 CUES = 4
 WAIT = 4
@@ -179,6 +191,14 @@ class Recall:
         for i in range(0, len(rows), block):
             part = slice(i, i + block)
             yield {"symbol": symbol[part, None].astype(np.uint8), "action": action[part], "score": score[part]}
+
+    def terminal(self, observations: Observation) -> TerminalFrames:
+        """The symbol in the middle of the screen; the cursor stands on it, and the depth is 1."""
+        steps = len(observations["symbol"])
+        chars = np.full((steps, 24, 80), ord(" "), np.uint8)
+        chars[:, 12, 40] = ord("0") + observations["symbol"][:, 0]
+        cursor = np.tile(np.array([12, 40], np.int16), (steps, 1))
+        return TerminalFrames(chars, np.full(chars.shape, 7, np.int8), cursor, np.ones(steps, np.uint8))
 
     def encoder_widths(self, scale: float) -> RecallWidths:
         wide = max(2, round(64 * scale))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from playscale.games.game import Column, Env, Observation, Player, Recording, Rejected
+from playscale.games.game import Column, Env, Observation, Player, Recording, Rejected, TerminalFrames
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,6 +114,12 @@ class NetHack:
         from playscale.games.nethack.ttyrec import decode
 
         return decode(recording, block, self.rules)
+
+    def terminal(self, observations: Observation) -> TerminalFrames:
+        from playscale.games.nethack.screen import dungeon_levels
+
+        chars, colors, cursor = (observations[name] for name in self.columns)
+        return TerminalFrames(chars, colors, cursor, dungeon_levels(chars))
 
     def encoder_widths(self, scale: float) -> Any:
         from playscale.games.nethack.encoder import encoder_widths

@@ -10,6 +10,7 @@ from playscale.games.game import Observation
 
 COLUMNS = 80
 _STATUS = re.compile(rb"(?:Dlvl|Home|Fort|End)\D*(-?\d+) .*?HP:(-?\d+)\((\d+)\) Pw:(\d+)\S* .*?Xp:(\d+)\S* T:(\d+)(.*)")
+_LEVEL = re.compile(rb"\bDlvl:(\d+)")
 _PAGE = re.compile(rb"\(end\)|\(\d+ of \d+\)")
 _ITEM = re.compile(r"(?:^|  )([a-zA-Z]) - (.*?)(?:  |$)")
 
@@ -59,6 +60,12 @@ class Screen:
         """Return the lines "letter - description" of the list on the screen, by letter."""
         lines = (self.raw[row * COLUMNS : (row + 1) * COLUMNS].decode("latin-1") for row in range(24))
         return {letter: text for line in lines for letter, text in _ITEM.findall(line)}
+
+
+def dungeon_levels(chars: np.ndarray) -> np.ndarray:
+    """Return u8 [T], the dungeon level in the status line of each screen, chars u8 [T, 24, 80]; 0: none is shown."""
+    found = (_LEVEL.search(line.tobytes()) for line in chars[:, 23])
+    return np.array([min(int(level[1]), 255) if level else 0 for level in found], np.uint8)
 
 
 def plane(bits: np.ndarray) -> int:

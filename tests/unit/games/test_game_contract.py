@@ -66,6 +66,15 @@ def test_observations_are_as_declared(game):
             assert observation[name].dtype == column.dtype
 
 
+def test_what_people_see_fits_a_terminal(game):
+    observations, _, _, _ = play(game, 1, max_steps=9)
+    shown = game.terminal({name: np.stack([one[name] for one in observations]) for name in game.columns})
+    if shown is not None:
+        assert (shown.chars.shape, shown.chars.dtype) == ((9, 24, 80), np.uint8)
+        assert (shown.colors.shape, shown.cursor.shape) == ((9, 24, 80), (9, 2))
+        assert shown.depth is None or (shown.depth.shape, shown.depth.dtype) == ((9,), np.uint8)
+
+
 def test_observations_are_fresh_arrays(game):
     env = game.make_env(STEPS)
     first = env.reset(2)
