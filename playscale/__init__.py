@@ -13,16 +13,20 @@ if TYPE_CHECKING:
     from playscale.scaling.design import design
     from playscale.scaling.fit import fit
     from playscale.scaling.pooling import pool
+    from playscale.scaling.run_curve import forecast_curve
     from playscale.study.spec import StudySpec
 
 __version__ = "0.2.0"
-__all__ = ["Corpus", "StudySpec", "__version__", "design", "fit", "load_policy", "pool", "read_points"]
+__all__ = [
+    "Corpus", "StudySpec", "__version__", "design", "fit", "forecast_curve", "load_policy", "pool", "read_points",
+]  # fmt: skip
 
 _MODULES = {
     "Corpus": "playscale.corpus.corpus",
     "StudySpec": "playscale.study.spec",
     "design": "playscale.scaling.design",
     "fit": "playscale.scaling.fit",
+    "forecast_curve": "playscale.scaling.run_curve",
     "load_policy": "playscale.agents.checkpoint",
     "pool": "playscale.scaling.pooling",
     "read_points": "playscale.points",

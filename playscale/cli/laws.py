@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from playscale.cli.curve import check_options, show_forecast
 from playscale.cli.ledger import LEDGER, read_ledger, register_fits
 from playscale.cli.options import (
     BootstrapSeed,
     GpuName,
     IncludeForecasts,
-    Out,
     OutFolder,
     Tracking,
     Utilisation,
@@ -26,6 +26,7 @@ from playscale.cli.options import (
     finite,
     named,
     number,
+    output_folder,
     positive,
     tracking_client,
 )
@@ -51,13 +52,18 @@ Columns = Annotated[
 def fit(
     context: typer.Context,
     points: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             callback=each_named,
             help="Points table (CSV, JSON lines, Parquet), local or in S3, or mlflow:EXPERIMENT; with --pool several.",
         ),
-    ],
-    out: Out,
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            callback=output_folder, help="Output directory, or s3://BUCKET/PREFIX; with --curve only for its figure."
+        ),
+    ] = None,
     forecast: Annotated[
         str, typer.Option(help="Budgets to forecast for, in training FLOPs, comma-separated: 1e13,1e14.")
     ] = "",
@@ -119,13 +125,39 @@ def fit(
         ),
     ] = False,
     tracking_uri: Tracking = None,
+    curve: Annotated[
+        str | None,
+        typer.Option(callback=named, help="Instead of points: the learning curve of one run (curve.csv) to forecast."),
+    ] = None,
+    to: Annotated[
+        float | None, typer.Option(callback=finite, help="Compute to forecast --curve for, in training FLOPs.")
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="Column of --curve to forecast: train_return, return_mean, train_loss or dev_loss. Default: the first "
+            "of them that has values.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --curve: print JSON.")] = False,
 ) -> None:
     """Fit the scaling laws of a points table, of each method and game: OUT/fit.json, OUT/report.html, OUT/figures.
+
+    With --curve: forecast a later point of one run from its learning curve. It advises, and stops no run.
 
     \b
     Example:
       playscale fit studies/example/points.csv --out laws --forecast 1e13,1e14 --target-return 9000 --gpu l4 --register
+      playscale fit --curve train-10k/curve.csv --to 2e10
     """
+    check_options(context, curve, to)
+    if curve is not None and to is not None:
+        show_forecast(curve, to, column, columns, out, as_json=as_json, seed=seed)
+        return
+    if not points or out is None:
+        missing = "option '--out'" if points else "argument 'points'"
+        raise ValueError(f"Missing {missing}; see playscale fit --help")
     from playscale.cli.console import fit_tables, show
     from playscale.cli.pool_console import pool_tables
     from playscale.points import distinct, with_forecasts

@@ -122,7 +122,8 @@ def parts_line(status: StudyStatus) -> str:
 def _runs_table(status: StudyStatus) -> Table | None:
     if not status.runs:
         return None
-    noted = any(run.note for run in status.runs)
+    notes = {run.run: "; ".join(filter(None, (run.note, run.outlook))) for run in status.runs}
+    noted = any(notes.values())
     table = Table(header_style="bold")
     for name in ("run", "state", "trained", "evaluated", "dev loss", "return", *(["note"] if noted else [])):
         table.add_column(name, justify="left" if name in {"run", "state", "note"} else "right", no_wrap=name != "note")
@@ -134,7 +135,7 @@ def _runs_table(status: StudyStatus) -> Table | None:
             f"{run.evaluated} of {run.budgets}",
             "" if run.dev_loss is None else numbers.number(run.dev_loss, 4),
             "" if run.return_mean is None else f"{run.return_mean:,.1f}",
-            *([printable(run.note)] if noted else []),
+            *([printable(notes[run.run])] if noted else []),
         )
     return table
 

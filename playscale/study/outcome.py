@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from playscale.config import budget_name
-from playscale.points import Point
+from playscale.points import Point, read_curve
 from playscale.scaling import numbers
+
+if TYPE_CHECKING:
+    from playscale.scaling.run_posterior import Kind
 
 VERDICTS = {"with care": " (with care)", "no": " (no forecast to rely on)"}
 
@@ -23,6 +29,32 @@ def learns_badly(reached: Sequence[Point]) -> str:
         if last - before > 2 * math.hypot(error or 0.0, last_error or 0.0):
             return f"its dev loss rises: {before:.3f} to {last:.3f}"
     return ""
+
+
+def outlook(curve: Path, flops: float) -> str:
+    """Return what the learning curve of a running run forecasts of its end at `flops`, or that it gets worse.
+
+    "" where neither can be told. A curve is fitted again only when it has changed.
+    """
+    with suppress(OSError, ValueError):  # a damaged curve is the training's matter
+        return _outlook(curve, flops, curve.stat().st_mtime_ns)
+    return ""
+
+
+@lru_cache
+def _outlook(curve: Path, flops: float, _: int) -> str:
+    rows = [row for row in read_curve(curve) if "flops" in row]
+    column = "train_return" if any("train_return" in row for row in rows) else "train_loss"
+    measured = [(row["flops"], row[column]) for row in rows if column in row]
+    if len(measured) < 2 or measured[-1][0] >= flops:
+        return ""
+    from playscale.scaling.run_curve import Untold, forecast_curve  # scipy, which takes a second to import
+
+    kind: Kind = "loss" if column == "train_loss" else "return"
+    found = forecast_curve([c for c, _ in measured], [y for _, y in measured], flops, kind=kind)
+    if found.untold == Untold.WORSE:
+        return f"its {column} gets worse"
+    return f"{column} {found.text} at its end" if found.value is not None else ""
 
 
 def best_of(points: Sequence[Point]) -> str:

@@ -26,7 +26,7 @@ from playscale.study.cluster_run import StudyPart
 from playscale.study.context import PER_RUN, REFERENCES, cell, measured, missing_runs, own_cells, planned_budgets
 from playscale.study.forecast_status import ForecastStatus, forecast_status
 from playscale.study.local_run import AT_ONCE, MEASURABLE
-from playscale.study.outcome import best_of, learns_badly, result_of
+from playscale.study.outcome import best_of, learns_badly, outlook, result_of
 from playscale.study.study_files import StudyFiles
 from playscale.study.study_process import StudyProcess, evidence, read_process, seems_to_run
 from playscale.training.schedule import Cell, Work, plan_cells
@@ -50,6 +50,7 @@ class RunStatus:
         dev_loss: That of the largest budget so far.
         return_mean: That of the largest budget so far.
         note: Why it will probably end badly; "" if it will not.
+        outlook: Of a run at work: what its learning curve forecasts of its end; "" where that cannot be told yet.
     """
 
     run: str
@@ -61,6 +62,7 @@ class RunStatus:
     dev_loss: float | None
     return_mean: float | None
     note: str
+    outlook: str = ""
 
 
 @dataclass(frozen=True)
@@ -297,6 +299,7 @@ class _Look:
             dev_loss=next((p.dev_loss for p in reversed(reached) if p.dev_loss is not None), None),
             return_mean=next((p.return_mean for p in reversed(reached) if p.return_mean is not None), None),
             note=learns_badly(reached),
+            outlook=outlook(self.files.folder / "train" / name / "curve.csv", max(budgets)) if now else "",
         )
 
     def _cells(self, name: str) -> tuple[list[Cell], float]:

@@ -1,6 +1,8 @@
 """How far a study is, by what its steps left in its directory."""
 
+import math
 import os
+import re
 import time
 
 import left_study
@@ -9,6 +11,7 @@ from ledger_entries import normal_entry
 from left_study import BUDGETS, RUNS, point
 
 from playscale.cli.study_status import follow
+from playscale.points import LearningCurve
 from playscale.processes.signals import Stopped
 from playscale.study import status as status_module
 from playscale.study.cluster_run import ClusterProgress, ClusterStep, StepPod, study_parts
@@ -261,6 +264,23 @@ def test_no_study_and_a_damaged_plan_are_one_line(tmp_path, half):
 def test_a_run_that_diverged_or_whose_dev_loss_rises_is_named(points, says):
     assert says in learns_badly(points)
     assert bool(learns_badly(points)) == bool(says)
+
+
+@pytest.mark.parametrize(
+    ("ending", "says"),
+    [(0.0, r"train_loss 1\.\d+ \(.*\) at its end"), (1.0, "its train_loss gets worse")],
+)
+def test_run_at_work_has_the_outlook_of_its_curve(half, ending, says):
+    curve = LearningCurve(half / "train" / RUNS[1] / "curve.csv")
+    for i in range(20, 60):
+        loss = 1 + (i / 20) ** -1.0 + 0.01 * math.sin(7 * i) + ending * max(0, i - 40) / 20
+        curve.add(i, {"flops": i / 100 * BUDGETS[-1], "train_loss": loss})
+    for _ in range(2):  # the second time from what is remembered
+        outlooks = {run.run: run.outlook for run in look(half).runs}
+        assert re.fullmatch(says, outlooks[RUNS[1]])
+        assert not outlooks[RUNS[0]]
+    curve.path.write_text("step\nx\n")
+    assert not look(half).runs[1].outlook
 
 
 def test_process_at_work_is_recorded_and_its_end_too(tmp_path):
