@@ -171,13 +171,16 @@ def fit_tables(fit: Mapping[str, Any]) -> list[Table | Text | str]:
         ]
         own = [["", marked(_group(name, one), "bold"), *fit_tables(one)] for name, one in fit["methods"].items()]
         return [*(table for tables in own for table in tables), *failed]
+    from playscale.cli.advice_tables import advice_tables
+
     chosen, why = _chosen(fit), [printable(f"{target}: {law['why']}") for target, law in fit["laws"].items()]
     tables = [
         *(_backtest(fit, target) for target in fit["laws"]), _track_record(fit), _power_laws(fit), _surfaces(fit),
         _forecasts(fit), _target_returns(fit), _held_out(fit),
     ]  # fmt: skip
     warnings = [marked("warning", "yellow", f" {warning['text']}") for warning in fit["warnings"]]
-    return [_verdicts(fit), _budgets(fit), chosen, *why, *(table for table in tables if table.row_count), *warnings]
+    laws: list[Table | Text | str] = [chosen, *why, *(table for table in tables if table.row_count)]
+    return [_verdicts(fit), _budgets(fit), *laws, *advice_tables(fit), *warnings]
 
 
 def _group(name: str, fit: Mapping[str, Any]) -> str:

@@ -73,6 +73,16 @@ def fit(
             help="Model and data size to forecast for: params=N,samples=D (samples each seen once); repeatable."
         ),
     ] = None,
+    corpus_samples: Annotated[
+        str,
+        typer.Option(
+            help="Unique samples that a budget's data are limited to, comma-separated: 1e9,1e10. Default: the largest "
+            "corpus of a table whose data were seen again."
+        ),
+    ] = "",
+    inference_samples: Annotated[
+        str, typer.Option(help="Samples of inference that a budget pays for beside training, comma-separated: 1e10.")
+    ] = "",
     target_return: Annotated[
         list[str] | None,
         typer.Option(help="Return whose compute is sought: RETURN or NAME=RETURN; repeatable."),
@@ -169,6 +179,12 @@ def fit(
 
     machine = chosen_hardware(context, gpu, utilisation)
     budgets, pairs = budget_list(forecast, "--forecast"), _pairs(forecast_at or [])
+    corpora, inference = (
+        [positive(each, option) for each in text.split(",")] if text.strip() else []
+        for text, option in ((corpus_samples, "--corpus-samples"), (inference_samples, "--inference-samples"))
+    )
+    check_once(corpora, "--corpus-samples")
+    check_once(inference, "--inference-samples")
     goals = _goals(target_return or [])
     name, table, left_out = _read_all(points, column_names(columns), budget_column, tracking_uri, is_pooled=pooled)
     table = with_forecasts(table) if include_forecasts else table
@@ -189,6 +205,8 @@ def fit(
             budget_column=budget_column,
             target_returns=[*goals, *targets],
             hardware=machine,
+            corpus_samples=corpora,
+            inference_samples=inference,
         )
 
     result = replace(fit_methods(table, fit_one), left_out=left_out)

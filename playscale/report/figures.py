@@ -19,6 +19,7 @@ from playscale.report.palette import INK
 from playscale.report.performance import against_compute, return_against_loss
 from playscale.report.pool_section import pool_plots
 from playscale.report.profile_figures import isoflop, optimum
+from playscale.report.repetition_section import repetition_plots
 from playscale.report.sensitivity_section import sensitivity_plots
 from playscale.report.text import wrapped
 from playscale.report.trust import trust
@@ -30,7 +31,7 @@ TITLE_LINE, TITLE_ROW = 56, 0.22  # columns of a line of the title, inches of on
 NAMES = (
     "isoflop_*", "optimal_*", "dev_loss_against_compute", "return_mean_against_compute", "return_against_loss",
     "*_forecast_before", "learning_curves", "learning_compared", "methods_against_*", "methods_dev_loss_against_*",
-    "sensitivity_*", "pooled_*",
+    "sensitivity_*", "pooled_*", "repetition_*",
 )  # fmt: skip
 # In a report's directory, also those of a method, whose name comes first. Other pictures there are the user's.
 FIGURE_FILES = tuple(f"figures/{prefix}{name}.png" for name in NAMES for prefix in ("", "*_"))
@@ -95,7 +96,11 @@ def write_figures(
     plots = [
         (f"{name}_" if several else "", plot)
         for name, method in zip(file_names(shown), shown, strict=True)
-        for plot in (*make_plots(evidences[method], curves), *sensitivity_plots(evidences[method]))
+        for plot in (
+            *make_plots(evidences[method], curves),
+            *repetition_plots(evidences[method]),
+            *sensitivity_plots(evidences[method]),
+        )
     ]
     if several:
         plots = [("", plot) for plot in comparison_plots(evidences, curves or {})] + plots

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from playscale.report.evidence import NAMES, SAME_BUDGET, TARGETS, Evidence
 from playscale.report.html import Content, join, readable, table, tag
 from playscale.report.seeds import spread_sentence
+from playscale.report.size_section import inference, off_best
 from playscale.report.track_record import interval_cell, registered, tables, tested
 from playscale.scaling import numbers
 from playscale.scaling.ledger import Entry
@@ -37,6 +38,8 @@ def headline(evidence: Evidence, entries: Sequence[Entry] = ()) -> Markup:
         _next_table(evidence, forecasts),
         goals(evidence),
         _given_table(evidence),
+        off_best(evidence),
+        inference(evidence),
         cost_note(evidence),
         tables(evidence),
     ])  # fmt: skip

@@ -21,6 +21,7 @@ from playscale.report.learning import Curves, sizes_of
 from playscale.report.ledger_section import ledger_section
 from playscale.report.palette import css_declarations, css_variables
 from playscale.report.pool_section import pool_plots, pool_section, pooled_rows
+from playscale.report.repetition_section import repetition_of, repetition_plots, repetition_section
 from playscale.report.replay import Replay, players
 from playscale.report.sensitivity_section import sensitivity, sensitivity_of, sensitivity_plots
 from playscale.report.text import short_name
@@ -140,6 +141,9 @@ def _method_sections(
         left_out(evidence),
     ]
     yield PageSection(f"{prefix}laws", _heading(method, "The laws"), join(parts))
+    if repetition_of(evidence):
+        shown = figures(repetition_plots(evidence), colours, prefix=prefix, guide=False)
+        yield PageSection(f"{prefix}repetition", _heading(method, "Repeated data"), repetition_section(evidence, shown))
     if sensitivity_of(evidence):
         shown = figures(sensitivity_plots(evidence), colours, prefix=prefix, guide=False)
         yield PageSection(f"{prefix}sensitivity", _heading(method, "Other settings"), sensitivity(evidence, shown))

@@ -21,6 +21,7 @@ from playscale.scaling.gpu import Hardware
 from playscale.scaling.isoflop import Profile
 from playscale.scaling.optimum import OptimumLaw
 from playscale.scaling.parametric import Parametric
+from playscale.scaling.repetition_rows import repetition
 from playscale.scaling.surface import TRANSLOG, WHOLE, Surface
 from playscale.scaling.translog import TERMS, Translog
 from playscale.scaling.two_step import TwoStepLaw
@@ -67,6 +68,11 @@ def document(fit: Fit) -> dict[str, Any]:
         "curves": {t: [_without(_forecast(f), "target") for f in curve] for t, curve in fit.curves.items()},
         "optimal_exponents": [dict(row.__dict__) for row in fit.optimal_exponents],
         "optima": [dict(row.__dict__) for row in fit.optima],
+        "off_sizes": [dict(row.__dict__) for row in fit.off_sizes],
+        "inference": [dict(row.__dict__) | _spent(fit.hardware, row.training_flops) for row in fit.inference],
+        "repetition": repetition(fit.targets),
+        "corpora": [dict(row.__dict__) for row in fit.corpora],
+        "corpus_passes": [dict(row.__dict__) for row in fit.corpus_passes],
         "parametric": {t: _parametric(r, r.surface) for t, r in fit.targets.items() if r.surface is not None},
     }
     if fit.sensitivity is not None:

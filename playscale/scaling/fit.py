@@ -23,10 +23,13 @@ from playscale.scaling.allocation import (
 from playscale.scaling.backtest import BacktestRow, Prediction, backtest_rows
 from playscale.scaling.cells import TARGETS, Excluded, FitError, Reason, Target, find_budgets_of, make_cells
 from playscale.scaling.choice import LARGEST_RETURN
+from playscale.scaling.corpus_limit import CorpusPasses, Limited, corpora, no_corpora
 from playscale.scaling.exponents import Exponent, fit_return_of_loss
 from playscale.scaling.forecast import Forecast, HeldOut, compare_held_out
 from playscale.scaling.goal import Goal, reach
 from playscale.scaling.gpu import Hardware
+from playscale.scaling.inference_cost import WithInference, no_inference, with_inference
+from playscale.scaling.off_size import OffSize, off_sizes
 from playscale.scaling.sensitivity import Sensitivity, analyse
 from playscale.scaling.target_fit import TargetFit, fit_targets, replicates_for
 from playscale.scaling.verdict import Verdict, judge
@@ -65,6 +68,10 @@ class Fit:
         optimal_exponents: exponents of the optimal size and data by every law.
         optima: optimal size and data of each forecast budget by every law.
         target_returns: compute at which given returns are reached.
+        off_sizes: what a budget gives at half and at twice its best size.
+        inference: the best size of a budget that pays for training and inference.
+        corpora: the best size and data of a budget where a corpus is limited.
+        corpus_passes: what a size gives after so many passes over a corpus.
         hardware: GPU that hours and energy are given for.
         verdicts: whether the table can carry a forecast of each target.
         sensitivity: what settings do that the table varies; None where it varies none.
@@ -84,6 +91,10 @@ class Fit:
     optimal_exponents: tuple[OptimalExponent, ...] = ()
     optima: tuple[Optimum, ...] = ()
     target_returns: tuple[Goal, ...] = ()
+    off_sizes: tuple[OffSize, ...] = ()
+    inference: tuple[WithInference, ...] = ()
+    corpora: tuple[Limited, ...] = ()
+    corpus_passes: tuple[CorpusPasses, ...] = ()
     hardware: Hardware | None = None
     verdicts: dict[Target, Verdict] = field(default_factory=dict)
     sensitivity: Sensitivity | None = None
@@ -136,6 +147,8 @@ def fit(
     budget_column: str | None = None,
     target_returns: Sequence[tuple[str, float]] = (),
     hardware: Hardware | None = None,
+    corpus_samples: Sequence[float] = (),
+    inference_samples: Sequence[float] = (),
     replicates: int = REPLICATES,
     has_returns: bool = True,
 ) -> Fit:
@@ -160,6 +173,9 @@ def fit(
             of budgets, else budgets are found by the gaps between neighbours in compute.
         target_returns: (name, return) pairs whose compute is sought.
         hardware: GPU to give hours and energy for.
+        corpus_samples: sizes of corpora, in unique samples, that the data of a budget are limited to; by default the
+            largest of a table whose data were seen again.
+        inference_samples: numbers of samples of inference that a budget pays for beside training.
         replicates: how many bootstrap replicates the intervals take.
         has_returns: returns are expected; without, that none was measured is no warning.
 
@@ -177,6 +193,10 @@ def fit(
     min_return = None if min_return is None else _number(SMALLEST_RETURN, min_return)
     forecast_flops = [_positive("forecast_flops", value) for value in _items("forecast_flops", forecast_flops)]
     forecast_at = [_pair(pair) for pair in _items("forecast_at", forecast_at)]
+    corpus_samples, inference_samples = (
+        [_positive(name, value) for value in _items(name, values)]
+        for name, values in (("corpus_samples", corpus_samples), ("inference_samples", inference_samples))
+    )
     target_returns = [_named_return(item) for item in _items("target_returns", target_returns)]
     _check_counts(seed, replicates, hardware)
     _check_limits(points, min_return, max_return)
@@ -190,6 +210,9 @@ def fit(
         warnings += return_warning(seen)
     forecasts, more = _forecasts(targets, forecast_flops, forecast_at, seed)
     reached = _goals(targets, target_returns, expert_return, seed)
+    ahead = forecast_flops or [10 * max(float(result.cells.budgets[-1]) for result in targets.values())]
+    limited, passes = corpora(targets, ahead, corpus_samples, seed)
+    inference = with_inference(targets, ahead, inference_samples, seed)
     held_out, held_out_cells, left_out = _held_out(targets, [p for p in points if p.held_out], seed, budget_column)
     curves = _curves(targets, [*forecast_flops, *(h.flops for h in held_out)], seed)
     best = tuple(
@@ -201,6 +224,8 @@ def fit(
         + diverged_warning(points)
         + more
         + _far_warnings(targets, forecasts, reached)
+        + no_corpora(targets, corpus_samples)
+        + no_inference(targets, inference_samples, inference)
     )
     if expert_return is not None and "return_mean" in targets:
         warnings += _expert(targets["return_mean"], curves["return_mean"][-1], expert_return)
@@ -223,6 +248,10 @@ def fit(
         ),
         optima=best,
         target_returns=tuple(reached),
+        off_sizes=tuple(off_sizes(targets, ahead, seed)),
+        inference=tuple(inference),
+        corpora=tuple(limited),
+        corpus_passes=tuple(passes),
         hardware=hardware,
         verdicts={t: judge(result, warnings, forecast_flops) for t, result in targets.items()},
         sensitivity=analyse(distinct(table)) if len(given) < len(table) else None,

@@ -8,7 +8,7 @@ log D.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -20,6 +20,9 @@ from playscale.scaling.cells import Cells, FitError
 from playscale.scaling.frontier import floor_of
 from playscale.scaling.levenberg import minimise
 from playscale.scaling.powerlaw import LEVEL
+
+# A law's cost [R, n] and its derivatives [R, n, P] by its parameters [R, P].
+Curve = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 DELTA = 1e-3
 SIZE = 5
@@ -62,21 +65,23 @@ class Parametric:
     def cost(self, params: np.ndarray, samples: np.ndarray) -> np.ndarray:
         return self._cost(self.theta[None], params, samples)[0]
 
+    def costs(self, log_params: np.ndarray, log_samples: np.ndarray) -> np.ndarray:
+        """Return the cost [1 + R, m] by the fit and its draws, of natural logarithms [m], [1, m] or [1 + R, m]."""
+        every = np.concatenate([self.theta[None], self.draws])
+        terms = _terms(every, log_params - self.centre[0], log_samples - self.centre[1])
+        return sum_of_terms(terms)[0]
+
     def _cost(self, theta: np.ndarray, params: np.ndarray, samples: np.ndarray) -> np.ndarray:
         x, y = np.log(np.atleast_1d(params)) - self.centre[0], np.log(np.atleast_1d(samples)) - self.centre[1]
         return curve(theta, x, y)[0]
 
     def draw(self, params: np.ndarray, samples: np.ndarray, rng: np.random.Generator, noise: float = 0.0) -> np.ndarray:
         """Draw [R, m] what would be measured: the law's uncertainty, the cells' residuals, the error `noise`."""
-        return self._cost(self.draws, params, samples) + self._error(rng, noise)[:, None]
+        return self._cost(self.draws, params, samples) + self.error(rng, noise)[:, None]
 
-    def _error(self, rng: np.random.Generator, noise: float) -> np.ndarray:
+    def error(self, rng: np.random.Generator, noise: float) -> np.ndarray:
         """Draw [R] the error of a measurement: a cell's residual, or `noise` where that is larger."""
-        scatter = self.residuals * np.sqrt(len(self.residuals) / self.degrees)
-        chi = np.sqrt(self.degrees / np.maximum(rng.chisquare(self.degrees, len(self.draws)), 1e-12))
-        error = chi * rng.choice(scatter, len(self.draws))
-        spread = float(np.sqrt(np.mean(scatter**2)))
-        return error + np.sqrt(max(noise**2 - spread**2, 0.0)) * rng.standard_normal(len(self.draws))
+        return measurement_error(self.residuals, self.degrees, len(self.draws), rng, noise)
 
     def flops(self, params: float, samples: float) -> float:
         return flops_of(self.compute, params, samples)
@@ -99,13 +104,28 @@ class Parametric:
         found = self._optimum(every, np.atleast_1d(flops))
         if found is None:
             return None
-        cost, _ = _sum(_terms(every, *found))
+        cost, _ = sum_of_terms(_terms(every, *found))
         return cost[0], cost[1:]
 
     def draw_frontier(self, flops: np.ndarray, rng: np.random.Generator, noise: float = 0.0) -> np.ndarray | None:
         """Draw [R, m] what would be measured of the best of each budget; None as in `frontier`."""
         found = self.frontier(flops)
-        return None if found is None else found[1] + self._error(rng, noise)[:, None]
+        return None if found is None else found[1] + self.error(rng, noise)[:, None]
+
+    def off_size(self, flops: float, factor: float) -> np.ndarray | None:
+        """Return what the cost [1 + R] rises by at `factor` times the best size of a budget, by the fit and its draws.
+
+        Each has its own best size, within what `optimum` allows. None as in `frontier`.
+        """
+        every = np.concatenate([self.theta[None], self.draws])
+        found = self._optimum(every, np.array([flops]))
+        if found is None:
+            return None
+        x, y = found
+        away = np.log(factor)
+        best, _ = sum_of_terms(_terms(every, x, y))
+        other, _ = sum_of_terms(_terms(every, x + away, y - away * self.compute[1] / self.compute[2]))
+        return np.maximum(other - best, 0.0)[:, 0]
 
     def _optimum(self, theta: np.ndarray, flops: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Return ln N and ln D [R, m] about the centre, where the slopes of the two terms balance.
@@ -172,7 +192,7 @@ def _resolved(span: float) -> tuple[float, float]:
 
 def curve(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return cost [R, n] = ln(e^f + e^(a - alpha x) + e^(b - beta y)) and its derivatives [R, n, 5] by theta [R, 5]."""
-    cost, (by_floor, by_size, by_data) = _sum(_terms(theta, x, y))
+    cost, (by_floor, by_size, by_data) = sum_of_terms(_terms(theta, x, y))
     alpha, beta = (np.exp(np.clip(theta[:, i : i + 1], *EXPONENT_RANGE)) for i in (2, 4))
     return cost, np.stack([by_floor, by_size, -by_size * alpha * x, by_data, -by_data * beta * y], axis=2)
 
@@ -184,12 +204,23 @@ def _terms(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray,
     return floor, a - alpha * x, b - beta * y
 
 
-def _sum(terms: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+def sum_of_terms(terms: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return the logarithm of the sum of what `terms` are the logarithms of, and each one's share of it."""
     largest = np.maximum(np.maximum(terms[0], terms[1]), terms[2])
     each = [np.exp(term - largest) for term in terms]
     total = each[0] + each[1] + each[2]
     return largest + np.log(total), [one / total for one in each]
+
+
+def measurement_error(
+    residuals: np.ndarray, degrees: int, draws: int, rng: np.random.Generator, noise: float = 0.0
+) -> np.ndarray:
+    """Draw [draws] a residual of a fit with so many degrees of freedom, or an error `noise` where that is larger."""
+    scatter = residuals * np.sqrt(len(residuals) / degrees)
+    chi = np.sqrt(degrees / np.maximum(rng.chisquare(degrees, draws), 1e-12))
+    error = chi * rng.choice(scatter, draws)
+    spread = float(np.sqrt(np.mean(scatter**2)))
+    return error + np.sqrt(max(noise**2 - spread**2, 0.0)) * rng.standard_normal(draws)
 
 
 def fit_parametric(cells: Cells, rng: np.random.Generator, replicates: int) -> Parametric:
@@ -213,16 +244,21 @@ def fit_parametric(cells: Cells, rng: np.random.Generator, replicates: int) -> P
         )
     centre = float(log_params.mean()), float(log_samples.mean())
     x, y = log_params - centre[0], log_samples - centre[1]
-    theta = _search(x, y, cost)
+    theta = search(x, y, cost)
     fitted = curve(theta[None], x, y)[0][0]
-    _, of = np.unique(cells.cluster[use], return_inverse=True)
-    count = int(of.max()) + 1
-    shape = _shape(count)
-    draws = _refit(x, y, cost, theta, rng.gamma(shape, 1 / shape, (replicates, count))[:, of])
+    draws = refit(lambda some: curve(some, x, y), cost, theta, cluster_weights(cells.cluster[use], rng, replicates))
     compute = compute_of(log_params, np.log(cells.samples[use]), np.log(cells.flops[use]))
     in_size, in_data = ((float(v.min()), float(v.max())) for v in (x, y))
     largest = float(cells.flops[use].max())
     return Parametric(cells.target, theta, draws, centre, cost - fitted, n - SIZE, compute, in_size, in_data, largest)
+
+
+def cluster_weights(cluster: np.ndarray, rng: np.random.Generator, replicates: int) -> np.ndarray:
+    """Return the weights [R, n] of cells in each replicate, one a cluster; cluster [n]."""
+    _, of = np.unique(cluster, return_inverse=True)
+    count = int(of.max()) + 1
+    shape = _shape(count)
+    return rng.gamma(shape, 1 / shape, (replicates, count))[:, of]
 
 
 def _shape(count: int) -> float:
@@ -244,14 +280,14 @@ def compute_of(log_params: np.ndarray, log_samples: np.ndarray, log_flops: np.nd
     return float(k0), float(k1), float(k2)
 
 
-def _search(x: np.ndarray, y: np.ndarray, cost: np.ndarray) -> np.ndarray:
+def search(x: np.ndarray, y: np.ndarray, cost: np.ndarray) -> np.ndarray:
     """Return the best minimum [5] of all starts; of a long table they use every k-th cell, the best one all."""
     some = slice(None, None, -(-len(cost) // FEW))
     seen = cost[some]
     starts = search_starts(x[some], y[some], seen)
-    thetas, values = _solve(x[some], y[some], np.broadcast_to(seen, (len(starts), len(seen))), starts, 200)
+    thetas, values = solve(lambda theta: curve(theta, x[some], y[some]), seen, starts, 200)
     theta = thetas[int(np.argmin(values))]
-    return theta if len(cost) <= FEW else _solve(x, y, cost[None], theta[None], 200)[0][0]
+    return theta if len(cost) <= FEW else solve(lambda theta: curve(theta, x, y), cost, theta[None], 200)[0][0]
 
 
 def search_starts(x: np.ndarray, y: np.ndarray, cost: np.ndarray, count: int = STARTS) -> np.ndarray:
@@ -283,26 +319,31 @@ def search_starts(x: np.ndarray, y: np.ndarray, cost: np.ndarray, count: int = S
     return np.stack([terms[:, 0], terms[:, 1], alpha, terms[:, 2], beta], axis=1)[order]
 
 
-def _refit(x: np.ndarray, y: np.ndarray, cost: np.ndarray, theta: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Refit with each weight [R, n], from `theta` and, where its floor is far below the data, also from one near."""
-    start, same = np.tile(theta, (len(weight), 1)), np.broadcast_to(cost, weight.shape)
-    first, value = _solve(x, y, same, start, 40, REFIT_TOLERANCE, weight)
+def refit(law: Curve, cost: np.ndarray, theta: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Refit a law with each weight [R, n], from `theta` and, where its floor is far below the data, also from one near.
+
+    The first of the law's parameters is its floor.
+    """
+    start = np.tile(theta, (len(weight), 1))
+    first, value = solve(law, cost, start, 40, REFIT_TOLERANCE, weight)
     half = float(cost.min()) + np.log(0.5)
     if theta[0] > half + np.log(0.1):
         return first
     start[:, 0] = half
-    second, other = _solve(x, y, same, start, 40, REFIT_TOLERANCE, weight)
+    second, other = solve(law, cost, start, 40, REFIT_TOLERANCE, weight)
     return np.where((other < value)[:, None], second, first)
 
 
-def _solve(
-    x: np.ndarray, y: np.ndarray, cost: np.ndarray, start: np.ndarray, iterations: int, tolerance: float = 1e-7,
+def solve(
+    law: Curve, cost: np.ndarray, start: np.ndarray, iterations: int, tolerance: float = 1e-7,
     weight: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Minimise the Huber loss of a law of the cost [n] from each start [R, P]; return the minima and their losses."""
+
     def residuals(theta: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        fitted, jacobian = curve(theta, x, y)
+        fitted, jacobian = law(theta)
         if weight is None:
-            return fitted - cost[rows], jacobian
-        return (fitted - cost[rows]) * weight[rows], jacobian * weight[rows][:, :, None]
+            return fitted - cost, jacobian
+        return (fitted - cost) * weight[rows], jacobian * weight[rows][:, :, None]
 
     return minimise(residuals, start, delta=DELTA, iterations=iterations, tolerance=tolerance)

@@ -105,6 +105,12 @@ def slopes(log_x: np.ndarray, log_y: np.ndarray) -> np.ndarray:
     return np.where(sxx > 1e-12, np.sum(dx * dy, axis=1) / np.where(sxx > 1e-12, sxx, 1), np.nan)
 
 
+def central(draws: np.ndarray) -> tuple[float, float]:
+    """Return the central 95 % of draws [R]."""
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
 def interval(draws: np.ndarray) -> tuple[float | None, float | None]:
     """Return the central 95 % of the finite draws; (None, None) when fewer than half of them are finite."""
     finite = draws[np.isfinite(draws)]

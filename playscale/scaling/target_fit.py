@@ -9,13 +9,14 @@ import numpy as np
 
 from playscale.points import Point
 from playscale.scaling.backtest import Frontier
-from playscale.scaling.cells import TARGETS, Cells, Excluded, FitError, Target, make_cells
+from playscale.scaling.cells import SAME_COMPUTE, TARGETS, Cells, Excluded, FitError, Target, make_cells
 from playscale.scaling.choice import LARGEST_RETURN, Choice, choose, least_cost, loss_steps
 from playscale.scaling.exponents import Exponent, fit_exponents
 from playscale.scaling.forecast import Forecaster, make_forecaster
 from playscale.scaling.isoflop import Profile, excluded_budgets, fit_profiles
 from playscale.scaling.numbers import counted
 from playscale.scaling.optimum import optimum_choice
+from playscale.scaling.repetition import Repetition, fit_repetition
 from playscale.scaling.surface import Surface, fit_surface, repeated_warning
 from playscale.scaling.two_step import LossSteps
 from playscale.scaling.warning import (
@@ -38,7 +39,10 @@ LARGEST = 4e6
 
 @dataclass(frozen=True, eq=False)
 class TargetFit:
-    """Everything fitted for one target."""
+    """Everything fitted for one target.
+
+    repetition: the law of repeated data; not_repeated: why a table with data seen again has none.
+    """
 
     cells: Cells
     profiles: list[Profile]
@@ -46,6 +50,8 @@ class TargetFit:
     surface: Surface | None
     exponents: list[Exponent]
     forecaster: Forecaster
+    repetition: Repetition | None = None
+    not_repeated: str = ""
 
 
 def replicates_for(cells: Cells, replicates: int) -> int:
@@ -76,13 +82,23 @@ def fit_targets(
             if target not in unmeasured:
                 warnings.append(Warned(Code.TARGET_ABSENT, f"{target} is not fitted: {error}"))
             continue
-        targets[target] = result
+        result = targets[target] = with_repetition(result, cells, np.random.default_rng([seed, 15]), replicates)
         excluded += [*left_out, *excluded_budgets(result.profiles)]
         warnings += _warnings(result, left_out)
         warnings += repeated_warning(cells, result.surface, result.cells)
     if not targets:
         raise FitError("; ".join(dict.fromkeys(w.text for w in warnings)))
     return targets, excluded, warnings
+
+
+def with_repetition(result: TargetFit, cells: Cells, rng: np.random.Generator, replicates: int) -> TargetFit:
+    """Add the law of repeated data where cells have data seen again, or why it cannot be fitted."""
+    if not (cells.epochs > SAME_COMPUTE).any():
+        return result
+    try:
+        return replace(result, repetition=fit_repetition(cells, rng, replicates_for(cells, replicates)))
+    except FitError as error:
+        return replace(result, not_repeated=str(error))
 
 
 def _warnings(result: TargetFit, left_out: Sequence[Excluded]) -> list[Warned]:
