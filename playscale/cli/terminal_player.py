@@ -142,7 +142,10 @@ def read_key(seconds: float) -> str | None:
     while pressed.startswith(ESCAPE.encode()) and pressed[-1:] not in b"ABCDFH~":
         if not select.select([sys.stdin], [], [], ESCAPE_SECONDS)[0]:
             break
-        pressed += os.read(sys.stdin.fileno(), 1)
+        more = os.read(sys.stdin.fileno(), 1)
+        if not more:
+            return "quit"
+        pressed += more
     key = pressed.decode("ascii", errors="replace")
     return key if key.isdigit() else {**KEYS, **ARROWS_OF_APPLICATIONS}.get(key, "")
 

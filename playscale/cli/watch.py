@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RECORDED = ".bz2"  # how the names of recordings in S3 end
 NEEDED = ("checkpoint.json", "*evaluation.json", "*recordings/*")  # files in S3 that are read
 OF_CHECKPOINT, OF_RECORDING, OF_OUT = ("seed", "max_steps", "temperature"), ("checkpoint",), ("run", "budget", "which")
-KINDS = {"checkpoint": OF_CHECKPOINT, "recording": OF_RECORDING, "directory of evaluations": OF_OUT}
+KINDS = {"checkpoint": OF_CHECKPOINT, "recording": OF_RECORDING, "directory": OF_OUT}
 PRIORITY = {"best": 0, "worst": 1, "median": 2}  # what a page keeps first
 
 
@@ -38,7 +38,9 @@ def watch(
     html: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write a page of the games there instead of playing them.")
     ] = None,
-    run: Annotated[str | None, typer.Option(help="Of a directory: the games of this run.")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Of a directory: the games of this run; of recordings, the one of this name.")
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="Of a directory: the games at this budget.")] = None,
     which: Annotated[
         Literal["best", "median", "worst"] | None, typer.Option(help="Of a directory: this game of each agent.")
@@ -111,7 +113,7 @@ def _kind(path: Path) -> str:
     from playscale.agents.checkpoint import is_checkpoint
 
     if path.is_dir():
-        return "checkpoint" if is_checkpoint(path) else "directory of evaluations"
+        return "checkpoint" if is_checkpoint(path) else "directory"
     if not path.exists():
         raise ValueError(f"{path}: there is nothing there")
     return "recording"
@@ -138,7 +140,7 @@ def _games(
         raise ValueError(f"--game: the games of {target} are known; leave it out")
     if not found:
         try:
-            return recorded_games(folder, game)
+            found = recorded_games(folder, game)
         except ValueError as error:
             raise ValueError(
                 f"{target}: neither a checkpoint, nor with kept or recorded games in it: {error}"

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from playscale.config import budget_name
+from playscale.corpus.prepare import CRASHES
 from playscale.games.game import GAMES, Game, Metadata, Recording, get_game
 from playscale.processes.cores import usable_cores
 from playscale.processes.worker import WorkerDiedError, run_tasks
@@ -52,6 +53,7 @@ class KeptGame:
     roles: which of its agent's games it is: best, median, worst; empty for a file alone
     play: how it was played; None for a file alone
     checkpoints: where the agent's checkpoint may lie
+    is_chosen: the checkpoint is the user's choice, perhaps another agent's than the one that played
     metadata: what the recording says of the game, where nothing else does
     """
 
@@ -61,6 +63,7 @@ class KeptGame:
     roles: tuple[str, ...] = ()
     play: RecordedPlay | None = None
     checkpoints: tuple[str, ...] = ()
+    is_chosen: bool = False
     metadata: Metadata = field(default_factory=dict)
 
     @property
@@ -175,15 +178,14 @@ def recorded_game(path: Path, game: str | None, checkpoint: str | None) -> KeptG
         kept = _games_of(folder, read_evaluation(folder / "evaluation.json"))
         found = [one for one in kept if one.path == path.resolve().parent]
         if found:
-            game_object = get_game(game) if game else found[0].game
-            places = (checkpoint,) if checkpoint else found[0].checkpoints
-            return replace(found[0], path=path, game=game_object, checkpoints=places)
+            kept_game = replace(found[0], path=path, game=get_game(game) if game else found[0].game)
+            return replace(kept_game, checkpoints=(checkpoint,), is_chosen=True) if checkpoint else kept_game
     if checkpoint is None:
         return KeptGame(path.name, get_game(game or next(iter(GAMES))), path)
     from playscale.agents.checkpoint import load_checkpoint
 
     name = game or load_checkpoint(checkpoint).config.game
-    return KeptGame(path.name, get_game(name), path, checkpoints=(checkpoint,))
+    return KeptGame(path.name, get_game(name), path, checkpoints=(checkpoint,), is_chosen=True)
 
 
 def recorded_games(folder: Path, game: str | None) -> list[KeptGame]:
@@ -255,7 +257,7 @@ def replays(
     following = 0
     with closing(run_tasks(_work, tasks, workers, quiet=True)) as results:
         for count, (index, result) in enumerate(results, 1):
-            if isinstance(result, WorkerDiedError):
+            if isinstance(result, WorkerDiedError) and -result.exit_code in CRASHES:
                 raise ValueError(f"{games[index].path}: damaged: the decoder crashed on it") from result
             if isinstance(result, Exception):
                 raise result
@@ -323,7 +325,10 @@ def _recording(kept: KeptGame) -> Recording:
 
 
 def _reader(kept: KeptGame, device: str) -> tuple[DecisionReader | None, str]:
-    """Return what reads the agent's decisions; where its checkpoint is not known or not there, None and a note."""
+    """Return what reads the agent's decisions; where its checkpoint is not known or not there, None and a note.
+
+    ValueError: the checkpoint that the user chose is none, or cannot play the game.
+    """
     from playscale.agents.checkpoint import load_policy
     from playscale.agents.policy import restrict
     from playscale.rollout.evaluate import policy_digest
@@ -333,11 +338,13 @@ def _reader(kept: KeptGame, device: str) -> tuple[DecisionReader | None, str]:
     for place in kept.checkpoints:
         try:
             policy, checkpoint = load_policy(place, device)
-            if played is not None and policy_digest(checkpoint) != played.digest:
+            if played is not None and not kept.is_chosen and policy_digest(checkpoint) != played.digest:
                 raise ValueError(f"{place}: not the checkpoint that played this game")
             if policy.config.game != kept.game.name:
                 policy = restrict(policy, kept.game)
         except (ValueError, OSError) as error:
+            if kept.is_chosen:
+                raise
             reason = reason or str(error)
         else:
             return DecisionReader(policy, 1.0 if played is None else played.settings.temperature), ""

@@ -81,6 +81,7 @@ def test_a_study_that_was_moved_has_its_checkpoints_and_a_changed_one_is_not_use
         alone = recorded_game(recording, None, str(other))
         assert alone.play == game.play
         assert replay_of(alone, "cpu").decisions is not None
+        assert replay_of(recorded_game(recording, None, str(place)), "cpu").decisions is not None  # another agent's
         copied = tmp_path / recording.name
         copied.write_bytes(recording.read_bytes())
         frames = replay_of(recorded_game(copied, "recall", None), "cpu")
@@ -139,7 +140,7 @@ def test_watching_without_a_terminal_is_refused(main_here, tmp_path):
         ((".", "--html", "a/x.html"), "--html: a is no directory; make it first"),
         (
             (".", "--html", "x.html", "--seed", "3"),
-            "--seed: only for a checkpoint, but . is a directory of evaluations",
+            "--seed: only for a checkpoint, but . is a directory",
         ),
     ],
 )
@@ -175,6 +176,8 @@ def test_a_directory_of_recordings_is_watched(command_here, tmp_path):
     code, said, _ = command_here("watch", "games", "--game", "recall", "--html", "page.html")
     assert (not code, said) == (True, "3 games in page.html\n")
     assert "recall; seed 2" in (tmp_path / "page.html").read_text()
+    one = ("--run", "recall-000001", "--html", "one.html")
+    assert command_here("watch", "games", "--game", "recall", *one)[1] == "1 game in one.html\n"
 
 
 def _same(replay: Replay) -> Replay:
