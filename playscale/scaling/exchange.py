@@ -115,7 +115,9 @@ class Search:
         runs, flops_of = np.zeros((len(sizes), 1)), np.array([flops])
         cost = flops + np.array([self.play(float(size)) for size in sizes])
         left = self.spend * (1 + 1e-9)
-        for i in np.resize(order, max(len(sizes), int(self.spend / flops))):
+        runs[:, 0] = left // cost.sum()
+        left %= cost.sum()
+        for i in order:
             if cost[i] <= left:
                 runs[i, 0] += 1
                 left -= cost[i]
@@ -128,10 +130,10 @@ class Search:
         for share in SHARES:
             top = self.spend / share
             between = max(1, round(math.log(max(top / last, 1)) / self.step))
-            top = self._free(top - self.play(float(self.best_sizes(max(top, last)).max())) * between)
-            if top >= last * math.exp(NEAREST_LEVEL * self.step) and top not in seen:
-                seen.add(top)
-                yield top
+            top -= self.play(float(self.best_sizes(max(top, last)).max())) * between
+            if top >= last * math.exp(NEAREST_LEVEL * self.step) and (free := self._free(top)) not in seen:
+                seen.add(free)
+                yield free
 
     def _free(self, flops: float) -> float:
         """Return a budget of two digits, at most the one given, that is no held-out one."""

@@ -17,7 +17,7 @@ from playscale.cli.design import design_tables
 from playscale.points import write_points
 from playscale.scaling.cells import FitError
 from playscale.scaling.design import next_runs
-from playscale.scaling.exchange import rounded_down
+from playscale.scaling.exchange import Search, rounded_down
 from playscale.scaling.fit import fit
 from playscale.scaling.gpu import hardware
 from playscale.scaling.outlook import make_outlook
@@ -121,6 +121,16 @@ def test_a_budget_below_the_next_one_adds_to_those_there_are(fitted):
     else:
         assert max(run.flops for run in found.runs) <= LAST
         assert found.forecasts[0].width > 0.8
+
+
+def test_a_spend_without_bounds_and_play_that_costs_more_than_there_is_are_no_error(fitted):
+    outlook = make_outlook(fitted.targets["dev_loss"], fitted.forecasts[0], np.random.default_rng(0))
+    many = Search([outlook], 1e30).as_before().runs
+    assert many.min() > 1e12
+    assert np.ptp(many) <= 1
+    dear = Search([outlook], SPEND, episodes=10, usual=10, episode_flops=(SPEND, 0.0))
+    assert list(dear._tops()) == []
+    assert dear.as_before().runs.sum() == 0
 
 
 @pytest.mark.parametrize(
