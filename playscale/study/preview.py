@@ -19,15 +19,12 @@ from playscale.processes.cores import usable_cores
 from playscale.rollout.evaluation import read_evaluation
 from playscale.scaling import numbers
 from playscale.scaling.gpu import Hardware
-from playscale.scaling.prior import NETHACK, Prior, prior_of
-from playscale.storage.files import read_json
+from playscale.scaling.prior import NETHACK, REFERENCE, Prior, prior_of
 from playscale.study.costs import CellCost, GpuPace, ModelCost, Pace, cell_costs, model_cost, pace_settings, total
 from playscale.study.local_run import AT_ONCE
 from playscale.study.plan import PlannedCell, plan_study
 from playscale.study.spec import StudySpec
 
-REFERENCE_FIT = Path(__file__).parents[2] / "studies" / "reference" / "fit.json"
-"""The laws of the reference study, in a checkout that has them."""
 MOST_EPOCHS = 4
 """Passes over the data up to which repeated samples are worth nearly as much as new ones (Muennighoff et al., arXiv
 2305.16264)."""
@@ -149,14 +146,14 @@ def preview(
         for c in grid.cells
     ]
     trained = [row for row in rows if row["reason"] is None]
-    priors = {method: _prior(spec, method, fit, fit_name) for method in spec.method}
+    priors = {method: _priors(spec, method, fit, fit_name) for method in spec.method}
     recipe = {method: [row for row in trained if row["method"] == method and not row["varied"]] for method in priors}
     best = [
         _best(method, budget, priors[method], own, models.values())
         for method, own in recipe.items()
         for budget in sorted({row["budget"] for row in own})
     ]
-    scatter = play.scatter if play.scatter is not None else _first(prior.scatter for prior in priors.values() if prior)
+    scatter = play.scatter if play.scatter is not None else _first(p.scatter for own in priors.values() for p in own)
     document = {
         "study": spec.name,
         "game": spec.game,
@@ -167,7 +164,7 @@ def preview(
         "runs": [_run(name, planned[name], models[name]) for name in grid.runs],
         "cells": rows,
         "total": _total(spec, machine, trained, price, expert_play),
-        "priors": {method: prior and prior.source for method, prior in priors.items()},
+        "priors": {method: _sources(best, method) for method in priors},
         "best": best,
     }
     return document | {"warnings": _warnings(spec, document, scatter)}
@@ -339,33 +336,37 @@ def earlier_play(spec: StudySpec, folder: Path | None) -> AgentPlay:
     return AgentPlay(statistics.fmean(lengths), statistics.median(scatters) if scatters else None, source)
 
 
-def _prior(spec: StudySpec, method: str, fit: Mapping[str, Any] | None, name: str) -> Prior | None:
-    """Return the prior of a method: of a given fit, else of the reference study, else the published one for NetHack."""
-    target = "dev_loss" if METHODS[method].has_dev_loss else "return_mean"
+def _priors(spec: StudySpec, method: str, fit: Mapping[str, Any] | None, name: str) -> tuple[Prior, ...]:
+    """Return the priors of a method, the one to be asked first at the front: of a given fit, else those known here."""
     if fit is not None:
-        return prior_of(fit, method, name, target)
-    cloned_nethack = method in IMITATING_METHODS and spec.game.split("/")[0] == "nethack"
-    if REFERENCE_FIT.is_file() and cloned_nethack:
-        return prior_of(read_json(REFERENCE_FIT), method, "the reference study", target)
-    return NETHACK if cloned_nethack else None
+        given = prior_of(fit, method, name, "dev_loss" if METHODS[method].has_dev_loss else "return_mean")
+        return (given,) if given is not None else ()
+    return (REFERENCE, NETHACK) if method in IMITATING_METHODS and spec.game.split("/")[0] == "nethack" else ()
+
+
+def _sources(best: Sequence[Mapping[str, Any]], method: str) -> str | None:
+    """Return what the best sizes of a method come from; None where nothing serves."""
+    return " and ".join(dict.fromkeys(row["prior"] for row in best if row["method"] == method and row["prior"])) or None
 
 
 def _best(
     method: str,
     budget: float,
-    prior: Prior | None,
+    priors: Sequence[Prior],
     cells: Sequence[Mapping[str, Any]],
     models: Any,
 ) -> dict[str, Any]:
     """Return the expected best size of a budget, the planned size next to it, and its optimizer steps there."""
-    row: dict[str, Any] = {"method": method, "budget": budget, "params": None}
-    if prior is None or not (prior.within_a_decade(budget) or not prior.counts_6nd):
+    row: dict[str, Any] = {"method": method, "budget": budget, "params": None, "prior": None}
+    prior = next((prior for prior in priors if prior.serves(budget)), None)
+    if prior is None:
         return row
     params = prior.best(budget, [(model.params, model.flops_per_sample) for model in models])
     sizes = sorted({cell["params"]: cell for cell in cells if cell["budget"] == budget}.items())
     nearest = min(sizes, key=lambda item: max(item[0] / params, params / item[0]))[1]
     side = "below" if params < sizes[0][0] else "above" if params > sizes[-1][0] else "inside"
-    return row | {"params": params, "side": side, "size": nearest["size"], "steps": nearest["steps"]}
+    known = {"params": params, "prior": prior.source, "side": side}
+    return row | known | {"size": nearest["size"], "steps": nearest["steps"]}
 
 
 def _first(values: Any) -> float | None:

@@ -3,8 +3,11 @@
 import math
 
 import pytest
+from resources import ROOT
 
-from playscale.scaling.prior import NETHACK, prior_of
+from playscale.points import read_points
+from playscale.scaling.fit import fit
+from playscale.scaling.prior import NETHACK, REFERENCE, prior_of
 
 POINTS = [
     {"method": "bc", "flops": c, "return_mean": 10.0, "return_se": 2.0, "episodes": 100, "split": split}
@@ -39,7 +42,7 @@ def test_a_fit_of_several_methods_has_a_prior_for_each_of_them_alone():
 
 
 def test_the_published_law_serves_within_a_decade_of_its_budgets():
-    assert [NETHACK.within_a_decade(c) for c in (9e12, 1e13, 1e20, 2e20)] == [False, True, True, False]
+    assert [NETHACK.serves(c) for c in (9e12, 1e13, 1e20, 2e20)] == [False, True, True, False]
 
 
 def test_the_published_law_counts_six_flops_a_parameter_and_sample():
@@ -47,3 +50,12 @@ def test_the_published_law_counts_six_flops_a_parameter_and_sample():
     assert honest == pytest.approx(math.exp(-8.2406) * 1e18**0.6048, rel=1e-4)
     dearer = NETHACK.best(1e18, [(1e6, 24e6), (1e8, 24e8)])  # a quarter of the compute in 6 N D
     assert dearer == pytest.approx(math.exp(-8.2406) * 2.5e17**0.6048, rel=1e-4)
+
+
+def test_the_reference_study_is_the_prior_that_its_points_give():
+    fitted = fit(read_points(ROOT / "studies" / "reference" / "points.csv"), replicates=20).to_dict()
+    prior = prior_of(fitted, "bc", REFERENCE.source, "dev_loss")
+    for flops in (1e11, 3.2e12):
+        assert REFERENCE.best(flops) == pytest.approx(prior.best(flops), rel=2e-3)
+    assert (REFERENCE.first, REFERENCE.last) == (prior.first, prior.last)
+    assert REFERENCE.scatter == pytest.approx(prior.scatter, rel=2e-3)
