@@ -53,4 +53,4 @@ def write_curve_forecast(
     linear_axis(axes, LABELS[column][0], seen)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9.5, frameon=False, labelcolor=INK)
     where = f"{column} at {numbers.power_of_ten(forecast.flops)} FLOPs"
-    save_png(path, Plot("curve_forecast", f"Forecast of {where}: {forecast.text}", "", where, figure, {}))
+    save_png(path, Plot("curve_forecast", f"{where}: {forecast.text}", "", where, figure, {}))
