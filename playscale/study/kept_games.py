@@ -289,12 +289,12 @@ def replay_of(kept: KeptGame, device: str | None = None, most: int | None = None
     columns: dict[str, list[Any]] = {"score": [], "depth": [], "action": []}
 
     def screens() -> Iterator[tuple[Any, Any, Any]]:
-        left = sys.maxsize if most is None else most
+        start, end = _first_step(kept) if reader else 0, sys.maxsize if most is None else most
         for whole_block in kept.game.decode(_recording(kept), BLOCK):
-            if left <= 0:
-                return
-            block = {name: array[:left] for name, array in whole_block.items()}
-            left -= len(block["action"])
+            block = {name: array[max(0, start) : max(0, end)] for name, array in whole_block.items()}
+            start, end = start - len(whole_block["action"]), end - len(whole_block["action"])
+            if not len(block["action"]):
+                continue
             shown = kept.game.terminal(block)
             if shown is None:
                 raise NoTerminalError(f"{kept.game.name} has no terminal to show")
@@ -315,6 +315,17 @@ def replay_of(kept: KeptGame, device: str | None = None, most: int | None = None
         decisions=reader.decisions() if reader else None,
         **whole,
     )
+
+
+def _first_step(kept: KeptGame) -> int:
+    """Return the transition at which the agent began: those before it are keys that the environment pressed itself.
+
+    They can be counted where the step limit cut the game, since all others are the agent's then; else they count as 0.
+    """
+    if kept.play is None or kept.play.episode.terminated:
+        return 0
+    recorded = sum(len(block["action"]) for block in kept.game.decode(_recording(kept), BLOCK))
+    return max(0, recorded - kept.play.episode.length)
 
 
 def _recording(kept: KeptGame) -> Recording:

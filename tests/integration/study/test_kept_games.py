@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,16 @@ def test_an_agent_that_takes_the_best_action_took_the_most_likely_one(study):
         assert np.array_equal(replay.decisions.taken, replay.decisions.probability[0])
         assert (replay.decisions.value is not None) == (game.budget == 8e9)
         assert replay.depth.tolist() == [1] * len(replay)
+
+
+def test_keys_before_the_agents_first_step_are_left_out(study):
+    """Two of the recorded steps are taken for the environment's: reading begins after them, with a fresh state."""
+    game = next(one for one in kept_games(study, str(study)) if not one.play.episode.terminated)
+    whole = replay_of(game, "cpu")
+    shorter = replace(game.play.episode, length=len(whole) - 2)
+    found = replay_of(replace(game, play=replace(game.play, episode=shorter)), "cpu")
+    assert np.array_equal(found.action, whole.action[2:])
+    assert len(found.decisions) == len(found) == len(whole) - 2
 
 
 def test_a_study_that_was_moved_has_its_checkpoints_and_a_changed_one_is_not_used(study, tmp_path):
