@@ -51,7 +51,8 @@ ENV PATH=/opt/playscale/bin:$PATH \
     LOGNAME=playscale \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    GIT_PYTHON_REFRESH=quiet
+    GIT_PYTHON_REFRESH=quiet \
+    PLAYSCALE_REVISION=${REVISION}
 WORKDIR /tmp
 USER 10001:0
 ENTRYPOINT ["tini", "--", "playscale"]

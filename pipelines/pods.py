@@ -14,7 +14,13 @@ from playscale.config import FrozenModel
 
 Cpu = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(\.\d+)?$|^\d+m$")]
 Memory = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(Ki|Mi|Gi|Ti|K|M|G|T)$")]
-SETTINGS = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "PLAYSCALE_METRICS_PORT")
+SETTINGS = (
+    "MLFLOW_TRACKING_URI",
+    "AWS_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION",
+    "PLAYSCALE_METRICS_PORT",
+    "PLAYSCALE_KFP_URL",
+)
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 COMPONENTS = ("collect", "prepare", "plan", "train", "evaluate", "fit", "check", "forecast")
 
@@ -114,6 +120,7 @@ class Pods(FrozenModel):
         _placement(task, pod)
         kubernetes.use_config_map_as_env(task, self.settings, {key: key for key in SETTINGS}, optional=True)
         kubernetes.use_secret_as_env(task, self.credentials, {key: key for key in CREDENTIALS}, optional=True)
+        kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
         labels = {"app.kubernetes.io/part-of": "playscale", "app.kubernetes.io/component": component} | self.labels
         for key, value in labels.items():
             kubernetes.add_pod_label(task, key, value)

@@ -25,6 +25,7 @@ from playscale.storage.sync import local_copy
 
 SCHEMA = 1
 LONGEST_HEADER = 8 << 20  # bytes of a safetensors file; 87 MB of header took 1.2 GB, a tensor of ours takes about 150 B
+REGISTERED = "models:/"  # begins the address of an agent in MLflow's registry
 JSON, WEIGHTS, EXTRA = "checkpoint.json", "policy.safetensors", "extra.safetensors"
 
 
@@ -87,10 +88,14 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | Path, expect_game: str | None = None) -> Checkpoint:
-    """Open a checkpoint, here or in S3 (from where it is copied first).
+    """Open a checkpoint, here or in S3 or MLflow's registry (from where it is copied first).
 
     ValueError, one line, when `path` is no checkpoint, is damaged, of another schema, or not of `expect_game`.
     """
+    if str(path).startswith(REGISTERED):
+        from playscale.tracking.agent_download import downloaded
+
+        path = downloaded(str(path))
     path = local_copy(path)
     if not is_checkpoint(path):
         raise ValueError(f"{path}: not a checkpoint (it has no {JSON})")
@@ -122,7 +127,8 @@ def load_policy(
     """Load a policy.
 
     Args:
-        path: Directory of a checkpoint, here or in S3 (s3://BUCKET/PREFIX).
+        path: Directory of a checkpoint, here or in S3 (s3://BUCKET/PREFIX); or an agent in the model registry of
+            MLFLOW_TRACKING_URI, models:/playscale.STUDY@best-return.
         device: Where its weights go.
         expect_game: Refuse checkpoints of any other game.
 
@@ -132,6 +138,7 @@ def load_policy(
     Raises:
         ValueError: There is no checkpoint, it is damaged, of another schema or of another game.
         OSError: S3 cannot be reached.
+        RuntimeError: MLflow cannot be reached.
     """
     checkpoint = load_checkpoint(path, expect_game)
     policy = _without_weights(checkpoint.config, checkpoint.weights)

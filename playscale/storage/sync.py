@@ -79,14 +79,15 @@ def local_copy(uri: str | Path) -> Path:
 def _download(uri: str) -> Path:
     parent, _, name = uri.rstrip("/").rpartition("/")
     if is_s3(parent + "/"):
-        sync = S3Sync(S3Storage(parent), _process_scratch())
+        sync = S3Sync(S3Storage(parent), process_scratch())
         if read_patiently(lambda: sync.download([glob.escape(name), f"{glob.escape(name)}/*"])):
             return sync.folder / name
     raise ValueError(f"{uri}: there is nothing there")
 
 
 @functools.cache
-def _process_scratch() -> Path:
+def process_scratch() -> Path:
+    """Return a scratch folder that is removed when this process ends."""
     stack = ExitStack()
     atexit.register(stack.close)
     return stack.enter_context(scratch_folder())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -147,6 +147,9 @@ class StudySpec(FrozenModel):
         default=None, description="Smallest return that the game allows, from which returns are counted."
     )
     hardware: HardwareSpec | None = Field(default=None, description="Hardware to give hours and energy for.")
+    registry: Literal["best", "all", "none"] = Field(
+        default="best", description="Agents that MLflow's registry gets: the best by loss and return, all, or none."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -208,6 +208,7 @@ def _references(study: StudyContext, folder: Path, progress: ProgressFile) -> No
     from playscale.corpus.corpus import Corpus
     from playscale.games.game import get_game
     from playscale.rollout.references import evaluate_random, expert_reference
+    from playscale.study.tracked_runs import run_labels
 
     settings = study.spec.evaluate
     if not settings.episodes:
@@ -229,7 +230,7 @@ def _references(study: StudyContext, folder: Path, progress: ProgressFile) -> No
     write_json(folder / "references.json", [{"name": one.name, **one.measured} for one in references])
     with progress.timed("tracking"), study.tracking.open(study.queue_file(REFERENCES)) as experiment:
         for reference in references:
-            run = experiment.start("reference", reference.name)
+            run = experiment.start("reference", reference.name, labels=run_labels())
             run.log_values(reference.measured)
             run.finish()
 
@@ -274,7 +275,9 @@ def fit(spec: str, out: str, tracking_uri: str, *, include_forecasts: bool = Fal
     from playscale.report.figures import FIGURE_FILES, write_figures
     from playscale.report.report import write_report
     from playscale.scaling.methods import fits_of
+    from playscale.study.agent_card import registered_agents
     from playscale.study.analysis import best_replays, fit_study, headline, study_details, title
+    from playscale.study.tracked_runs import log_fit
     from playscale.tracking.client import queue_files
     from playscale.tracking.ledger_table import LedgerTable
     from playscale.tracking.mlflow_tracker import MlflowExperiment
@@ -303,6 +306,7 @@ def fit(spec: str, out: str, tracking_uri: str, *, include_forecasts: bool = Fal
             fitted = fit_study(study.spec, points, references, lacks)
         result = fitted.to_dict()
         curves = {path.parent.name: read_curve(path) for path in sorted(study.folder.glob("train/*/curve.csv"))}
+        details = study_details(study.spec, study.plan())
         progress("drawing the figures", 0.5)
         with progress.timed("report"), atomic_files(study.folder, *FIGURE_FILES) as aside:
             fitted.write(aside / "fit.json")
@@ -314,17 +318,15 @@ def fit(spec: str, out: str, tracking_uri: str, *, include_forecasts: bool = Fal
                 title=title(study.spec),
                 replays=best_replays(study.folder / "evaluate"),
                 references=references,
-                details=study_details(study.spec, study.plan()),
+                details=details,
                 curves=curves,
                 ledger=LedgerTable.beside(study.folder).read(),
             )
         metrics = headline(result)
         with progress.timed("tracking"), study.tracking.open(study.queue_file("fit")) as experiment:
-            run = experiment.start("fit", f"fit of {study.spec.name}")
-            run.log_values(metrics)
-            for path in ("points.csv", "fit.json", "report.html", "figures"):
-                run.log_artifacts(study.folder / path, "figures" if path == "figures" else "")
-            run.finish()
+            log_fit(experiment, study.spec.name, metrics, study.folder)
+            for agent in registered_agents(study.spec, points, references, details):
+                experiment.register(agent)
         laws = sum(len(one["power_laws"]) for one in fits_of(result).values())
         refused = queue_files(study.folder)
         left_out = f"; MLflow refused entries, for the reasons in {refused[0]}.refused" if refused else ""

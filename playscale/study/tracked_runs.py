@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from playscale import __version__
 from playscale.config import TrainConfig, budget_name
-from playscale.tracking.tracker import Experiment, RunIdentity, TrackedRun
+from playscale.tracking.tracker import CORPUS, KFP_RUN, KFP_URL, REVISION, VERSION, Experiment, RunIdentity, TrackedRun
 
 if TYPE_CHECKING:
     from playscale.points import Point
     from playscale.rollout.evaluation import Evaluation
+
+
+def run_labels(corpus: str = "") -> dict[str, str]:
+    """Return what made a run: the version, the digest of its corpus, and Kubeflow's run as far as it is known here.
+
+    The image sets PLAYSCALE_REVISION, the compiled pipeline KFP_RUN_ID, and the ConfigMap of the pipeline's pods may
+    have PLAYSCALE_KFP_URL. Without the last, the address lacks the host, as that of Kubeflow's own integration does.
+    """
+    run, revision = os.environ.get("KFP_RUN_ID", ""), os.environ.get("PLAYSCALE_REVISION", "")
+    where = os.environ.get("PLAYSCALE_KFP_URL", "").rstrip("/")
+    labels = {
+        VERSION: __version__,
+        REVISION: "" if revision == "unknown" else revision,
+        CORPUS: corpus,
+        KFP_RUN: run,
+        KFP_URL: run and f"{where}/#/runs/details/{run}",
+    }
+    return {name: value for name, value in labels.items() if value}
 
 
 def start_run(experiment: Experiment, config: TrainConfig, corpus_uri: str | None) -> TrackedRun:
@@ -24,7 +44,7 @@ def start_run(experiment: Experiment, config: TrainConfig, corpus_uri: str | Non
     game = corpus["game"] if corpus else learned_from["game"]["uri"]
     settings = {name: str(value) for name, value in deciding(config.model_dump()).items()}
     identity = RunIdentity(run_digest(config, learned_from), settings, corpus["digest"] if corpus else "")
-    run = experiment.start("run", config.run_name, identity)
+    run = experiment.start("run", config.run_name, identity, run_labels(identity.corpus))
     labels = {name: value for name in ("vary", "varied") if (value := getattr(config, name))}
     run.log_params(config.model_dump(exclude={"vary", "varied"}) | labels | {"game": game})
     if corpus:
@@ -66,3 +86,13 @@ def log_evaluations(
         if point := point_of(evaluation):
             run = experiment.log_point(*labelled([point]))
             run.log_artifacts(folder / evaluation.name, "evaluation")
+
+
+def log_fit(experiment: Experiment, study: str, metrics: Mapping[str, float], folder: Path) -> None:
+    """Record the fit of a study in `folder`: its figures, by name, and its files, with a link to the report."""
+    run = experiment.start("fit", f"fit of {study}", labels=run_labels())
+    run.log_values(metrics)
+    for path in ("points.csv", "fit.json", "report.html", "figures"):
+        run.log_artifacts(folder / path, "figures" if path == "figures" else "")
+    experiment.link_report(run, "report.html")
+    run.finish()

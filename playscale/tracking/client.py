@@ -63,9 +63,7 @@ class TrackingClient:
         """
         if self.served:  # the queue and query() retry themselves: a client that retries too would hide an outage
             without_retries()
-            os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for each point
-            for way in ("UPLOAD", "DOWNLOAD"):  # through the server: only it can reach its S3
-                os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
+            settle_client()
         return MlflowExperiment(self.name, self.uri, artifacts=self.artifacts, create=create, kubeflow=self._parent)
 
     @property
@@ -143,6 +141,13 @@ class TrackingClient:
             if requests.codes.bad_request <= error.get_http_status_code() < requests.codes.server_error:
                 raise ValueError(f"{server} refuses the experiment {self.name!r}: {one_line(error)}") from error
             log.warning("tracking: %s does not answer (%s): what is logged waits on disk", server, one_line(error))
+
+
+def settle_client() -> None:
+    """Let MLflow's own client print nothing, and pass artifacts through the server, which alone can reach its S3."""
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for each point
+    for way in ("UPLOAD", "DOWNLOAD"):
+        os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
 
 
 def without_retries() -> None:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from mlflow.entities import Run
 
 from playscale.points import NEVER_EMPTY, OTHER_NAMES, REQUIRED_COLUMNS, Point, in_order
-from playscale.tracking.mlflow_tracker import KIND, MlflowExperiment, point_of_run, row_of_run
+from playscale.tracking.mlflow_run import KIND, point_of_run, row_of_run
+from playscale.tracking.mlflow_tracker import MlflowExperiment
 
 FINISHED = "FINISHED"
 UNFINISHED = {"FAILED": "failed", "KILLED": "was stopped", "RUNNING": "still runs", "SCHEDULED": "has not begun"}

@@ -9,31 +9,33 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
-from tenacity import retry, retry_if_exception_type, stop_after_attempt
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from playscale.points import Point, from_row, in_order, renamed, to_row
+from playscale.config import budget_name
+from playscale.points import Point, in_order, to_row
+from playscale.tracking.experiment_page import NEW, note_to_set, tags_to_set
+from playscale.tracking.mlflow_run import KIND, MlflowRun, point_of_run
+from playscale.tracking.registry import register, registered_name
 from playscale.tracking.store import usable_uri
-from playscale.tracking.tracker import RunIdentity, StudyOwner
+from playscale.tracking.tracker import LABELS, RegisteredAgent, RunIdentity, StudyOwner
 from playscale.tracking.uris import shown
 
-KIND = "playscale.kind"  # run | point | reference | fit
+log = logging.getLogger(__name__)
+
 NAME = "playscale.name"
 STUDY = "playscale.study"
 OWNER = "playscale.owner"  # of the experiment, with the study's name after it
 DIGEST = "playscale.digest"  # of what decides the result; not in runs that earlier versions recorded
-EXPERIMENT_TAGS = {"mlflow.note.content": "A run per model, under it one per budget: a row of the points table."}
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class MlflowExperiment:
 
     def _create(self, name: str, artifacts: str | None) -> str:
         try:
-            created: str = self.client.create_experiment(name, artifact_location=artifacts, tags=EXPERIMENT_TAGS)
+            created: str = self.client.create_experiment(name, artifact_location=artifacts, tags=NEW)
         except MlflowException:  # another process has created it, or we have, and the answer was lost
             existing = self.client.get_experiment_by_name(name)
             if existing is None:
@@ -131,13 +133,21 @@ class MlflowExperiment:
         """Mark the experiment as that of a study. ValueError: it holds the runs of another one.
 
         The mark is a tag of the experiment, which several studies may share under Kubeflow. A study that an earlier
-        version began has none: with `resumed`, runs without a mark are its own.
+        version began has none: with `resumed`, runs without a mark are its own. What its experiment lacks of the tags
+        of a new one is set, too; one of Kubeflow's stays as it is.
         """
         tag = f"{OWNER}.{self.name}"
-        text = self.client.get_experiment(self.id).tags.get(tag)
-        known = StudyOwner(**json.loads(text)) if text else None
-        if known == owner:
-            return
+        tags = self.client.get_experiment(self.id).tags
+        known = StudyOwner(**json.loads(tags[tag])) if tags.get(tag) else None
+        missing = {} if self._kubeflow else tags_to_set(tags)
+        if known != owner:
+            self._check_owner(owner, known, resumed)
+            missing[tag] = json.dumps(asdict(owner))
+        for name, value in missing.items():
+            self.client.set_experiment_tag(self.id, name, value)
+
+    def _check_owner(self, owner: StudyOwner, known: StudyOwner | None, resumed: bool) -> None:
+        """Refuse to log runs of a study beside those of another one."""
         own = resumed if known is None else known.id == owner.id
         if not own and self.client.search_runs([self.id], self._filter("run"), max_results=1):
             other = f"the study {self.name!r} in {known.out}" if known else "runs that no study has logged"
@@ -145,7 +155,17 @@ class MlflowExperiment:
                 f"the study {self.name!r} in {owner.out} cannot log to the experiment of its name at {self.where}: it "
                 f"holds {other}; give this study another name, or go on with that one"
             )
-        self.client.set_experiment_tag(self.id, tag, json.dumps(asdict(owner)))
+
+    def link_report(self, run: MlflowRun, file: str) -> None:
+        """Link a file among a run's artifacts from the experiment's description, unless somebody wrote another one.
+
+        The description of an experiment of Kubeflow's stays as it is.
+        """
+        if self._kubeflow:
+            return
+        tags = self.client.get_experiment(self.id).tags
+        for name, value in note_to_set(tags, self.id, run.id, file).items():
+            self.client.set_experiment_tag(self.id, name, value)
 
     def runs(self, kind: str | None = None) -> list[Run]:
         """Return every run, or every run of a kind, oldest first."""
@@ -161,12 +181,20 @@ class MlflowExperiment:
         return " AND ".join(f"tags.`{tag}` = '{_quoted(value)}'" for tag, value in tags.items())
 
     def start(
-        self, kind: str, name: str, identity: RunIdentity | None = None, *, parent: str | None = None
+        self,
+        kind: str,
+        name: str,
+        identity: RunIdentity | None = None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        parent: str | None = None,
+        title: str = "",
     ) -> MlflowRun:
         """Return the run of that kind, name and digest, created when it is missing, in the state RUNNING.
 
         A run without a digest, of an earlier version, is taken for it if its settings and corpus are the same; a point,
-        if it lies under the same run.
+        if it lies under the same run. It gets `labels` as tags, but for one that is finished: what made it stays there.
+        A fit is always made anew. `title` is its name in MLflow, by default `name`.
         """
         digest = identity.digest if identity else ""
         run = self.find(kind, name, digest)
@@ -174,11 +202,14 @@ class MlflowExperiment:
             run = self._adopted(kind, name, identity, parent)
         if run:
             self.client.update_run(run.id, status="RUNNING")
+            if labels and (kind == "fit" or not run.finished):
+                run.log_tags(labels)
             return run
         parent = parent or (self._kubeflow.run if self._kubeflow else None)
         optional = {MLFLOW_PARENT_RUN_ID: parent, DIGEST: digest}
         tags = {KIND: kind, NAME: name, STUDY: self.name} | {tag: value for tag, value in optional.items() if value}
-        return MlflowRun(self.client, self.client.create_run(self.id, run_name=name, tags=tags).info.run_id)
+        created = self.client.create_run(self.id, run_name=title or name, tags={**(labels or {}), **tags})
+        return MlflowRun(self.client, created.info.run_id)
 
     def find(self, kind: str, name: str, digest: str = "") -> MlflowRun | None:
         """Return the run of that kind, name and digest, if any; without a digest, also the only one of its name.
@@ -193,7 +224,7 @@ class MlflowExperiment:
         for duplicate in runs[1:]:
             if not _num_values(duplicate):
                 self.client.delete_run(duplicate.info.run_id)
-        return MlflowRun(self.client, runs[0].info.run_id) if runs else None
+        return MlflowRun(self.client, runs[0].info.run_id, runs[0]) if runs else None
 
     def _named(self, kind: str, name: str) -> list[Run]:
         return list(self.client.search_runs([self.id], self._filter(kind, name)))
@@ -204,7 +235,7 @@ class MlflowExperiment:
             known = run.data.tags.get(MLFLOW_PARENT_RUN_ID) == parent if kind == "point" else _agrees(run, identity)
             if known and not _digest(run):
                 self.client.set_tag(run.info.run_id, DIGEST, identity.digest)
-                return MlflowRun(self.client, run.info.run_id)
+                return MlflowRun(self.client, run.info.run_id, run)
         return None
 
     def log_point(self, point: Point) -> MlflowRun:
@@ -217,10 +248,25 @@ class MlflowExperiment:
         if model is None:
             model = self.start("run", point.run, identity)
             model.finish()
-        run = self.start("point", point_name(point), identity, parent=model.id)
+        labels = {name: model.tags[name] for name in LABELS if name in model.tags}
+        run = self.start("point", point_name(point), identity, labels, parent=model.id, title=point_title(point))
         run.log_row(to_row(point))
         run.finish()
         return run
+
+    def register(self, agent: RegisteredAgent) -> None:
+        """Register the agent of a point; one that cannot be is named in the log: its study is done without it."""
+        try:
+            self.register_point(point_name(agent.point), agent.point.digest, **agent.arguments())
+        except ValueError as error:
+            log.warning("tracking: %s", error)
+
+    def register_point(self, name: str, digest: str, *, study: str, **card: Any) -> None:
+        """Register the agent of the point of that name and digest. ValueError: there is none, or MLflow refuses it."""
+        run = self.find("point", name, digest)
+        if run is None:
+            raise ValueError(f"{name}: not registered: the experiment {self.name!r} has no such point")
+        register(self.client, run.id, registered_name(study), **card)
 
     def points(self, columns: Mapping[str, str] | None = None) -> list[Point]:
         """Return the points table, whichever process logged it, in the order of a table.
@@ -237,9 +283,20 @@ class MlflowExperiment:
 
 
 def point_name(point: Point) -> str:
-    """Return the name of a point's run."""
-    task = f" in {point.game}" if "/" in point.game else ""
-    return f"{point.run} @ {point.flops:.3g} FLOPs{task}"
+    """Return the name by which a point's run is found again."""
+    return f"{point.run} @ {point.flops:.3g} FLOPs{_task(point)}"
+
+
+def point_title(point: Point) -> str:
+    """Return the name of a point's run as MLflow shows it, its cell of the grid first: 10k @ 3e+11 bc s0."""
+    seed = "" if point.seed is None else f" s{point.seed}"
+    varied = f" {point.varied}" if point.varied else ""
+    cell = f"{point.size} @ {budget_name(point.flops)} {point.method}{seed}{varied}{_task(point)}"
+    return cell if point.size and point.method else point_name(point)
+
+
+def _task(point: Point) -> str:
+    return f" in {point.game}" if "/" in point.game else ""
 
 
 def _quoted(text: str) -> str:
@@ -266,113 +323,3 @@ def _agrees(run: Run, identity: RunIdentity) -> bool:
 def _num_values(run: Run) -> int:
     """Return the number of metrics and params of a run."""
     return len(run.data.metrics) + len(run.data.params)
-
-
-def point_of_run(run: Run, columns: Mapping[str, str]) -> Point:
-    """Return the point that a run is. ValueError: a value is not one that could have been measured."""
-    try:
-        return from_row(renamed(row_of_run(run), columns))
-    except ValueError as error:
-        raise ValueError(f"MLflow run {run.info.run_name}: {error}") from error
-
-
-def row_of_run(run: Run) -> dict[str, str]:
-    """Return a run's params, metrics and tags as one row; whole numbers without a fraction, as in the CSV."""
-    metrics = {
-        key: repr(int(value)) if float(value).is_integer() else repr(value) for key, value in run.data.metrics.items()
-    }
-    tags = {key: value for key, value in run.data.tags.items() if "." not in key}
-    return {**tags, **run.data.params, **metrics}
-
-
-METRICS = ("flops", "params", "samples", "dev_loss", "dev_loss_se", "return_mean", "return_se", "episodes")
-TAGS = ("split",)
-
-
-class MlflowRun:
-    """One run of the experiment; a Tracker for the training loop."""
-
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
-        self.client = client
-        self.id = run_id
-        self._curves: dict[str, list[tuple[int, float]]] = {}
-
-    def log_metrics(self, metrics: Mapping[str, float], samples: int, at: int | None = None) -> None:
-        """Log metrics at a number of samples, measured at the unix time `at` (ms; default: now).
-
-        What was logged before a kill is not logged again: the history of the first metric decides for all. Cooldown
-        branches overlap in samples, so for them an entry is a repetition only if its value is the same too.
-        """
-        name, value = next(iter(metrics.items()))
-        if name not in self._curves:
-            history = self.client.get_metric_history(self.id, name)
-            self._curves[name] = [(metric.step, metric.value) for metric in history]
-        logged = self._curves[name]
-        branch = name.endswith("_cooldown")
-        if (samples, value) in logged if branch else any(step >= samples for step, _ in logged):
-            return
-        now = at or int(time.time() * 1000)
-        self.client.log_batch(
-            self.id, metrics=[Metric(key, float(value), now, samples) for key, value in metrics.items()]
-        )
-        logged.append((samples, value))
-
-    def log_params(self, params: Mapping[str, object]) -> None:
-        """Log parameters; those already there keep their value (MLflow's params never change)."""
-        known = self.client.get_run(self.id).data
-        self.client.log_batch(self.id, params=_new_params(known.params, params))
-
-    def log_values(self, values: Mapping[str, float | None]) -> None:
-        """Log single values, the missing ones left out."""
-        known = self.client.get_run(self.id).data
-        self.client.log_batch(self.id, metrics=_new_metrics(known.metrics, values))
-
-    def log_row(self, row: Mapping[str, Any]) -> None:
-        """Log a row of the points table: numbers as metrics, the split as a tag, everything else as params.
-
-        In one batch: nearly all of the time goes into the number of calls.
-        """
-        values = {key: value for key, value in row.items() if value not in (None, "")}
-        known = self.client.get_run(self.id).data
-        metrics = {key: float(values[key]) for key in METRICS if key in values}
-        params = {key: value for key, value in values.items() if key not in (*METRICS, *TAGS)}
-        self.client.log_batch(
-            self.id,
-            metrics=_new_metrics(known.metrics, metrics),
-            params=_new_params(known.params, params),
-            tags=[RunTag(key, values[key]) for key in TAGS if key in values],
-        )
-
-    @retry(retry=retry_if_exception_type(MlflowException), stop=stop_after_attempt(2), reraise=True)
-    def log_dataset(self, name: str, uri: str, digest: str, context: str) -> None:
-        """Log a corpus as an input of the run.
-
-        When two runs log the same corpus at the same time, the store rejects one of them; its second attempt succeeds.
-        """
-        dataset = Dataset(name, digest[:36], source_type="local", source=json.dumps({"uri": uri}))
-        tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
-        self.client.log_inputs(self.id, datasets=[DatasetInput(dataset, tags)])
-
-    def log_artifacts(self, path: Path, folder: str) -> None:
-        """Store a file, or every file of a directory, under `folder` of the run's artifacts."""
-        if path.is_dir():
-            self.client.log_artifacts(self.id, str(path), folder)
-        else:
-            self.client.log_artifact(self.id, str(path), folder or None)
-
-    def finish(self) -> None:
-        """Mark the run as finished."""
-        self.client.set_terminated(self.id)
-
-
-def _new_params(known: Mapping[str, str], params: Mapping[str, object]) -> list[Param]:
-    return [Param(key, str(value)) for key, value in params.items() if key not in known]
-
-
-def _new_metrics(known: Mapping[str, float], values: Mapping[str, float | None]) -> list[Metric]:
-    now = int(time.time() * 1000)
-    return [
-        Metric(key, float(value), now, 0)
-        for key, value in values.items()
-        if value is not None and known.get(key) != float(value)
-    ]

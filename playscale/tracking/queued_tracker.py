@@ -19,8 +19,9 @@ from mlflow.exceptions import MlflowException
 from playscale.points import Point, from_row, to_row
 from playscale.storage.files import path_below
 from playscale.tracking.delivery_queue import DeliveryQueue, Entry, RefusedRunError, transient
-from playscale.tracking.mlflow_tracker import MlflowExperiment, MlflowRun, point_name
-from playscale.tracking.tracker import RunIdentity
+from playscale.tracking.mlflow_run import MlflowRun
+from playscale.tracking.mlflow_tracker import MlflowExperiment, point_name
+from playscale.tracking.tracker import RegisteredAgent, RunIdentity
 from playscale.tracking.uris import one_line
 
 
@@ -30,15 +31,25 @@ class QueuedExperiment:
     def __init__(self, queue: DeliveryQueue, folder: Path) -> None:
         self._queue, self._folder = queue, folder
 
-    def start(self, kind: str, name: str, identity: RunIdentity | None = None) -> QueuedRun:
+    def start(
+        self, kind: str, name: str, identity: RunIdentity | None = None, labels: Mapping[str, str] | None = None
+    ) -> QueuedRun:
         run = QueuedRun(self._queue, self._folder, kind, name, identity.digest if identity else "")
-        run.put("start", **({"identity": asdict(identity)} if identity else {}))
+        given = {"identity": asdict(identity) if identity else None, "labels": dict(labels) if labels else None}
+        run.put("start", **{name: value for name, value in given.items() if value})
         return run
 
     def log_point(self, point: Point) -> QueuedRun:
         run = QueuedRun(self._queue, self._folder, "point", point_name(point), point.digest)
         run.put("log_point", row=to_row(point))
         return run
+
+    def link_report(self, run: QueuedRun, file: str) -> None:
+        run.put("link_report", file=file)
+
+    def register(self, agent: RegisteredAgent) -> None:
+        name, digest = point_name(agent.point), agent.point.digest
+        QueuedRun(self._queue, self._folder, "point", name, digest).put("register", **agent.arguments())
 
 
 class QueuedRun:
@@ -101,8 +112,11 @@ class MlflowDelivery:
             if call == "start":
                 if "identity" in arguments:
                     identity = RunIdentity(**arguments["identity"])
-                self._runs[key] = experiment.start(kind, name, identity)
+                self._runs[key] = experiment.start(kind, name, identity, arguments.get("labels"))
                 return
+        if call == "register":
+            experiment.register_point(name, digest, **arguments)
+            return
         if call == "log_point":
             experiment.log_point(from_row(arguments["row"]))
             return
@@ -110,6 +124,9 @@ class MlflowDelivery:
         if run is None:
             with _refused_run():
                 run = self._runs[key] = experiment.find(*key) or experiment.start(kind, name, identity)
+        if call == "link_report":
+            experiment.link_report(run, **arguments)
+            return
         if "path" in arguments:
             arguments = arguments | {"path": self._file(str(arguments["path"]))}
         getattr(run, call)(**arguments)

@@ -13,7 +13,8 @@ from mlflow.tracking import MlflowClient
 
 from playscale.points import Point
 from playscale.tracking.client import without_retries
-from playscale.tracking.mlflow_tracker import KIND, OWNER, STUDY, NoExperimentError, every_page, point_of_run
+from playscale.tracking.mlflow_run import KIND, point_of_run
+from playscale.tracking.mlflow_tracker import OWNER, STUDY, NoExperimentError, every_page
 from playscale.tracking.store import store_errors, usable_uri
 
 

@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from playscale.points import Point
 
+VERSION, CORPUS = "playscale.version", "playscale.corpus"
+KFP_RUN, KFP_URL = "kfp.pipeline_run_id", "kfp.pipeline_run_url"  # as Kubeflow's own integration with MLflow has them
+REVISION = "mlflow.source.git.commit"
+LABELS = (VERSION, REVISION, CORPUS, KFP_RUN, KFP_URL)
+"""Tags of a run that say what made it; a point has those of its model's run."""
 Spent = Callable[[str], AbstractContextManager[None]]
 """Returns a context whose seconds are counted as spent on the named part, as ProgressFile.timed does."""
 
@@ -36,6 +41,32 @@ class RunIdentity:
     digest: str
     settings: Mapping[str, str] = field(default_factory=dict)
     corpus: str = ""
+
+
+@dataclass(frozen=True)
+class RegisteredAgent:
+    """The agent of a point, to be a version of its study's registered model.
+
+    Attributes:
+        point: The point; its run has the checkpoint.
+        study: Name of the study.
+        aliases: Names that are to stand for the version.
+        about: Description of the registered model, Markdown.
+        card: Description of the version, Markdown.
+        tags: Tags of the version.
+    """
+
+    point: Point
+    study: str
+    aliases: tuple[str, ...]
+    about: str
+    card: str
+    tags: Mapping[str, str]
+
+    def arguments(self) -> dict[str, Any]:
+        """Return all but the point, as plain values."""
+        named = {name: getattr(self, name) for name in ("study", "about", "card")}
+        return {**named, "aliases": list(self.aliases), "tags": dict(self.tags)}
 
 
 class Tracker(Protocol):
@@ -73,12 +104,25 @@ class TrackedRun(Tracker, Protocol):
 class Experiment(Protocol):
     """Takes the runs of a study. What is logged again, after a kill, is stored once."""
 
-    def start(self, kind: str, name: str, identity: RunIdentity | None = None) -> TrackedRun:
-        """Return the run of that kind (run, reference, fit), name and digest, made when it is missing, now running."""
+    def start(
+        self, kind: str, name: str, identity: RunIdentity | None = None, labels: Mapping[str, str] | None = None
+    ) -> TrackedRun:
+        """Return the run of that kind (run, reference, fit), name and digest, made when it is missing, now running.
+
+        labels: its tags by name (see LABELS); those of a finished run stay as they are, but for a fit.
+        """
         ...
 
     def log_point(self, point: Point) -> TrackedRun:
         """Write a row of the points table as a finished run under its model's run; call again to add its return."""
+        ...
+
+    def link_report(self, run: Any, file: str) -> None:
+        """Link a file among the artifacts of a run of this experiment from the experiment's description."""
+        ...
+
+    def register(self, agent: RegisteredAgent) -> None:
+        """Make the agent of a point a version of its study's registered model, unless it is one."""
         ...
 
 

@@ -3,9 +3,10 @@
 import pytest
 import yaml
 
+from playscale import __version__
 from playscale.config import TrainConfig
 from playscale.study import steps
-from playscale.study.tracked_runs import log_points, start_run
+from playscale.study.tracked_runs import log_points, run_labels, start_run
 from playscale.tracking.client import TrackingClient
 from playscale.tracking.mlflow_tracker import MlflowExperiment
 from playscale.training.trainer import train
@@ -49,3 +50,17 @@ def test_sweep_of_a_setting_in_one_experiment_keeps_every_run(recall, tmp_path, 
     assert trained[2] == trained[0]
     runs = client.connect().runs("run")
     assert sorted(run.data.params["learning_rate"] for run in runs) == ["0.001", "0.01"]
+
+
+def test_labels_say_what_made_a_run(monkeypatch):
+    for name in ("KFP_RUN_ID", "PLAYSCALE_KFP_URL", "PLAYSCALE_REVISION"):
+        monkeypatch.delenv(name, raising=False)
+    assert run_labels() == {"playscale.version": __version__}
+    monkeypatch.setenv("KFP_RUN_ID", "r1")
+    monkeypatch.setenv("PLAYSCALE_REVISION", "unknown")
+    assert run_labels("abc")["kfp.pipeline_run_url"] == "/#/runs/details/r1"
+    assert run_labels("abc")["playscale.corpus"] == "abc"
+    monkeypatch.setenv("PLAYSCALE_KFP_URL", "https://kubeflow/pipeline/")
+    monkeypatch.setenv("PLAYSCALE_REVISION", "f00")
+    assert run_labels()["kfp.pipeline_run_url"] == "https://kubeflow/pipeline/#/runs/details/r1"
+    assert run_labels()["mlflow.source.git.commit"] == "f00"

@@ -1,9 +1,14 @@
 """The points table through a real MLflow store: what is logged is what is read, however often it is logged."""
 
+import math
+import re
+
 import pytest
 
 from playscale.points import Point
+from playscale.tracking import client as client_module
 from playscale.tracking.client import TrackingClient
+from playscale.tracking.mlflow_run import MlflowRun
 from playscale.tracking.mlflow_tracker import DIGEST, NAME, MlflowExperiment
 from playscale.tracking.tracker import RunIdentity, StudyOwner
 
@@ -25,6 +30,70 @@ def test_a_point_logged_twice_is_one_row_and_gains_its_return(experiment):
     played = Point(**{**vars(POINT), "return_mean": 12.5, "return_se": 1.5, "episodes": 32})
     experiment.log_point(played)
     assert experiment.points() == [played]
+
+
+def test_point_has_values_for_charts_which_are_no_columns(experiment):
+    """The Compare page begins with the first params by name; its axes are linear."""
+    point = Point(**{**vars(POINT), "run": "charts", "return_mean": 100.0, "extra": {"budget": "big"}})
+    run = experiment.log_point(point)
+    data = experiment.client.get_run(run.id).data
+    assert sorted(data.params)[:3] == ["at_log10_budget", "at_log10_params", "budget"]
+    assert (data.params["at_log10_budget"], data.params["budget_flops"]) == ("10.4771", "3e+10")
+    assert data.metrics["log10_return_mean"] == 2
+    assert {name for name in data.metrics if name.startswith("log10_")} == {
+        "log10_flops", "log10_params", "log10_dev_loss", "log10_return_mean",
+    }  # fmt: skip
+    (read,) = [one for one in experiment.points() if one.run == "charts"]
+    assert read == point
+    experiment.log_point(Point(**{**vars(point), "return_mean": -1.0}))
+    assert math.isnan(experiment.client.get_run(run.id).data.metrics["log10_return_mean"])
+    (read,) = [one for one in experiment.points() if one.run == "charts"]
+    assert (read.return_mean, read.extra) == (-1.0, point.extra)
+
+
+def test_experiment_opens_as_model_training_and_links_its_report(tmp_path):
+    """One that MLflow has guessed to be of generative AI, too; a choice and a description of somebody's stay."""
+    client = TrackingClient("study", f"sqlite:///{tmp_path}/m.db")
+    owner, there = StudyOwner("1", "/data/a"), client.connect()
+    tags = lambda: there.client.get_experiment(there.id).tags  # noqa: E731
+    assert tags()["mlflow.experimentKind"] == "custom_model_development"
+    there.client.set_experiment_tag(there.id, "mlflow.experimentKind", "genai_development_inferred")
+    client.prepare(owner)
+    assert tags()["mlflow.experimentKind"] == "custom_model_development"
+    there.client.set_experiment_tag(there.id, "mlflow.experimentKind", "genai_development")
+    client.prepare(owner)
+    assert tags()["mlflow.experimentKind"] == "genai_development"
+    there.log_point(POINT)
+    fit = there.start("fit", "fit of study")
+    there.link_report(fit, "report.html")
+    note = tags()["mlflow.note.content"]
+    assert f"(#/experiments/{there.id}/runs/{fit.id}/artifacts/report.html)" in note
+    shown = re.search(r"filter `(.*)`", note).group(1)
+    assert [run.data.params["run"] for run in there.client.search_runs([there.id], shown)] == [POINT.run]
+    there.client.set_experiment_tag(there.id, "mlflow.note.content", "my own")
+    there.link_report(fit, "report.html")
+    assert tags()["mlflow.note.content"] == "my own"
+
+
+def test_names_read_like_the_grid_and_tags_say_what_made_a_run(tmp_path, monkeypatch):
+    """Also when a queue delivers them later; a finished run keeps its tags, a fit is made anew."""
+    monkeypatch.setattr(client_module, "is_server", lambda uri: True)
+    client = TrackingClient("study", f"sqlite:///{tmp_path}/m.db")
+    for version in ("1", "2"):
+        labels = {"playscale.version": version, "playscale.corpus": "abc", "kfp.pipeline_run_url": "/#/runs/details/r"}
+        with client.open(tmp_path / "spool") as experiment:
+            experiment.start("run", POINT.run, labels=labels).finish()
+            experiment.log_point(POINT)
+            fit = experiment.start("fit", "fit of study", labels=labels)
+            experiment.link_report(fit, "report.html")
+            fit.finish()
+    there = client.connect()
+    for kind, version in (("run", "1"), ("point", "1"), ("fit", "2")):
+        (run,) = there.runs(kind)
+        assert {**labels, "playscale.version": version}.items() <= run.data.tags.items()
+    assert [run.info.run_name for run in there.runs("point")] == ["10k @ 3e+10 bc s0"]
+    assert "report.html" in there.client.get_experiment(there.id).tags["mlflow.note.content"]
+    assert client.query(MlflowExperiment.points) == [POINT]
 
 
 def test_a_return_in_a_task_is_a_row_of_its_own(experiment):
@@ -134,6 +203,12 @@ def test_under_kubeflow_runs_go_below_the_injected_one(tmp_path, monkeypatch):
     assert {run.data.tags["mlflow.parentRunId"] for run in backend.runs("point")} == {r.info.run_id for r in models}
     assert backend.client.get_run(task).info.status == "RUNNING"
     assert {e.name for e in backend.client.search_experiments()} == {"Default", "kfp"}
+    backend.client.set_experiment_tag(backend.id, "mlflow.experimentKind", "genai_development_inferred")
+    TrackingClient("one", uri, injected=True).prepare(StudyOwner("1", "/data/a"), resumed=True)
+    TrackingClient("one", uri, injected=True).connect().link_report(MlflowRun(backend.client, task), "report.html")
+    tags = backend.client.get_experiment(backend.id).tags
+    assert tags["mlflow.experimentKind"] == "genai_development_inferred"
+    assert "report" not in tags["mlflow.note.content"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     with TrackingClient("three", uri, injected=True).open(tmp_path / "spool") as experiment:
         experiment.start("run", POINT.run)
