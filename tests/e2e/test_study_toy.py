@@ -45,6 +45,19 @@ def test_each_cell_has_a_point_with_a_return_in_the_table_and_in_mlflow(study):
     assert sorted(map(repr, tracked)) == sorted(map(repr, points))
 
 
+def test_best_agents_are_in_mlflows_registry_with_a_card(study):
+    out, _ = study
+    client = MlflowExperiment("toy", sqlite_uri(out / "mlflow.db"), create=False).client
+    best = max((p for p in read_points(out / "points.csv") if not p.held_out), key=lambda point: point.return_mean)
+    version = client.get_model_version_by_alias("playscale.toy", "best-return")
+    run = client.get_run(version.run_id)
+    assert (run.data.params["run"], run.data.metrics["flops"]) == (best.run, best.flops)
+    assert version.source == f"runs:/{version.run_id}/checkpoint"
+    assert f"{best.return_mean:.4g} (" in version.tags["return"]
+    assert "behavioural cloning of recorded games" in version.description
+    assert client.get_model_version_by_alias("playscale.toy", "best-loss").source.startswith("runs:/")
+
+
 def test_the_study_ends_with_its_laws_its_report_and_five_lines(study, cli):
     out, result = study
     assert {row["target"] for row in json.loads((out / "fit.json").read_text())["held_out"]} >= {"dev_loss"}

@@ -27,7 +27,7 @@ def agent(**values):
 
 def save(folder, seed, core="lstm"):
     torch.manual_seed(seed)
-    policy = build_policy(config_for_size(get_game("recall"), "8k", core)).eval()
+    policy = build_policy(config_for_size(get_game("recall"), "8k" if core == "lstm" else "30k", core)).eval()
     save_checkpoint(folder, policy, {"point": {}})
     return policy
 
@@ -95,13 +95,13 @@ def test_what_cannot_be_registered_is_named_and_stops_nothing(store, tmp_path, c
 def test_registered_when_the_server_is_back(store, tmp_path, monkeypatch):
     """The entries wait in the queue's file while the server is down, and are delivered by another process."""
     monkeypatch.setattr(client_module, "is_server", lambda uri: True)
-    monkeypatch.setenv(client_module.WAIT, "0")
     client = TrackingClient("toy", store)
 
     def down(self, **options):
         raise ConnectionError("refused")
 
     with monkeypatch.context() as patch:
+        patch.setenv(client_module.WAIT, "0")
         patch.setattr(TrackingClient, "connect", down)
         with client.open(tmp_path / "fit.spool") as experiment:
             experiment.register(agent(aliases=("best-return",)))

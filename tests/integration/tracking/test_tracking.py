@@ -32,25 +32,6 @@ def test_a_point_logged_twice_is_one_row_and_gains_its_return(experiment):
     assert experiment.points() == [played]
 
 
-def test_point_has_values_for_charts_which_are_no_columns(experiment):
-    """The Compare page begins with the first params by name; its axes are linear."""
-    point = Point(**{**vars(POINT), "run": "charts", "return_mean": 100.0, "extra": {"budget": "big"}})
-    run = experiment.log_point(point)
-    data = experiment.client.get_run(run.id).data
-    assert sorted(data.params)[:3] == ["at_log10_budget", "at_log10_params", "budget"]
-    assert (data.params["at_log10_budget"], data.params["budget_flops"]) == ("10.4771", "3e+10")
-    assert data.metrics["log10_return_mean"] == 2
-    assert {name for name in data.metrics if name.startswith("log10_")} == {
-        "log10_flops", "log10_params", "log10_dev_loss", "log10_return_mean",
-    }  # fmt: skip
-    (read,) = [one for one in experiment.points() if one.run == "charts"]
-    assert read == point
-    experiment.log_point(Point(**{**vars(point), "return_mean": -1.0}))
-    assert math.isnan(experiment.client.get_run(run.id).data.metrics["log10_return_mean"])
-    (read,) = [one for one in experiment.points() if one.run == "charts"]
-    assert (read.return_mean, read.extra) == (-1.0, point.extra)
-
-
 def test_experiment_opens_as_model_training_and_links_its_report(tmp_path):
     """One that MLflow has guessed to be of generative AI, too; a choice and a description of somebody's stay."""
     client = TrackingClient("study", f"sqlite:///{tmp_path}/m.db")
@@ -102,6 +83,25 @@ def test_a_return_in_a_task_is_a_row_of_its_own(experiment):
     for _ in range(2):
         experiment.log_point(in_task)
     assert experiment.points() == [*before, in_task]
+
+
+def test_point_has_values_for_charts_which_are_no_columns(experiment):
+    """The Compare page begins with the first params by name; its axes are linear."""
+    point = Point(**{**vars(POINT), "run": "charts", "return_mean": 100.0, "extra": {"budget": "big"}})
+    run = experiment.log_point(point)
+    data = experiment.client.get_run(run.id).data
+    assert sorted(data.params)[:3] == ["at_log10_budget", "at_log10_params", "budget"]
+    assert (data.params["at_log10_budget"], data.params["budget_flops"]) == ("10.4771", "3e+10")
+    assert data.metrics["log10_return_mean"] == 2
+    assert {name for name in data.metrics if name.startswith("log10_")} == {
+        "log10_flops", "log10_params", "log10_dev_loss", "log10_return_mean",
+    }  # fmt: skip
+    (read,) = [one for one in experiment.points() if one.run == "charts"]
+    assert read == point
+    experiment.log_point(Point(**{**vars(point), "return_mean": -1.0}))
+    assert math.isnan(experiment.client.get_run(run.id).data.metrics["log10_return_mean"])
+    (read,) = [one for one in experiment.points() if one.run == "charts"]
+    assert (read.return_mean, read.extra) == (-1.0, point.extra)
 
 
 def test_a_points_run_lies_under_its_models_run(experiment):
