@@ -101,7 +101,7 @@ def test_every_setting_reaches_the_compiled_pipeline(everything):
         "tolerations": [{"key": "spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"}],
         "seconds": "5400",
         "retries": (3, "45s", 2.0, "21600s"),
-        "settings": [("other-settings", True, 4)],
+        "settings": [("other-settings", True, 5)],
         "credentials": [("other-secret", True, 2)],
         "labels": {
             "app.kubernetes.io/part-of": "playscale",
