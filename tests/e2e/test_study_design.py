@@ -12,13 +12,13 @@ from playscale.points import Point, read_points, write_points
 SPEC = {
     "name": "toy",
     "game": "recall",
-    "sizes": ["14k", "20k"],
+    "sizes": ["14k", "18k"],
     "budgets": [2e8, 8e8],
     "training": {"batch": 4, "unroll": 8, "dev_samples": 128},
     "evaluate": {"episodes": 4, "max_steps": 60},
 }
 BUDGETS = (1e8, 2e8, 4e8, 8e8)
-SIZES = {"10k": 10_000, "14k": 14_000, "20k": 20_000, "28k": 28_000, "40k": 40_000}
+SIZES = {"10k": 10_000, "14k": 14_000, "18k": 18_000, "28k": 28_000, "40k": 40_000}
 
 
 def planted():

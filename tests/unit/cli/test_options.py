@@ -22,7 +22,7 @@ FLAGS = {
         "--corpus --device=auto --episodes=100 --experiment --game --max-steps=100000 --out! --seed --temperature=1.0 "
         "--tracking-uri --workers",
     "fit":
-        "--expert-return --forecast --forecast-at --gpu --max-return --out! --seed --target-return --tracking-uri "
+        "--expert-return --forecast --forecast-at --gpu --max-return --out --seed --target-return --tracking-uri "
         "--utilisation=0.3",
     "reproduce": "--out=out/reproduce --reference --seed",
     "compile": "--image --out=pipelines/compiled --pods",
