@@ -31,6 +31,7 @@ CHAIN = [
     ("train", "impala"),
     ("evaluate",),
     ("fit",),
+    ("design",),
     *(("ledger", name) for name in ("show", "score", "void", "export", "import")),
     ("reproduce",),
     ("tracking", "deliver"),
@@ -46,9 +47,10 @@ def examples(path):
 
 def test_help_of_every_command_has_an_example_that_a_test_runs():
     # test_study_run.py runs the study of `run`, and its `forecast`; a slow test of test_submit.py that of `submit`; the
-    # others need a study, or one on a server: test_submit.py, test_study_failed_run.py
+    # others need a study, or one on a server: test_submit.py, test_study_failed_run.py; `watch` needs a terminal:
+    # test_kept_games.py
     of_study = ("run", "submit", "logs", "fit", "forecast", "plan", "status", "list")
-    assert set(COMMANDS) == {*CHAIN, *(("study", name) for name in of_study)}
+    assert set(COMMANDS) == {("watch",), *CHAIN, *(("study", name) for name in of_study)}
     assert examples(("study", "run")) == ["playscale study run studies/smoke.yaml --out out/smoke"]
     assert all(examples(path) for path in COMMANDS)
 

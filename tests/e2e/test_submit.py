@@ -112,6 +112,7 @@ def test_submit_says_why_a_step_waits_is_tried_again_and_fails(cli, tmp_path):
         ]
 
 
+@pytest.mark.slow
 def test_submit_names_the_kubectl_command_where_no_log_is_read(cli, tmp_path):
     with kfp_server(Backend("FAILED", workflows=[tried("Failed", ("Failed", OOM))])) as url:
         submit = ("study", "submit", SPEC, "--endpoint", url, *OPTIONS, "--wait")
@@ -119,6 +120,7 @@ def test_submit_names_the_kubectl_command_where_no_log_is_read(cli, tmp_path):
     assert f"; try: kubectl -n kubeflow logs {pod_name(TRAIN)} -c main\n" in result.stderr
 
 
+@pytest.mark.slow
 def test_submit_shows_steps_where_only_kubeflows_list_of_tasks_is_served(cli, tmp_path):
     with kfp_server(Backend("FAILED", v1=False)) as url:
         submit = ("study", "submit", SPEC, "--endpoint", url, *OPTIONS, "--wait")
@@ -203,6 +205,7 @@ def test_a_run_that_failed_is_submitted_again_until_it_succeeds(cli, tmp_path):
     assert "submitting it again, 2 of 5" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("endings", "submitted"), [(["FAILED"] * 3, 2), (["CANCELED", "SUCCEEDED"], 1)])
 def test_a_run_is_not_submitted_more_often_than_said_nor_when_it_was_cancelled(cli, tmp_path, endings, submitted):
     backend = Backend(*endings)
@@ -296,6 +299,7 @@ def test_status_of_a_run_has_its_parts_and_the_step_that_failed(cli, tmp_path, s
     assert found["go_on"] == f"playscale study submit SPEC --endpoint {submitted} --out s3://playscale/studies/smoke"
 
 
+@pytest.mark.slow
 def test_watched_status_of_a_run_ends_with_the_run(cli, tmp_path):
     with kfp_server(Backend()) as url:
         assert cli("study", "submit", SPEC, "--endpoint", url, *OPTIONS, cwd=tmp_path).returncode == 0

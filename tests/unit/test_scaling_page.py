@@ -29,3 +29,8 @@ def test_exponents_of_three_games_are_pooled(capsys: pytest.CaptureFixture[str])
     printed = run("import fit, pool", capsys)
     assert re.search(r"params: 0\.50\d, .* pooling is kept: (True|False)", printed)
     assert len(re.findall(r"(pong|boxing|qbert): .* alone, .* pooled", printed)) == 9
+
+
+def test_runs_are_proposed_that_narrow_the_forecast(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.chdir(PAGE.parents[1])
+    assert re.search(r"dev_loss: the interval is expected to have 0\.\d+ of its width", run("import design", capsys))
