@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from playscale.cli.laws import Columns, column_names, of_methods, read_table
+from playscale.cli.laws import Columns, ExpertReturn, MaxReturn, column_names, of_methods, read_table
 from playscale.cli.options import (
     BootstrapSeed,
     GpuName,
@@ -32,12 +32,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from playscale.points import Point
-    from playscale.scaling.cells import Target
     from playscale.scaling.design import Design
     from playscale.study.spec import StudySpec
 
 FILES = ("design.json", "study.yaml")
-FOR: dict[str, Target] = {"loss": "dev_loss", "return": "return_mean"}
 
 
 def design(
@@ -63,12 +61,8 @@ def design(
         ),
     ] = "",
     method: Annotated[str, typer.Option(help="Method, or METHOD in GAME, of a table that has several.")] = "",
-    expert_return: Annotated[
-        float | None, typer.Option(callback=finite, help="Mean return of the expert that the agents imitate.")
-    ] = None,
-    max_return: Annotated[
-        float | None, typer.Option(callback=finite, help="Largest return that the game allows.")
-    ] = None,
+    expert_return: ExpertReturn = None,
+    max_return: MaxReturn = None,
     min_return: Annotated[
         float | None, typer.Option(callback=finite, help="Smallest return that the game allows.")
     ] = None,
@@ -91,12 +85,13 @@ def design(
       playscale design studies/example/points.csv --target 1e14 --spend 3e13 --gpu l4
     """
     from playscale.cli.console import show
+    from playscale.scaling.cells import OPTIONS, TARGETS
     from playscale.scaling.design import design as propose
     from playscale.scaling.methods import EXPERT, expert_bound
 
     machine = chosen_hardware(context, gpu, utilisation)
     ahead, flops = positive(target, "--target"), positive(spend, "--spend")
-    if for_ and for_ not in FOR:
+    if for_ and for_ not in OPTIONS:
         raise ValueError(f"--for: {for_!r} is neither loss nor return")
     rate = (positive(episode_flops, "--episode-flops"), 0.0) if episode_flops else (0.0, 0.0)
     study = None if like is None else _Like.read(like)
@@ -111,7 +106,7 @@ def design(
         ahead,
         flops,
         seed,
-        targets=[FOR[for_]] if for_ else list(FOR.values()),
+        targets=[OPTIONS[for_]] if for_ else TARGETS,
         episode_flops=rate,
         sizes=(SMALLEST_SIZE, LARGEST_SIZE) if study else (0.0, float("inf")),
         expert_return=bound,

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from playscale.scaling.fit import Fit
 
 REASONS = 20  # runs left out that are printed
+ExpertReturn = Annotated[
+    float | None, typer.Option(callback=finite, help="Mean return of the expert that the agents imitate.")
+]
+MaxReturn = Annotated[float | None, typer.Option(callback=finite, help="Largest return that the game allows.")]
 Columns = Annotated[
     str,
     typer.Option(
@@ -87,12 +91,8 @@ def fit(
         list[str] | None,
         typer.Option(help="Return whose compute is sought: RETURN or NAME=RETURN; repeatable."),
     ] = None,
-    expert_return: Annotated[
-        float | None, typer.Option(callback=finite, help="Mean return of the expert that the agents imitate.")
-    ] = None,
-    max_return: Annotated[
-        float | None, typer.Option(callback=finite, help="Largest return that the game allows.")
-    ] = None,
+    expert_return: ExpertReturn = None,
+    max_return: MaxReturn = None,
     min_return: Annotated[
         float | None,
         typer.Option(

@@ -22,6 +22,8 @@ from playscale.scaling.offset import UNFITTED_MARGIN, fit_offset
 
 Target = Literal["dev_loss", "return_mean"]
 TARGETS: tuple[Target, ...] = ("dev_loss", "return_mean")
+OPTIONS: dict[str, Target] = {"loss": "dev_loss", "return": "return_mean"}
+"""The targets by their names in options."""
 SIGN: dict[str, float] = {"dev_loss": 1.0, "return_mean": -1.0}
 
 # Sizes, and amounts of compute within a budget, that differ by less are the same: rows of both are repeats.

@@ -24,7 +24,7 @@ from playscale.config import (
 )
 from playscale.corpus.corpus import Corpus
 from playscale.points import FORECAST, Point, Reference, with_forecasts
-from playscale.scaling.cells import SAME_COMPUTE, SAME_SIZE, Target
+from playscale.scaling.cells import OPTIONS, SAME_COMPUTE, SAME_SIZE, TARGETS, Target
 from playscale.scaling.fit import Fit
 from playscale.scaling.forecast import Forecast
 from playscale.scaling.gpu import hardware
@@ -34,8 +34,6 @@ from playscale.study.costs import CellCost, GpuPace, cell_costs
 from playscale.study.plan import Plan, PlannedCell, plan_grid, trained_policy
 from playscale.study.spec import StudySpec
 
-TARGETS: dict[str, Target] = {"loss": "dev_loss", "return": "return_mean"}
-"""What can be forecast, by its name in options."""
 NEAR = (1.0, 0.97, 1.03, 0.94, 1.06, 0.91, 1.1)  # factors at which a size is sought that an agent can have
 RELATIVE_SE = 0.1  # of a mean return: enough episodes for a standard error of this share
 MOST_EPISODES = 10  # times as many as the study's agents play
@@ -91,9 +89,9 @@ def _listed(option: str, text: str) -> list[str]:
 
 
 def _target(name: str) -> Target:
-    if name not in TARGETS:
-        raise ValueError(f"{name!r} is unknown: what can be forecast is {', '.join(TARGETS)}")
-    return TARGETS[name]
+    if name not in OPTIONS:
+        raise ValueError(f"{name!r} is unknown: what can be forecast is {', '.join(OPTIONS)}")
+    return OPTIONS[name]
 
 
 def _method(spec: StudySpec, name: str) -> str:
@@ -259,7 +257,7 @@ def _targets(fitted: Fit, asked: Asked) -> list[Target]:
         if target not in fitted.targets:
             why = next((warned.text for warned in fitted.warnings if warned.text.startswith(target)), "it has no law")
             raise ValueError(f"--for: {why}")
-    return [target for target in TARGETS.values() if target in (asked.targets or fitted.targets)]
+    return [target for target in TARGETS if target in (asked.targets or fitted.targets)]
 
 
 def _recommended(fitted: Fit, target: Target, budget: float) -> Recommended:

@@ -19,7 +19,7 @@ from playscale import __version__
 from playscale.config import IMITATING_METHODS, budget_name
 from playscale.corpus.corpus import Corpus
 from playscale.points import Point, Reference, read_points
-from playscale.scaling.cells import Target
+from playscale.scaling.cells import TARGETS, Target
 from playscale.scaling.ledger import Entry, points_digest
 from playscale.scaling.registration import open_entries
 from playscale.storage.files import canonical, checksum, read_document, read_json, write_document
@@ -31,7 +31,7 @@ from playscale.study.context import (
     measured,
     study_step,
 )
-from playscale.study.forecast_plan import TARGETS, Asked, ForecastPlan, is_known, plan_forecast, points_to_fit
+from playscale.study.forecast_plan import Asked, ForecastPlan, is_known, plan_forecast, points_to_fit
 from playscale.tracking.ledger_table import LEDGER, LedgerTable
 
 NEEDS = ("plan.json", "spec.yaml", "points.csv", LEDGER, f"evaluate/{REFERENCES}/references.json")
@@ -91,7 +91,7 @@ class Question:
         points, corpus = points_digest(self.points), self.corpus.digest if self.corpus else ""
         of = self.points[0].game, self.asked.method, "budget", self.asked.budget, points, corpus
         found: dict[Target, Entry] = {}
-        for target in self.asked.targets or TARGETS.values():
+        for target in self.asked.targets or TARGETS:
             own = [e for e in registered if e.target == target and _rests_on(e) == of]
             if own:
                 found[target] = own[-1]
