@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +52,7 @@ def document(fit: Fit) -> dict[str, Any]:
         "verdicts": {target: _verdict(verdict) for target, verdict in fit.verdicts.items()},
         "power_laws": _power_laws(fit),
         "laws": {target: _law(result) for target, result in fit.targets.items()},
-        "backtest": [dict(row.__dict__) for row in fit.backtest],
+        "backtest": _rows(fit.backtest),
         "track_record": [
             _record(t, result, record) for t, result in fit.targets.items() for record in result.choice.record
         ],
@@ -66,18 +66,23 @@ def document(fit: Fit) -> dict[str, Any]:
         "held_out_cells": [_held_out(row) for row in fit.held_out_cells],
         "profiles": [row for result in fit.targets.values() for row in _profiles(result)],
         "curves": {t: [_without(_forecast(f), "target") for f in curve] for t, curve in fit.curves.items()},
-        "optimal_exponents": [dict(row.__dict__) for row in fit.optimal_exponents],
-        "optima": [dict(row.__dict__) for row in fit.optima],
-        "off_sizes": [dict(row.__dict__) for row in fit.off_sizes],
+        "optimal_exponents": _rows(fit.optimal_exponents),
+        "optima": _rows(fit.optima),
+        "off_sizes": _rows(fit.off_sizes),
         "inference": [dict(row.__dict__) | _spent(fit.hardware, row.training_flops) for row in fit.inference],
         "repetition": repetition(fit.targets),
-        "corpora": [dict(row.__dict__) for row in fit.corpora],
-        "corpus_passes": [dict(row.__dict__) for row in fit.corpus_passes],
+        "corpora": _rows(fit.corpora),
+        "corpus_passes": _rows(fit.corpus_passes),
         "parametric": {t: _parametric(r, r.surface) for t, r in fit.targets.items() if r.surface is not None},
     }
     if fit.sensitivity is not None:
         whole["sensitivity"] = fit.sensitivity.to_dict()
     return finite(whole)
+
+
+def _rows(items: Iterable[object]) -> list[dict[str, Any]]:
+    """Return the fields of each item, the items being flat dataclasses."""
+    return [dict(vars(item)) for item in items]
 
 
 def finite(value: Any) -> Any:

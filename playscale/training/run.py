@@ -129,7 +129,7 @@ class Run:
     def labelled(self, point: Point) -> Point:
         """Return a point with its split, the run's digest, and the reason if it diverged."""
         split = self.config.split(point.flops) if point.flops in self.config.cells else point.split
-        reason = divergence(point.dev_loss, self.policy.num_actions)
+        reason = point.diverged or divergence(point.dev_loss, self.policy.num_actions)
         labels = {"digest": self.digest} | ({"diverged": reason} if reason else {}) | self._settings()
         return replace(point, split=split, extra={**point.extra, **labels})
 
@@ -146,10 +146,28 @@ class Run:
         write_points([points[budget] for budget in sorted(points)], self.out / "points.csv")
 
 
-def divergence(dev_loss: float | None, num_actions: int) -> str:
-    """Return why a cell counts as diverged: it predicts the expert worse than uniform actions do. "": it does not."""
+COLLAPSE = 0.5  # of the way from the lowest dev loss of a run to that of uniform actions
+
+
+def divergence(dev_loss: float | None, num_actions: int, lowest: float = math.inf) -> str:
+    """Return why a cell counts as diverged; "": it does not.
+
+    It predicts the expert worse than uniform actions do, or its run has lost most of what it had learned: a policy that
+    knows no more than how often the expert takes each action lies far below uniform actions.
+
+    Args:
+        dev_loss: Of the cell, in nats.
+        num_actions: That the policy chooses from.
+        lowest: Lowest dev loss that was measured in the run so far.
+    """
     uniform = math.log(num_actions)
-    return f"dev loss above {uniform:.3f} (uniform actions)" if dev_loss is not None and dev_loss > uniform else ""
+    if dev_loss is None:
+        return ""
+    if dev_loss > uniform:
+        return f"dev loss above {uniform:.3f} (uniform actions)"
+    if dev_loss - lowest > COLLAPSE * (uniform - lowest):
+        return f"dev loss rose from {lowest:.3f} to {dev_loss:.3f}, near to the {uniform:.3f} of uniform actions"
+    return ""
 
 
 SCHEMA = 2

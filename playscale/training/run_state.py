@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ class RunState:
 
     `recurrent`: state of the core [B, ...] by name, carried from batch to batch; empty where batches bring theirs.
     `average`: a policy with the mean of the weights of the steps so far; None where none is kept.
+    `lowest_dev_loss`: of those measured so far; infinite before the first.
     """
 
     policy: Policy
@@ -37,6 +39,7 @@ class RunState:
     timer: PhaseTimer
     play: PlayStatistics = field(default_factory=PlayStatistics)
     average: Policy | None = None
+    lowest_dev_loss: float = math.inf
 
     @property
     def measured(self) -> Policy:
@@ -80,6 +83,7 @@ def save_state(folder: Path, state: RunState) -> None:
         "meter": meter,
         "seconds": state.timer.seconds,
         "tally": state.play.to_dict(),
+        "lowest_dev_loss": state.lowest_dev_loss if math.isfinite(state.lowest_dev_loss) else None,
     }
     path = folder / f"{state.step:09d}"
     # A save of the same step holds the same state; replacing it would leave a moment without a complete one.
@@ -112,7 +116,9 @@ def load_state(path: Path, device: torch.device, optimizer_name: str = "adam") -
     if averaged := _named(extra, AVERAGE):
         average = copy.deepcopy(policy)
         average.load_state_dict(averaged)
-    return RunState(policy, optimizer, recurrent, _step(checkpoint), losses, timer, tally, average)
+    lowest = meta.get("lowest_dev_loss")  # saves of 0.2 have none
+    lowest = math.inf if lowest is None else lowest
+    return RunState(policy, optimizer, recurrent, _step(checkpoint), losses, timer, tally, average, lowest)
 
 
 def _named(extra: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ from playscale.training.identity import sources
 from playscale.training.method import Method
 from playscale.training.metrics import LossMeter, MonitoredRun, NonFiniteError
 from playscale.training.optimization import keep_freed_memory
-from playscale.training.run import Run
+from playscale.training.run import Run, divergence
 from playscale.training.run_state import RunState, latest, load_state, new_state, save_state
 from playscale.training.schedule import Cell, Work
 
@@ -259,6 +259,9 @@ class Trainer:
         dev = self._measure_dev_loss(state, "dev_loss_cooldown" if cooled else "dev_loss")
         samples, extra = self.method.usage(state)
         extra["flops_6nd"] = 6 * self.run.params * samples
+        columns = {name: f"{value:.6g}" for name, value in extra.items()}
+        if dev and (reason := divergence(dev.loss, self.run.policy.num_actions, state.lowest_dev_loss)):
+            columns["diverged"] = reason
         measured = Point(
             game=self.run.policy.game,
             method=self.config.method,
@@ -270,7 +273,7 @@ class Trainer:
             samples=samples,
             dev_loss=dev.loss if dev else None,
             dev_loss_se=dev.se if dev else None,
-            extra={name: f"{value:.6g}" for name, value in extra.items()},
+            extra=columns,
         )
         point = self.run.labelled(measured)
         meta = {
@@ -357,6 +360,7 @@ class Trainer:
         samples = state.step * self.config.samples_per_step
         if not dev.finite:
             raise NonFiniteError("dev loss", dev.loss, state.step, samples, ["of the dev split"])
+        state.lowest_dev_loss = min(state.lowest_dev_loss, dev.loss)
         self._tracker.log_metrics({name: dev.loss}, samples)
         monitor.gauge("dev_loss", dev.loss)
         self._say(f"{name.replace('_', ' ')} {dev.loss:.4f} at step {state.step}")

@@ -18,7 +18,8 @@ from playscale.config import TrainConfig, budget_name
 from playscale.corpus.prepare import prepare
 from playscale.points import read_points, to_row
 from playscale.storage import files
-from playscale.training.dev_loss import dev_loss
+from playscale.training import bc
+from playscale.training.dev_loss import DevLoss, dev_loss
 from playscale.training.losses import bc_loss
 from playscale.training.metrics import NonFiniteError
 from playscale.training.trainer import train
@@ -166,6 +167,17 @@ def test_point_worse_than_uniform_actions_is_marked_as_diverged(recall, tmp_path
     assert point.diverged == "dev loss above 1.609 (uniform actions)"
     assert read_points(tmp_path / "points.csv") == [point]
     assert train(config([10], learning_rate=3.0), tmp_path, recall.uri) == [point]
+
+
+def test_cell_of_a_run_that_lost_what_it_had_learned_is_marked_as_diverged(recall, tmp_path, monkeypatch):
+    losses = iter([0.2, 0.3, 1.0])  # by uniform actions 1.609: 0.905 is half of the way there
+    monkeypatch.setattr(bc, "dev_loss", lambda *_: DevLoss(next(losses), 0.01, 200, 4))
+    train(config([6]), tmp_path, recall.uri)
+    points = train(config([6, 9, 12]), tmp_path, recall.uri)  # the lowest loss is saved with the run
+    reason = "dev loss rose from 0.200 to 1.000, near to the 1.609 of uniform actions"
+    assert [point.diverged or "" for point in points] == ["", "", reason]
+    assert read_points(tmp_path / "points.csv") == points
+    assert train(config([6, 9, 12]), tmp_path, recall.uri) == points
 
 
 def test_training_refuses_a_directory_that_another_one_writes_to(recall, tmp_path, monkeypatch):
