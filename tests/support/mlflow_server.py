@@ -23,8 +23,11 @@ def postgres_tools():
 
 
 @contextlib.contextmanager
-def postgres():
-    """A database server of its own; its URI. It refuses to run as root: then as the user that Debian made for it."""
+def postgres(*arguments):
+    """A database server of its own; its URI. It refuses to run as root: then as the user that Debian made for it.
+
+    `arguments` go to the server's command line.
+    """
     tools, port = postgres_tools(), s3_server.free_port()
     folder = Path(tempfile.mkdtemp(prefix="playscale-postgres-"))
     settings = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": folder}
@@ -33,7 +36,19 @@ def postgres():
         os.chown(folder, pwd.getpwnam("postgres").pw_uid, -1)
     data = folder / "data"
     subprocess.run([tools / "initdb", "-D", data, "-A", "trust", "-U", "playscale", "-N"], check=True, **settings)
-    options = ["-D", data, "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    options = [
+        "-D",
+        data,
+        "-p",
+        str(port),
+        "-k",
+        folder,
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        "fsync=off",
+        *arguments,
+    ]
     process = subprocess.Popen([tools / "postgres", *options], **settings)
     try:
         ready = [tools / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port), "-U", "playscale", "-d", "postgres"]

@@ -78,6 +78,11 @@ capabilities:
 {{- include "playscale.mlflow.name" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end -}}
 
+{{/* Where pods of the cluster reach MLflow. */}}
+{{- define "playscale.mlflow.uri" -}}
+http://{{ include "playscale.mlflow.host" . }}:{{ .Values.mlflow.port }}
+{{- end -}}
+
 {{/* The Host headers that get an answer. MLflow compares the whole header, port and all. */}}
 {{- define "playscale.mlflow.hosts" -}}
 {{- $name := include "playscale.mlflow.name" . -}}
@@ -91,17 +96,28 @@ capabilities:
 {{- if .Values.ingress.enabled -}}
 {{- $hosts = concat $hosts .Values.ingress.hosts -}}
 {{- end -}}
+{{- if .Values.httpRoute.enabled -}}
+{{- $hosts = concat $hosts .Values.httpRoute.hosts -}}
+{{- end -}}
 {{- concat $hosts .Values.mlflow.allowedHosts | uniq | join "," -}}
 {{- end -}}
 
-{{- define "playscale.mlflow.origins" -}}
-{{- $origins := .Values.mlflow.allowedOrigins -}}
+{{/* What users of the cluster's entrance call MLflow, one URL a line: the hosts of the ingress and of the route. */}}
+{{- define "playscale.mlflow.pages" -}}
 {{- if .Values.ingress.enabled -}}
-{{- $scheme := ternary "https" "http" (ne .Values.ingress.tlsSecret "") -}}
-{{- range .Values.ingress.hosts -}}
-{{- $origins = append $origins (printf "%s://%s" $scheme .) -}}
+{{- range .Values.ingress.hosts }}
+{{ ternary "https" "http" (ne $.Values.ingress.tlsSecret "") }}://{{ . }}
 {{- end -}}
 {{- end -}}
+{{- if .Values.httpRoute.enabled -}}
+{{- range .Values.httpRoute.hosts }}
+{{ ternary "https" "http" $.Values.httpRoute.https }}://{{ . }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "playscale.mlflow.origins" -}}
+{{- $origins := concat .Values.mlflow.allowedOrigins (include "playscale.mlflow.pages" . | splitList "\n" | compact) -}}
 {{- $origins | uniq | join "," -}}
 {{- end -}}
 
@@ -131,7 +147,13 @@ The driver is named, for what "postgresql" alone means depends on SQLAlchemy's v
 */}}
 {{- define "playscale.postgres.uri" -}}
 {{- $postgres := .Values.postgres -}}
-postgresql+psycopg2://{{ $postgres.user }}@{{ include "playscale.postgres.host" . }}:{{ $postgres.port }}/{{ $postgres.database }}?sslmode={{ ternary "disable" $postgres.sslMode $postgres.deploy }}
+postgresql+psycopg2://{{ $postgres.user }}@{{ include "playscale.postgres.host" . }}:{{ $postgres.port }}/{{ $postgres.database }}?sslmode={{ include "playscale.postgres.sslMode" . }}
+{{- end -}}
+
+{{/* The development Postgres has TLS only if a certificate is given. */}}
+{{- define "playscale.postgres.sslMode" -}}
+{{- $postgres := .Values.postgres -}}
+{{- ternary "disable" $postgres.sslMode (and $postgres.deploy (not $postgres.tlsSecret)) -}}
 {{- end -}}
 
 {{- define "playscale.s3.name" -}}

@@ -9,13 +9,29 @@ import yaml
 from rendered import CHART, EXAMPLES, GIVEN, example, merged, render, texts
 
 VERSIONS = ("1.35", "1.36", "1.37")
-CUSTOM = {"PodMonitor", "PrometheusRule"}  # kinds of the Prometheus operator: Kubernetes has no schema of them
+CUSTOM = {"PodMonitor", "PrometheusRule", "HTTPRoute"}  # Kubernetes has no schema of these kinds of others
+HOOKS = {
+    "podLabels": {"team": "games"},
+    "extraEnv": [{"name": "A", "value": "b"}, {"name": "HOME", "value": "/other"}],
+    "extraEnvFrom": [{"secretRef": {"name": "more"}}],
+    "extraVolumes": [{"name": "more", "configMap": {"name": "more"}}],
+    "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+    "initContainers": [{"name": "first", "image": "first"}],
+    "sidecars": [{"name": "beside", "image": "beside"}],
+    "podSecurityContext": {"runAsUser": 4000},
+    "containerSecurityContext": {"runAsGroup": 4000},
+    "topologySpreadConstraints": [{"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+    "livenessProbe": {"periodSeconds": 60},
+}
 EVERYTHING = merged(
     example("production"),
     {"pipeline": {"upload": {"token": True, "pods": {"every": {"retries": 1}}}}},
     {"mlflow": {"tolerations": [{"key": "a", "operator": "Exists"}], "nodeSelector": {"a": "b"}, "extraArgs": ["--y"]}},
     {"mlflow": {"presignedUrls": True}, "networkPolicy": {"dnsPort": 5353, "dnsAddresses": ["fd00::a", "10.96.0.10"]}},
     {"networkPolicy": {"mlflowFrom": [{"namespaceSelector": {}}], "pipelineEgress": [{"ports": [{"port": 1}]}]}},
+    {"ingress": {"enabled": True, "hosts": ["other.example"]}},
+    {"mlflow": HOOKS | {"gc": {"enabled": True}, "autoscaling": {"enabled": True}}},
+    {"postgres": {"sslMode": "verify-full", "caSecret": "ca", "backup": {"enabled": True, "uid": 999}}},
 )
 CASES = {name: example(name) for name in EXAMPLES} | {"least": GIVEN, "everything": EVERYTHING}
 
@@ -76,6 +92,9 @@ def test_the_schema_knows_every_value_and_refuses_others():
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     open_ones = {path for path, s in _objects(schema) if s.get("additionalProperties", True) is True}
     kubernetes_own = {"podSelector", "namespaceSelector", "ipBlock", "nodeAffinity", "podAffinity", "podAntiAffinity"}
+    kubernetes_own |= {"podSecurityContext", "containerSecurityContext"}
+    kubernetes_own |= {"startupProbe", "livenessProbe", "readinessProbe"}
+    kubernetes_own |= {"named", "mount", "spread"}  # parts of containers and volumes, of which some keys are checked
     # `pods` is checked by playscale itself, when the Job compiles
     assert {path.rpartition(".")[2] for path in open_ones} == kubernetes_own | {"global", "pods"}
 
