@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from playscale.config import LARGEST_NUMBER
+from playscale.shown import Shown
 from playscale.storage.files import atomic_file, read_text
 from playscale.storage.sync import local_copy
 from playscale.table_file import check_names, read_table
@@ -124,6 +125,10 @@ class Point:
         return _number(name, self.extra.get(name))
 
 
+class Points(Shown, list[Point]):
+    """The rows of a points table."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """Mean return of a player that is not one of the trained agents: a random policy, the expert."""
@@ -207,9 +212,7 @@ def _standard_error(row: Mapping[str, Any]) -> float | None:
     return sd / math.sqrt(count) if count is not None and count > 0 else None
 
 
-def read_points(
-    path: str | Path, columns: Mapping[str, str] | None = None, budget_column: str | None = None
-) -> list[Point]:
+def read_points(path: str | Path, columns: Mapping[str, str] | None = None, budget_column: str | None = None) -> Points:
     """Read a points table: a CSV, JSON lines or Parquet (`playscale.table_file`).
 
     Args:
@@ -226,7 +229,7 @@ def read_points(
     path, theirs = local_copy(path), dict(columns or {})
     check_columns(theirs)
     required = list(dict.fromkeys([*(theirs.get(name, name) for name in REQUIRED_COLUMNS), *theirs.values()]))
-    points = []
+    points = Points()
     numbers, maybe = ([theirs.get(name, name) for name in names] for names in (DECIMALS, MAYBE_NUMBERS))
     maybe += [budget_column] if budget_column and budget_column not in numbers else []
     for place, values in read_table(path, required, numbers, OTHER_NAMES, maybe):

@@ -85,13 +85,15 @@ def show(*tables: Table | Text | str) -> None:
     """
     with standard_output():
         for table in tables:
-            _show(table, plain_console())
+            print_table(table, plain_console())
 
 
-def _show(table: Table | Text | str, console: Console) -> None:
+def print_table(table: Table | Text | str, console: Console) -> None:
+    """Print a table or text to a console, none of it cropped."""
     needed = _width(table, console) if isinstance(table, Table) else 0
     if not console.is_terminal:
-        plain_console(width=max(needed, WIDTH)).print(table)
+        console.width = max(needed, WIDTH)
+        console.print(table)
     elif isinstance(table, Table) and needed > console.width:
         console.print(narrowed(table, console))
     else:

@@ -65,7 +65,7 @@ def show_forecast(
     if as_json:
         echo(json.dumps({"curve": curve, "column": column} | forecast.to_dict()))
         return
-    for line in _lines(forecast, column):
+    for line in forecast_lines(forecast, column):
         echo(line)
     if out is not None:
         echo(f"figure: {out.rstrip('/')}/{FIGURE}")
@@ -75,7 +75,8 @@ def _flag(name: str) -> str:
     return {"column": "--for", "as_json": "--json"}.get(name, flag(name))
 
 
-def _lines(forecast: CurveForecast, column: str) -> Iterator[str]:
+def forecast_lines(forecast: CurveForecast, column: str) -> Iterator[str]:
+    """Say what is forecast of a column, and from what."""
     left = f"; {numbers.counted(forecast.left_out, 'point')} before them left out" if forecast.left_out else ""
     last = f"{numbers.number(forecast.last_value)} at {numbers.power_of_ten(forecast.last_flops)} FLOPs"
     yield f"{column} at {numbers.power_of_ten(forecast.flops)} FLOPs: {forecast.text}"

@@ -13,14 +13,16 @@ import numpy as np
 from playscale.points import Point, PointTable, as_points
 from playscale.scaling import numbers
 from playscale.scaling.cells import TARGETS, FitError, Target, cost_of
+from playscale.scaling.columns import Columns, columns_of
 from playscale.scaling.exchange import RunSet, Search
-from playscale.scaling.fit import REPLICATES, Fit, columns_of, fit
+from playscale.scaling.fit import REPLICATES, Fit, fit
 from playscale.scaling.forecast import Forecast
 from playscale.scaling.gpu import Hardware
 from playscale.scaling.optimum import OptimumLaw
 from playscale.scaling.outlook import Outlook, make_outlook
 from playscale.scaling.parametric import compute_of
 from playscale.scaling.verdict import Answer
+from playscale.shown import Shown
 from playscale.storage.files import write_json
 
 LEAST_GAIN = 0.01  # of the width of an interval: less is no reason to run anything
@@ -77,7 +79,7 @@ class ExpectedForecast:
 
 
 @dataclass(frozen=True)
-class Design:
+class Design(Shown):
     """The result of `design`. `to_dict` is design.json, whose fields docs/scaling.md lists.
 
     Attributes:
@@ -116,7 +118,7 @@ class Design:
         hours = None if self.hardware is None else self.hardware.hours(run.flops * run.seeds)
         return run.__dict__ | {"budgets": list(run.budgets), "gpu_hours": hours}
 
-    def table(self, name: str) -> dict[str, np.ndarray]:
+    def table(self, name: str) -> Columns:
         """Return a list of design.json as columns {name: array}; a number that does not exist is NaN.
 
         Args:

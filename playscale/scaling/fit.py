@@ -23,6 +23,7 @@ from playscale.scaling.allocation import (
 from playscale.scaling.backtest import BacktestRow, Prediction, backtest_rows
 from playscale.scaling.cells import TARGETS, Excluded, FitError, Reason, Target, find_budgets_of, make_cells
 from playscale.scaling.choice import LARGEST_RETURN
+from playscale.scaling.columns import Columns, columns_of
 from playscale.scaling.corpus_limit import CorpusPasses, Limited, corpora, no_corpora
 from playscale.scaling.exponents import Exponent, fit_return_of_loss
 from playscale.scaling.forecast import Forecast, HeldOut, compare_held_out
@@ -44,6 +45,7 @@ from playscale.scaling.warning import (
     return_warning,
     twice_warnings,
 )  # fmt: skip
+from playscale.shown import Shown
 from playscale.storage.files import write_json
 
 REPLICATES = 1000
@@ -51,7 +53,7 @@ SMALLEST_RETURN = "the smallest return"
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class Fit(Shown):
     """The result of `fit`. `to_dict` is fit.json, whose fields docs/scaling.md lists.
 
     Attributes:
@@ -105,7 +107,7 @@ class Fit:
 
         return document(self)
 
-    def table(self, name: str) -> dict[str, np.ndarray]:
+    def table(self, name: str) -> Columns:
         """Return a list of fit.json as columns {name: array}; a number that does not exist is NaN.
 
         Args:
@@ -115,24 +117,6 @@ class Fit:
             ValueError: fit.json has no such list.
         """
         return columns_of(self.to_dict(), name)
-
-
-def columns_of(whole: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
-    """Return a list of rows of a document as columns {name: array}; ValueError where it has no such list."""
-    rows = whole.get(name)
-    if not isinstance(rows, list):
-        known = ", ".join(key for key, value in whole.items() if isinstance(value, list))
-        raise ValueError(f"{name}: no list of rows; known: {known}")
-    return {key: _array([row.get(key) for row in rows]) for key in (rows or [{}])[0]}
-
-
-def _array(values: list[Any]) -> np.ndarray:
-    numbers = all(value is None or isinstance(value, int | float) for value in values)
-    if numbers and not all(value is None or isinstance(value, bool) for value in values):
-        return np.array([np.nan if value is None else value for value in values], dtype=float)
-    if any(isinstance(value, list) for value in values):
-        return np.fromiter((np.array(value) for value in values), dtype=object, count=len(values))
-    return np.array(values, dtype=object if None in values or not values else None)
 
 
 def fit(

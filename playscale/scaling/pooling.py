@@ -23,6 +23,7 @@ from playscale.scaling.exponents import SPLIT, At, Exponent, best, used_laws
 from playscale.scaling.fit import Fit
 from playscale.scaling.isoflop import Profile
 from playscale.scaling.powerlaw import LEVEL, PowerLaw, fit_power_law
+from playscale.shown import Shown
 
 FEWEST_TABLES = 3
 # Values of tau, from zero to this many times the scatter and the errors of the exponents: beyond it a uniform prior
@@ -205,7 +206,7 @@ class PooledForecast:
 
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(Shown):
     """The exponents of several tables, pooled, and what they give for the forecast budgets."""
 
     tables: tuple[str, ...]

@@ -16,6 +16,7 @@ from playscale.scaling.bound import Bound, bound
 from playscale.scaling.numbers import between, number
 from playscale.scaling.powerlaw import ENDS, LEVELS
 from playscale.scaling.run_posterior import GAMMA, STEEPNESS, Draws, Kind, leaves, posterior
+from playscale.shown import Shown
 
 FEWEST = 8  # points that a forecast takes
 MOST = 300  # of more, every second, third, ... counts
@@ -46,7 +47,7 @@ class Untold(StrEnum):
 
 
 @dataclass(frozen=True)
-class CurveForecast:
+class CurveForecast(Shown):
     """A later point of a training run, forecast from its first part.
 
     Attributes:

@@ -5,7 +5,7 @@ import io
 import pytest
 import toy_game
 
-from playscale.cli.console import _show, plain_console
+from playscale.cli.console import plain_console, print_table
 from playscale.cli.study_plan import _read_fit, plan_tables
 from playscale.scaling.gpu import hardware
 from playscale.study.preview import AgentPlay, gpu_machine, known_play, preview
@@ -28,7 +28,7 @@ def printed(width):
     plan = preview(spec, gpu_machine(hardware("h100", 0.5)), known_play(spec, None), AgentPlay(100.0), price=2.5)
     console = plain_console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
     for table in plan_tables(plan):
-        _show(table, console)
+        print_table(table, console)
     return console.file.getvalue()
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from playscale import design
 from playscale.cli.app import app
-from playscale.cli.console import _show, plain_console
+from playscale.cli.console import plain_console, print_table
 from playscale.cli.design import design_tables
 from playscale.points import write_points
 from playscale.scaling.cells import FitError
@@ -200,7 +200,7 @@ def test_tables_say_what_each_run_is_for_and_what_it_takes(found):
     document["runs"] = [row | {"gpu_hours": 1.5} for row in document["runs"]]
     console = plain_console(width=80, file=io.StringIO(), force_terminal=True, color_system=None)
     for one in design_tables(document):
-        _show(one, console)
+        print_table(one, console)
     shown = console.file.getvalue()
     for part in ("Runs to make", "without it", "1: ", "The same spend on today's sizes", "expected after"):
         assert part in shown
