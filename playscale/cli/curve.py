@@ -28,6 +28,7 @@ KINDS: Mapping[str, Kind] = {
     "train_return": "return", "return_mean": "return", "train_loss": "loss", "dev_loss": "loss",
 }  # fmt: skip
 FIGURE = "curve_forecast.png"
+FIGURE_FILES = tuple(f"curve_forecast{end}" for end in (".png", ".svg", ".csv"))
 
 
 def check_options(context: typer.Context, curve: str | None, to: float | None) -> None:
@@ -48,7 +49,7 @@ def check_options(context: typer.Context, curve: str | None, to: float | None) -
 def show_forecast(
     curve: str, to: float, column: str | None, columns: str, out: str | None, *, as_json: bool, seed: int
 ) -> None:
-    """Forecast a curve at `to` FLOPs; print the forecast, and draw OUT/curve_forecast.png."""
+    """Forecast a curve at `to` FLOPs; print the forecast, and draw OUT/curve_forecast.png (and .svg, .csv)."""
     from playscale.scaling.run_curve import forecast_curve
 
     names = _names(columns)
@@ -60,7 +61,7 @@ def show_forecast(
     if out is not None:
         from playscale.report.curve_figure import write_curve_forecast
 
-        with workspace(out, FIGURE) as folder, atomic_files(folder, FIGURE) as aside:
+        with workspace(out, *FIGURE_FILES) as folder, atomic_files(folder, *FIGURE_FILES) as aside:
             write_curve_forecast(aside / FIGURE, flops, values, forecast, column)
     if as_json:
         echo(json.dumps({"curve": curve, "column": column} | forecast.to_dict()))

@@ -52,7 +52,8 @@ def show_ledger(
     out: Annotated[str, typer.Argument(help="Directory of a study, or --out of fit; local or in S3.")] = ".",
     tracking_uri: Tracking = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Also write the reliability plot, as PNG; of each sort of forecasts one.")
+        Path | None,
+        typer.Option(help="Also write the reliability plot (PNG, SVG and CSV); of each sort of forecasts one."),
     ] = None,
 ) -> None:
     """Show every registered forecast and the scores, and check the ledger: exit code 1 where it was changed.
@@ -258,8 +259,8 @@ def _deliver(ledger: Ledger, names: Collection[str], uri: str) -> None:
 
 
 def _draw(path: Path, entries: Collection[Any]) -> None:
-    from playscale.report.drawing import own_defaults
-    from playscale.report.figures import save_png
+    from playscale.report.axes import own_defaults
+    from playscale.report.figures import save_figure
     from playscale.report.ledger_section import reliability_plots
 
     plots = reliability_plots(list(entries))
@@ -269,5 +270,5 @@ def _draw(path: Path, entries: Collection[Any]) -> None:
         one = len(plots) == 1
         target = path if one else path.with_name(f"{path.stem}_{plot.name.removeprefix('reliability_')}{path.suffix}")
         with own_defaults():
-            save_png(local_path(target), plot)
+            save_figure(local_path(target), plot)
         echo(f"plot: {target}")

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from playscale.config import PLAYING_METHODS
 from playscale.points import Point
-from playscale.report.drawing import DASHED, Drawing, Plot, own_defaults
+from playscale.report.axes import own_defaults
+from playscale.report.drawing import DASHED, Drawing, Plot
 from playscale.report.evidence import NAMES, SAME_BUDGET, TARGETS, Evidence, describe, error_of
 from playscale.report.html import Content, anchors, join, readable, table, tag
 from playscale.report.learning import Curves, compared_curves
@@ -273,7 +274,7 @@ def _against(
     seeds = unused("single seeds", evidences)
     for method, evidence in evidences.items():
         if axis == "flops":
-            _law(drawing, evidence, look[method].colour, target)
+            _law(drawing, method, evidence, look[method].colour, target)
         values += _best_points(drawing, method, evidence, look[method], place, target, seeds, has_line=axis != "flops")
     if not drawing.seen:
         return None
@@ -291,7 +292,7 @@ def _against(
     if axis == "flops":
         caption += " Lines: the law of each method, dashed beyond what it was fitted to."
     if len(named) < len(look):
-        caption += f" Of {len(look)} methods the {len(named)} best have a colour; hover over the others."
+        caption += f" Of {len(look)} methods the {len(named)} best have a colour."
     return drawing.finish(title, caption, f"{NAMES[target]} of each method against {axis}.", 4)
 
 
@@ -304,11 +305,11 @@ def _best_points(
     best = [p for held in (False, True) for p, _ in evidence.best(target, held_out=held)]
     placed = sorted((x, getattr(p, target), p) for p in best if numbers.positive(x := place(p)))
     if has_line:
-        drawing.line([x for x, _, _ in placed], [y for _, y, _ in placed], color=colour, linewidth=1.2)
+        x_best, y_best = [x for x, _, _ in placed], [y for _, y, _ in placed]
+        drawing.line(x_best, y_best, color=colour, linewidth=1.2, series=f"{method}, line")
     for x, y, point in placed:
         error = error_of(point, target)
-        if error and size > SMALL:
-            drawing.interval(x, y - 1.96 * error, y + 1.96 * error, colour)
+        ends = (y - 1.96 * error, y + 1.96 * error) if error and size > SMALL else None
         style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": size, "zorder": 2 + (size > SMALL)}
         style |= {"markerfacecolor": "none"} if point.held_out else {}
         drawing.mark(
@@ -316,6 +317,8 @@ def _best_points(
             y,
             f"{method}\n{describe(point, None, evidence.loss_digits)}",
             label=None if point.held_out else name,
+            series=method,
+            interval=ends,
             **style,
         )
     shown = {(point.flops, point.params) for point in best}
@@ -328,7 +331,7 @@ def _best_points(
     return [y for _, y, _ in placed]
 
 
-def _law(drawing: Drawing, evidence: Evidence, colour: str, target: str) -> None:
+def _law(drawing: Drawing, method: str, evidence: Evidence, colour: str, target: str) -> None:
     rows = [r for r in (evidence.fit.get("curves") or {}).get(target) or [] if drawing.shows(r.get("value"))]
     last = (evidence.last_fitted_budget() or 0.0) * 1.001
     end = max(evidence.budgets, default=0.0) * 1.5
@@ -337,7 +340,7 @@ def _law(drawing: Drawing, evidence: Evidence, colour: str, target: str) -> None
     for part, style in ((inside, "-"), (beyond, DASHED)):
         if part:
             x, y = [row["flops"] for row in part], [row["value"] for row in part]
-            drawing.line(x, y, color=colour, linestyle=style, linewidth=1.2)
+            drawing.line(x, y, color=colour, linestyle=style, linewidth=1.2, series=f"{method}, law")
 
 
 def _own_title(evidences: Evidences, target: str) -> str:

@@ -1,4 +1,4 @@
-"""The figures of a study, in the order of the report; as PNG files or for the page."""
+"""The figures of a study, in the order of the report: for the page, or as PNG and SVG with their numbers as CSV."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from playscale.points import Point, Reference
+from playscale.report.axes import families, own_defaults
 from playscale.report.comparison import comparison_plots, drawn
-from playscale.report.drawing import Plot, families, own_defaults
+from playscale.report.drawing import Plot
 from playscale.report.evidence import Evidence, evidences_of
 from playscale.report.learning import Curves, learning_curves
 from playscale.report.palette import INK
@@ -26,7 +29,8 @@ from playscale.report.trust import trust
 from playscale.scaling.methods import unused
 from playscale.storage.files import atomic_file, file_name
 
-DPI = 150
+DPI = 200
+ENDINGS = (".png", ".svg", ".csv")
 TITLE_LINE, TITLE_ROW = 56, 0.22  # columns of a line of the title, inches of one after the second
 NAMES = (
     "isoflop_*", "optimal_*", "dev_loss_against_compute", "return_mean_against_compute", "return_against_loss",
@@ -34,7 +38,7 @@ NAMES = (
     "sensitivity_*", "pooled_*", "repetition_*",
 )  # fmt: skip
 # In a report's directory, also those of a method, whose name comes first. Other pictures there are the user's.
-FIGURE_FILES = tuple(f"figures/{prefix}{name}.png" for name in NAMES for prefix in ("", "*_"))
+FIGURE_FILES = tuple(f"figures/{prefix}{name}{end}" for name in NAMES for prefix in ("", "*_") for end in ENDINGS)
 
 
 def file_names(texts: Sequence[str]) -> list[str]:
@@ -68,6 +72,13 @@ def make_plots(evidence: Evidence, curves: Curves | None = None) -> list[Plot]:
     return [plot for plot in plots if plot is not None]
 
 
+def leading_plots(plots: Sequence[Plot]) -> list[Plot]:
+    """Return the figures of the forecast: of the loss, or without one of the return, and of the best size and data."""
+    against = [plot for plot in plots if plot.name.endswith("_against_compute")][:1]
+    sizes = [plot for plot in plots if plot.name in ("optimal_params", "optimal_samples")]
+    return against + sizes if len(sizes) > 1 else []
+
+
 @own_defaults()
 def write_figures(
     folder: Path,
@@ -76,7 +87,7 @@ def write_figures(
     references: Sequence[Reference] = (),
     curves: Curves | None = None,
 ) -> list[Path]:
-    """Write the report's figures as PNG (150 dpi, on white).
+    """Write the report's figures as PNG (200 dpi) and SVG, on white, and the numbers that each draws as CSV.
 
     Of several methods: those that compare them, and each method's own, whose names begin with it; of many methods the
     best ones'.
@@ -89,7 +100,7 @@ def write_figures(
         curves: learning curves, {run: rows}.
 
     Returns:
-        The paths written.
+        The paths of the PNG files; the others stand beside them.
     """
     evidences = evidences_of(fit, points, references)
     several, shown = len(evidences) > 1, drawn(evidences)
@@ -108,16 +119,25 @@ def write_figures(
     paths = []
     for prefix, plot in plots:
         paths.append(folder / f"{prefix}{plot.name}.png")
-        save_png(paths[-1], plot)
+        save_figure(paths[-1], plot)
     return paths
 
 
-def save_png(path: Path, plot: Plot) -> None:
-    """Write a figure as PNG, its title above it, atomically. Call it within `own_defaults`."""
+def save_figure(path: Path, plot: Plot) -> None:
+    """Write a figure with its title as PNG at `path`, beside it as SVG and its numbers as CSV, each atomically.
+
+    Call it within `own_defaults`.
+    """
     title = wrapped(plot.title, TITLE_LINE)
     plot.figure.set_figheight(plot.figure.get_figheight() + TITLE_ROW * max(title.count("\n") - 1, 0))
     title = re.sub(r"\^([\N{MINUS SIGN}-]?[\d.,]*\d)", r"$^{\1}$", title.replace("$", r"\$"))
     look: dict[str, Any] = {"fontsize": 11.5, "color": INK, "fontfamily": families(plot.title)}
     plot.figure.suptitle(title, x=0.02, ha="left", parse_math=True, **look)
     with atomic_file(path) as file:
-        FigureCanvasAgg(plot.figure).figure.savefig(file, dpi=DPI, facecolor="white", format="png")
+        FigureCanvasAgg(plot.figure).print_figure(file, dpi=DPI, facecolor="white", format="png")
+    with mpl.rc_context({"svg.hashsalt": plot.name}), atomic_file(path.with_suffix(".svg")) as file:
+        FigureCanvasSVG(plot.figure).print_figure(
+            file, facecolor="white", format="svg", metadata={"Date": None, "Title": plot.title}
+        )
+    with atomic_file(path.with_suffix(".csv")) as file:
+        file.write(plot.csv.encode(errors="replace"))

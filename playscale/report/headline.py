@@ -19,19 +19,30 @@ Row = Mapping[str, Any]
 Forecasts = dict[float, dict[str, Row]]
 MANY_WARNINGS = 4
 SAME_SIZE = 0.05  # sizes that differ by less are one
+IN_BRACKETS = "In brackets: 95% intervals; those of sizes and data hold what two laws of the best size give."
 NO_SIZE = "no size can be recommended: see why below"
 LEVELS = {"yes": "yes", "with care": "with care", "no": "no, not by itself"}
+FAR_APART = 1000  # the ends of an interval that says nothing
 EXACT = 1e6  # a target return below is shown with all its digits
 OF_SINGLE_BUDGETS = ("minimum-outside-range", "profile-not-parabolic")
 
 
-def headline(evidence: Evidence, entries: Sequence[Entry] = ()) -> Markup:
-    """Return what to train next, and how good such forecasts were; entries: registered forecasts of this method."""
+def headline(evidence: Evidence, entries: Sequence[Entry] = (), drawn: Markup | None = None) -> Markup:
+    """Return what to train next, and how good such forecasts were.
+
+    Args:
+        evidence: the fit and its points.
+        entries: registered forecasts of this method.
+        drawn: figures of the forecast, for the first screen.
+    """
     forecasts = _forecasts(evidence)
     return join([
         _answer(evidence, forecasts),
+        tag("p", IN_BRACKETS, class_="note") if forecasts else None,
         tested(evidence, _first(evidence, forecasts)),
         *(tag("p", tag("a", text, href="#ledger"), class_="note") for text in registered(entries)),
+        _levels(evidence),
+        drawn,
         verdicts(evidence),
         _seeds(evidence),
         _warnings(evidence),
@@ -56,7 +67,18 @@ def verdicts(evidence: Evidence) -> Markup:
         parts.append(tag("div", tag("p", name, class_=f"level {_level(verdict)}"), tag("ul", *grounds)))
     if not parts:
         return Markup("")
-    return tag("aside", tag("h3", "Can this table carry a forecast?"), tag("div", *parts), class_="verdicts")
+    return tag("aside", tag("h3", "Grounds for and against a forecast"), tag("div", *parts), class_="verdicts")
+
+
+def _levels(evidence: Evidence) -> Markup | None:
+    """Say in a line whether the table can carry a forecast of each target; the grounds follow further below."""
+    found: Mapping[str, Row] = evidence.fit.get("verdicts") or {}
+    parts: list[Content] = []
+    for target, verdict in found.items():
+        level = str(verdict.get("level"))
+        parts += ["; " if parts else "Can this table carry a forecast? ", f"{NAMES.get(target, target)}: "]
+        parts.append(tag("span", tag("b", LEVELS.get(level, level)), class_=f"level {_level(verdict)}"))
+    return tag("p", *parts, ". The grounds are below.", class_="note") if parts else None
 
 
 def _level(row: Row) -> str:
@@ -78,7 +100,7 @@ def _forecasts(evidence: Evidence) -> Forecasts:
         for row in evidence.forecasts(target):
             found.setdefault(float(row["flops"]), {})[target] = row
     ahead = {flops: found[flops] for flops in sorted(found) if not _is_trained(evidence, flops)}
-    if ahead or not found:
+    if ahead:
         return ahead
     for target, curve in (evidence.fit.get("curves") or {}).items():
         for row in curve[-1:]:
@@ -158,9 +180,25 @@ def _trained(evidence: Evidence, row: Row) -> list[Content]:
     """Write the size and the data that a forecast is of."""
     if not numbers.positive(row.get("params")):
         return [NO_SIZE]
-    note = f" ({row['params_note']})" if row.get("params_note") else ""
     size = tag("b", f"{numbers.count(row['params'])} parameters")
-    return ["train ", size, note, " on ", tag("b", f"{numbers.count(row.get('samples'))} {evidence.noun}")]
+    data = tag("b", f"{numbers.count(row.get('samples'))} {evidence.noun}")
+    note = row.get("params_note")
+    return ["train ", size, _brackets(_ends(row, "params"), note), " on ", data, _brackets(_ends(row, "samples"))]
+
+
+def _ends(row: Row, name: str) -> str:
+    """Write the interval of the size or the data that is recommended; "" where it is not known or says nothing."""
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    if not (numbers.positive(low) and numbers.positive(high)):
+        return ""
+    if high / low > FAR_APART:
+        return f"not known within a factor {FAR_APART:,.0f}"
+    return f"{numbers.count(low)} to {numbers.count(high)}"
+
+
+def _brackets(*texts: str | None) -> Markup | None:
+    shown = "; ".join(text for text in texts if text)
+    return tag("span", f" ({shown})", class_="ends") if shown else None
 
 
 def _expected(rows: Sequence[Row]) -> list[Content]:
@@ -180,9 +218,8 @@ def _article(target: str) -> str:
     return f"a {NAMES[target]}"
 
 
-def _span(row: Row) -> str:
-    span = numbers.interval_of(row)
-    return f" ({span})" if span else ""
+def _span(row: Row) -> Markup | None:
+    return _brackets(numbers.interval_of(row))
 
 
 def _next_table(evidence: Evidence, forecasts: Forecasts) -> Markup:
@@ -193,7 +230,8 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Markup:
     rows: list[list[Content]] = []
     for flops, by_target in forecasts.items():
         row = _recommended(by_target)
-        size = [_recommended_size(row), tag("b", _count(row.get("samples")))]
+        size = [join([_recommended_size(row), _small(_ends(row, "params"))])]
+        size.append(join([tag("b", _count(row.get("samples"))), _small(_ends(row, "samples"))]))
         cells = [_at_size(by_target.get(target), row) for target in targets]
         rows.append(
             [
@@ -207,9 +245,13 @@ def _next_table(evidence: Evidence, forecasts: Forecasts) -> Markup:
             ]
         )
     heads = [f"{NAMES[target]} (95%)" for target in targets]
-    head = ["FLOPs", "parameters", evidence.noun, *heads, "times the largest fitted"]
+    head = ["FLOPs", "parameters (95%)", f"{evidence.noun} (95%)", *heads, "times the largest fitted"]
     head += cost_head(evidence)
     return table(head, rows, caption="Recommended by budget")
+
+
+def _small(text: str) -> Markup | None:
+    return tag("small", f" {text}") if text else None
 
 
 def _at_size(row: Row | None, recommended: Row) -> Content:

@@ -18,7 +18,8 @@ from markupsafe import Markup, escape
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from playscale.report.drawing import Plot, own_defaults
+from playscale.report.axes import own_defaults
+from playscale.report.drawing import Plot
 from playscale.scaling.methods import unused
 from playscale.scaling.numbers import power_of_ten
 
@@ -129,6 +130,7 @@ def figures(
                 plot.figure, name=prefix + plot.name, alt=plot.alt, tips=plot.tips, variables=variables
             ),
             "caption": with_powers(plot.caption),
+            "csv": plot.csv,
         }
         for plot in plots
     ]

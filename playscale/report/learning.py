@@ -83,7 +83,7 @@ def _curve(drawing: Drawing, runs: Sequence[str], curves: Curves, colour: str, l
         seeds.append((np.array(x), np.array(y)))
         for ends in zip(x, y, strict=True):
             drawing.see(*ends)
-        drawing.line(x, y, color=colour, linewidth=0.7, alpha=0.6, label=None if len(runs) > 1 else label)
+        drawing.line(x, y, color=colour, linewidth=0.7, alpha=0.6, series=run, label=None if len(runs) > 1 else label)
         drawing.hover(x, y, f"{run}: {numbers.number(y[-1])} after {numbers.count(x[-1])} interactions")
     if not seeds:
         return None

@@ -8,10 +8,12 @@ import numpy as np
 from markupsafe import Markup
 from scipy import stats
 
-from playscale.report.drawing import DASHED, Plot, new_axes, own_defaults
+from playscale.report.axes import TEXT, new_axes, own_defaults
+from playscale.report.drawing import DASHED, Plot
 from playscale.report.evidence import NAMES
 from playscale.report.html import Content, figures, join, table, tag
 from playscale.report.palette import FAINT, INK, LOSS, RETURN, SOFT, css_variables
+from playscale.report.series import Number
 from playscale.report.track_record import registered
 from playscale.scaling import numbers
 from playscale.scaling.ledger import Entry, Ledger, check
@@ -164,8 +166,8 @@ def _reliability(of: Sequence[float], name: str, colour: str) -> Plot:
         axes.plot([100 * row.nominal], [100 * row.actual], marker="o", markersize=6, color=colour, gid=gid)
     for axis, label in ((axes.xaxis, "nominal coverage of the interval, %"), (axes.yaxis, "outcomes inside, %")):
         axis.set_ticks(PERCENT)
-        axis.set_label_text(label, color=INK, fontsize=10)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9.5, frameon=False, labelcolor=INK)
+        axis.set_label_text(label, color=INK, fontsize=TEXT)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=TEXT, frameon=False, labelcolor=INK)
     axes.set_xlim(0, 100)
     axes.set_ylim(-2, 102)
     at = next(row for row in rows if row.nominal == LEVEL)
@@ -177,4 +179,8 @@ def _reliability(of: Sequence[float], name: str, colour: str) -> Plot:
         " the dashed line intervals are too wide, below it too narrow."
     )
     alt = "; ".join(f"{row.nominal:.0%} intervals held {row.actual:.0%}" for row in rows)
-    return Plot(f"reliability_{key}", title, caption, f"{title}. {alt}", figure, tips)
+    drawn = [
+        Number(name, 100 * row.nominal, 100 * row.actual, 100 * row.low, 100 * row.high, tip)
+        for row, tip in zip(rows, tips.values(), strict=True)
+    ]
+    return Plot(f"reliability_{key}", title, caption, f"{title}. {alt}", figure, tips, tuple(drawn))

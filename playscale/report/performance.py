@@ -10,10 +10,11 @@ import numpy as np
 
 from playscale.points import Reference
 from playscale.report import track_record
-from playscale.report.drawing import DASHED, Drawing, Plot, families
+from playscale.report.axes import TEXT, families
+from playscale.report.drawing import DASHED, ROOM, Drawing, Plot
 from playscale.report.evidence import NAMES, RETURN_OF_LOSS, Evidence, law_at, offset_of
 from playscale.report.palette import FAINT, HELD, INK, SOFT, TARGET_COLOUR
-from playscale.report.profile_figures import exponent_text, trend
+from playscale.report.profile_figures import exponent_text, is_uncertain, trend
 from playscale.report.text import before_number, short_name
 from playscale.scaling import numbers
 
@@ -49,7 +50,7 @@ def against_compute(evidence: Evidence, target: str) -> Plot | None:
         near = near_references(evidence.references, [y for _, y in drawing.seen])
     for reference in near:
         drawing.see(drawing.seen[0][0], float(reference.return_mean or 0))
-    drawing.scale("flops", target)
+    drawing.scale("flops", target, room=ROOM / 2)
     if target == "return_mean":
         mark_references(drawing, near, [value for _, value in measured])
     caption = (
@@ -74,13 +75,13 @@ def _law(drawing: Drawing, target: str) -> None:
     for rows, style, label in ((inside, "-", "law"), (beyond, DASHED, None)):
         if rows:
             x, y = [row["flops"] for row in rows], [row["value"] for row in rows]
-            drawing.line(x, y, color=colour, linestyle=style, label=label)
+            drawing.line(x, y, color=colour, linestyle=style, label=label, series="law")
     start = fitted / 10**BAND_DECADES
     banded = [row for row in curve if _drawn(drawing, row, "low", "high") and row["flops"] >= start]
     if banded:
         lows, highs = [row["low"] for row in banded], [row["high"] for row in banded]
         x = [row["flops"] for row in banded]
-        drawing.axes.fill_between(x, lows, highs, color=colour, alpha=0.16, linewidth=0)
+        drawing.band(x, lows, highs, colour, "law")
     for row in curve:
         drawing.see(row["flops"], row["value"])
     for row in banded:
@@ -98,10 +99,10 @@ def _forecast(drawing: Drawing, row: Mapping[str, Any], target: str) -> None:
         return
     tip = f"forecast at {numbers.budget(row['flops'])} FLOPs{_size(row)}:\n{NAMES[target]} {numbers.with_interval(row)}"
     colour = TARGET_COLOUR[target]
-    if _drawn(drawing, row, "low", "high"):
-        drawing.interval(row["flops"], row["low"], row["high"], colour)
-    style = {"marker": ">", "markersize": 7.5, "markerfacecolor": "none", "color": colour}
-    drawing.mark(row["flops"], row["value"], tip, label="forecast", **style)
+    ends = (row["low"], row["high"]) if _drawn(drawing, row, "low", "high") else None
+    style: dict[str, Any] = {"marker": ">", "markersize": 7.5, "markerfacecolor": "none", "color": colour}
+    drawing.mark(row["flops"], row["value"], tip, label="forecast", interval=ends, **style)
+    drawing.note(numbers.as_fine(row["value"], row), row["flops"], row["value"])
     _see_interval(drawing, row)
 
 
@@ -124,7 +125,7 @@ def near_references(references: Sequence[Reference], values: Sequence[float]) ->
 def mark_references(drawing: Drawing, near: Sequence[Reference], values: Sequence[float]) -> None:
     """Draw labelled horizontal lines; name at the edge, with an arrow, what is far off or not above zero."""
     axes = drawing.axes
-    style: dict[str, Any] = {"fontsize": 9.5, "color": SOFT, "ha": "left", "textcoords": "offset points"}
+    style: dict[str, Any] = {"fontsize": TEXT, "color": SOFT, "ha": "left", "textcoords": "offset points"}
     edges = {"↑": [1.0, -12.0], "↓": [0.0, 4.0]}  # axes fraction, offset in points of the next label there
     for reference in drawing.evidence.references:
         if reference.return_mean is None or not numbers.known(reference.return_mean):
@@ -151,7 +152,7 @@ def _title(evidence: Evidence, target: str) -> str:
     law = evidence.power_law(target, target)
     if law is not None:
         above = track_record.above(evidence.fit, target)
-        return f"{name}{above} {trend(law, 'falls')} {exponent_text(law)}"
+        return f"{name}{above}{trend(law, 'falls')} {exponent_text(law)}"
     return f"{name} against training compute"
 
 
@@ -164,7 +165,8 @@ def return_against_loss(evidence: Evidence) -> Plot | None:
     colours = drawing.budget_legend()
     for point, value in pairs:
         colour = colours[evidence.budget_index(point.flops)]
-        drawing.point(point, float(point.dev_loss or 0), value, "return_mean", colour=colour)
+        name = numbers.budget(evidence.budget_of(point))
+        drawing.point(point, float(point.dev_loss or 0), value, "return_mean", colour=colour, series=name)
     for point in evidence.not_positive("return_mean"):
         if point.dev_loss is not None:
             drawing.off_the_axis(point, point.dev_loss)
@@ -190,6 +192,8 @@ def _return_line(drawing: Drawing, law: Mapping[str, Any]) -> None:
 def _loss_title(law: Mapping[str, Any] | None, offset: float) -> str:
     if law is None:
         return "Return against dev loss, one point for each agent"
+    if is_uncertain(law):
+        return f"No relation of return and dev loss is certain: best return ∝ {exponent_text(law, 'L')}"
     gain = law["exponent"] * math.log(0.9)
     above = f" above {numbers.number(offset)}" if offset else ""
     words = f"{numbers.percent(abs(math.expm1(min(gain, 1.0))))} {'more' if gain > 0 else 'less'} return{above}"

@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from playscale.report.drawing import Drawing, Plot, exponent_axis, own_defaults
+from playscale.report.axes import exponent_axis, own_defaults
+from playscale.report.drawing import Drawing, Plot
 from playscale.report.evidence import NAMES, Evidence
 from playscale.report.html import Content, join, table, tag
 from playscale.report.palette import FAINT, INK, SOFT, TARGET_COLOUR
@@ -153,6 +154,6 @@ def _forest(row: Row) -> Plot:
 
 
 def _bar(drawing: Drawing, one: Row, of: str, y: float, what: str, label: str, look: Mapping[str, Any]) -> None:
-    drawing.line([one[of + "low"], one[of + "high"]], [y, y], color=look["color"], linewidth=1.1)
     tip = f"{what}: {_three(one['exponent'])} ({_span(one, of)})"
-    drawing.mark(one["exponent"], y, tip, label=label, **look)
+    ends = one[of + "low"], one[of + "high"]
+    drawing.mark(one["exponent"], y, tip, label=label, interval=ends, across=True, **look)

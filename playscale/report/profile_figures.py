@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from playscale.report.drawing import DASHED, DOTTED, Drawing, Plot
-from playscale.report.evidence import NAMES, TARGETS, Evidence, describe, law_at, offset_of
+from playscale.report.drawing import DASHED, DOTTED, ROOM, Drawing, Plot
+from playscale.report.evidence import NAMES, SAME_BUDGET, TARGETS, Evidence, describe, law_at, offset_of
 from playscale.report.palette import FAINT, INK, TARGET_COLOUR
 from playscale.scaling import numbers
 
+BESIDE = 2.6  # points between the bars of neighbouring budgets at one size
 UNCHANGED = 0.005  # an exponent nearer to 0 is no change: 7 % in six decades of compute
 MARKER = {"dev_loss": "o", "return_mean": "s"}
 EDGES = {"below": ("<", -8.0), "above": (">", 8.0)}  # marker, and how far beside the best cell in points
@@ -31,32 +32,50 @@ def isoflop(evidence: Evidence, target: str) -> Plot | None:
     held_out = evidence.measured(target, held_out=True)
     for budget in evidence.held_out_budgets:
         cells = sorted((point.params, value) for point, value in held_out if evidence.same_budget(point.flops, budget))
-        colour = colours[evidence.budget_index(budget)]
-        drawing.line([x for x, _ in cells], [y for _, y in cells], color=colour, linestyle=DASHED, linewidth=1.1)
+        style: dict[str, Any] = {"color": colours[evidence.budget_index(budget)], "linestyle": DASHED, "linewidth": 1.1}
+        series = f"{numbers.budget(budget)}, line"
+        drawing.line([x for x, _ in cells], [y for _, y in cells], series=series, **style)
     for point, value in measured:
-        colour = colours[evidence.budget_index(point.flops)]
-        drawing.point(point, point.params, value, target, colour=colour)
-    drawing.seeds(target, "params", lambda point: colours[evidence.budget_index(point.flops)])
-    profiles = [profile for profile in profiles if not evidence.flat(target, profile["flops"])]
-    for profile in profiles:
+        i, aside = evidence.budget_index(point.flops), _aside(evidence, point.flops)
+        series = numbers.budget(evidence.budgets[i])
+        drawing.point(point, point.params, value, target, colour=colours[i], series=series, shift=aside)
+    drawing.seeds(
+        target,
+        "params",
+        lambda point: colours[evidence.budget_index(point.flops)],
+        lambda point: _aside(evidence, point.flops),
+    )
+    marked = [profile for profile in profiles if not evidence.flat(target, profile["flops"])]
+    for profile in marked:
         _vertex(drawing, profile, target)
         _edge(drawing, profile)
-    off = evidence.not_positive(target)
-    for point in off:
+    for point in evidence.not_positive(target):
         drawing.off_the_axis(point, point.params)
-    drawing.scale("params", target)
-    caption = "Each colour is one compute budget (FLOPs), spent on small models (left) or large ones (right)."
+    drawing.scale("params", target, room=ROOM)
+    caption = _isoflop_caption(drawing, marked, bool(held_out))
+    alt = f"{NAMES[target]} against model size, by budget."
+    return drawing.finish(_isoflop_title(evidence, target), caption, alt, 4)
+
+
+def _aside(evidence: Evidence, flops: float) -> float:
+    """Return how far beside their place the cells of a budget are drawn, in points: bars do not cover each other."""
+    return BESIDE * (evidence.budget_index(flops) - (len(evidence.budgets) - 1) / 2)
+
+
+def _isoflop_caption(drawing: Drawing, profiles: Sequence[Mapping[str, Any]], held_out: bool) -> str:
+    caption = (
+        "Each colour is one compute budget (FLOPs), spent on small models (left) or large ones (right). Bars: 95%"
+        " intervals of what was measured; those of one size stand side by side."
+    )
     if any(profile.get("edge") in EDGES for profile in profiles):
         caption += " Triangles: the best is the last size trained, so the true best may lie beyond it."
     if any(profile.get("excluded") for profile in profiles):
-        caption += " Dotted, ringed: the parabola has no optimum among the sizes trained; hover for why."
+        caption += " Dotted, ringed: the parabola has no optimum among the sizes trained (see Left out of the fits)."
     if held_out:
         caption += " Dashed: held out."
-    if off:
+    if drawing.off_axis:
         caption += " At the lower edge: returns of 0 or less, which have no logarithm and are left out."
-    return drawing.finish(
-        _isoflop_title(evidence, target), caption, f"{NAMES[target]} against model size, by budget.", 4
-    )
+    return caption
 
 
 def _parabola(drawing: Drawing, profile: Mapping[str, Any], colour: str, target: str) -> None:
@@ -66,7 +85,8 @@ def _parabola(drawing: Drawing, profile: Mapping[str, Any], colour: str, target:
     x = np.linspace(np.log10(profile["low"]), np.log10(profile["high"]), 60)
     y = offset_of(drawing.evidence.fit, target) + 10 ** (profile["a"] * x**2 + profile["b"] * x + profile["c"])
     style = DOTTED if profile.get("excluded") else "-"
-    drawing.line(list(10**x), list(y), color=colour, zorder=1.8, linestyle=style)
+    name = f"{numbers.budget(profile['flops'])}, parabola"
+    drawing.line(list(10**x), list(y), series=name, color=colour, zorder=1.8, linestyle=style)
     if profile.get("excluded"):
         drawing.hover(list(10**x), list(y), _no_vertex(profile))
 
@@ -76,19 +96,32 @@ def _no_vertex(profile: Mapping[str, Any]) -> str:
 
 
 def _vertex(drawing: Drawing, profile: Mapping[str, Any], target: str) -> None:
-    """Mark the best size with a cross; the best cell of a budget without one with a ring."""
+    """Mark the best size with a cross; the best cell of a budget without one, with a ring."""
     params, value = profile.get("vertex_params"), profile.get("vertex_value")
     best, measured = profile.get("argmin_params"), profile.get("argmin_value")
     if profile.get("excluded") and numbers.positive(best) and drawing.shows(measured):
-        ring = {"marker": "o", "markersize": 10.5, "color": FAINT, "markerfacecolor": "none", "zorder": 1.9}
-        drawing.mark(best, measured, _no_vertex(profile), label="no optimum", **ring)
+        ring: dict[str, Any] = {
+            "marker": "o",
+            "markersize": 10.5,
+            "color": FAINT,
+            "markerfacecolor": "none",
+            "zorder": 1.9,
+        }
+        drawing.mark(
+            best,
+            measured,
+            _no_vertex(profile),
+            label="no optimum",
+            shift=_aside(drawing.evidence, profile["flops"]),
+            **ring,
+        )
     if profile.get("excluded") or not numbers.positive(params) or not drawing.shows(value):
         return
     tip = (
         f"best at {numbers.budget(profile['flops'])} FLOPs:\n{numbers.count(params)} parameters, "
         f"{NAMES[target]} {numbers.number(value)}\n(vertex of the parabola)"
     )
-    style = {"marker": "X", "markersize": 7.5, "markeredgewidth": 0, "color": INK, "zorder": 4}
+    style: dict[str, Any] = {"marker": "X", "markersize": 7.5, "markeredgewidth": 0, "color": INK, "zorder": 4}
     drawing.mark(params, value, tip, label="best size", **style)
 
 
@@ -100,20 +133,35 @@ def _edge(drawing: Drawing, profile: Mapping[str, Any]) -> None:
     last = {"above": "largest", "below": "smallest"}[side]
     tip = f"the best at {numbers.budget(profile['flops'])} FLOPs is the {last} size trained:\na bound, no optimum"
     marker, offset = EDGES[side]
-    style = {"marker": marker, "markersize": 5.5, "markeredgewidth": 0, "color": INK, "zorder": 4}
+    offset += _aside(drawing.evidence, profile["flops"])
+    style: dict[str, Any] = {"marker": marker, "markersize": 5.5, "markeredgewidth": 0, "color": INK, "zorder": 4}
     drawing.mark(params, value, tip, label="last size", transform=drawing.beside(offset), **style)
 
 
 def _isoflop_title(evidence: Evidence, target: str) -> str:
-    best = [p for p, _ in evidence.best(target, held_out=False) if not evidence.flat(target, p.flops)]
     what = "Lowest dev loss" if target == "dev_loss" else "Highest return"
+    best = _best_sizes(evidence, target)
     if not best:
         return f"{NAMES[target].capitalize()} against model size at each budget"
-    first, last = best[0], best[-1]
-    sizes = f"{numbers.count(first.params)} parameters at {numbers.budget(evidence.budget_of(first))} FLOPs"
+    (first, size), (last, last_size) = best[0], best[-1]
+    sizes = f"{numbers.count(size)} parameters at {numbers.budget(first)} FLOPs"
     if len(best) > 1:
-        sizes += f", {numbers.count(last.params)} at {numbers.budget(evidence.budget_of(last))}"
+        sizes += f", {numbers.count(last_size)} at {numbers.budget(last)}"
     return f"{what}: {sizes}"
+
+
+def _best_sizes(evidence: Evidence, target: str) -> list[tuple[float, float]]:
+    """Return the budgets with their best sizes: the vertices that are marked, else the best cells."""
+    rows = [r for r in evidence.rows("profiles", target=target) if not evidence.flat(target, r.get("flops") or 1.0)]
+    vertices = [
+        (row["flops"], row["vertex_params"])
+        for row in rows
+        if numbers.positive(row.get("flops")) and numbers.positive(row.get("vertex_params")) and not row.get("excluded")
+    ]
+    if len(vertices) > 1:
+        return sorted(vertices)
+    best = [p for p, _ in evidence.best(target, held_out=False) if not evidence.flat(target, p.flops)]
+    return [(evidence.budget_of(point), point.params) for point in best]
 
 
 def optimum(evidence: Evidence, quantity: str) -> Plot | None:
@@ -125,18 +173,38 @@ def optimum(evidence: Evidence, quantity: str) -> Plot | None:
         _held_out(drawing, target, quantity)
     if not drawing.seen:
         return None
+    banded = next((target for target in TARGETS if evidence.recommends(target, quantity)), None)
     for target in TARGETS:
         for row in evidence.forecasts(target):
-            _forecast(drawing, row, target, quantity)
+            _forecast(drawing, row, target, quantity, barred=target == banded)
     budgets = [flops for flops, _ in drawing.seen]
     for target in TARGETS:
         _line(drawing, target, quantity, min(budgets), max(budgets))
-    drawing.scale("flops", evidence.noun if quantity == "samples" else quantity)
+    has_band = banded is not None and _band(drawing, banded, quantity, max(budgets))
+    drawing.scale("flops", evidence.noun if quantity == "samples" else quantity, room=ROOM)
     caption = (
         "Each point is the best of one budget: the vertex of its parabola, else the best cell. Lines: C to the power a."
     )
+    if banded is not None and has_band:
+        caption += f" Band and bars: 95% intervals for the {NAMES[banded]}, by two laws."
     alt = f"Best {NAMES[quantity]} against training compute."
     return drawing.finish(_optimum_title(evidence, quantity), caption, alt, 2)
+
+
+def _band(drawing: Drawing, target: str, quantity: str, last: float) -> bool:
+    """Draw the band of a target's line, and let the axis reach it; return whether there is one."""
+    low, high = f"{quantity}_low", f"{quantity}_high"
+    curve = (drawing.evidence.fit.get("curves") or {}).get(target) or []
+    rows = [row for row in curve if all(numbers.positive(row.get(name)) for name in ("flops", low, high))]
+    rows = [row for row in rows if row["flops"] <= last * SAME_BUDGET]
+    if not rows:
+        return False
+    flops, lows, highs = ([row[name] for row in rows] for name in ("flops", low, high))
+    drawing.band(flops, lows, highs, TARGET_COLOUR[target], f"best for the {NAMES[target]}")
+    for row in (rows[0], rows[-1]):
+        for name in (low, high):
+            drawing.see_end(row["flops"], row[name], row[quantity])
+    return True
 
 
 def _optimum(drawing: Drawing, profile: Mapping[str, Any], target: str, quantity: str) -> None:
@@ -155,24 +223,34 @@ def _optimum(drawing: Drawing, profile: Mapping[str, Any], target: str, quantity
         style |= {"color": FAINT, "markerfacecolor": "none"}
         label = "no vertex, not fitted"
         tip += f"\nno vertex: {reason}" if reason else ""
-    drawing.mark(flops, value, tip, label=label, **style)
+    drawing.mark(flops, value, tip, label=label, series=f"best for the {NAMES[target]}", **style)
 
 
 def _held_out(drawing: Drawing, target: str, quantity: str) -> None:
     """Mark the best cell of each held-out budget."""
     for point, _ in drawing.evidence.best(target, held_out=True):
-        style = {"marker": "D", "markersize": HELD_OUT_SIZE[target], "color": TARGET_COLOUR[target], "zorder": 3}
+        style: dict[str, Any] = {
+            "marker": "D",
+            "markersize": HELD_OUT_SIZE[target],
+            "color": TARGET_COLOUR[target],
+            "zorder": 3,
+        }
         tip = f"best {NAMES[target]}\n{describe(point, None, drawing.evidence.loss_digits)}"
-        drawing.mark(point.flops, getattr(point, quantity), tip, label="held out, best cell", **style)
+        drawing.mark(point.flops, getattr(point, quantity), tip, label="held out", **style)
 
 
-def _forecast(drawing: Drawing, row: Mapping[str, Any], target: str, quantity: str) -> None:
+def _forecast(drawing: Drawing, row: Mapping[str, Any], target: str, quantity: str, *, barred: bool) -> None:
     flops, value = row.get("flops"), row.get(quantity)
     if not numbers.positive(flops) or not numbers.positive(value):
         return
     tip = f"for the best {NAMES[target]} at {numbers.budget(flops)} FLOPs:\n{numbers.count(value)} {NAMES[quantity]}"
-    style = {"marker": ">", "markersize": 7, "markerfacecolor": "none", "color": TARGET_COLOUR[target]}
-    drawing.mark(flops, value, tip + " (forecast)", label="forecast", **style)
+    ends = row.get(f"{quantity}_low"), row.get(f"{quantity}_high")
+    span = (float(ends[0]), float(ends[1])) if all(map(numbers.positive, ends)) else None
+    tip += f" (forecast{'' if span is None else f', {numbers.count(span[0])} to {numbers.count(span[1])}'})"
+    style: dict[str, Any] = {"marker": ">", "markersize": 7, "markerfacecolor": "none", "color": TARGET_COLOUR[target]}
+    series = f"forecast for the {NAMES[target]}"
+    drawing.mark(flops, value, tip, label="forecast", series=series, interval=span if barred else None, **style)
+    drawing.note(numbers.count(value), flops, value)
 
 
 def _line(drawing: Drawing, target: str, quantity: str, low: float, high: float) -> None:
@@ -186,7 +264,12 @@ def _line(drawing: Drawing, target: str, quantity: str, low: float, high: float)
         label = f"{NAMES[target]}: a = {exponent}" if style == "-" else None
         if end > start:
             ends = [law_at(law, start) or start, law_at(law, end) or end]
-            drawing.line([start, end], ends, color=TARGET_COLOUR[target], linestyle=style, label=label)
+            look: dict[str, Any] = {
+                "color": TARGET_COLOUR[target],
+                "linestyle": style,
+                "series": f"best for the {NAMES[target]}, line",
+            }
+            drawing.line([start, end], ends, label=label, **look)
             drawing.see(start, ends[0])
             drawing.see(end, ends[1])
 
@@ -197,16 +280,21 @@ def _optimum_title(evidence: Evidence, quantity: str) -> str:
     law = evidence.recommends("dev_loss", quantity) or evidence.recommends("return_mean", quantity)
     if law is None:
         return f"{what} at each budget: too few optima for a law"
-    if numbers.known(law.get("low")) and numbers.known(law.get("high")) and law["low"] < 0 < law["high"]:
-        return f"{what}: no trend is certain, {exponent_text(law)}"
-    return f"{what} {trend(law, 'shrinks')} {exponent_text(law)}"
+    return f"{what}{trend(law, 'shrinks')} {exponent_text(law)}"
 
 
 def trend(law: Mapping[str, Any], falls: str) -> str:
-    """Say whether what a law is of grows, falls or does neither, as in "grows as" before the power."""
+    """Say whether what a law is of grows, falls, does neither, or cannot be told to, before the power."""
+    if is_uncertain(law):
+        return ": no trend is certain,"
     if abs(law["exponent"]) < UNCHANGED:
-        return "does not change with compute:"
-    return "grows as" if law["exponent"] > 0 else f"{falls} as"
+        return " does not change with compute:"
+    return " grows as" if law["exponent"] > 0 else f" {falls} as"
+
+
+def is_uncertain(law: Mapping[str, Any]) -> bool:
+    """Tell whether the interval of an exponent holds 0."""
+    return numbers.known(law.get("low")) and numbers.known(law.get("high")) and law["low"] < 0 < law["high"]
 
 
 def exponent_text(law: Mapping[str, Any], variable: str = "C") -> str:

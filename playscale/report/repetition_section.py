@@ -44,18 +44,18 @@ def _against_passes(evidence: Evidence, target: str, law: Row) -> Plot | None:
         colour, marker = CYCLE[i % len(CYCLE)][0], MARKERS[i % len(MARKERS)]
         name = f"{numbers.count(curve['params'])} on {numbers.count(curve['unique'])}"
         x = [row["epochs"] for row in curve["law"]]
-        drawing.line(x, [row["value"] for row in curve["law"]], color=colour, zorder=1.8)
+        drawing.line(x, [row["value"] for row in curve["law"]], series=f"{name}, law", color=colour, zorder=1.8)
         lows, highs = ([row[end] for row in curve["law"]] for end in ("low", "high"))
-        drawing.axes.fill_between(x, lows, highs, color=colour, alpha=0.13, linewidth=0)
+        drawing.band(x, lows, highs, colour, name)
         for row in curve["measured"]:
             tip = f"{name} {evidence.noun}, {numbers.number(row['epochs'])} passes:\n{NAMES[target]} "
             tip += numbers.number(row["value"], evidence.loss_digits)
-            style = {"marker": marker, "markersize": 5.5}
+            style: dict[str, Any] = {"marker": marker, "markersize": 5.5}
             if row["fitted"]:
                 drawing.mark(row["epochs"], row["value"], tip, label=name, color=colour, **style)
             else:
                 left_out += 1
-                look = {"color": FAINT, "markerfacecolor": "none"}
+                look: dict[str, Any] = {"color": FAINT, "markerfacecolor": "none"}
                 drawing.mark(
                     row["epochs"], row["value"], f"{tip}\noverfitted, not fitted", label="overfitted", **(style | look)
                 )
@@ -96,7 +96,7 @@ def _worth(evidence: Evidence, target: str, law: Row) -> Plot | None:
     drawing.line(x, theirs, color=INK, linestyle=DOTTED, label="language models", linewidth=1.4)
     drawing.line(x, [row["worth"] for row in rows], color=colour, label="these data", zorder=3)
     lows, highs = ([row[end] for row in rows] for end in ("low", "high"))
-    drawing.axes.fill_between(x, lows, highs, color=colour, alpha=0.16, linewidth=0)
+    drawing.band(x, lows, highs, colour, "these data")
     for row in rows:
         drawing.see(row["epochs"], row["worth"])
         drawing.see(row["epochs"], row["high"])

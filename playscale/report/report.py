@@ -13,7 +13,7 @@ from playscale.points import Point, Reference
 from playscale.report.comparison import compared, comparison_plots, drawn, not_drawn
 from playscale.report.drawing import Plot
 from playscale.report.evidence import Evidence, evidences_of
-from playscale.report.figures import make_plots
+from playscale.report.figures import leading_plots, make_plots
 from playscale.report.headline import headline
 from playscale.report.html import anchors, asset, figures, join, render, table, tag
 from playscale.report.law_section import allocation, backtest, forecasting_laws, left_out, power_laws, surfaces
@@ -128,9 +128,11 @@ def _method_sections(
     """Make the sections of one method, named where there are several: what to train next, the figures, the laws."""
     of = {(point.method, point.game) for point in evidence.points}
     own = [entry for entry in entries if (entry.method, entry.game) in of]
-    yield PageSection(f"{prefix}next", _heading(method, "What to train next"), headline(evidence, own))
+    leading = leading_plots(plots or [])
+    first = figures(leading, colours, prefix=prefix, guide=False) if leading else None
+    yield PageSection(f"{prefix}next", _heading(method, "What to train next"), headline(evidence, own, first))
     if plots is not None:
-        found = figures(plots, colours, prefix=prefix, guide=not method)
+        found = figures([plot for plot in plots if plot not in leading], colours, prefix=prefix, guide=not method)
         yield PageSection(f"{prefix}figures", _heading(method, "What was found"), found)
     parts = [
         forecasting_laws(evidence),

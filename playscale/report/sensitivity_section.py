@@ -9,7 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from playscale.report.drawing import DASHED, Drawing, Plot, exponent_axis, linear_axis, own_defaults, quantity_axis
+from playscale.report.axes import TEXT, exponent_axis, linear_axis, own_defaults, quantity_axis
+from playscale.report.drawing import DASHED, Drawing, Plot
 from playscale.report.evidence import NAMES, Evidence, law_at
 from playscale.report.html import Content, anchors, join, table, tag, with_powers
 from playscale.report.learning import sizes_of
@@ -22,8 +23,15 @@ RECIPE, TUNED = "recipe", "best of all"
 LONGEST_ID = 40
 ROW_HEIGHT, ROWS = 0.22, 12  # inches of a row of the exponents, and rows that the figure has room for as it is
 OF = {"params": ("N", "at equal compute"), "flops": ("C", "at equal size")}
-BEST = {"marker": "X", "markersize": 8, "markeredgewidth": 0, "color": INK, "zorder": 4}
-OWN = {"marker": "D", "markersize": 8, "markeredgewidth": 1.4, "markerfacecolor": "none", "color": INK, "zorder": 3.5}
+BEST: dict[str, Any] = {"marker": "X", "markersize": 8, "markeredgewidth": 0, "color": INK, "zorder": 4}
+OWN: dict[str, Any] = {
+    "marker": "D",
+    "markersize": 8,
+    "markeredgewidth": 1.4,
+    "markerfacecolor": "none",
+    "color": INK,
+    "zorder": 3.5,
+}
 BOUND = {"below": "<", "above": ">"}
 
 
@@ -239,7 +247,7 @@ def _axes_of_values(drawing: Drawing, setting: str, target: str, places: dict[An
     else:
         drawing.axes.set_xticks([*places.values()], labels=[_name(value) for value in places])
         drawing.axes.set_xlim(-0.4, len(places) - 0.6)
-        drawing.axes.set_xlabel(setting, color=INK, fontsize=10)
+        drawing.axes.set_xlabel(setting, color=INK, fontsize=TEXT)
     losses = [y for _, y in drawing.seen]
     if drawing.linear:
         linear_axis(drawing.axes, NAMES.get(target, target), losses)
@@ -260,7 +268,7 @@ def _curve(drawing: Drawing, curve: Row, places: dict[Any, float] | None, colour
     drawing.line(x, y, color=colour, label=size)
     for value, place, loss in zip(curve["values"], x, y, strict=True):
         tip = f"{size}, {setting} {_name(value)}:\n{numbers.number(loss)}"
-        drawing.mark(place, loss, tip, color=colour, markersize=5)
+        drawing.mark(place, loss, tip, series=size, color=colour, markersize=5)
 
 
 def _at(value: Any, places: dict[Any, float] | None) -> float:
@@ -275,7 +283,7 @@ def _best_and_recipe(drawing: Drawing, curve: Row, places: dict[Any, float] | No
     size, edge = _size(curve), curve.get("edge")
     if curve.get("best_value") in curve["values"] and drawing.shows(curve.get("best_loss")):
         tip = f"{size}: the best value trained is {_name(curve['best_value'])}"
-        look = BEST | ({"marker": BOUND[edge], "markersize": 7} if edge in BOUND else {})
+        look: dict[str, Any] = BEST | ({"marker": BOUND[edge], "markersize": 7} if edge in BOUND else {})
         label = "best, at an end" if edge in BOUND else "best value"
         drawing.mark(_at(curve["best_value"], places), curve["best_loss"], tip, label=label, **look)
     own, loss = curve.get("recipe_value"), curve.get("recipe_loss")
@@ -293,7 +301,7 @@ def _best_values(evidence: Evidence, one: Row, name: str) -> Plot | None:
     colours = [light for light, _ in budget_colours(len(evidence.budgets))]
     budgets = sorted({curve["flops"] for curve in curves})
     for curve in curves:
-        shift = drawing.beside(4.0 * (budgets.index(curve["flops"]) - (len(budgets) - 1) / 2))
+        shift = 4.0 * (budgets.index(curve["flops"]) - (len(budgets) - 1) / 2)
         _best(drawing, curve, colours[evidence.budget_index(curve["flops"])], shift)
     own = sorted({(c["params"], c["recipe_value"]) for c in curves if _is_value(c.get("recipe_value"))})
     own_look: dict[str, Any] = OWN | {"markersize": 6}
@@ -321,7 +329,7 @@ def _is_value(value: Any) -> bool:
     return not isinstance(value, str) and numbers.positive(value)
 
 
-def _best(drawing: Drawing, curve: Row, colour: str, shift: Any) -> None:
+def _best(drawing: Drawing, curve: Row, colour: str, shift: float) -> None:
     x, y = curve["params"], curve["best"]
     ends: list[Any] = [curve.get("low"), curve.get("high")]
     tip = f"{numbers.count(x)} at {numbers.budget(curve['flops'])} FLOPs:\nbest value {_name(y)}"
@@ -332,13 +340,14 @@ def _best(drawing: Drawing, curve: Row, colour: str, shift: Any) -> None:
             "markerfacecolor": "none",
             "marker": "v" if curve["edge"] == "below" else "^",
         }
-        drawing.mark(x, y, f"{tip}, the last one trained", label="at an end", transform=shift, **look)
+        drawing.mark(x, y, f"{tip}, the last one trained", label="at an end", shift=shift, **look)
         return
+    interval = None
     if all(map(_is_value, ends)):
-        drawing.line([x, x], ends, color=colour, linewidth=1.1, transform=shift)
+        interval = (float(ends[0]), float(ends[1]))
         drawing.see(x, ends[0])
         drawing.see(x, ends[1])
-    drawing.mark(x, y, tip, label=numbers.budget(curve["flops"]), color=colour, transform=shift)
+    drawing.mark(x, y, tip, label=numbers.budget(curve["flops"]), interval=interval, color=colour, shift=shift)
 
 
 def _law_line(drawing: Drawing, law: Row, params: Sequence[float]) -> None:
@@ -364,13 +373,13 @@ def _exponents(evidence: Evidence, quantity: str) -> Plot | None:
     for i, row in enumerate(rows):
         named = row.get("settings")
         colour = INK if named == RECIPE else LOSS
-        span = [row.get("low"), row.get("high")]
-        if all(map(numbers.known, span)):
-            drawing.line(span, [-i, -i], color=colour, linewidth=1.1)  # type: ignore[arg-type]
+        low, high = row.get("low"), row.get("high")
+        span = (low, high) if numbers.known(low) and numbers.known(high) else None
         if named == RECIPE:
             axes.axvline(row["exponent"], color=FAINT, linewidth=1, zorder=1)
-        tip = f"{short_name(str(named))}: {numbers.exponent(row['exponent'])}"
-        drawing.mark(row["exponent"], -i, tip, color=colour, marker="D" if named == TUNED else "o")
+        name, marker = short_name(str(named)), "D" if named == TUNED else "o"
+        tip = f"{name}: {numbers.exponent(row['exponent'])}"
+        drawing.mark(row["exponent"], -i, tip, series=name, interval=span, across=True, color=colour, marker=marker)
     axes.set_yticks([-i for i in range(len(rows))], labels=[short_name(str(row.get("settings"))) for row in rows])
     axes.set_ylim(-len(rows) + 0.4, 0.6)
     exponent_axis(axes, rows)

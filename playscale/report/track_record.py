@@ -19,16 +19,20 @@ from playscale.scaling.numbers import known, positive
 from playscale.scaling.reach import REACHES, reach_name, reach_of
 
 Row = Mapping[str, Any]
-ANEW = "Chosen anew at each budget from what was known there, forecasts "
+ANEW = "Past forecasts, each from the budgets known then, "
 
 
 @dataclass(frozen=True)
 class Score:
-    """error: median |log error|; inside: share within the 95% intervals, None without any; count: of forecasts."""
+    """error: median |log error|; inside: share within the 95% intervals, None without any; count: of forecasts.
+
+    judged: those of them that have an interval.
+    """
 
     error: float
     inside: float | None
     count: int
+    judged: int = 0
 
 
 def track(fit: Mapping[str, Any], target: str) -> list[Row]:
@@ -64,7 +68,7 @@ def score(rows: Iterable[Row], of: str = "") -> Score | None:
     error = median(
         abs(math.log((row[of + "value"] - row["offset"]) / (row["measured"] - row["offset"]))) for row in made
     )
-    return Score(error, fmean(judged) if judged else None, len(made))
+    return Score(error, fmean(judged) if judged else None, len(made), len(judged))
 
 
 def by_reach(rows: Iterable[Row]) -> dict[float, list[Row]]:
@@ -169,9 +173,9 @@ def track_sentence(evidence: Evidence, flops: float | None) -> str:
     plain = {target: score(groups[target].get(reach, []), "power_") for target in TARGETS}
     missed = [f"{numbers.off(s.error)} for {NAMES[t]}{above(evidence.fit, t)}{_share(s)}" for t, s in own.items() if s]
     also = [f"{numbers.off(s.error)}{_share(s)}" for s in plain.values() if s]
-    text = f"{ANEW}{reach_name(reach)} ahead missed by {' and '.join(missed)} in the median"
-    text += f"; the plain power law's by {' and '.join(also)}." if len(also) == len(missed) else "."
-    text = text.replace("% inside)", "% inside the 95% interval)", 1)
+    text = f"{ANEW}{reach_name(reach)} ahead: missed by {' and '.join(missed)} in the median"
+    text += f"; the plain power law by {' and '.join(also)}." if len(also) == len(missed) else "."
+    text = text.replace(" inside)", " inside the 95% interval)", 1)
     return text + (" None reached as far ahead as this one." if wanted > reach else "")
 
 
@@ -180,7 +184,8 @@ def _place(reach: float) -> int:
 
 
 def _share(score: Score) -> str:
-    return "" if score.inside is None else f" ({numbers.percent(score.inside)} inside)"
+    """Write how many of how many lay inside: 100% of one forecast says little."""
+    return "" if score.inside is None else f" ({score.inside * score.judged:.0f} of {score.judged} inside)"
 
 
 def track_table(evidence: Evidence) -> Markup:

@@ -28,7 +28,7 @@ def trust(evidence: Evidence, target: str) -> Plot | None:
     _forecasts(drawing, rows, "power_", SOFT, DASHED, "power law, forecast")
     _forecasts(drawing, rows, "", TARGET_COLOUR[target], "-", "chosen law, forecast")
     for row in rows:
-        style = {"color": TARGET_COLOUR[target], "zorder": 4}
+        style: dict[str, Any] = {"color": TARGET_COLOUR[target], "zorder": 4}
         drawing.mark(row["flops"], row["measured"], _tip(row, target), label="measured", **style)
     drawing.scale("flops", target)
     caption = (
@@ -60,7 +60,7 @@ def _forecasts(drawing: Drawing, rows: Sequence[Row], of: str, colour: str, styl
     drawing.line(x, [row[of + "value"] for row in made], color=colour, linestyle=style, label=label, zorder=3)
     banded = [row for row in made if drawing.shows(row.get(of + "low")) and numbers.known(row.get(of + "high"))]
     lows, highs = ([row[of + end] for row in banded] for end in ("low", "high"))
-    drawing.axes.fill_between([row["flops"] for row in banded], lows, highs, color=colour, alpha=0.16, linewidth=0)
+    drawing.band([row["flops"] for row in banded], lows, highs, colour, label)
     for row in made:
         for value in (row[of + "value"], row.get(of + "low"), row.get(of + "high")):
             drawing.see_end(row["flops"], value, row["measured"])

@@ -198,7 +198,7 @@ def fit(
     limited, passes = corpora(targets, ahead, corpus_samples, seed)
     inference = with_inference(targets, ahead, inference_samples, seed)
     held_out, held_out_cells, left_out = _held_out(targets, [p for p in points if p.held_out], seed, budget_column)
-    curves = _curves(targets, [*forecast_flops, *(h.flops for h in held_out)], seed)
+    curves = _curves(targets, [*ahead, *(h.flops for h in held_out)], seed)
     best = tuple(
         row for r in targets.values() for row in optima(r.cells, r.exponents, r.surface, forecast_flops, r.choice.floor)
     )
@@ -428,6 +428,7 @@ def _held_out(
 
 
 def _curves(targets: dict[Target, TargetFit], ahead: Sequence[float], seed: int) -> dict[Target, list[Forecast]]:
+    """Return the laws over compute, to the furthest budget `ahead`; to ten times the largest fitted without one."""
     curves: dict[Target, list[Forecast]] = {}
     for target, result in targets.items():
         first, last = float(result.cells.budgets[0]), float(result.cells.budgets[-1])

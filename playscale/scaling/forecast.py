@@ -15,11 +15,13 @@ from playscale.scaling.exponents import Exponent, used_laws
 from playscale.scaling.isoflop import Profile
 from playscale.scaling.numbers import count
 from playscale.scaling.optimum import OptimumLaw
+from playscale.scaling.parametric import Parametric
 from playscale.scaling.powerlaw import ENDS
-from playscale.scaling.surface import Surface
+from playscale.scaling.surface import WHOLE, Surface
 
 CURVE_POINTS = 60
 
+Span = tuple[float, float]
 Interval = tuple[float, float | None, float | None, str | None]  # value, low, high, reason
 
 
@@ -30,6 +32,8 @@ class Forecast:
     reason: why an end is None though there is an interval: it is more than a factor 1,000 from the forecast.
     params_note: that the size recommended lies outside those trained, so that nothing like it was measured.
     params, samples: recommended for the budget, or as given (`at` "cell"); None where no law recommends them.
+    params_low, ..., samples_high: 95 % intervals of what is recommended (Forecaster.recommended_intervals); None where
+    the size and the data are given.
     law: its name; quantiles: of the predictive distribution at `playscale.scaling.powerlaw.LEVELS`, rising, none of
     them more than a factor 1,000 from the forecast; () without one.
     """
@@ -43,6 +47,10 @@ class Forecast:
     high: float | None
     reason: str | None = None
     params_note: str | None = None
+    params_low: float | None = None
+    params_high: float | None = None
+    samples_low: float | None = None
+    samples_high: float | None = None
     law: str = ""
     at: Literal["budget", "cell"] = "budget"
     quantiles: tuple[float, ...] = field(default=(), repr=False)
@@ -117,7 +125,8 @@ class Forecaster:
         params, samples = self.recommended(flops)
         return Forecast(
             self.target, flops, params, samples, *self._interval(cost, quantiles, self.choice.floor),
-            self.note(params), self.choice.name, "budget", self._quantiles(cost, quantiles),
+            self.note(params), *self.recommended_intervals(flops), self.choice.name, "budget",
+            self._quantiles(cost, quantiles),
         )  # fmt: skip
 
     def at_cell(
@@ -131,7 +140,7 @@ class Forecaster:
         cost, of = max(cost, floor), None if of is None else np.maximum(of, floor)
         return Forecast(
             self.target, self.surface.flops(params, samples), params, samples, *self._interval(cost, of, floor),
-            None, self.surface.chosen, "cell", self._quantiles(cost, of),
+            law=self.surface.chosen, at="cell", quantiles=self._quantiles(cost, of),
         )  # fmt: skip
 
     def curve(self, first: float, last: float, rng: np.random.Generator) -> list[Forecast]:
@@ -168,6 +177,21 @@ class Forecaster:
             return float(params[0]), float(samples[0])
         return self._recommended(self.params, flops), self._recommended(self.samples, flops)
 
+    def recommended_intervals(self, flops: float) -> tuple[float | None, float | None, float | None, float | None]:
+        """Return the ends of the 95 % intervals of size and of data at a budget: low, high, low, high.
+
+        Each holds the power law's interval and that of the law of size and data: vertices of parabolas are biased where
+        profiles are not symmetric. None where no law recommends them, a power law has 2 points alone, or an end is no
+        number that a float holds.
+        """
+        chosen = self.choice.law.law if isinstance(self.choice.law, OptimumLaw) else None
+        law = chosen or (self.surface.laws.get(WHOLE) if self.surface else None)
+        found = law.optimum_intervals(flops) if isinstance(law, Parametric) else None
+        size, data = found or (None, None)
+        if chosen is None:
+            size, data = _both(self.params, size, flops), _both(self.samples, data, flops)
+        return *_ends(size), *_ends(data)
+
     def note(self, params: float | None) -> str | None:
         """Say so where a size recommended lies outside those trained; None where it does not."""
         first, last = self.sizes
@@ -178,6 +202,16 @@ class Forecaster:
     @staticmethod
     def _recommended(exponent: Exponent | None, flops: float) -> float | None:
         return None if exponent is None else exponent.law.at(flops)
+
+
+def _both(line: Exponent | None, other: Span | None, flops: float) -> Span | None:
+    """Return the interval of a power law at a budget, so wide that it holds the other one; None without a line's."""
+    own = None if line is None else line.law.interval_at(flops)
+    return own if own is None or other is None else (min(own[0], other[0]), max(own[1], other[1]))
+
+
+def _ends(span: Span | None) -> tuple[float | None, float | None]:
+    return span if span and 0 < span[0] <= span[1] < np.inf else (None, None)
 
 
 def make_forecaster(

@@ -19,7 +19,7 @@ from playscale.scaling.bound import UNBOUNDED, Bound, bound
 from playscale.scaling.cells import Cells, FitError
 from playscale.scaling.frontier import floor_of
 from playscale.scaling.levenberg import minimise
-from playscale.scaling.powerlaw import LEVEL
+from playscale.scaling.powerlaw import LEVEL, central
 
 # A law's cost [R, n] and its derivatives [R, n, P] by its parameters [R, P].
 Curve = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -94,6 +94,15 @@ class Parametric:
         x, y = (float(v[0, 0]) for v in found)
         with np.errstate(over="ignore", under="ignore"):
             return float(np.exp(x + self.centre[0])), float(np.exp(y + self.centre[1]))
+
+    def optimum_intervals(self, flops: float) -> tuple[tuple[float, float], tuple[float, float]] | None:
+        """Return the 95 % intervals of params and samples of least cost at a budget, by the draws; None as above."""
+        found = self._optimum(self.draws, np.array([flops]))
+        if found is None:
+            return None
+        with np.errstate(over="ignore", under="ignore"):
+            params, samples = (np.exp(central(v[:, 0]) + np.array(c)) for v, c in zip(found, self.centre, strict=True))
+        return (float(params[0]), float(params[1])), (float(samples[0]), float(samples[1]))
 
     def frontier(self, flops: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the least cost of each budget, [m], and its draws [R, m] without the error of a measurement.

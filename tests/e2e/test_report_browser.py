@@ -143,10 +143,11 @@ def test_points_of_figures_show_their_values(page: Any) -> None:
     tips = page.locator("#isoflop_dev_loss .tip > title")
     assert tips.count() >= 25
     assert "parameters\n" in tips.first.text_content()
-    assert page.locator("#figures svg").count() == 7
+    assert page.locator("#next figure svg").count() == 3
+    assert page.locator("#figures svg").count() == 4
 
 
-@pytest.mark.parametrize("width", [360, 700, 1280, 2000])
+@pytest.mark.parametrize("width", [360, 390, 700, 1280, 2000])
 def test_report_is_no_wider_than_the_window(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -155,6 +156,24 @@ def test_report_is_no_wider_than_the_window(page: Any, width: int) -> None:
     assert last["y"] + last["height"] <= stage["y"] + stage["height"]
     assert terminal["width"] <= width
     assert terminal["width"] >= 0.9 * min(width - 50, 1050)
+
+
+def test_text_of_figures_is_legible_on_a_phone(page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    sizes = "Array.from(document.querySelectorAll('figure svg text')).map(text => text.getBoundingClientRect().height)"
+    assert min(page.evaluate(sizes)) >= 10
+    answer = page.locator(".answer").bounding_box()
+    assert answer["y"] + answer["height"] < 844
+
+
+def test_the_printed_page_is_light_and_has_what_the_screen_folds(page: Any) -> None:
+    page.emulate_media(media="print", color_scheme="dark")
+    assert _light(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    for hidden in (".theme", ".numbers", ".screen", ".controls"):
+        assert page.locator(hidden).first.evaluate("element => getComputedStyle(element).display") == "none"
+    limits = "Array.from(document.querySelectorAll('.scroll')).map(element => getComputedStyle(element).maxHeight)"
+    assert set(page.evaluate(limits)) == {"none"}
+    assert page.locator("details.more .laws").first.evaluate("element => element.getBoundingClientRect().height") > 50
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

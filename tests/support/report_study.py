@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,12 +23,12 @@ REFERENCES = (
 )
 
 
-def make_points(seed: int = 0, budgets: tuple[float, ...] = BUDGETS) -> list[Point]:
+def make_points(seed: int = 0, budgets: tuple[float, ...] = BUDGETS, sizes: Mapping[str, int] = SIZES) -> list[Point]:
     """dev_loss = E + A / N^0.33 + B / D^0.33 with 0.6 % noise; return = 190 / dev_loss^3.6 with 8 % noise."""
     rng = np.random.default_rng(seed)
     points = []
     for budget in dict.fromkeys((*budgets, HELD_OUT)):
-        for size, params in SIZES.items():
+        for size, params in sizes.items():
             flops = budget * (1 + 0.01 * rng.random())
             samples = round(flops / (6 * params))
             true = 0.55 + 25 / params**0.33 + 62 / samples**0.33

@@ -51,7 +51,8 @@ def test_a_figure_is_drawn_with_and_without_a_forecast(count, command_here, tmp_
     assert not code, err
     assert ("cannot be told yet: too few points: 2 of the 8" in out) == (count == 5)
     assert out.splitlines()[-1] == "figure: o/curve_forecast.png"
-    assert {path.name for path in (tmp_path / "o").iterdir()} == {"curve_forecast.png"}
+    files = {f"curve_forecast.{kind}" for kind in ("png", "svg", "csv")}
+    assert {path.name for path in (tmp_path / "o").iterdir()} == files
 
 
 def test_tables_of_others_are_read_with_other_names(command_here, tmp_path):

@@ -10,7 +10,8 @@ import matplotlib as mpl
 import pytest
 
 from playscale.points import Point
-from playscale.report.drawing import families, legend_columns, linear_axis, new_axes, quantity_axis, tick_labels
+from playscale.report.axes import families, linear_axis, new_axes, quantity_axis, tick_labels
+from playscale.report.drawing import legend_columns
 from playscale.report.evidence import Evidence
 from playscale.report.figures import make_plots, write_figures
 from playscale.report.html import inline_svg

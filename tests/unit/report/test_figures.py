@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import math
 import re
 from dataclasses import replace
@@ -25,9 +26,10 @@ from report_study import (
 )
 
 from playscale.points import Point
-from playscale.report.drawing import EDGE, Plot, log_ticks, plain
+from playscale.report.axes import log_ticks, plain
+from playscale.report.drawing import EDGE, Drawing, Plot
 from playscale.report.evidence import RETURN_OF_LOSS, Evidence, law_at
-from playscale.report.figures import FIGURE_FILES, make_plots, write_figures
+from playscale.report.figures import ENDINGS, FIGURE_FILES, make_plots, write_figures
 from playscale.report.html import inline_svg, with_powers
 from playscale.report.palette import ROLES, css_variables
 from playscale.report.performance import against_compute, return_against_loss
@@ -64,7 +66,10 @@ def test_titles_say_what_is_to_be_learned(plots: dict[str, Plot], evidence: Evid
     law = evidence.power_law("dev_loss", "params")
     assert law is not None
     assert plots["optimal_params"].title.startswith(f"The best model size grows as C^{law['exponent']:.2f} (")
-    assert "Lowest dev loss: 29.8k parameters at" in plots["isoflop_dev_loss"].title
+    first, *_, last = evidence.rows("profiles", target="dev_loss")
+    best = [f"{numbers.count(row['vertex_params'])} " for row in (first, last)]
+    assert plots["isoflop_dev_loss"].title.startswith(f"Lowest dev loss: {best[0]}parameters at")
+    assert f", {best[1]}at" in plots["isoflop_dev_loss"].title  # where the crosses are
     forecast = evidence.rows("forecasts", target="dev_loss")[-1]
     assert numbers.number(forecast["value"]) in plots["dev_loss_against_compute"].title
 
@@ -339,15 +344,85 @@ def test_an_svg_has_no_colour_of_its_own(plots: dict[str, Plot], evidence: Evide
     assert len(ROLES) + len(evidence.budgets) == len(variables)
 
 
-def test_figures_are_written_as_png(tmp_path: Path, evidence: Evidence) -> None:
+def test_figures_are_written_as_png_and_svg_with_their_numbers(tmp_path: Path, evidence: Evidence) -> None:
     paths = write_figures(tmp_path / "new" / "figures", evidence.fit, evidence.points, REFERENCES)
     assert [path.stem for path in paths] == ALL
     for path in paths:
         assert any(fnmatch(f"figures/{path.name}", files) for files in FIGURE_FILES)  # which a later fit removes
         image = imread(path)
-        assert image.shape[1] == 780
+        assert image.shape[1] == 940
         assert image[0, 0, :3].tolist() == [1, 1, 1]
-    assert sorted(tmp_path.glob("**/*")) == sorted([tmp_path / "new", tmp_path / "new" / "figures", *paths])
+        svg = path.with_suffix(".svg").read_text(encoding="utf-8")
+        assert "<svg" in svg
+        with path.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+            head, *rows = csv.reader(file)
+        assert all(label in svg for label in head[1:3])
+        assert head[0] == "series"
+        assert head[3:] == ["low", "high", "note"]
+        assert all(re.search(r"\(.+\)$", label) for label in head[1:3])  # units
+        assert rows
+        assert all(row[0] and row[1] for row in rows)
+    files = [path.with_suffix(end) for path in paths for end in ENDINGS]
+    assert all(any(fnmatch(f"figures/{path.name}", pattern) for pattern in FIGURE_FILES) for path in files)
+    assert sorted(tmp_path.glob("**/*")) == sorted([tmp_path / "new", tmp_path / "new" / "figures", *files])
+
+
+def test_the_numbers_of_a_figure_are_what_it_draws(plots: dict[str, Plot], evidence: Evidence) -> None:
+    for plot in plots.values():
+        drawn = {tuple(place) for line in plot.figure.axes[0].lines for place in line.get_xydata()}
+        marked = [one for one in plot.numbers if one.y is not None]
+        assert {(one.x, one.y) for one in marked} <= drawn
+        bands = [place for area in plot.figure.axes[0].collections for place in area.get_paths()[0].vertices]
+        for one in plot.numbers:
+            if one.y is None:
+                assert np.isclose(bands, [one.x, one.low]).all(axis=1).any()
+                assert np.isclose(bands, [one.x, one.high]).all(axis=1).any()
+    cells = [one for one in plots["isoflop_dev_loss"].numbers if one.note and "vertex" not in one.note]
+    for point in evidence.points:
+        (own,) = [one for one in cells if (one.x, one.y) == (point.params, point.dev_loss)]
+        assert own.series == numbers.budget(evidence.budget_of(point))
+        assert own.low == pytest.approx(point.dev_loss - 1.96 * point.dev_loss_se)
+    forecast = evidence.rows("forecasts", target="dev_loss")[-1]
+    (size,) = [one for one in plots["optimal_params"].numbers if one.series == "forecast for the dev loss"][-1:]
+    assert (size.x, size.y, size.low, size.high) == tuple(
+        forecast[name] for name in ("flops", "params", "params_low", "params_high")
+    )
+
+
+def test_every_axis_has_a_label_with_its_unit(plots: dict[str, Plot]) -> None:
+    for plot in plots.values():
+        (axes,) = plot.figure.axes
+        assert all(re.search(r"\(.+\)$", label) for label in (axes.get_xlabel(), axes.get_ylabel())), plot.name
+        assert plot.title
+
+
+def test_labels_stand_beside_what_they_name_where_there_is_room() -> None:
+    drawing = Drawing("a", Evidence.of({}, []))
+    drawing.line([1e9, 1e10], [2.0, 1.0], label="falls")
+    drawing.mark(1e10, 2.0, "alone", label="a point")
+    for i in range(400):
+        drawing.line([1e9, 1e10], [2.5 + i / 400, 2.5 + i / 400], label="hidden" if i == 200 else None)
+    drawing.see(1e9, 3.5)
+    drawing.scale("flops", "loss")
+    plot = drawing.finish("a", "b", "c")
+    direct = {text.get_text(): text for text in plot.figure.axes[0].texts}
+    assert set(direct) == {"falls", "a point"}
+    assert [text.get_text() for legend in plot.figure.legends for text in legend.get_texts()] == ["hidden"]
+    assert direct["a point"].xy == (1e10, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "said"), [(-0.1, "Return: no trend is certain, C^0.07"), (0.01, "Return grows as C^0.07")]
+)
+def test_a_title_claims_no_trend_that_is_uncertain(low: float, said: str) -> None:
+    points = [Point(flops=c, params=1e4, samples=1e6, dev_loss=c**-0.1, return_mean=5.0) for c in (1e9, 1e10)]
+    law = {"target": "return_mean", "exponent": 0.07, "low": low, "high": 0.3, "used": True}
+    rows = [law | {"quantity": quantity} for quantity in ("return_mean", RETURN_OF_LOSS)]
+    evidence = Evidence.of({"power_laws": rows}, points)
+    plots = {plot.name: plot for plot in make_plots(evidence)}
+    assert plots["return_mean_against_compute"].title.startswith(said)
+    relation = plots["return_against_loss"].title
+    assert relation.startswith("No relation of return and dev loss is certain" if low < 0 else "10% less dev loss")
 
 
 @given(st.floats(1e-4, 1e19), st.floats(0.02, 12))

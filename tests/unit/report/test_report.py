@@ -88,19 +88,39 @@ def test_the_headline_is_the_next_budget(tmp_path: Path, fit: dict[str, Any], po
 def test_a_return_stands_beside_the_size_it_is_forecast_for(
     tmp_path: Path, fit: dict[str, Any], points: list[Point]
 ) -> None:
+    ends = {"params_low": 5e5, "params_high": 4e6, "samples_low": 2e7, "samples_high": 2e8}
+
     def said(size: float) -> str:
         rows = [
             row | ({"params": 1e6, "samples": 1e8} if row["target"] == "dev_loss" else {"params": size, "samples": 5e7})
-            | {"value": 2.5, "low": 2.0, "high": 3.0, "params_note": None}
+            | {"value": 2.5, "low": 2.0, "high": 3.0, "params_note": None} | ends
             for row in fit["forecasts"]
         ]  # fmt: skip
         return page(tmp_path, {**fit, "forecasts": rows}, points).text
 
-    both = "train 1M parameters on 100M samples. Expect a dev loss of 2.50 (2.00 to 3.00)"
+    both = "train 1M parameters (500k to 4M) on 100M samples (20M to 200M). Expect a dev loss of 2.50 (2.00 to 3.00)"
     assert f"{both} and a return of 2.50 (2.00 to 3.00)." in said(1e6)
     text = said(2e6)
-    assert f"{both}. For the best return, train 2M parameters on 50M samples. Expect a return of 2.50 (2.00" in text
+    assert f"{both}. For the best return, train 2M parameters (500k to 4M) on 50M samples (" in text
+    assert "1M 500k to 4M" in text
     assert "2.50 2.00 to 3.00 with 2M on 50M" in text
+
+
+def test_an_interval_of_sizes_that_says_nothing_is_not_written(
+    tmp_path: Path, fit: dict[str, Any], points: list[Point]
+) -> None:
+    rows = [row | {"params_low": 1.0, "params_high": 1e9, "samples_low": None} for row in fit["forecasts"]]
+    text = page(tmp_path, {**fit, "forecasts": rows}, points).text
+    assert re.search(r"parameters \(not known within a factor 1,000\) on [\d.]+[kMB] samples\. Expect", text)
+
+
+def test_without_a_forecast_ten_times_the_largest_budget_is_recommended(
+    tmp_path: Path, fit: dict[str, Any], points: list[Point]
+) -> None:
+    found = fit_points(points, replicates=20).to_dict()
+    assert found["forecasts"] == []
+    text = page(tmp_path, found, points).text
+    assert re.search(r"With 10¹³ FLOPs, train [\d.]+[kMB] parameters \(.* to .*\) on ", text)
 
 
 def test_budgets_are_counted_and_divided_by_as_the_fit_does(
@@ -183,9 +203,10 @@ def test_the_track_record_replaces_untested(tmp_path: Path, long_study: tuple[li
     missed = median(abs(math.log(row["value"] / row["measured"])) for row in ahead)
     inside = f"{sum(row['inside'] for row in ahead) / len(ahead):.0%} inside"
     # the first forecast ahead, for 10^13, reaches 0.52 decades beyond what was fitted
-    said = "Chosen anew at each budget from what was known there, forecasts 0.5 to 1 decades ahead missed by"
-    assert f"{said} {numbers.off(missed)} for dev loss ({inside} the 95% interval)" in text
-    assert "the plain power law's by " in text
+    said = "Past forecasts, each from the budgets known then, 0.5 to 1 decades ahead: missed by"
+    counted = f"{sum(row['inside'] for row in ahead)} of {len(ahead)} inside"
+    assert f"{said} {numbers.off(missed)} for dev loss ({counted} the 95% interval)" in text
+    assert "; the plain power law by " in text
     assert "Track record of the law that was the choice at each earlier budget: median miss, share inside the" in text
     assert f"0.5 to 1 decades{len(ahead)}{numbers.off(missed, short=True)} {inside}" in text
 
@@ -196,7 +217,7 @@ def test_target_returns_and_gpu_hours(tmp_path: Path, long_study: tuple[list[Poi
     moon = {"name": "the moon", "value": 123456.0, "low": 1e15, "text": "a return of 123,456 is not reached"} | nowhere
     text = page(tmp_path, {**fit, "target_returns": [*fit["target_returns"], moon]}, points).text
     hours = 1e13 / (989e12 * 0.4) / 3600
-    assert re.search(rf"With 10¹³ FLOPs, train .* samples: about {numbers.number(hours, 2)} H100 hours\.", text)
+    assert re.search(rf"With 10¹³ FLOPs, train .* samples.*: about {numbers.number(hours, 2)} H100 hours\.", text)
     assert "H100 hourskWh" in text
     reached = next(row for row in fit["target_returns"] if row["name"] == "a start")
     assert f"a start20{numbers.budget(reached['flops'])} " in text
@@ -329,6 +350,16 @@ def test_a_published_study(tmp_path: Path) -> None:
     assert "With 10²⁰ FLOPs, train " in text
     assert f"{len(points)} points; the lowest dev loss of each budget in bold" in text
     assert (tmp_path / "report.html").stat().st_size < 1_500_000
+
+
+@pytest.mark.slow
+def test_the_report_of_a_hundred_cells_is_below_two_megabytes(tmp_path: Path) -> None:
+    sizes = {f"{n}k": 1000 * n for n in (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)}
+    points = make_points(budgets=MANY_BUDGETS, sizes=sizes)
+    assert len(points) == 100
+    found = page(tmp_path, make_fit(points), points, drawn=True, references=REFERENCES)
+    assert "100 points" in found.text
+    assert (tmp_path / "report.html").stat().st_size < 2_000_000
 
 
 def test_of_very_many_points_the_best_of_each_budget_and_some_others_are_shown() -> None:

@@ -83,7 +83,8 @@ def test_the_document_has_the_agreed_shape_and_no_nan(tmp_path: Path) -> None:
         assert {"form", "parameters", "why"} <= set(law)
         assert all(set(row) == {"value", "low", "high", "reason"} for row in law["parameters"].values())
     assert set(document["curves"]) == {"dev_loss", "return_mean"}
-    curve = {"flops", "value", "low", "high", "reason", "params", "samples", "params_note"}
+    ends = {f"{name}_{end}" for name in ("params", "samples") for end in ("low", "high")}
+    curve = {"flops", "value", "low", "high", "reason", "params", "samples", "params_note"} | ends
     assert set(document["curves"]["dev_loss"][0]) == curve
     assert {(row["target"], row["quantity"]) for row in document["power_laws"]} == {
         ("dev_loss", "params"), ("dev_loss", "samples"), ("dev_loss", "dev_loss"),

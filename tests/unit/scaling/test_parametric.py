@@ -9,6 +9,7 @@ from scipy.optimize import approx_fprime, minimize
 
 from playscale.points import Point, read_points
 from playscale.scaling.cells import Cells, FitError, make_cells
+from playscale.scaling.fit import fit
 from playscale.scaling.levenberg import minimise, objective
 from playscale.scaling.parametric import DELTA, curve, fit_parametric
 
@@ -123,3 +124,32 @@ def test_a_bounded_return_finds_the_ceiling_of_boxing() -> None:
     ceiling, low, high, _ = fit_parametric(cells, np.random.default_rng(0), 100).parameters()["R_max"]
     assert low < ceiling < high
     assert ceiling == pytest.approx(53, abs=3)  # the best measured returns lie between 51.5 and 53.5
+
+
+@pytest.mark.slow
+def test_the_interval_of_a_recommended_size_holds_that_of_a_planted_law() -> None:
+    """Little noise, so that the bias of parabolas is larger than their scatter."""
+    inside = []
+    at = 3e22
+    for seed in range(12):
+        table = planted(0.002, np.random.default_rng(seed), sizes=7)
+        (forecast,) = fit(table, forecast_flops=[at], replicates=20, seed=seed).forecasts
+        size = (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA)) * (at / 6) ** (BETA / (ALPHA + BETA))
+        assert forecast.params_low is not None
+        assert forecast.params_high is not None
+        assert forecast.samples_low is not None
+        assert forecast.samples_high is not None
+        assert forecast.params_low <= (forecast.params or 0) <= forecast.params_high
+        inside += [
+            forecast.params_low <= size <= forecast.params_high,
+            forecast.samples_low <= at / 6 / size <= forecast.samples_high,
+        ]
+    assert np.mean(inside) >= 0.8
+
+
+def test_an_optimum_has_the_interval_of_its_draws() -> None:
+    law = fit_parametric(cells_of(planted(0.01, np.random.default_rng(1))), np.random.default_rng(0), 40)
+    spans, best = law.optimum_intervals(1e21), law.optimum(1e21)
+    assert spans is not None
+    assert best is not None
+    assert all(low < value < high for (low, high), value in zip(spans, best, strict=True))
