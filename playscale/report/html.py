@@ -112,7 +112,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Content]], *, caption: st
 
 
 def figures(
-    plots: Sequence[Plot], variables: Mapping[str, tuple[str, str]], *, prefix: str = "", guide: bool = True
+    plots: Sequence[Plot],
+    variables: Mapping[str, tuple[str, str]],
+    *,
+    prefix: str = "",
+    guide: bool = True,
+    leading: bool = False,
 ) -> Markup:
     """Return figures side by side.
 
@@ -121,6 +126,7 @@ def figures(
         variables: their colours, {CSS variable: (light, dark)}.
         prefix: of their ids, where a page has several studies.
         guide: end with how to read them.
+        leading: three in a row, for the first screen.
     """
     drawn = [
         {
@@ -134,7 +140,7 @@ def figures(
         }
         for plot in plots
     ]
-    return render("figures.html", figures=drawn, guide=guide)
+    return render("figures.html", figures=drawn, guide=guide, leading=leading)
 
 
 def inline_svg(

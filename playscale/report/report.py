@@ -129,7 +129,7 @@ def _method_sections(
     of = {(point.method, point.game) for point in evidence.points}
     own = [entry for entry in entries if (entry.method, entry.game) in of]
     leading = leading_plots(plots or [])
-    first = figures(leading, colours, prefix=prefix, guide=False) if leading else None
+    first = figures(leading, colours, prefix=prefix, guide=False, leading=True) if leading else None
     yield PageSection(f"{prefix}next", _heading(method, "What to train next"), headline(evidence, own, first))
     if plots is not None:
         found = figures([plot for plot in plots if plot not in leading], colours, prefix=prefix, guide=not method)
