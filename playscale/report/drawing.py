@@ -100,7 +100,8 @@ class Drawing:
             self._interval(y if across else x, *interval, across, style)
         if not own:
             self.see(x, y)
-            self.numbers.append(Number(series or label or "", x, y, *(interval or (None, None)), tip))
+            low, high = interval or (None, None)
+            self.numbers.append(Number(series or label or "", x, y, low, high, tip))
         for name in {label, series} - {None}:
             self.anchors.setdefault(str(name), []).append((x, y))
         if label:

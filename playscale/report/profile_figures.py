@@ -244,8 +244,8 @@ def _forecast(drawing: Drawing, row: Mapping[str, Any], target: str, quantity: s
     if not numbers.positive(flops) or not numbers.positive(value):
         return
     tip = f"for the best {NAMES[target]} at {numbers.budget(flops)} FLOPs:\n{numbers.count(value)} {NAMES[quantity]}"
-    ends = row.get(f"{quantity}_low"), row.get(f"{quantity}_high")
-    span = (float(ends[0]), float(ends[1])) if all(map(numbers.positive, ends)) else None
+    low, high = row.get(f"{quantity}_low"), row.get(f"{quantity}_high")
+    span = (low, high) if numbers.positive(low) and numbers.positive(high) else None
     tip += f" (forecast{'' if span is None else f', {numbers.count(span[0])} to {numbers.count(span[1])}'})"
     style: dict[str, Any] = {"marker": ">", "markersize": 7, "markerfacecolor": "none", "color": TARGET_COLOUR[target]}
     series = f"forecast for the {NAMES[target]}"
