@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,7 +102,7 @@ def train(
                 trainer.nonfinite_recorded(),
                 stop_held(),
             ):
-                state = trainer.start()
+                state = trainer.start(points.values())
                 for cell in cells:
                     trainer.advance(state, trainer.segment_before(cell))
                     point = trainer.finish(cell, state if cell.step == cell.branch_step else trainer.cool_down(cell))
@@ -173,13 +173,19 @@ class Trainer:
         if self.device.type == "cpu":
             keep_freed_memory()
 
-    def start(self) -> RunState:
-        """Return the saved state of the run, or the state before the first step, with weights from its seed."""
+    def start(self, reached: Iterable[Point]) -> RunState:
+        """Return the saved state of the run, or the state before the first step, with weights from its seed.
+
+        A save precedes the measurement at its step, so that `reached`, the points so far, may have a lower dev loss.
+        """
         saved = latest(self.run.resume)
         begins = f"resumes from step {int(saved.name)}" if saved else "starts"
         self._say(f"{begins}, {self.run.params:,} parameters")
         if saved is not None:
-            return self._load(saved)
+            state = self._load(saved)
+            known = [point.dev_loss for point in reached if point.dev_loss is not None]
+            state.lowest_dev_loss = min([state.lowest_dev_loss, *known])
+            return state
         torch.manual_seed(self.config.seed)
         policy = self.method.initial_policy()
         recurrent = self.method.initial_recurrent(policy)

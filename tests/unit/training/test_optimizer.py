@@ -39,9 +39,10 @@ def test_optimizer_resumes_from_its_saved_state(policy, tmp_path, name):
     state = new_state(policy, {}, name)
     train(state, range(3))
     state.play.add(12, [])
+    state.lowest_dev_loss = 0.25
     save_state(tmp_path, state)
     other = load_state(latest(tmp_path), torch.device("cpu"), name)
-    assert (other.step, other.play.interactions) == (3, 12)
+    assert (other.step, other.play.interactions, other.lowest_dev_loss) == (3, 12, 0.25)
     assert type(other.optimizer) is type(state.optimizer)
     for one in (state, other):
         train(one, range(3, 6))
