@@ -173,7 +173,7 @@ class Trainer:
         if self.device.type == "cpu":
             keep_freed_memory()
 
-    def start(self, reached: Iterable[Point]) -> RunState:
+    def start(self, reached: Iterable[Point] = ()) -> RunState:
         """Return the saved state of the run, or the state before the first step, with weights from its seed.
 
         A save precedes the measurement at its step, so that `reached`, the points so far, may have a lower dev loss.
