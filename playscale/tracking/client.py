@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from playscale.tracking.delivery_queue import DeliveryQueue, destination, refused_path, retry_until_answered
 from playscale.tracking.mlflow_tracker import KubeflowRun, MlflowExperiment
 from playscale.tracking.queued_tracker import MlflowDelivery, QueuedExperiment
-from playscale.tracking.store import store_errors
+from playscale.tracking.store import LOGIN_REFUSED, store_errors
 from playscale.tracking.tracker import Experiment, StudyOwner
 from playscale.tracking.uris import is_server, one_line, shown
 
@@ -138,6 +138,8 @@ class TrackingClient:
                 if owner:
                     experiment.claim(owner, resumed=resumed)
         except MlflowException as error:
+            if error.get_http_status_code() == requests.codes.unauthorized:
+                raise ValueError(f"{server}: {LOGIN_REFUSED}") from error
             if requests.codes.bad_request <= error.get_http_status_code() < requests.codes.server_error:
                 raise ValueError(f"{server} refuses the experiment {self.name!r}: {one_line(error)}") from error
             log.warning("tracking: %s does not answer (%s): what is logged waits on disk", server, one_line(error))

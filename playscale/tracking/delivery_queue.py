@@ -274,14 +274,25 @@ def transient(error: Exception) -> bool:
     return not isinstance(error, FileNotFoundError | AttributeError | KeyError | TypeError | ValueError)
 
 
+def forbidden(error: Exception) -> bool:
+    """Return whether a server has answered that it wants another login, or does not allow it."""
+    return isinstance(error, MlflowException) and error.get_http_status_code() in {
+        requests.codes.unauthorized,
+        requests.codes.forbidden,
+    }
+
+
 def retry_until_answered(call: Callable[[], T], seconds: float, server: str) -> T:
-    """Return what `call` returns, retrying for `seconds` while the server does not answer; then RuntimeError."""
+    """Return what `call` returns, retrying for `seconds` while the server does not answer; then RuntimeError.
+
+    An error that no later attempt would change is raised at once, as is that of a wrong login.
+    """
     deadline, pause = time.monotonic() + seconds, FIRST_PAUSE
     while True:
         try:
             return call()
         except Exception as error:
-            if not transient(error):
+            if forbidden(error) or not transient(error):
                 raise
             if time.monotonic() > deadline:
                 raise RuntimeError(

@@ -24,6 +24,10 @@ from playscale.tracking.uris import (
     sqlite_file,
 )
 
+LOGIN_REFUSED = (
+    "the login is refused: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+)
+
 
 def usable_uri(uri: str, *, create: bool) -> str | None:
     """Return the URI by which MLflow reaches a store. An SQLite file is made first; None without `create`.
@@ -74,6 +78,8 @@ def store_errors(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError) as error:
         if getattr(driver_error(error), "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(sqlite_file(uri))) from error
+        if isinstance(error, MlflowException) and error.get_http_status_code() == requests.codes.unauthorized:
+            raise ValueError(f"{shown(uri)}: {LOGIN_REFUSED}") from error
         text = f"{shown(uri)}: {one_line(error)}"
         if isinstance(error, MlflowException) and error.get_http_status_code() == requests.codes.bad_request:
             raise ValueError(text) from error
