@@ -8,6 +8,8 @@ the scheme, as an entry point of the group `mlflow.artifact_repository`.
 
 from __future__ import annotations
 
+import posixpath
+
 from mlflow.entities import FileInfo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
@@ -36,4 +38,11 @@ class ProxiedS3ArtifactRepository(ArtifactRepository):
         self._s3._download_file(remote_file_path, local_path)  # noqa: SLF001 - the hook of every repository
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        self._s3.delete_artifacts(artifact_path)
+        """Delete a file or all below a folder, one by one: not every S3 service has DeleteObjects."""
+        bucket, root = self._s3.parse_s3_compliant_uri(self._s3.artifact_uri)
+        path = posixpath.join(root, artifact_path or "").rstrip("/")
+        client = self._s3._get_s3_client()  # noqa: SLF001
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=path):
+            for key in (one["Key"] for one in page.get("Contents", [])):
+                if not path or key == path or key.startswith(f"{path}/"):
+                    client.delete_object(Bucket=bucket, Key=key)
