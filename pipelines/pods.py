@@ -14,14 +14,17 @@ from playscale.config import FrozenModel
 
 Cpu = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(\.\d+)?$|^\d+m$")]
 Memory = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(Ki|Mi|Gi|Ti|K|M|G|T)$")]
+TRACKING = ("MLFLOW_TRACKING_URI",)
 SETTINGS = (
-    "MLFLOW_TRACKING_URI",
     "AWS_ENDPOINT_URL",
     "AWS_DEFAULT_REGION",
+    "AWS_REQUEST_CHECKSUM_CALCULATION",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION",
     "PLAYSCALE_METRICS_PORT",
     "PLAYSCALE_KFP_URL",
 )
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 COMPONENTS = ("collect", "prepare", "plan", "train", "evaluate", "fit", "check", "forecast")
 
 
@@ -78,6 +81,9 @@ class Pods(FrozenModel):
     Attributes:
         settings: Name of the ConfigMap whose keys become environment variables, if it exists.
         credentials: Name of the Secret whose keys become environment variables, if it exists.
+        login: Name of the Secret with the login at MLflow, whose keys become environment variables, if it exists.
+        mlflow: `settings`: address and login of MLflow come from `settings` and `login`. `kubeflow`: Kubeflow's MLflow
+            plugin sets them (`injectUserEnvVars`), and a pod is to have each variable once.
         labels: Labels of all pods.
         image_pull_policy: When the image is pulled.
         image_pull_secrets: Names of the Secrets with which the image is pulled.
@@ -94,6 +100,8 @@ class Pods(FrozenModel):
     forecast: Pod = Pod()
     settings: str = "playscale-settings"
     credentials: str = "playscale-s3"
+    login: str = "playscale-login"
+    mlflow: Literal["settings", "kubeflow"] = "settings"
     labels: dict[str, str] = Field(default_factory=dict)
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
@@ -118,8 +126,12 @@ class Pods(FrozenModel):
         pod: Pod = getattr(self, component)
         _resources(task, pod, gpus)
         _placement(task, pod)
-        kubernetes.use_config_map_as_env(task, self.settings, {key: key for key in SETTINGS}, optional=True)
+        own = self.mlflow == "settings"
+        settings = TRACKING + SETTINGS if own else SETTINGS
+        kubernetes.use_config_map_as_env(task, self.settings, {key: key for key in settings}, optional=True)
         kubernetes.use_secret_as_env(task, self.credentials, {key: key for key in CREDENTIALS}, optional=True)
+        if own:
+            kubernetes.use_secret_as_env(task, self.login, {key: key for key in LOGIN}, optional=True)
         kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
         labels = {"app.kubernetes.io/part-of": "playscale", "app.kubernetes.io/component": component} | self.labels
         for key, value in labels.items():

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import network, release, studies
+from . import network, operators, release, studies
 from .cluster import ROOT, Cluster, Failed, run
 from .retries import retries_are_set, retries_are_unset
 
@@ -87,7 +87,10 @@ STEPS: tuple[Step, ...] = (
     ("disturbed", "a study: process killed, pod deleted, out of memory, servers deleted", studies.disturbed),
     ("resubmitted", "a hopeless run, laws of the others, submitted again", studies.hopeless_then_resubmitted),
     ("forecast", "a forecast of that study: registered, trained, scored", studies.forecast),
-    ("together", "two runs in one pod, one of them hopeless", studies.together),
+    ("login", "helm upgrade to two servers with accounts, a study with a password, a wrong one", operators.login),
+    ("together", "two runs in one pod, one of them hopeless, logged with a password", studies.together),
+    ("tls", "the development Postgres with a certificate that the servers check", operators.tls),
+    ("jobs", "mlflow gc, the backup, the database's volume deleted, the restore", operators.jobs),
     ("replicas", "helm upgrade to two servers, helm test", two_replicas),
     ("reinstall", "helm uninstall and install, data still there", reinstall),
     ("upgrade", "helm upgrade from the chart of version 0.1, data still there", from_the_first_chart),

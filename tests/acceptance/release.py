@@ -23,6 +23,7 @@ from .cluster import ROOT, Cluster, expect, run
 RELEASE = "playscale"
 FIRST_CHART = Path(__file__).with_name("playscale-0.1.0.tgz")  # as `helm package` made it of the last commit of 0.1
 EXAMPLE = ROOT / "studies/example/points.csv"
+LOGIN = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
 SMALL = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1536Mi"}}
 
 
@@ -32,6 +33,7 @@ def names(cluster: Cluster) -> dict[str, str]:
         "settings": f"{cluster.namespace}-settings",
         "credentials": f"{cluster.namespace}-s3",
         "account": f"{cluster.namespace}-pipeline",
+        "login": f"{cluster.namespace}-login",
     }
 
 
@@ -48,6 +50,7 @@ def values(cluster: Cluster) -> dict[str, Any]:
             "namespace": cluster.kubeflow,
             "settingsName": own["settings"],
             "secretName": own["credentials"],
+            "loginName": own["login"],
             "serviceAccount": {"name": own["account"]},
             "upload": {"enabled": True, "name": cluster.namespace, "resources": SMALL},
         },
@@ -99,10 +102,10 @@ def put_object(cluster: Cluster, key: str, body: bytes) -> None:
         client.put_object(Bucket="playscale", Key=key, Body=body)
 
 
-def put_data(cluster: Cluster) -> None:
+def put_data(cluster: Cluster, name: str = "example") -> None:
     """Log a study with an artifact through the server."""
     with mlflow(cluster) as address:
-        experiment = TrackingClient("example", address).connect()
+        experiment = TrackingClient(name, address).connect()
         for point in read_points(EXAMPLE):
             experiment.log_point(point)
         fit = experiment.start("fit", "fit")
@@ -113,10 +116,10 @@ def put_data(cluster: Cluster) -> None:
         fit.finish()
 
 
-def data_is_there(cluster: Cluster) -> str:
+def data_is_there(cluster: Cluster, name: str = "example") -> str:
     """Read the study back. The artifact comes by MLflow's own client, without a setting of ours, within a minute."""
     with mlflow(cluster) as address:
-        experiment = TrackingClient("example", address).connect(create=False)
+        experiment = TrackingClient(name, address).connect(create=False)
         points = sorted(experiment.points(), key=str)
         (fit,) = experiment.runs("fit")
         text = download(address, fit.info.run_id, "report/report.html")
@@ -131,7 +134,8 @@ def download(address: str, run_id: str, name: str) -> str:
         "import sys, mlflow; mlflow.set_tracking_uri(sys.argv[1]);"
         "print(open(mlflow.artifacts.download_artifacts(run_id=sys.argv[2], artifact_path=sys.argv[3])).read(), end='')"
     )
-    plain = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PLAYSCALE_"))}
+    ours = ("MLFLOW_", "PLAYSCALE_")
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(ours) or key in LOGIN}
     return run(sys.executable, "-c", code, address, run_id, name, seconds=90, environment=plain).splitlines()[-1]
 
 

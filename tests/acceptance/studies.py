@@ -45,9 +45,8 @@ class Submitted:
         self._log = cluster.folder / f"{name}-{command}.log"
         spec, settings = cluster.folder / f"{name}.yaml", cluster.folder / f"{name}-pods.yaml"
         spec.write_text(yaml.safe_dump({"name": self.name, **SPEC}))
-        settings.write_text(
-            yaml.safe_dump({"settings": own["settings"], "credentials": own["credentials"], "every": POD, **pods})
-        )
+        shared = {name: own[name] for name in ("settings", "credentials", "login")}
+        settings.write_text(yaml.safe_dump({**shared, "every": POD, **pods}))
         words = [
             sys.executable, "-m", "playscale.cli", "study", command, str(spec), "--endpoint", cluster.endpoint,
             "--image", cluster.image, "--pods", str(settings), "--service-account", own["account"], "--wait", *options,

@@ -61,27 +61,32 @@ def postgres(*arguments):
 
 
 class MlflowServer:
-    """`mlflow server` on a database, artifacts proxied to a folder; always on the same port."""
+    """`mlflow server` on a database, artifacts proxied to a folder; always on the same port.
 
-    def __init__(self, database, artifacts, log):
+    `arguments` and `environment` are added to its command line and its variables.
+    """
+
+    def __init__(self, database, artifacts, log, *arguments, environment=None):
         self.port = s3_server.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self._command = [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-            "--backend-store-uri", database, "--artifacts-destination", str(artifacts), "--serve-artifacts",
+            "--backend-store-uri", database, "--artifacts-destination", str(artifacts), "--serve-artifacts", *arguments,
         ]  # fmt: skip
+        self._environment = environment or {}
         self._process = None
 
     def start(self):
         hidden = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
         environment = {key: value for key, value in os.environ.items() if key not in hidden}
         environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        environment |= self._environment
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        wait_until(lambda: self._healthy() or self._process.poll() is not None, 180, "MLflow hangs")
+        wait_until(lambda: self._healthy() or self._process.poll() is not None, 600, "MLflow hangs")
         assert self._process.poll() is None, self.log.read_text()[-3000:]
 
     def _healthy(self):

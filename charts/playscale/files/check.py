@@ -16,7 +16,8 @@ from pathlib import Path
 
 SERVER = os.environ["MLFLOW_TRACKING_URI"]
 SECONDS = int(os.environ["CHECK_SECONDS"])
-PRESIGNED = os.environ["PRESIGNED_URLS"] == "true"
+PRESIGNED, OWN, LOGIN = (os.environ[name] == "true" for name in ("PRESIGNED_URLS", "OWN_SERVER", "LOGIN"))
+LIST = "/api/2.0/mlflow/experiments/search?max_results=1"
 STORE = "see the server's log: its S3 has to answer, have the bucket and take the keys"
 
 
@@ -51,7 +52,7 @@ signal.alarm(SECONDS)
 with step(f"asking {SERVER}", "its pod has to be ready, and the policies to let this pod reach it"):
     status, body = answer("/api/3.0/mlflow/server-info")
     announced = status == 200 and json.loads(body).get("multipart_downloads_enabled", False)
-if announced and not PRESIGNED:
+if OWN and announced and not PRESIGNED:
     fail(
         "asking for the way of artifacts",
         "the server sends its clients to its S3 themselves, which they may not reach",
@@ -59,18 +60,28 @@ if announced and not PRESIGNED:
         " see mlflow.extraArgs and the version of the image",
     )
 
-with step("asking as a stranger", "see mlflow.allowedHosts"):
-    status, _ = answer("/api/2.0/mlflow/experiments/get?experiment_id=0", Host="rebound.example")
-    if status != 403:
-        raise ValueError(f"a request with a stranger's Host header got {status} in place of 403")
+if OWN:
+    with step("asking as a stranger", "see mlflow.allowedHosts"):
+        status, _ = answer(LIST, Host="rebound.example")
+        if status != 403:
+            raise ValueError(f"a request with a stranger's Host header got {status} in place of 403")
 
-with step("logging a run", "see the server's log: its database has to answer"):
+if LOGIN:
+    with step("asking without a login", "see mlflow.auth, mlflow.extraArgs and the version of the image"):
+        status, _ = answer(LIST)
+        if status != 401:
+            raise ValueError(f"a request without a login got {status} in place of 401")
+
+login = "the login has to be right: see mlflow.existingLogin; " if "MLFLOW_TRACKING_USERNAME" in os.environ else ""
+with step("logging a run", login + "see the server's log: its database has to answer"):
     os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient()
-    experiment = client.get_experiment_by_name("helm-test")
-    run = client.create_run(experiment.experiment_id if experiment else client.create_experiment("helm-test"))
+    # an account may not write to an experiment of another, or of the time without accounts
+    name = "-".join(filter(None, ("helm-test", os.environ.get("MLFLOW_TRACKING_USERNAME"))))
+    experiment = client.get_experiment_by_name(name)
+    run = client.create_run(experiment.experiment_id if experiment else client.create_experiment(name))
     client.log_metric(run.info.run_id, "dev_loss", 1.5)
     client.set_terminated(run.info.run_id)
     found = client.get_run(run.info.run_id).data.metrics

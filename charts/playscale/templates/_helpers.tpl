@@ -80,7 +80,40 @@ capabilities:
 
 {{/* Where pods of the cluster reach MLflow. */}}
 {{- define "playscale.mlflow.uri" -}}
+{{- if .Values.mlflow.deploy -}}
 http://{{ include "playscale.mlflow.host" . }}:{{ .Values.mlflow.port }}
+{{- else -}}
+{{ required "mlflow.trackingUri: name the external MLflow, or set mlflow.deploy to true" .Values.mlflow.trackingUri }}
+{{- end -}}
+{{- end -}}
+
+{{/* The port at which users of the ingress or the route enter. */}}
+{{- define "playscale.mlflow.entrance" -}}
+{{- ternary .Values.mlflow.oidc.port .Values.mlflow.port .Values.mlflow.oidc.enabled -}}
+{{- end -}}
+
+{{- define "playscale.login.secret" -}}
+{{- .Values.mlflow.existingLogin | default .Values.pipeline.loginName -}}
+{{- end -}}
+
+{{/* Whether this chart makes the accounts: "true" or "". */}}
+{{- define "playscale.auth" -}}
+{{- if and .Values.mlflow.deploy .Values.mlflow.auth.enabled -}}true{{- end -}}
+{{- end -}}
+
+{{/* Variables with the login of pipeline pods, for pods of this chart; which of them the Secret has is its own affair. */}}
+{{- define "playscale.login.env" -}}
+{{- if or .Values.mlflow.existingLogin (include "playscale.auth" .) -}}
+{{- range list "MLFLOW_TRACKING_USERNAME" "MLFLOW_TRACKING_PASSWORD" "MLFLOW_TRACKING_TOKEN" }}
+- name: {{ . }}
+  valueFrom:
+    secretKeyRef: {name: {{ include "playscale.login.secret" $ }}, key: {{ . }}, optional: true}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "playscale.auth.secret" -}}
+{{- .Values.mlflow.auth.existingSecret | default (printf "%s-auth" (include "playscale.mlflow.name" .)) -}}
 {{- end -}}
 
 {{/* The Host headers that get an answer. MLflow compares the whole header, port and all. */}}
@@ -119,6 +152,11 @@ http://{{ include "playscale.mlflow.host" . }}:{{ .Values.mlflow.port }}
 {{- define "playscale.mlflow.origins" -}}
 {{- $origins := concat .Values.mlflow.allowedOrigins (include "playscale.mlflow.pages" . | splitList "\n" | compact) -}}
 {{- $origins | uniq | join "," -}}
+{{- end -}}
+
+{{/* Whether the development Postgres runs: "true" or "". */}}
+{{- define "playscale.postgres.deployed" -}}
+{{- if and .Values.mlflow.deploy .Values.postgres.deploy -}}true{{- end -}}
 {{- end -}}
 
 {{- define "playscale.postgres.name" -}}
@@ -172,6 +210,14 @@ http://{{ include "playscale.s3.name" . }}.{{ .Release.Namespace }}.svc.{{ .Valu
 {{- .Values.s3.existingSecret | default .Values.pipeline.secretName -}}
 {{- end -}}
 
+{{/* boto3's variables for a service that refuses its checksums, as a mapping. */}}
+{{- define "playscale.s3.checksums" -}}
+{{- if eq .Values.s3.checksums "when_required" -}}
+AWS_REQUEST_CHECKSUM_CALCULATION: when_required
+AWS_RESPONSE_CHECKSUM_VALIDATION: when_required
+{{- end -}}
+{{- end -}}
+
 {{/* Whether this chart makes the Secret of S3 keys: "true" or "". */}}
 {{- define "playscale.s3.makesSecret" -}}
 {{- if not (or .Values.s3.existingSecret .Values.s3.ambientCredentials) -}}true{{- end -}}
@@ -179,6 +225,9 @@ http://{{ include "playscale.s3.name" . }}.{{ .Release.Namespace }}.svc.{{ .Valu
 
 {{/* Changes when a setting or a Secret of this chart does, so that pods are replaced. */}}
 {{- define "playscale.checksum" -}}
-{{- $made := list (include (print .Template.BasePath "/secrets.yaml") .) (include (print .Template.BasePath "/settings.yaml") .) -}}
+{{- $made := list -}}
+{{- range list "secrets" "settings" "login" -}}
+{{- $made = append $made (include (printf "%s/%s.yaml" $.Template.BasePath .) $) -}}
+{{- end -}}
 {{- $made | join "\n" | sha256sum -}}
 {{- end -}}

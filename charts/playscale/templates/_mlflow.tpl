@@ -22,6 +22,15 @@
 # its job runner starts further processes, three times the memory, for features that are not used here
 - {name: MLFLOW_SERVER_ENABLE_JOB_EXECUTION, value: "false"}
 - {name: HOME, value: /tmp}
+{{- if include "playscale.auth" . }}
+- {name: MLFLOW_AUTH_CONFIG_PATH, value: /etc/mlflow/auth.ini}
+{{- $secret := include "playscale.auth.secret" . }}
+{{- range $name, $key := dict "MLFLOW_AUTH_ADMIN_USERNAME" "username" "MLFLOW_AUTH_ADMIN_PASSWORD" "password" "MLFLOW_FLASK_SERVER_SECRET_KEY" "secret-key" }}
+- name: {{ $name }}
+  valueFrom:
+    secretKeyRef: {name: {{ $secret }}, key: {{ $key }}}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* The bucket's address, and its keys as the server has them. */}}
@@ -38,6 +47,9 @@
 - {name: MLFLOW_S3_ENDPOINT_URL, value: {{ . | quote }}}
 {{- end }}
 - {name: AWS_DEFAULT_REGION, value: {{ .Values.s3.region }}}
+{{- range include "playscale.s3.checksums" . | fromYaml | keys }}
+- {name: {{ . }}, value: when_required}
+{{- end }}
 {{- end -}}
 
 {{/* What libpq reads beside the URI. The image's public authorities are named: psycopg2 brings an OpenSSL that knows none. */}}
@@ -71,6 +83,9 @@
 {{- with include "playscale.postgres.mounts" . }}
 {{ . }}
 {{- end }}
+{{- if include "playscale.auth" . }}
+- {name: auth, mountPath: /etc/mlflow, readOnly: true}
+{{- end }}
 {{- with .Values.mlflow.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -81,6 +96,10 @@
   emptyDir: {}
 {{- with include "playscale.postgres.volumes" . }}
 {{ . }}
+{{- end }}
+{{- if include "playscale.auth" . }}
+- name: auth
+  configMap: {name: {{ include "playscale.mlflow.name" . }}-auth}
 {{- end }}
 {{- with .Values.mlflow.extraVolumes }}
 {{ toYaml . }}
@@ -99,4 +118,53 @@
 {{- $spread = append $spread (merge (dict) . $own) -}}
 {{- end -}}
 {{- with $spread }}{{ toYaml . }}{{ end -}}
+{{- end -}}
+
+{{/* oauth2-proxy: pages send their users to the provider, requests of the API without a login get 401, tokens of the provider pass. */}}
+{{- define "playscale.oidc.container" -}}
+{{- $oidc := .Values.mlflow.oidc -}}
+- name: oauth2-proxy
+  image: {{ $oidc.image }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  args:
+    - --http-address=0.0.0.0:{{ $oidc.port }}
+    - --upstream=http://127.0.0.1:{{ .Values.mlflow.port }}
+    # an artifact may take its time
+    - --upstream-timeout=1h
+    - --reverse-proxy=true
+    - --provider=oidc
+    - --skip-provider-button=true
+    - --skip-jwt-bearer-tokens=true
+    - --api-route=^/(api|ajax-api)/
+    - --oidc-issuer-url={{ required "mlflow.oidc.issuer: name the OpenID provider" $oidc.issuer }}
+    {{- range $oidc.emailDomains | default (list) }}
+    - {{ printf "--email-domain=%s" . | quote }}
+    {{- else }}
+    {{- fail "mlflow.oidc.emailDomains: name the domains whose users may enter, or [\"*\"] for all of the provider's" }}
+    {{- end }}
+    {{- range $oidc.allowedGroups }}
+    - {{ printf "--allowed-group=%s" . | quote }}
+    {{- end }}
+    {{- range $oidc.extraArgs }}
+    - {{ . | quote }}
+    {{- end }}
+  env:
+    {{- $secret := required "mlflow.oidc.existingSecret: name a Secret with client-id, client-secret and cookie-secret" $oidc.existingSecret }}
+    {{- range $name, $key := dict "OAUTH2_PROXY_CLIENT_ID" "client-id" "OAUTH2_PROXY_CLIENT_SECRET" "client-secret" "OAUTH2_PROXY_COOKIE_SECRET" "cookie-secret" }}
+    - name: {{ $name }}
+      valueFrom:
+        secretKeyRef: {name: {{ $secret }}, key: {{ $key }}}
+    {{- end }}
+  ports:
+    - {name: login, containerPort: {{ $oidc.port }}}
+  readinessProbe:
+    httpGet: {path: /ready, port: login}
+    periodSeconds: 5
+  livenessProbe:
+    httpGet: {path: /ping, port: login}
+    periodSeconds: 15
+  securityContext: {{- toYaml .Values.mlflow.containerSecurityContext | nindent 4 }}
+  resources: {{- toYaml $oidc.resources | nindent 4 }}
+  volumeMounts:
+    - {name: tmp, mountPath: /tmp}
 {{- end -}}

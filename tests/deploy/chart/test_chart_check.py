@@ -10,6 +10,7 @@ from rendered import CHART
 from s3_server import free_port
 
 INFO = "/api/3.0/mlflow/server-info"
+LIST = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
 class Server(Handler):
@@ -30,12 +31,12 @@ def server():
         server.ended.set()
 
 
-def check(port, seconds=30, presigned="false"):
+def check(port, seconds=30, presigned="false", own="true", login="false"):
     """Run check.py; the one line that it ends with."""
     settings = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "CHECK_SECONDS": str(seconds)}
     done = subprocess.run(
         [sys.executable, CHART / "files/check.py"],
-        env=settings | {"PRESIGNED_URLS": presigned},
+        env=settings | {"PRESIGNED_URLS": presigned, "OWN_SERVER": own, "LOGIN": login},
         capture_output=True,
         text=True,
         check=False,
@@ -55,9 +56,16 @@ def test_check_names_a_server_that_sends_its_clients_to_s3(server):
 
 def test_check_names_a_server_that_answers_strangers(server):
     server.answers[INFO] = 200, {"multipart_downloads_enabled": True}
-    server.answers["/api/2.0/mlflow/experiments/get?experiment_id=0"] = 200, {}
+    server.answers[LIST] = 200, {}
     line = check(server.server_port, presigned="true")
     assert "got 200 in place of 403; see mlflow.allowedHosts" in line
+
+
+def test_check_names_a_server_that_asks_nobody_for_a_login(server):
+    server.answers[INFO] = 200, {}
+    server.answers[LIST] = 200, {}
+    line = check(server.server_port, own="false", login="true")  # of another's server, hosts are its own affair
+    assert "asking without a login: ValueError: a request without a login got 200 in place of 401" in line
 
 
 def test_check_ends_by_itself_when_there_is_no_answer(server):

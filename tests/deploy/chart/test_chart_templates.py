@@ -475,6 +475,7 @@ def test_upload_compiles_for_this_image_and_runs_after_install():
         "train": {"gpus": 1},
         "settings": "playscale-settings",
         "credentials": "keys",
+        "login": "playscale-login",
         "image_pull_secrets": ["pull"],
     }
     assert uploading["command"][1:4] == ["-m", "playscale_pipelines.upload", "/tmp/compiled/study.yaml"]  # noqa: S108

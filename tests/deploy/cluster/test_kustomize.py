@@ -8,6 +8,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from kubeflow_trainer_api import models
 
 ROOT = Path(__file__).parents[3]
 K8S = ROOT / "k8s"
@@ -59,6 +60,18 @@ def test_training_is_interrupted_and_interrupts_nobody():
     assert spot["value"] < 0 < server["value"]
     assert spot["preemptionPolicy"] == "Never"
     assert not spot.get("globalDefault")
+
+
+@pytest.mark.parametrize("kind", ["TrainJob", "TrainingRuntime"])
+def test_custom_resources_have_the_fields_that_trainer_knows(kind):
+    """Kubeflow's models drop what they do not know, and refuse what has another type."""
+    (document,) = [d for d in build("train") if d["kind"] == kind]
+    model = getattr(models, f"TrainerV1alpha1{kind}")
+    assert model.from_dict(document).to_dict() == document
+    unknown = json.loads(json.dumps(document).replace("template", "templates").replace("numNodes", "nodes"))
+    assert unknown != document
+    with pytest.raises((AssertionError, ValueError)):
+        assert model.from_dict(unknown).to_dict() == unknown
 
 
 def runtime_pod(documents):

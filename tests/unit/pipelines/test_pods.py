@@ -26,6 +26,7 @@ train:
 evaluate: {gpus: 1}
 settings: other-settings
 credentials: other-secret
+login: other-login
 labels: {team: games}
 image_pull_policy: Always
 image_pull_secrets: [registry]
@@ -101,8 +102,8 @@ def test_every_setting_reaches_the_compiled_pipeline(everything):
         "tolerations": [{"key": "spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"}],
         "seconds": "5400",
         "retries": (3, "45s", 2.0, "21600s"),
-        "settings": [("other-settings", True, 5)],
-        "credentials": [("other-secret", True, 2)],
+        "settings": [("other-settings", True, 7)],
+        "credentials": [("other-secret", True, 2), ("other-login", True, 3)],
         "labels": {
             "app.kubernetes.io/part-of": "playscale",
             "app.kubernetes.io/component": "train",
@@ -120,6 +121,23 @@ def test_every_setting_reaches_the_compiled_pipeline(everything):
     assert kinds == set(COMPONENTS)
     for name, row in everything.items():
         assert row["labels"]["app.kubernetes.io/component"] == name.removesuffix("-2")
+
+
+def test_the_example_of_a_shared_queue_trains_as_that_of_gpus():
+    gpu, queue = (read_pods(ROOT / f"studies/pods/{name}.yaml") for name in ("gpu", "kueue"))
+    assert queue.train == gpu.train
+    assert queue.labels == {"kueue.x-k8s.io/queue-name": "games"}
+
+
+def test_with_kubeflows_own_mlflow_its_variables_are_left_to_kubeflow(tmp_path):
+    (tmp_path / "pods.yaml").write_text("mlflow: kubeflow")
+    found = executors(compile_pipeline(tmp_path, read_pods(tmp_path / "pods.yaml"), "study"))
+    assert len(found) > 5
+    for part in found.values():
+        given = [pair["envVar"] for source in part["kubernetes"]["configMapAsEnv"] for pair in source["keyToEnv"]]
+        given += [pair["envVar"] for source in part["kubernetes"]["secretAsEnv"] for pair in source["keyToEnv"]]
+        assert "AWS_ENDPOINT_URL" in given
+        assert not [name for name in given if name.startswith("MLFLOW_")]
 
 
 def test_the_number_of_gpus_is_a_text_parameter_that_the_training_tasks_take_in(tmp_path):
