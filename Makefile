@@ -51,7 +51,7 @@ format: $(VENV)/.dev ## Format the code
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-ui: $(VENV)/.run ## MLflow's pages of the demo study, on http://127.0.0.1:5000
+ui: $(VENV)/.run ## MLflow's pages of the demo study, on http://127.0.0.1:5000/#/experiments?workflowType=machine_learning
 	$(VENV)/bin/mlflow ui --backend-store-uri sqlite:///$(OUT)/mlflow.db
 
 compile: $(VENV)/.run ## The pipelines as YAML for Kubeflow Pipelines

@@ -120,25 +120,31 @@ def card(
         f"return in {game}": f"{mean}, {point.episodes} episodes" if mean else "not measured",
     }
     others = [f"{one.name} {one.return_mean:.4g}" for one in references if one.return_mean is not None]
-    chosen = [
-        f"It is `{alias}`: the best of {one.chosen_from} agents by this very measurement, which is therefore likely to "
-        "be better than another one of it would be."
-        for alias, one in best.items()
-    ]
     plays = f"draws its actions from its policy at temperature {played.temperature:g}"
     if played.temperature == 0:
         plays = "takes its most likely action"
     parts = [
-        f"# {METHODS[point.method].label}: {point.size} parameters, {budget_name(point.flops)} FLOPs",
+        f"{_capital(METHODS[point.method].label)}: {point.size} parameters, {budget_name(point.flops)} FLOPs.",
         "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]),
-        "Intervals are of 95 %." + "".join(f" {text}" for text in chosen),
+        f"Intervals are of 95 %.{_chosen(best)}",
         f"**Trained on**: {_source(spec, point, details)}. Run `{point.run}` of the study `{spec.name}`.",
         f"**How it plays**: it {plays}, at most {played.max_steps:,} actions an episode."
         + (f" For comparison: {', '.join(others)}." if others else ""),
         f"**What it is not for**: {NOT_FOR.format(game=game)}",
-        "**To load it**: `playscale.load_policy` or `mlflow.pyfunc.load_model`, with the address of this version.",
     ]
     return "\n\n".join(parts)
+
+
+def _chosen(best: Mapping[str, Best]) -> str:
+    """Say what an agent is the best by, of how many; "" for one without an alias."""
+    if not best:
+        return ""
+    names = numbers.listed([f"`{alias}` of {numbers.counted(one.chosen_from, 'agent')}" for alias, one in best.items()])
+    return f" It is {names} by these measurements. The best of many is likely to be worse when it is measured again."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _source(spec: StudySpec, point: Point, details: Mapping[str, str]) -> str:

@@ -23,11 +23,13 @@ from playscale.config import budget_name
 from playscale.points import Point, from_row, renamed
 
 KIND = "playscale.kind"  # run | point | reference | fit
-METRICS = ("flops", "params", "samples", "dev_loss", "dev_loss_se", "return_mean", "return_se", "episodes")
+METRICS = ("dev_loss", "dev_loss_se", "return_mean", "return_se", "episodes", "flops", "params", "samples")
+"""In the order in which they are logged, and shown: MLflow's Compare page begins with the first."""
 TAGS = ("split",)
 LOGARITHMS = {name: f"log10_{name}" for name in ("flops", "params", "dev_loss", "return_mean")}
-BUDGET, LOG_BUDGET, LOG_PARAMS = "budget_flops", "at_log10_budget", "at_log10_params"
-FOR_CHARTS = (*LOGARITHMS.values(), BUDGET, LOG_BUDGET, LOG_PARAMS)
+BUDGET = "budget_flops"
+AT = {"at_log10_budget": "flops", "at_log10_params": "params", "at_log10_samples": "samples"}
+FOR_CHARTS = (*LOGARITHMS.values(), BUDGET, *AT)
 
 
 def point_of_run(run: Run, columns: Mapping[str, str]) -> Point:
@@ -52,8 +54,8 @@ def row_of_run(run: Run) -> dict[str, str]:
 
 
 def _params_for_charts(metrics: Mapping[str, float]) -> dict[str, str]:
-    """Return the params that MLflow's Compare page begins with: they are first by name, and right on linear axes."""
-    logs = {name: math.log10(metrics[of]) for name, of in ((LOG_BUDGET, "flops"), (LOG_PARAMS, "params"))}
+    """Return the params that MLflow's Compare page begins with: the first three by name, and right on linear axes."""
+    logs = {name: math.log10(metrics[of]) for name, of in AT.items() if of in metrics}
     return {BUDGET: budget_name(metrics["flops"])} | {name: f"{value:.4f}" for name, value in logs.items()}
 
 

@@ -85,10 +85,11 @@ def register(
         stored = sum(size for name, size in files.items() if name != "MLmodel")
         tags = {**tags, WEIGHTS: digest, STORED: str(stored)}
         text = mlmodel(run_id)
+        card += _how_to_load(f"models:/{model}{f'@{aliases[0]}' if aliases else '/VERSION'}")
         card += (
             f"\n\n**Size**: {stored:,} bytes, which lie among the artifacts of its run. Registering it added a file "
+            f"of {len(text)} bytes there and uploaded no weights again."
         )
-        card += f"of {len(text)} bytes there and uploaded no weights again."
         client.log_text(run_id, text, f"{FOLDER}/MLmodel")
         with suppress(MlflowException):  # it is there
             client.create_registered_model(model, description=about)
@@ -105,6 +106,11 @@ def register(
             if str(there.get(alias)) != str(version.version):
                 client.set_registered_model_alias(model, alias, version.version)
         return int(version.version)
+
+
+def _how_to_load(address: str) -> str:
+    code = f'from playscale import load_policy\n\npolicy, checkpoint = load_policy("{address}")'
+    return f"\n\n**To load it**:\n\n```python\n{code}\n```\n\n`mlflow.pyfunc.load_model` takes the same address."
 
 
 def _digest_of_weights(client: MlflowClient, run_id: str) -> str:

@@ -1,5 +1,6 @@
 """The points table through a real MLflow store: what is logged is what is read, however often it is logged."""
 
+import json
 import math
 import re
 
@@ -48,7 +49,10 @@ def test_experiment_opens_as_model_training_and_links_its_report(tmp_path):
     fit = there.start("fit", "fit of study")
     there.link_report(fit, "report.html")
     note = tags()["mlflow.note.content"]
-    assert f"(#/experiments/{there.id}/runs/{fit.id}/artifacts/report.html)" in note
+    assert f"(#/experiments/{there.id}/runs/{fit.id}/artifacts/report.html?workflowType=machine_learning)" in note
+    view = json.loads(tags()[f"mlflow.sharedViewState.{re.search(r'viewStateShareKey=([^)]*)', note).group(1)}"])
+    assert view["searchFilter"] in note
+    assert "metrics.`dev_loss`" in view["selectedColumns"]
     shown = re.search(r"filter `(.*)`", note).group(1)
     assert [run.data.params["run"] for run in there.client.search_runs([there.id], shown)] == [POINT.run]
     there.client.set_experiment_tag(there.id, "mlflow.note.content", "my own")
@@ -86,11 +90,12 @@ def test_a_return_in_a_task_is_a_row_of_its_own(experiment):
 
 
 def test_point_has_values_for_charts_which_are_no_columns(experiment):
-    """The Compare page begins with the first params by name; its axes are linear."""
+    """The Compare page begins with the first params by name and the first metric; its axes are linear."""
     point = Point(**{**vars(POINT), "run": "charts", "return_mean": 100.0, "extra": {"budget": "big"}})
     run = experiment.log_point(point)
     data = experiment.client.get_run(run.id).data
-    assert sorted(data.params)[:3] == ["at_log10_budget", "at_log10_params", "budget"]
+    assert sorted(data.params)[:3] == ["at_log10_budget", "at_log10_params", "at_log10_samples"]
+    assert next(iter(data.metrics)) == "dev_loss"
     assert (data.params["at_log10_budget"], data.params["budget_flops"]) == ("10.4771", "3e+10")
     assert data.metrics["log10_return_mean"] == 2
     assert {name for name in data.metrics if name.startswith("log10_")} == {

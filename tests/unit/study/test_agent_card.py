@@ -52,10 +52,13 @@ def test_card_says_what_was_measured_and_how_it_was_chosen():
     (agent,) = registered_agents(StudySpec(**SPEC), [POINT], references, details)
     assert agent.tags["return"] == "50 (40.2 to 59.8)"
     assert agent.tags["flops"] == "1e+11"
+    assert agent.card.startswith(
+        "Behavioural cloning: 10k parameters, 1e+11 FLOPs."
+    )  # no heading: lists show the text as it is
     for text in (
         "50 (40.2 to 59.8), 100 episodes",
         "2 (1.804 to 2.196) nats per action",
-        "the best of 1 agents",
+        "It is `best-loss` of 1 agent and `best-return` of 1 agent by these measurements.",
         "64 games of an expert",
         "random 3.25",
         "What it is not for",
