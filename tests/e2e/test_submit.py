@@ -192,6 +192,7 @@ def test_bad_logs_is_one_line(cli, tmp_path, submitted, study, options, said):
     assert said in result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_is_submitted_again_until_it_succeeds(cli, tmp_path):
     backend = Backend("FAILED", "FAILED", "SUCCEEDED", "FAILED")
     with kfp_server(backend) as url:

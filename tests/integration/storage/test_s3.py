@@ -65,7 +65,7 @@ def test_a_torn_upload_is_no_corpus_and_is_done_again(s3, tmp_path, monkeypatch)
         prepare(source, "s3://bucket/occupied", game="counting")
 
 
-@pytest.mark.parametrize(("gigabytes", "start"), [("1", 7), ("3e-6", 0)])
+@pytest.mark.parametrize(("gigabytes", "start"), [pytest.param("1", 7, marks=pytest.mark.slow), ("3e-6", 0)])
 def test_streams_from_s3_are_those_from_here(s3, tmp_path, monkeypatch, gigabytes, start):
     """Whether the kept sections hold all games or fewer than there are columns."""
     monkeypatch.setenv("PLAYSCALE_CACHE_GB", gigabytes)
@@ -110,6 +110,7 @@ def test_damage_of_a_kept_section_is_healed_and_of_the_shard_is_named(s3, tmp_pa
         corpus.read_game(0)
 
 
+@pytest.mark.slow
 def test_answers_that_break_off_are_asked_for_again(s3, s3_root, tmp_path, monkeypatch):
     (s3 / "big").mkdir()
     (s3 / "big" / "file").write_bytes(data := np.random.default_rng(0).bytes(300_000))

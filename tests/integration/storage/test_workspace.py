@@ -158,6 +158,7 @@ def test_large_files_go_in_parts_and_come_back_whole(s3, tmp_path):
     assert (s3 / "large/file").read_bytes() == (tmp_path / "back").read_bytes() == data
 
 
+@pytest.mark.slow
 def test_a_large_file_whose_last_answer_is_lost_is_stored(s3, s3_root, tmp_path, monkeypatch):
     """The server joined the parts, its answer was lost: it does not know the upload any more when asked again."""
     put(tmp_path, "large", bytes(PART + 1))
@@ -418,6 +419,7 @@ def test_workspace_compares_each_checksum_that_a_server_gives(tmp_path):
         assert sums.agree(head) == agrees, head
 
 
+@pytest.mark.slow
 def test_reads_of_a_step_wait_for_an_s3_that_is_away(recall, s3, s3_root, monkeypatch):
     """Opening a corpus, reading its shards, and the files of a study; outside of a step they fail at once."""
     shutil.copytree(recall.uri, s3 / "far" / "corpus")

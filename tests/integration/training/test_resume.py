@@ -52,7 +52,12 @@ def config(steps=BUDGETS, **values):
     return TrainConfig(**given | {"unroll": UNROLL, "dev_samples": 200, "save_seconds": 1e-9} | values)
 
 
-@pytest.fixture(params=[{}, {"cooldown": 0.4, "average": 0.5}], ids=["constant", "cooldown"])
+@pytest.fixture(
+    params=[
+        pytest.param({}, id="constant", marks=SLOW),
+        pytest.param({"cooldown": 0.4, "average": 0.5}, id="cooldown"),
+    ]
+)
 def left_alone(request, recall, tmp_path):
     """A run left alone: its config, its losses, its directory."""
     asked, losses = config(**request.param, save_seconds=1e9), {}
@@ -90,7 +95,7 @@ def test_stopped_run_resumes_to_the_same_end(recall, tmp_path, left_alone, save_
     assert_same(out, alone)
 
 
-@pytest.mark.parametrize("name", ["train_loss", "train_loss_cooldown"])
+@pytest.mark.parametrize("name", [pytest.param("train_loss", marks=SLOW), "train_loss_cooldown"])
 def test_run_stopped_just_before_a_budget_resumes_to_the_same_end(recall, tmp_path, name):
     """Also within a cooldown branch, whose own save it then goes on from."""
     asked, expected = config(cooldown=0.4, save_seconds=1e9), {}
@@ -117,8 +122,15 @@ def in_a_command(monkeypatch):
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("phase", ["run", "cooldown"])
+@pytest.mark.parametrize(
+    ("phase", "number", "code"),
+    [
+        pytest.param("run", signal.SIGTERM, 143, marks=SLOW),
+        pytest.param("run", signal.SIGINT, 130, marks=SLOW),
+        pytest.param("cooldown", signal.SIGTERM, 143),
+        pytest.param("cooldown", signal.SIGINT, 130, marks=SLOW),
+    ],
+)
 @pytest.mark.usefixtures("in_a_command")
 def test_signal_saves_the_step_at_hand_and_ends(recall, tmp_path, phase, number, code):
     asked, out = config(cooldown=0.4, save_seconds=1e9), tmp_path / "stopped"

@@ -86,6 +86,7 @@ def test_dev_stream_is_one_pass_over_its_games(lengths, batch, unroll):
         assert batches[-1]["valid"].any()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(LENGTHS, st.integers(1, 5), st.integers(1, 300), st.integers(0, 40), st.sampled_from(["train", "dev"]))
 def test_start_equals_skipping(lengths, batch, unroll, start, split):

@@ -295,6 +295,7 @@ def test_a_flipped_bit_is_found_or_harmless(real, tmp_path_factory, data):
     assert all(np.array_equal(got[name], array) for name, array in whole(recording).items())
 
 
+@pytest.mark.slow
 def test_damage_in_the_middle_of_a_long_game_costs_that_game_only(real, tmp_path):
     """The converter stops silently, shouts or crashes there; the corpus has the other game and says why not this."""
     for place in (0.1, 0.5):

@@ -97,7 +97,7 @@ def test_merging_again_changes_nothing(cluster):
     assert cluster.found == before
 
 
-@pytest.mark.parametrize("order", [(RETRIES, PRIORITY), (PRIORITY, RETRIES)])
+@pytest.mark.parametrize("order", [(RETRIES, PRIORITY), pytest.param((PRIORITY, RETRIES), marks=pytest.mark.slow)])
 def test_undo_in_any_order_brings_back_what_was_there(cluster, order):
     for file in (RETRIES, PRIORITY, RETRIES):
         cluster.run(file)

@@ -116,6 +116,7 @@ def test_an_error_of_the_user_is_raised_at_once(monkeypatch):
         assert actors.restarts == 0
 
 
+@pytest.mark.slow
 def test_actors_that_have_not_begun_leave_nothing(monkeypatch):
     toy_game.register(monkeypatch)
     before = shared_memory()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 from torch import nn
 
@@ -13,6 +14,7 @@ COUNT = 300_000
 WRITER = """
 import itertools
 import sys
+import pytest
 import torch
 from playscale.rollout.shared_weights import SharedWeights
 torch.set_num_threads(1)
@@ -38,6 +40,7 @@ def the_value(policy):
     return int(lows[0])
 
 
+@pytest.mark.slow
 def test_a_reader_never_sees_a_mixture_of_versions():
     """Another process writes as fast as it can until this one has read 20 versions."""
     weights, policy = SharedWeights(COUNT), module()

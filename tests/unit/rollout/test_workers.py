@@ -109,6 +109,7 @@ def test_a_play_folder_is_elsewhere_where_there_are_no_symbolic_links(tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     code = """
 import sys, time

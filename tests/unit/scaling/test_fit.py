@@ -107,6 +107,7 @@ def test_the_same_seed_gives_the_same_document_and_the_order_of_rows_does_not_ma
     assert other["forecasts"][0]["value"] == first["forecasts"][0]["value"]
 
 
+@pytest.mark.slow
 def test_another_forecast_changes_no_other() -> None:
     table = grid(FIVE, SIZES)
     assert quick(table, forecast_flops=[1e13]).curves == quick(table, forecast_flops=[2e12, 1e13]).curves
@@ -299,6 +300,7 @@ def test_largest_return_below_one_that_was_reached_is_refused() -> None:
     assert law["form"] == "bounded by the largest return"
 
 
+@pytest.mark.slow
 def test_no_forecast_passes_the_largest_return() -> None:
     table = [replace(p, return_mean=200 / (p.dev_loss or 1)) for p in grid(FIVE, SIZES, noise=0.001)]
     most = 1.05 * max(p.return_mean or 0 for p in table)

@@ -55,6 +55,7 @@ def test_the_compute_of_a_return_lies_in_its_interval_and_is_recommended_a_size(
     assert np.mean(inside) >= 0.9
 
 
+@pytest.mark.slow
 def test_a_return_below_that_of_the_smallest_budget_is_reached_there_and_has_no_lower_end() -> None:
     result = study(2000, noise=0.1)
     forecaster = result.targets["return_mean"].forecaster

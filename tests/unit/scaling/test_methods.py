@@ -105,6 +105,7 @@ def test_a_table_of_one_method_has_the_fit_it_always_had():
     assert list(fits_of(laws(rows))) == ["impala"]
 
 
+@pytest.mark.slow
 def test_games_of_a_method_are_fitted_apart_and_named_by_both():
     bc, impala = table("bc", seeds=1), table("impala", seeds=1)
     pong = [replace(point, game="pong", return_mean=2 * point.return_mean) for point in bc]

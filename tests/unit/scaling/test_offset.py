@@ -76,6 +76,7 @@ def test_values_are_in_the_unit_of_the_game_everywhere() -> None:
     assert ceiling + 40 == pytest.approx(same)
 
 
+@pytest.mark.slow
 def test_a_fitted_offset_is_said_with_how_to_give_it_and_no_return_vanishes() -> None:
     result = quick(table(-40.0, 300.0, 0.02))
     assert not [row for row in result.excluded if row.params is not None]

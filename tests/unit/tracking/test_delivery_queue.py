@@ -36,6 +36,7 @@ def test_entries_come_in_order_and_the_files_go_when_none_waits(tmp_path):
     assert list((tmp_path / "a").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_waiting_entries_are_delivered_by_the_next_process(tmp_path):
     code = (
         "import os, sys; from pathlib import Path; from playscale.tracking.delivery_queue import QueueFile\n"

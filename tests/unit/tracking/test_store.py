@@ -213,6 +213,7 @@ def test_a_failing_store_is_one_line(tmp_path):
         experiment.start("run", "a")
 
 
+@pytest.mark.slow
 def test_tracking_works_without_a_home_directory(tmp_path):
     code = (
         "import pwd, sys\n"
