@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.transforms import Transform, offset_copy
 
 from playscale.points import Point
@@ -67,7 +68,9 @@ class Drawing:
         self.entries: dict[str, Line2D] = {}
         self.anchors: dict[str, list[Place]] = {}
         self.groups: dict[str, str] = {}
+        self.placed: list[Text] = []
         self.spread = 0.0
+        self.without_room: tuple[float, float] | None = None
         self.notes: list[Label] = []
         self.numbers: list[Number] = []
         self.seen: list[tuple[float, float]] = []
@@ -237,10 +240,14 @@ class Drawing:
     def scale(self, x: str, y: str, room: float = 0.0) -> None:
         """Make the axes logarithmic for two quantities (linear for returns from an offset), wide enough for all.
 
-        room: share of the horizontal axis that is added at its right end.
+        room: share of the horizontal axis that is added at its right end, for names of budgets; without them it goes.
         """
+        places = [x for x, _ in self.seen] + [x for x, _ in self.off_axis]
         x, y = ("loss" if name == "dev_loss" and self.evidence.anonymous else name for name in (x, y))
-        quantity_axis("x", self.axes, x, [x for x, _ in self.seen] + [x for x, _ in self.off_axis], room=room)
+        quantity_axis("x", self.axes, x, places)
+        if room:
+            self.without_room = self.axes.get_xlim()
+            quantity_axis("x", self.axes, x, places, room=room)
         if self.linear:
             linear_axis(self.axes, QUANTITY[y][0], [y for _, y in self.seen])
         else:
@@ -253,15 +260,27 @@ class Drawing:
         The legend of all of them is drawn while labels are placed: the axes are no smaller without it.
         """
         self._legend(self.entries, columns)
-        named = [
-            Label(name, self.anchors.get(name, []), self.groups.get(name, name), name in self.groups, self.spread)
-            for name in self.entries
-        ]
-        drawn = place_labels(self.axes, [label for label in [*self.notes, *named] if len(label.anchors)])
+        drawn = self._place(self.entries)
+        if self.without_room is not None and self.groups and not drawn & set(self.groups):
+            for text in self.placed:
+                text.remove()
+            self.axes.set_xlim(self.without_room)
+            drawn = self._place([name for name in self.entries if name not in self.groups])
         for legend in [*self.figure.legends]:
             legend.remove()
         self._legend({name: line for name, line in self.entries.items() if name not in drawn}, columns)
         return Plot(self.name, title, caption, f"{title}. {alt}", self.figure, self.tips, tuple(self.numbers))
+
+    def _place(self, names: Iterable[str]) -> set[str]:
+        """Write names beside what they name, and notes, where there is room; return the texts written."""
+        labels = [
+            Label(name, self.anchors.get(name, []), self.groups.get(name, name), name in self.groups, self.spread)
+            for name in names
+        ]
+        before = [*self.axes.texts]
+        drawn = place_labels(self.axes, [label for label in [*self.notes, *labels] if len(label.anchors)])
+        self.placed = [text for text in self.axes.texts if text not in before]
+        return set(drawn)
 
     def _legend(self, entries: Mapping[str, Line2D], most: int) -> None:
         if not entries:

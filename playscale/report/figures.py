@@ -31,7 +31,7 @@ from playscale.storage.files import atomic_file, file_name
 
 DPI = 200
 ENDINGS = (".png", ".svg", ".csv")
-TITLE_LINE, TITLE_ROW = 56, 0.22  # columns of a line of the title, inches of one after the second
+TITLE_LINE, TITLE_ROW = 52, 0.22  # columns of a line of the title, inches of one after the second
 NAMES = (
     "isoflop_*", "optimal_*", "dev_loss_against_compute", "return_mean_against_compute", "return_against_loss",
     "*_forecast_before", "learning_curves", "learning_compared", "methods_against_*", "methods_dev_loss_against_*",
