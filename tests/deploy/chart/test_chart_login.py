@@ -7,7 +7,7 @@ import json
 import fake_cluster
 import helm_python
 import pytest
-from rendered import GIVEN, containers, find, merged, names, pods, render
+from rendered import GIVEN, containers, find, merged, names, pods, render, texts
 from test_chart_render import EXTERNAL_MLFLOW, OIDC
 from test_chart_templates import STEPS, STRANGER, allowed, argument, mlflow, part, step, variable
 
@@ -160,6 +160,9 @@ def test_a_login_that_is_not_whole_is_refused(values, said):
 
 def test_studies_log_to_an_mlflow_of_others():
     documents = render(merged(EXTERNAL_MLFLOW, KUBEFLOW))
+    notes = next(text for path, text in texts(EXTERNAL_MLFLOW).items() if path.endswith("NOTES.txt"))
+    assert "MLflow: https://mlflow.example\n" in notes
+    assert "port-forward" not in notes
     settings = find(documents, "ConfigMap", "playscale-settings", "kubeflow")["data"]
     assert settings["MLFLOW_TRACKING_URI"] == "https://mlflow.example"
     assert names(documents, "Deployment") == set()
