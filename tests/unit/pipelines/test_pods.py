@@ -124,7 +124,7 @@ def test_every_setting_reaches_the_compiled_pipeline(everything):
 
 
 def test_the_example_of_a_shared_queue_trains_as_that_of_gpus():
-    gpu, queue = (read_pods(ROOT / f"studies/pods/{name}.yaml") for name in ("gpu", "kueue"))
+    gpu, queue = (read_pods(ROOT / f"studies/pods/{name}.yaml") for name in ("gpu", "gpu-queue"))
     assert queue.train == gpu.train
     assert queue.labels == {"kueue.x-k8s.io/queue-name": "games"}
 
