@@ -1,7 +1,8 @@
 """docs/notebooks: what is stored there is what the notebook gives today.
 
 After a change of its outputs:
-    .venv/bin/jupyter execute --inplace --startup_timeout=600 --NotebookClient.record_timing=False docs/notebooks/analysis.ipynb
+    cd docs/notebooks
+    jupyter execute --inplace --startup_timeout=600 --NotebookClient.record_timing=False analysis.ipynb
 """
 
 import json
