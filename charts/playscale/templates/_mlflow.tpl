@@ -25,10 +25,10 @@
 {{- if include "playscale.auth" . }}
 - {name: MLFLOW_AUTH_CONFIG_PATH, value: /etc/mlflow/auth.ini}
 {{- $secret := include "playscale.auth.secret" . }}
-{{- range $name, $key := dict "MLFLOW_AUTH_ADMIN_USERNAME" "username" "MLFLOW_AUTH_ADMIN_PASSWORD" "password" "MLFLOW_FLASK_SERVER_SECRET_KEY" "secret-key" }}
-- name: {{ $name }}
+{{- range list (list "MLFLOW_AUTH_ADMIN_USERNAME" "username") (list "MLFLOW_AUTH_ADMIN_PASSWORD" "password") (list "MLFLOW_FLASK_SERVER_SECRET_KEY" "secret-key") }}
+- name: {{ first . }}
   valueFrom:
-    secretKeyRef: {name: {{ $secret }}, key: {{ $key }}}
+    secretKeyRef: {name: {{ $secret }}, key: {{ last . }}}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -47,7 +47,7 @@
 - {name: MLFLOW_S3_ENDPOINT_URL, value: {{ . | quote }}}
 {{- end }}
 - {name: AWS_DEFAULT_REGION, value: {{ .Values.s3.region }}}
-{{- range include "playscale.s3.checksums" . | fromYaml | keys }}
+{{- range include "playscale.s3.checksums" . | fromYaml | keys | sortAlpha }}
 - {name: {{ . }}, value: when_required}
 {{- end }}
 {{- end -}}
@@ -150,10 +150,10 @@
     {{- end }}
   env:
     {{- $secret := required "mlflow.oidc.existingSecret: name a Secret with client-id, client-secret and cookie-secret" $oidc.existingSecret }}
-    {{- range $name, $key := dict "OAUTH2_PROXY_CLIENT_ID" "client-id" "OAUTH2_PROXY_CLIENT_SECRET" "client-secret" "OAUTH2_PROXY_COOKIE_SECRET" "cookie-secret" }}
-    - name: {{ $name }}
+    {{- range list (list "OAUTH2_PROXY_CLIENT_ID" "client-id") (list "OAUTH2_PROXY_CLIENT_SECRET" "client-secret") (list "OAUTH2_PROXY_COOKIE_SECRET" "cookie-secret") }}
+    - name: {{ first . }}
       valueFrom:
-        secretKeyRef: {name: {{ $secret }}, key: {{ $key }}}
+        secretKeyRef: {name: {{ $secret }}, key: {{ last . }}}
     {{- end }}
   ports:
     - {name: login, containerPort: {{ $oidc.port }}}
