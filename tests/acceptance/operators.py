@@ -106,7 +106,7 @@ def run_job(cluster: Cluster, name: str) -> str:
         return next((one["type"] for one in state.get("conditions", []) if one["type"] in {"Complete", "Failed"}), "")
 
     state = until(400, f"the end of the job {job}", ended)
-    said = cluster.kubectl("logs", f"job/{job}", "--all-containers", "--tail=50", check=False)
+    said = cluster.kubectl("logs", f"job/{job}", "--all-containers", "--ignore-errors", "--tail=50", check=False)
     expect(state == "Complete", f"the job {job} failed: {said[-1500:]}")
     return said.strip()
 
