@@ -28,7 +28,7 @@ class RunState:
 
     `recurrent`: state of the core [B, ...] by name, carried from batch to batch; empty where batches bring theirs.
     `average`: a policy with the mean of the weights of the steps so far; None where none is kept.
-    `lowest_dev_loss`: of those measured so far; infinite before the first.
+    `lowest_dev_loss`: of those measured at steps before it; infinite before the first.
     """
 
     policy: Policy

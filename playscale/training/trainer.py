@@ -102,10 +102,11 @@ def train(
                 trainer.nonfinite_recorded(),
                 stop_held(),
             ):
-                state = trainer.start(points.values())
+                state = trainer.start()
                 for cell in cells:
                     trainer.advance(state, trainer.segment_before(cell))
-                    point = trainer.finish(cell, state if cell.step == cell.branch_step else trainer.cool_down(cell))
+                    ended = state if cell.step == cell.branch_step else trainer.cool_down(cell)
+                    point = trainer.finish(cell, ended, points.values())
                     points[cell.budget] = point
                     trainer.publish(cell, points)
         if group.first:
@@ -173,19 +174,13 @@ class Trainer:
         if self.device.type == "cpu":
             keep_freed_memory()
 
-    def start(self, reached: Iterable[Point] = ()) -> RunState:
-        """Return the saved state of the run, or the state before the first step, with weights from its seed.
-
-        A save precedes the measurement at its step, so that `reached`, the points so far, may have a lower dev loss.
-        """
+    def start(self) -> RunState:
+        """Return the saved state of the run, or the state before the first step, with weights from its seed."""
         saved = latest(self.run.resume)
         begins = f"resumes from step {int(saved.name)}" if saved else "starts"
         self._say(f"{begins}, {self.run.params:,} parameters")
         if saved is not None:
-            state = self._load(saved)
-            known = [point.dev_loss for point in reached if point.dev_loss is not None]
-            state.lowest_dev_loss = min([state.lowest_dev_loss, *known])
-            return state
+            return self._load(saved)
         torch.manual_seed(self.config.seed)
         policy = self.method.initial_policy()
         recurrent = self.method.initial_recurrent(policy)
@@ -232,8 +227,9 @@ class Trainer:
                         monitored.add(samples)
                         monitored.show(metrics, group.size)
                     clock, samples, reported = timer.training, 0, now
-                if state.step in self._dev_steps and not segment.is_branch:
-                    self._measure_dev_loss(state)
+                due = state.step in self._dev_steps and not segment.is_branch
+                if due and (dev := self._measure_dev_loss(state)):
+                    state.lowest_dev_loss = min(state.lowest_dev_loss, dev.loss)
                 may_save = state.step % settle_every == 0 or (group.size == 1 and stop_signal())
                 if may_save and self._save_or_stop(state, segment.folder, due=now - saved > config.save_seconds):
                     saved = now
@@ -258,16 +254,23 @@ class Trainer:
             self.advance(branch, Segment(cell.step, rate, folder, self._work.of_branch(cell)))
         return branch
 
-    def finish(self, cell: Cell, state: RunState) -> Point:
-        """Measure a cell at its budget and write its checkpoint."""
+    def finish(self, cell: Cell, state: RunState, reached: Iterable[Point] = ()) -> Point:
+        """Measure a cell at its budget and write its checkpoint.
+
+        Whether it has diverged is seen from the lowest dev loss on the way to it: of its state, or of `reached`, the
+        points of the run's earlier cells.
+        """
         assert state.step == cell.step
         cooled = cell.branch_step < cell.step
         dev = self._measure_dev_loss(state, "dev_loss_cooldown" if cooled else "dev_loss")
         samples, extra = self.method.usage(state)
         extra["flops_6nd"] = 6 * self.run.params * samples
         columns = {name: f"{value:.6g}" for name, value in extra.items()}
-        if dev and (reason := divergence(dev.loss, self.run.policy.num_actions, state.lowest_dev_loss)):
-            columns["diverged"] = reason
+        if dev:
+            known = [point.dev_loss for point in reached if point.dev_loss is not None]
+            lowest = min([dev.loss, state.lowest_dev_loss, *known])
+            if reason := divergence(dev.loss, self.run.policy.num_actions, lowest):
+                columns["diverged"] = reason
         measured = Point(
             game=self.run.policy.game,
             method=self.config.method,
@@ -366,7 +369,6 @@ class Trainer:
         samples = state.step * self.config.samples_per_step
         if not dev.finite:
             raise NonFiniteError("dev loss", dev.loss, state.step, samples, ["of the dev split"])
-        state.lowest_dev_loss = min(state.lowest_dev_loss, dev.loss)
         self._tracker.log_metrics({name: dev.loss}, samples)
         monitor.gauge("dev_loss", dev.loss)
         self._say(f"{name.replace('_', ' ')} {dev.loss:.4f} at step {state.step}")

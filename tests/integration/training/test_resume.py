@@ -73,6 +73,7 @@ def assert_same(out, alone):
     for folder in folders:
         here, there = load_checkpoint(out / folder.relative_to(alone)), load_checkpoint(folder)
         assert here.digests == there.digests
+        assert {**here.meta, "seconds": 0} == {**there.meta, "seconds": 0}
 
 
 @pytest.mark.parametrize(

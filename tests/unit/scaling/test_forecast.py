@@ -109,14 +109,12 @@ def test_intervals_grow_with_distance_and_with_noise() -> None:
 
 
 @pytest.mark.slow
-def test_the_curve_runs_from_the_first_budget_to_the_furthest_forecast() -> None:
+def test_the_curve_runs_from_the_first_budget_to_the_furthest_forecast_or_tenfold() -> None:
     table = study(np.random.default_rng(0), 0.01)
-    for flops, end in (([], 3e12), ([5e13], 5e13)):
+    for flops, end in (([], 1.2e13), ([5e13], 5e13)):
         curve = quick(table, forecast_flops=flops).curves["dev_loss"]
         assert (curve[0].flops, curve[-1].flops) == (pytest.approx(1e11), pytest.approx(end))
         assert all(f.low is not None and f.high is not None and f.low <= f.value <= f.high for f in curve)
-    alone = quick([p for p in table if not p.held_out]).curves["dev_loss"]
-    assert alone[-1].flops == pytest.approx(1.2e13)
 
 
 def test_inside_is_unknown_without_an_interval() -> None:
