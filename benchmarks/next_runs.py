@@ -5,7 +5,8 @@
 Each draw has its own grid of sizes; each size is one run through its budgets. Half of the variance of the noise is the
 run's own, the same at all of its checkpoints. The runs proposed are sampled from the same law, the table is fitted
 again, and so it is with as many FLOPs spent on today's sizes at the next budget. Reported: the width of the interval at
-the target, in logarithms, and whether it holds the truth.
+the target, in logarithms, and whether it holds the truth. A table whose laws cannot carry a forecast, so that nothing
+is proposed, is counted as declined.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from playscale.points import Point
+from playscale.scaling.cells import FitError
 from playscale.scaling.design import ProposedRun, next_runs
 from playscale.scaling.fit import Fit, fit
 from playscale_benchmarks.planted import CELLS_PER_BUDGET, LAWS, SIZES, Planted
@@ -99,12 +101,15 @@ def _interval(fitted: Fit, truth: float) -> tuple[float, bool]:
     return float(np.log(high / low)) if low else np.inf, low <= truth <= high
 
 
-def simulate(name: str, noise: float, seed: int, replicates: int = 60) -> Simulated:
-    """Sample a table, add the runs proposed or those of today's sizes, and fit all three."""
+def simulate(name: str, noise: float, seed: int, replicates: int = 60) -> Simulated | None:
+    """Sample a table, add the runs proposed or those of today's sizes, and fit all three; None: none are proposed."""
     law, rng = LAWS[name], np.random.default_rng([seed, round(1e4 * noise), list(LAWS).index(name)])
     points, truth = table(law, noise, rng), best_at(law, TARGET)
     fitted = fit(points, [TARGET], seed=seed, replicates=replicates)
-    found = next_runs(fitted, TARGET, SPEND, seed)
+    try:
+        found = next_runs(fitted, TARGET, SPEND, seed)
+    except FitError:
+        return None
 
     def more(runs: Iterable[ProposedRun]) -> list[Point]:
         of_each = [(run.params, run.budgets) for run in runs for _ in range(run.seeds)]
@@ -139,7 +144,7 @@ def summary(rows: list[Simulated]) -> dict[str, float]:
 WHEN = ("now", "after", "same")
 
 
-def _one(job: tuple[str, float, int]) -> Simulated:
+def _one(job: tuple[str, float, int]) -> Simulated | None:
     return simulate(*job)
 
 
@@ -155,10 +160,10 @@ def main() -> None:
     with ProcessPoolExecutor(options.workers) as pool:
         for name in options.laws.split(","):
             jobs = [(name, options.noise, seed) for seed in range(options.draws)]
-            own = list(pool.map(_one, jobs))
+            own = [row for row in pool.map(_one, jobs) if row is not None]
             rows += own
             said = "  ".join(f"{key} {number:.3g}" for key, number in summary(own).items())
-            print(f"{name:15s} noise {100 * options.noise:g} %  {said}", flush=True)
+            print(f"{name:15s} noise {100 * options.noise:g} %  declined {len(jobs) - len(own)}  {said}", flush=True)
     print("all", "  ".join(f"{key} {number:.3g}" for key, number in summary(rows).items()))
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
