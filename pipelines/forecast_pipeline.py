@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def forecast_pipeline(pods: "Pods | None" = None) -> BaseComponent:
     """Return the pipeline, with pod settings for a cluster (None: without, for one machine)."""
     ready = ready_with(pods)
-    runs = runs_pipeline(ready, together=1)
+    runs = runs_pipeline(ready, together=1, pods=pods)
 
     @dsl.pipeline(
         name="playscale-forecast",

@@ -4,6 +4,8 @@ Two settings are elsewhere: the service account belongs to a run (`study submit 
 compiler sets capabilities, privilege escalation and seccomp.
 """
 
+import json
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from kfp import dsl, kubernetes
@@ -11,6 +13,7 @@ from kfp.dsl.pipeline_channel import PipelineChannel
 from pydantic import BeforeValidator, Field, model_validator
 
 from playscale.config import FrozenModel
+from playscale_components.image import IMAGE
 
 Cpu = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(\.\d+)?$|^\d+m$")]
 Memory = Annotated[str, BeforeValidator(str), Field(pattern=r"^\d+(Ki|Mi|Gi|Ti|K|M|G|T)$")]
@@ -25,6 +28,8 @@ SETTINGS = (
 )
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+OWN_POD = {"POD_NAME": "metadata.name", "POD_UID": "metadata.uid", "POD_NAMESPACE": "metadata.namespace"}
+QUEUE = "kueue.x-k8s.io/queue-name"
 COMPONENTS = ("collect", "prepare", "plan", "train", "evaluate", "fit", "check", "forecast")
 
 
@@ -65,14 +70,38 @@ class Pod(FrozenModel):
     hours: float = Field(default=24, gt=0)
 
 
+class TrainJob(FrozenModel):
+    """Settings of the TrainJobs of Kubeflow Trainer that train the runs.
+
+    Attributes:
+        runtime: Name of the TrainingRuntime, in the namespace of the pipelines.
+        queue: Name of Kueue's LocalQueue that a TrainJob waits in; none: it starts at once.
+    """
+
+    runtime: str = "playscale-torch"
+    queue: str | None = None
+
+
 class TrainPod(Pod):
     """Settings of the training pods.
 
     Attributes:
         together: Runs that one pod trains, and another evaluates, one after the other.
+        trainjob: Each run is trained by a TrainJob, whose pod the other settings are of; none: by the step's pod.
     """
 
     together: int = Field(default=1, ge=1)
+    trainjob: TrainJob | None = None
+
+    @model_validator(mode="after")
+    def _one_run_a_job(self) -> "TrainPod":
+        if self.trainjob and self.together > 1:
+            raise ValueError("together: a TrainJob trains one run; leave out together or trainjob")
+        return self
+
+
+FOLLOWER = Pod(cpu="250m", memory="512Mi", hours=24 * 365)
+"""The step's pod where a TrainJob trains: it waits. The time that a TrainJob spends in a queue has no limit."""
 
 
 class Pods(FrozenModel):
@@ -121,25 +150,93 @@ class Pods(FrozenModel):
                 rest[name] = cls.model_fields[name].default.model_dump() | every | own
         return rest
 
+    @model_validator(mode="after")
+    def _mlflow_is_known_to_a_job(self) -> "Pods":
+        if self.train.trainjob and self.mlflow == "kubeflow":
+            raise ValueError("mlflow: Kubeflow's plugin sets nothing in the pods of TrainJobs; let it be settings")
+        return self
+
     def apply(self, task: dsl.PipelineTask, component: str, gpus: PipelineChannel | None = None) -> None:
         """Apply the settings to a task. `gpus`, a parameter of the pipeline, overrides the pod's own number."""
         pod: Pod = getattr(self, component)
+        if follows := component == "train" and self.train.trainjob is not None:
+            pod, gpus = FOLLOWER.model_copy(update={"retries": pod.retries, "backoff": pod.backoff}), None
         _resources(task, pod, gpus)
         _placement(task, pod)
-        own = self.mlflow == "settings"
-        settings = TRACKING + SETTINGS if own else SETTINGS
-        kubernetes.use_config_map_as_env(task, self.settings, {key: key for key in settings}, optional=True)
-        kubernetes.use_secret_as_env(task, self.credentials, {key: key for key in CREDENTIALS}, optional=True)
-        if own:
-            kubernetes.use_secret_as_env(task, self.login, {key: key for key in LOGIN}, optional=True)
+        for kind, source, keys in self._sources():
+            use = kubernetes.use_config_map_as_env if kind == "configMap" else kubernetes.use_secret_as_env
+            use(task, source, {key: key for key in keys}, optional=True)
         kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
-        labels = {"app.kubernetes.io/part-of": "playscale", "app.kubernetes.io/component": component} | self.labels
-        for key, value in labels.items():
+        if follows:
+            for name, path in OWN_POD.items():
+                kubernetes.use_field_path_as_env(task, name, path)
+        for key, value in self._labels(component).items():
             kubernetes.add_pod_label(task, key, value)
         kubernetes.set_image_pull_policy(task, self.image_pull_policy)
         if self.image_pull_secrets:
             kubernetes.set_image_pull_secrets(task, list(self.image_pull_secrets))
         kubernetes.set_security_context(task, run_as_user=self.run_as_user, run_as_group=0, run_as_non_root=True)
+
+    def train_job(self) -> str:
+        """Return the TrainJob of a run (JSON), without what its step adds: see playscale/study/train_job.py.
+
+        It is "" where the step's pod trains.
+        """
+        if (job := self.train.trainjob) is None:
+            return ""
+        labels = self._labels("train")
+        queued = labels | ({QUEUE: job.queue} if job.queue else {})
+        own = {
+            "metadata": {"labels": {key: value for key, value in labels.items() if key != QUEUE}},
+            "spec": _pod_spec(self),
+        }
+        template = {"spec": {"replicatedJobs": [{"name": "node", "template": {"spec": {"template": own}}}]}}
+        resources = {"cpu": self.train.cpu, "memory": self.train.memory}
+        spec = {
+            "runtimeRef": {
+                "apiGroup": "trainer.kubeflow.org",
+                "kind": "TrainingRuntime",
+                "name": job.runtime,
+            },
+            "activeDeadlineSeconds": round(3600 * self.train.hours),
+            "trainer": {
+                "image": IMAGE,
+                "numNodes": 1,
+                "env": [{"name": "OMP_NUM_THREADS", "value": _threads(self.train)}, *self._environment()],
+                "resourcesPerNode": {"requests": resources, "limits": resources},
+            },
+            "runtimePatches": [{"manager": "playscale", "trainingRuntimeSpec": {"template": template}}],
+        }
+        kind = {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob"}
+        return json.dumps(kind | {"metadata": {"labels": queued}, "spec": spec})
+
+    def _labels(self, component: str) -> dict[str, str]:
+        return {"app.kubernetes.io/part-of": "playscale", "app.kubernetes.io/component": component} | self.labels
+
+    def _sources(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Yield the ConfigMap and the Secrets, each with its kind and the keys that become environment variables."""
+        own = self.mlflow == "settings"
+        yield "configMap", self.settings, TRACKING + SETTINGS if own else SETTINGS
+        yield "secret", self.credentials, CREDENTIALS
+        if own:
+            yield "secret", self.login, LOGIN
+
+    def _environment(self) -> Iterator[dict[str, Any]]:
+        """Yield the environment variables of a container that is no step's, as Kubernetes names them."""
+        for kind, source, keys in self._sources():
+            for key in keys:
+                reference = {"name": source, "key": key, "optional": True}
+                yield {"name": key, "valueFrom": {f"{kind}KeyRef": reference}}
+
+
+def _pod_spec(pods: Pods) -> dict[str, Any]:
+    """Return what the settings change in the pod of a TrainingRuntime."""
+    given = {
+        "nodeSelector": pods.train.node_selector,
+        "tolerations": [one.model_dump(exclude_none=True) for one in pods.train.tolerations],
+        "imagePullSecrets": [{"name": name} for name in pods.image_pull_secrets],
+    }
+    return {key: value for key, value in given.items() if value}
 
 
 def _resources(task: dsl.PipelineTask, pod: Pod, gpus: PipelineChannel | None) -> None:
@@ -151,8 +248,13 @@ def _resources(task: dsl.PipelineTask, pod: Pod, gpus: PipelineChannel | None) -
         task.set_accelerator_type(pod.gpu_type).set_accelerator_limit(pod.gpus if gpus is None else gpus)
     if pod.shared_memory:
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=pod.shared_memory)  # noqa: S108
+    task.set_env_variable("OMP_NUM_THREADS", _threads(pod))
+
+
+def _threads(pod: Pod) -> str:
+    """Return the number of torch's threads, which would count the node's cores."""
     cores = int(pod.cpu[:-1]) // 1000 if pod.cpu.endswith("m") else int(float(pod.cpu))
-    task.set_env_variable("OMP_NUM_THREADS", str(max(1, cores)))  # torch would count the node's
+    return str(max(1, cores))
 
 
 def _placement(task: dsl.PipelineTask, pod: Pod) -> None:

@@ -29,6 +29,7 @@ from playscale_components.fit.component import fit
 from playscale_components.plan.component import plan
 from playscale_components.prepare.component import prepare
 from playscale_components.train.component import train
+from playscale_components.train_job.component import train as train_by_job
 
 if TYPE_CHECKING:
     from .pods import Pods
@@ -54,13 +55,19 @@ def ready_with(pods: "Pods | None") -> Ready:
     return ready
 
 
-def runs_pipeline(ready: Ready, together: int) -> BaseComponent:
+def runs_pipeline(ready: Ready, together: int, pods: "Pods | None") -> BaseComponent:
     """Return the pipeline that trains and evaluates runs, a part of others; `together`: the most runs in one pod."""
+    job = pods.train_job() if pods else ""
 
     @dsl.pipeline(name="runs", description="Train and evaluate runs side by side.")
     def runs(spec: str, names: list, out: str, tracking_uri: str, gpus: str) -> None:
         with dsl.ParallelFor(names) as run:
-            trained = ready(train(spec=spec, run=run, out=out, tracking_uri=tracking_uri), "train", gpus)
+            given = {"spec": spec, "run": run, "out": out, "tracking_uri": tracking_uri}
+            if pods and job:
+                own = {"gpus": gpus, "gpu_type": pods.train.gpu_type, "job": job}
+                trained = ready(train_by_job(**given, **own), "train")
+            else:
+                trained = ready(train(**given), "train", gpus)
             saved = trained.output if together == 1 else ""
             played = evaluate(spec=spec, run=run, checkpoints=saved, out=out, tracking_uri=tracking_uri)
             ready(played, "evaluate")
@@ -73,7 +80,7 @@ def runs_pipeline(ready: Ready, together: int) -> BaseComponent:
 def study_pipeline(pods: "Pods | None" = None) -> BaseComponent:
     """Return the pipeline, with pod settings for a cluster (None: without, for one machine)."""
     ready, together = ready_with(pods), pods.train.together if pods else 1
-    runs = runs_pipeline(ready, together)
+    runs = runs_pipeline(ready, together, pods)
 
     @dsl.pipeline(name="taught", description="The runs that clones teach, and the references.")
     def taught(spec: str, out: str, tracking_uri: str, gpus: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from playscale.processes.cores import usable_cores
 from playscale.progress import ProgressFile
@@ -22,6 +22,9 @@ from playscale.storage.storage import is_s3
 from playscale.storage.sync import NO_FILES, patient_reads, read_patiently
 from playscale.study.context import FORECASTS, REFERENCES, StudyContext, cell, study_step
 from playscale.study.groups import for_each, grouped, members
+
+if TYPE_CHECKING:
+    from playscale.training.distributed import Group
 
 SPEC = "spec.yaml"  # the study's specification, as the first plan read it
 
@@ -106,13 +109,30 @@ def plan(
 def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
     """Train one model through its budgets, or those of a group. Return the directory of its checkpoints.
 
-    It is "" for the references, and that of all runs for a group. RuntimeError: some runs of a group failed.
+    It is "" for the references, and that of all runs for a group. RuntimeError: some runs of a group failed. Under
+    torchrun the processes share each batch, in the directory that the first one works in; it alone does the rest.
     """
     if run == REFERENCES:
         return ""
     if len(runs := members(run)) > 1:
         for_each(runs, "train", out, lambda one: train(spec, one, out, tracking_uri))
         return f"{out.rstrip('/')}/train"
+    from playscale.processes.signals import stoppable
+    from playscale.training.distributed import process_group
+    from playscale.training.trainer import train as train_model
+
+    with process_group() as group:
+        if group.local_size != group.size:
+            raise ValueError("a run of a study is trained on the GPUs of one machine, whose processes share its files")
+        if group.first:
+            return _train_run(spec, run, out, tracking_uri, group)
+        with stoppable():
+            train_model(*group.share(None))
+        return ""
+
+
+def _train_run(spec: str, run: str, out: str, tracking_uri: str, group: Group) -> str:
+    """Train one model in the study's directory, with the other processes of the group; return that of checkpoints."""
     from playscale.config import TrainConfig
     from playscale.study.tracked_runs import log_points, start_run
     from playscale.tracking.tracker import TimedTracker
@@ -128,6 +148,7 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
             record = start_run(experiment, config, plan["corpus"])
             with progress.timed("train"):
                 tracker = TimedTracker(record, progress.timed)
+                group.share((config, folder, plan["corpus"]))
                 points = train_model(config, folder, plan["corpus"], tracker, progress, progress.log)
             log_points(experiment, study.labelled(points), folder, study.spec.played)
             record.finish()

@@ -28,7 +28,7 @@ def serving(handler, **attributes):
     """Serve with a handler, to which `self.server` has the attributes; yield the server."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         vars(server).update(attributes)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()  # seconds to a shutdown
         yield server
         server.shutdown()
 

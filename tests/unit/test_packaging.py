@@ -34,7 +34,7 @@ def test_every_image_tag_and_chart_has_the_version():
         for name, pattern in {
             "Dockerfile": r"^ARG VERSION=(.*)$",
             "charts/playscale/Chart.yaml": r"^version: (.*)$",
-            "k8s/train/kustomization.yaml": r"newTag: (.*)$",
+            "k8s/train/runtime/kustomization.yaml": r"newTag: (.*)$",
         }.items()
     }
     tags.add(("appVersion", *re.findall(r'^appVersion: "(.*)"$', texts["charts/playscale/Chart.yaml"], re.MULTILINE)))

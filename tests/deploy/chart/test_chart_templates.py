@@ -274,6 +274,21 @@ def test_rights_of_pipeline_pods():
     assert not [d for d in documents if d["kind"].startswith("ClusterRole")]
 
 
+def test_rights_on_train_jobs_are_those_that_their_step_uses_and_given_on_demand():
+    given = merged(GIVEN, {"pipeline": {"namespace": "kubeflow", "rbac": {"trainJobs": True}}})
+    without = merged(GIVEN, {"pipeline": {"namespace": "kubeflow"}})
+    rules, fewer = (find(render(v), "Role", "playscale-pipeline", "kubeflow")["rules"] for v in (given, without))
+    assert [rule for rule in rules if rule not in fewer] == [
+        {
+            "apiGroups": ["trainer.kubeflow.org"],
+            "resources": ["trainjobs"],
+            "verbs": ["create", "get", "patch", "delete"],
+        },
+        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+    ]
+    assert {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]} in fewer
+
+
 def test_a_digest_pins_the_image():
     assert mlflow(GIVEN)["image"] == "playscale/playscale:0.2.0"
     digest = "sha256:" + "1" * 64

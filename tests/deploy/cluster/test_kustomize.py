@@ -10,6 +10,9 @@ import pytest
 import yaml
 from kubeflow_trainer_api import models
 
+from playscale.study import kubernetes_api, train_job
+from playscale_pipelines.pods import Pods
+
 ROOT = Path(__file__).parents[3]
 K8S = ROOT / "k8s"
 VERSIONS = ("1.35", "1.36", "1.37")
@@ -32,7 +35,7 @@ def find(documents, kind, name):
 
 
 def test_every_folder_is_there():
-    assert FOLDERS == ["base", "overlays/gpu", "overlays/kind", "train"]
+    assert FOLDERS == ["base", "overlays/gpu", "overlays/kind", "train", "train/runtime"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -46,7 +49,9 @@ def test_built_and_valid(folder):
 
 
 def test_overlays_change_what_they_say():
-    hard = {f: find(build(f), "ResourceQuota", "playscale")["spec"]["hard"] for f in FOLDERS if f != "train"}
+    hard = {
+        f: find(build(f), "ResourceQuota", "playscale")["spec"]["hard"] for f in FOLDERS if not f.startswith("train")
+    }
     assert hard["overlays/kind"]["requests.cpu"] == "2"
     assert hard["overlays/gpu"] == hard["base"]
     gpus = find(build("overlays/gpu"), "ResourceQuota", "playscale-gpus")
@@ -123,9 +128,84 @@ def test_settings_of_a_train_job_are_the_chart_s():
     values = yaml.safe_load((ROOT / "charts/playscale/values.yaml").read_text(encoding="utf-8"))["pipeline"]
     (container,) = runtime_pod(build("train"))["spec"]["containers"]
     assert container["envFrom"] == [
-        {"configMapRef": {"name": values["settingsName"]}},
-        {"secretRef": {"name": values["secretName"]}},
+        {"configMapRef": {"name": values["settingsName"], "optional": True}},
+        {"secretRef": {"name": values["secretName"], "optional": True}},
+        {"secretRef": {"name": values["loginName"], "optional": True}},
     ]
+    assert runtime_pod(build("train"))["spec"]["serviceAccountName"] == values["serviceAccount"]["name"]
+
+
+def test_the_example_writes_to_the_claim_that_comes_with_it():
+    documents = build("train")
+    claim = find(documents, "PersistentVolumeClaim", "playscale-train")
+    (patch,) = find(documents, "TrainJob", "playscale-bc")["spec"]["runtimePatches"]
+    (job,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    spec = job["template"]["spec"]["template"]["spec"]
+    (volume,), (container,) = spec["volumes"], spec["containers"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": "/out"}]
+
+
+def test_a_machine_that_is_taken_away_does_not_count_as_a_failure_of_training():
+    (job,) = find(build("train/runtime"), "TrainingRuntime", "playscale-torch")["spec"]["template"]["spec"][
+        "replicatedJobs"
+    ]
+    job = job["template"]
+    for version in VERSIONS:
+        document = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": job["spec"]}
+        kubernetes_validate.validate(document, version, strict=True)
+    (rule,) = job["spec"]["podFailurePolicy"]["rules"]
+    assert (rule["action"], rule["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+
+
+TRAINJOBS = {"gpus": 4, "cpu": 32, "memory": "128Gi", "tolerations": [{"key": "nvidia.com/gpu"}]}
+STUDY_SPEC = "{name: mine, game: nethack, source: {corpus: s3://c}, sizes: [1M], budgets: [1e9, 2e9]}"
+
+
+@pytest.fixture
+def job_of_a_study(monkeypatch):
+    """The TrainJob that a step makes, with every setting that reaches it."""
+    for name in train_job.POD:
+        monkeypatch.setenv(name, name.lower().replace("_", "-"))
+    given = {"labels": {"team": "games"}, "image_pull_secrets": ["registry"]}
+    train = TRAINJOBS | {"node_selector": {"pool": "spot"}, "trainjob": {"queue": "games"}}
+    template = json.loads(Pods.model_validate(given | {"train": train}).train_job())
+    return train_job.complete(template, [STUDY_SPEC, "bc-lstm-1m-s0", "s3://b/mine", ""], 4, "nvidia.com/gpu")
+
+
+def test_the_train_job_of_a_study_has_the_fields_that_trainer_knows(job_of_a_study):
+    assert models.TrainerV1alpha1TrainJob.from_dict(job_of_a_study).to_dict() == job_of_a_study
+
+
+def test_the_train_job_of_a_study_has_the_runtime_of_the_kustomization_and_changes_its_container(job_of_a_study):
+    documents = build("train/runtime")
+    reference = job_of_a_study["spec"]["runtimeRef"]
+    runtime = find(documents, reference["kind"], reference["name"])
+    assert runtime["apiVersion"].startswith(reference["apiGroup"])
+    assert runtime["metadata"]["namespace"] == "kubeflow"
+    (patch,) = job_of_a_study["spec"]["runtimePatches"]
+    (patched,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    (job,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    assert patched["name"] == job["name"] == kubernetes_api.CONTAINER
+    assert [one["name"] for one in job["template"]["spec"]["template"]["spec"]["containers"]] == [
+        kubernetes_api.CONTAINER
+    ]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_pod_of_a_study_s_train_job_is_a_valid_pod(job_of_a_study, version):
+    """As Kubeflow Trainer puts it together from the runtime and the TrainJob."""
+    pod, trainer = runtime_pod(build("train/runtime")), job_of_a_study["spec"]["trainer"]
+    (patch,) = job_of_a_study["spec"]["runtimePatches"]
+    (patched,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    own = patched["template"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    container |= {"image": trainer["image"], "command": trainer["command"], "env": trainer["env"]}
+    container["resources"] = trainer["resourcesPerNode"]
+    metadata = {"name": "p", "labels": pod["metadata"]["labels"] | own["metadata"]["labels"]}
+    document = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod["spec"] | own["spec"]}
+    kubernetes_validate.validate(document, version, strict=True)
+    assert metadata["labels"]["app.kubernetes.io/component"] == "train"
 
 
 def test_the_kind_cluster():

@@ -1,5 +1,6 @@
 """Settings of pods: from YAML into the compiled pipeline, every one of them; mistakes are one line."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 
 from playscale_pipelines.compile import compile_pipeline, read_pods
-from playscale_pipelines.pods import COMPONENTS, Pods
+from playscale_pipelines.pods import COMPONENTS, OWN_POD, Pods
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "studies" / "pods").glob("*.yaml"))
@@ -157,6 +158,51 @@ def test_the_number_of_gpus_is_a_text_parameter_that_the_training_tasks_take_in(
         assert given == {"componentInputParameter": "pipelinechannel--gpus"}
 
 
+JOB = {"gpus": 4, "cpu": 32, "memory": "128Gi", "gpu_type": "amd.com/gpu", "hours": 1.5, "trainjob": {"queue": "games"}}
+
+
+@pytest.mark.parametrize("name", ["study", "forecast"])
+def test_step_that_follows_a_train_job_waits_in_a_small_pod_under_the_name_of_the_training(tmp_path, name):
+    path = compile_pipeline(tmp_path, Pods.model_validate({"train": JOB | {"retries": 5, "backoff": 7}}), name)
+    tables = {key: row for key, row in settings_table(path).items() if key.startswith("train")}
+    assert tables
+    for row in tables.values():
+        assert (row["cpu"], row["memory"], row["gpus"]) == (("250m",) * 2, ("512Mi",) * 2, (None, None))
+        assert (row["selector"], row["tolerations"], row["shm"]) == ({}, [], [])
+        assert row["retries"][:2] == (5, "7s")
+        assert int(row["seconds"]) > 3e7  # a wait in a queue has no end
+        assert row["labels"] == {"app.kubernetes.io/part-of": "playscale", "app.kubernetes.io/component": "train"}
+    for key, part in executors(path).items():
+        fields = {one["name"] for one in part["kubernetes"]["fieldPathAsEnv"]}
+        assert (set(OWN_POD) <= fields) == key.startswith("train")
+        if key.startswith("train"):
+            given = part["task"]["inputs"]["parameters"]
+            assert given["gpus"] == {"componentInputParameter": "pipelinechannel--gpus"}
+            assert given["gpu_type"]["runtimeValue"]["constant"] == "amd.com/gpu"
+            json.loads(given["job"]["runtimeValue"]["constant"])
+
+
+def test_train_job_has_the_environment_of_a_step_and_the_limits_of_its_settings():
+    pods = Pods.model_validate(yaml.safe_load(EVERYTHING) | {"train": JOB | {"node_selector": {"pool": "spot"}}})
+    job = json.loads(pods.train_job())
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "games"
+    assert job["metadata"]["labels"]["team"] == "games"
+    assert job["spec"]["activeDeadlineSeconds"] == 5400
+    trainer = job["spec"]["trainer"]
+    assert trainer["resourcesPerNode"]["requests"] == {"cpu": "32", "memory": "128Gi"}
+    sources = {one["name"]: one["valueFrom"] for one in trainer["env"] if "valueFrom" in one}
+    assert sources["AWS_ENDPOINT_URL"]["configMapKeyRef"]["name"] == "other-settings"
+    assert sources["AWS_ACCESS_KEY_ID"]["secretKeyRef"]["name"] == "other-secret"
+    assert sources["MLFLOW_TRACKING_TOKEN"]["secretKeyRef"]["name"] == "other-login"
+    assert len(sources) == 12
+    assert all(next(iter(source.values()))["optional"] for source in sources.values())
+    (patch,) = job["spec"]["runtimePatches"]
+    (part,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    pod = part["template"]["spec"]["template"]
+    assert pod["spec"] == {"nodeSelector": {"pool": "spot"}, "imagePullSecrets": [{"name": "registry"}]}
+    assert "kueue.x-k8s.io/queue-name" not in pod["metadata"]["labels"]
+
+
 def test_no_retries_are_said_to_kubeflow_too(tmp_path):
     """A task that says nothing has the retries that Argo gives to all."""
     found = executors(compile_pipeline(tmp_path, Pods.model_validate({"every": {"retries": 0}})))
@@ -229,7 +275,7 @@ def test_runs_of_one_pod_are_planned_as_groups_whose_evaluation_follows_a_failed
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_the_examples_are_settings(path):
     pods = read_pods(path)
-    assert pods.train.gpus == (1 if "gpu" in path.name else 0)
+    assert pods.train.gpus == (4 if "trainjob" in path.name else 1 if "gpu" in path.name else 0)
     assert pods.train.retries == (8 if "spot" in path.name else 2)
     assert pods.evaluate.shared_memory == "1Gi"  # a default that the file does not name stays
 
@@ -251,6 +297,13 @@ def test_pods_on_a_laptop_are_small_and_those_of_the_charts_example():
         ("train: {memory: lots}", "train.memory: must match"),
         ("evaluate: {together: 8}", "unknown key 'evaluate.together'"),
         ("train: {together: 0}", "train.together: "),
+        ("train: {trainjob: {que: a}}", "unknown key 'train.trainjob.que'; did you mean 'queue'?"),
+        ("train: {trainjob: {}, together: 2}", "train: together: a TrainJob trains one run"),
+        (
+            "{mlflow: kubeflow, train: {trainjob: {}}}",
+            "mlflow: Kubeflow's plugin sets nothing in the pods of TrainJobs",
+        ),
+        ("evaluate: {trainjob: {}}", "unknown key 'evaluate.trainjob'"),
         ("train: {tolerations: [{kee: x}]}", "unknown key 'train.tolerations.0.kee'; did you mean 'key'?"),
         ("image_pull_policy: Sometimes", "image_pull_policy: must be"),
         ("- train", "expected a mapping of keys"),

@@ -1,0 +1,1 @@
+"""The train component of runs that are trained by TrainJobs."""
