@@ -68,7 +68,10 @@ def test_submit_of_a_forecast_sends_its_pipeline_and_what_is_asked(cli, tmp_path
 
 @pytest.mark.parametrize(
     ("ending", "said"),
-    [("FAILED", "ended as FAILED in train bc-lstm-20k-s0; its page"), ("CANCELED", "ended as CANCELED")],
+    [
+        ("FAILED", "ended as FAILED in train bc-lstm-20k-s0; its page"),
+        pytest.param("CANCELED", "ended as CANCELED", marks=pytest.mark.slow),
+    ],
 )
 def test_submit_fails_when_the_run_does(cli, tmp_path, ending, said):
     with kfp_server(Backend(ending)) as url:
@@ -231,6 +234,7 @@ def test_submit_without_wait_returns_at_once(cli, tmp_path):
     assert "writes to: s3://playscale/studies/smoke" in result.stdout
 
 
+@pytest.mark.slow
 def test_submit_sends_the_token_of_the_environment(cli, tmp_path):
     with kfp_server(Backend(token=TOKEN)) as url:
         submit = ("study", "submit", SPEC, "--endpoint", url, *OPTIONS)

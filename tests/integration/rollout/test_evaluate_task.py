@@ -49,6 +49,7 @@ def test_agents_play_the_task(checkpoints, tmp_path):
         assert length == whole.episodes[int(path.rpartition("-")[2])].length
 
 
+@pytest.mark.slow
 def test_an_evaluation_in_another_task_is_not_taken_for_this_one(checkpoints, tmp_path):
     def mark():
         return (tmp_path / "whole-whole" / "evaluation.json").stat().st_mtime_ns

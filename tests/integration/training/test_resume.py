@@ -214,6 +214,7 @@ def test_a_finished_run_answers_without_training(recall, tmp_path):
     assert read_points(tmp_path / "points.csv") == points
 
 
+@pytest.mark.slow
 def test_a_larger_budget_added_later_goes_on_from_the_run(recall, tmp_path):
     train(config((20, 60, 90), held_out=config((90,)).budgets), tmp_path / "at once", recall.uri)
     train(config((20, 60), held_out=config((60,)).budgets), tmp_path / "later", recall.uri)

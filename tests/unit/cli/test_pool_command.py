@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from playscale.scaling.fit import fit
 
@@ -19,6 +20,7 @@ def write_table(path, share: float, level: float) -> None:
     np.savetxt(path, rows, delimiter=",", header="flops,params,samples,dev_loss", comments="")
 
 
+@pytest.mark.slow
 def test_three_tables_are_fitted_apart_and_pooled(command_here, tmp_path, monkeypatch):
     monkeypatch.setitem(fit.__kwdefaults__, "replicates", 20)
     for name, share, level in (("lstm", 0.5, 1.0), ("transformer", 0.53, 7.0), ("gru", 0.48, 0.2)):

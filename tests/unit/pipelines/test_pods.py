@@ -141,6 +141,7 @@ def test_with_kubeflows_own_mlflow_its_variables_are_left_to_kubeflow(tmp_path):
         assert not [name for name in given if name.startswith("MLFLOW_")]
 
 
+@pytest.mark.slow
 def test_the_number_of_gpus_is_a_text_parameter_that_the_training_tasks_take_in(tmp_path):
     path = compile_pipeline(tmp_path, Pods.model_validate({"train": {"gpus": 2}}))
     pipeline, _ = yaml.safe_load_all(path.read_text())
@@ -203,6 +204,7 @@ def test_train_job_has_the_environment_of_a_step_and_the_limits_of_its_settings(
     assert "kueue.x-k8s.io/queue-name" not in pod["metadata"]["labels"]
 
 
+@pytest.mark.slow
 def test_no_retries_are_said_to_kubeflow_too(tmp_path):
     """A task that says nothing has the retries that Argo gives to all."""
     found = executors(compile_pipeline(tmp_path, Pods.model_validate({"every": {"retries": 0}})))
@@ -230,6 +232,7 @@ def given_value(pipeline, component, task, name, above):
     return given_value(pipeline, *above[component], passed, above)
 
 
+@pytest.mark.slow
 def test_the_number_of_gpus_comes_through_all_nested_pipelines_to_each_training_task(tmp_path):
     path = compile_pipeline(tmp_path, Pods())
     pipeline, _ = yaml.safe_load_all(path.read_text())

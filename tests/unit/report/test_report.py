@@ -334,6 +334,7 @@ def test_a_report_replaces_the_old_one_whole(tmp_path: Path, fit: dict[str, Any]
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
+@pytest.mark.slow
 def test_the_same_study_gives_the_same_page(tmp_path: Path, fit: dict[str, Any], points: list[Point]) -> None:
     page(tmp_path / "a", fit, points, drawn=True, replays=[make_replay()])
     page(tmp_path / "b", fit, points, drawn=True, replays=[make_replay()])
@@ -375,6 +376,7 @@ def test_of_very_many_points_the_best_of_each_budget_and_some_others_are_shown()
     assert Evidence.of({}, points[:100]).points == points[:100]
 
 
+@pytest.mark.slow
 def test_runs_left_out_are_in_the_report_by_reason(tmp_path: Path) -> None:
     points = make_points()
     runs = [{"run": f"r{i}", "reason": "failed"} for i in range(8)] + [{"run": "<b>", "reason": "has no flops"}]

@@ -97,6 +97,7 @@ def test_without_published_values_there_are_no_columns_of_them(done: list[Reprod
     assert not {"published", "differs"} & {column.header for column in reproduction_table(one).columns}
 
 
+@pytest.mark.slow
 def test_the_summary_has_no_column_without_a_value(done: list[Reproduction]) -> None:
     row = {"target": "dev_loss", "from_flops": 1e12, "measured": 1.0, "value": 1.1, "inside": True}
     for flops, shown in ((1.1e12, False), (1e13, True)):
@@ -113,6 +114,7 @@ def test_the_console_shows_theirs_beside_ours(done: list[Reproduction]) -> None:
     assert columns["exponent"][-1] == "not fitted"
 
 
+@pytest.mark.slow
 def test_one_page_holds_every_table(done: list[Reproduction]) -> None:
     source = reproduction_page(done)
     page = Page(source)

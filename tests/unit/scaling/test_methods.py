@@ -183,6 +183,7 @@ def test_seeds_of_a_cell_are_one_point_and_are_kept(points, document):
     assert mean.episodes == 72
 
 
+@pytest.mark.slow
 def test_a_column_of_a_table_may_be_called_seeds(tmp_path):
     rows = [replace(point, seed=None, extra={"seeds": "7"}) for point in table("bc")]
     write_report(tmp_path / "r.html", laws(rows), rows, title="published")
@@ -214,6 +215,7 @@ def curves_of(points):
     return dict.fromkeys(runs, rows)
 
 
+@pytest.mark.slow
 def test_the_report_compares_first_and_then_has_every_methods_own_sections(points, document, tmp_path):
     curves = curves_of(points)
     write_report(tmp_path / "r.html", document, points, title="all <three>", curves=curves)
