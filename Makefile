@@ -30,7 +30,7 @@ campaign: $(VENV)/.dev ## Faults drawn from a seed: kills, damaged inputs, full 
 test-cluster: $(VENV)/.deploy ## The image, the chart and its services: .ci/containers first
 	$(VENV)/bin/pytest -s tests/deploy
 
-test-kubernetes: $(VENV)/.dev ## The chart and studies on a real cluster, disturbed: docs/cluster.md, "The acceptance test"
+test-kubernetes: $(VENV)/.deploy ## The chart and studies on a real cluster, disturbed: docs/cluster.md, "The acceptance test"
 	$(PLAYSCALE_INSIDE) $(VENV)/bin/python -m tests.acceptance $(STEPS)
 
 coverage: $(VENV)/.dev ## Lines that `make test` covers, of those that `make test-all` covers

@@ -32,7 +32,11 @@ from playscale.study.kubernetes_api import CONTAINER, Object, TrainJobs
 from playscale.study.spec import parse_spec
 
 POLL = 10.0  # seconds between two looks at a TrainJob
-LAST_LINES = 20  # of a failed pod's log
+READ_LINES, LAST_LINES = 200, 20  # of a failed pod's log: those that are read, and shown
+TORCHRUN = re.compile(
+    r"E\d{4} .* torch/distributed/elastic/"
+)  # begins the first line of torchrun's report of a failure
+FAILURE = re.compile(r"train-\S+: failed after \d+ s: (.*)")  # the last line of the step's own log
 QUEUE = "kueue.x-k8s.io/queue-name"  # label of what Kueue queues
 RUN_ID = "playscale/kubeflow-run"  # label: the run of the pipeline that made the TrainJob
 POD = ("POD_NAME", "POD_UID", "POD_NAMESPACE")  # variables that tell a step's pod its own metadata
@@ -211,12 +215,18 @@ def _report_failure(jobs: TrainJobs, pod: Object) -> str:
     reason = (ended or [f"{status.get('reason', 'Failed')} {status.get('message', '')}".strip()])[0]
     log.warning("pod %s failed: %s", name, reason)
     try:
-        lines = jobs.last_lines(name, LAST_LINES)
+        lines = _before_torchruns(jobs.last_lines(name, READ_LINES))
     except ValueError as error:
         lines = [str(error)]
-    for line in lines:
+    for line in lines[-LAST_LINES:]:
         log.warning("| %s", line)
-    return f"pod {name}: {reason}"
+    own = [found[1] for line in lines if (found := FAILURE.search(line))]
+    return ": ".join([f"pod {name}", reason, *own[-1:]])
+
+
+def _before_torchruns(lines: list[str]) -> list[str]:
+    """Return the lines before torchrun's own report of a failure, which says which process failed, but not why."""
+    return lines[: next((number for number, line in enumerate(lines) if TORCHRUN.match(line)), len(lines))]
 
 
 def _delete_own(jobs: TrainJobs, wanted: Object) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from . import network, operators, release, studies
 from .cluster import ROOT, Cluster, Failed, run
 from .retries import retries_are_set, retries_are_unset
+from .train_jobs import train_jobs
 
 NAMESPACE = "playscale-acceptance"
 Step = tuple[str, str, Callable[[Cluster], str]]
@@ -87,6 +88,7 @@ STEPS: tuple[Step, ...] = (
     ("disturbed", "a study: process killed, pod deleted, out of memory, servers deleted", studies.disturbed),
     ("resubmitted", "a hopeless run, laws of the others, submitted again", studies.hopeless_then_resubmitted),
     ("forecast", "a forecast of that study: registered, trained, scored", studies.forecast),
+    ("trainjob", "a study trained by TrainJobs, Kubeflow Trainer's part played by hand", train_jobs),
     ("login", "helm upgrade to two servers with accounts, a study with a password, a wrong one", operators.login),
     ("together", "two runs in one pod, one of them hopeless, logged with a password", studies.together),
     ("tls", "the development Postgres with a certificate that the servers check", operators.tls),

@@ -64,6 +64,11 @@ class Submitted:
     def output(self) -> str:
         return self._log.read_text(errors="replace")
 
+    @property
+    def runs(self) -> bool:
+        """Tell whether it has not ended yet."""
+        return self._process.poll() is None
+
     def run_ids(self) -> list[str]:
         """Return the ids of its runs so far."""
         return list(dict.fromkeys(re.findall(r"runs/details/([0-9a-f-]{36})", self.output)))

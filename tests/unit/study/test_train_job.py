@@ -138,6 +138,21 @@ def test_failed_job_names_its_reason_and_shows_the_end_of_its_pods_logs_once(kub
     assert NAME in kubernetes.jobs
 
 
+def test_the_end_of_a_log_is_that_of_the_training_and_not_of_torchrun(kubernetes, caplog):
+    def pod_fails(job):
+        kubernetes.add_pod("node-0", "Failed")
+        kubernetes.logs["node-0"] = (
+            f"20:01:22 train-{RUN}: failed after 13 s: the loss became nan at step 31\n[rank0]: Traceback\n"
+            "E1130 22:30:30.7 17179 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode)\n===\n"
+        )
+        ends("Failed", reason="FailedJobs")(job)
+
+    kubernetes.moves = [pod_fails]
+    with pytest.raises(RuntimeError, match="FailedJobs; pod node-0: Failed: the loss became nan at step 31$"):
+        train()
+    assert lines(caplog)[-1] == "| [rank0]: Traceback"
+
+
 def test_later_try_follows_the_job_of_an_earlier_one_and_owns_it(kubernetes):
     job = existing(kubernetes, ownerReferences=[{"apiVersion": "v1", "kind": "Pod", "name": "step-0", "uid": "u-0"}])
     kubernetes.moves = [lambda job: None, ends("Complete")]
