@@ -29,6 +29,7 @@ SETTINGS = (
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 OWN_POD = {"POD_NAME": "metadata.name", "POD_UID": "metadata.uid", "POD_NAMESPACE": "metadata.namespace"}
+MANAGER = "playscale/study"  # of a patch of a TrainingRuntime: Kubeflow Trainer takes a domain and a path alone
 QUEUE = "kueue.x-k8s.io/queue-name"
 COMPONENTS = ("collect", "prepare", "plan", "train", "evaluate", "fit", "check", "forecast")
 
@@ -205,7 +206,7 @@ class Pods(FrozenModel):
                 "env": [{"name": "OMP_NUM_THREADS", "value": _threads(self.train)}, *self._environment()],
                 "resourcesPerNode": {"requests": resources, "limits": resources},
             },
-            "runtimePatches": [{"manager": "playscale", "trainingRuntimeSpec": {"template": template}}],
+            "runtimePatches": [{"manager": MANAGER, "trainingRuntimeSpec": {"template": template}}],
         }
         kind = {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob"}
         return json.dumps(kind | {"metadata": {"labels": queued}, "spec": spec})

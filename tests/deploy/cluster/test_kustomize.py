@@ -1,6 +1,7 @@
 """Every kustomization is built by kustomize itself (in kubectl) and valid in three Kubernetes versions' schemas."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -175,6 +176,13 @@ def job_of_a_study(monkeypatch):
 
 def test_the_train_job_of_a_study_has_the_fields_that_trainer_knows(job_of_a_study):
     assert models.TrainerV1alpha1TrainJob.from_dict(job_of_a_study).to_dict() == job_of_a_study
+
+
+def test_managers_of_patches_are_a_domain_and_a_path(job_of_a_study):
+    """Kubeflow Trainer's webhook refuses others, which its schema does not say."""
+    for job in (job_of_a_study, find(build("train"), "TrainJob", "playscale-bc")):
+        (patch,) = job["spec"]["runtimePatches"]
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z]+", patch["manager"])
 
 
 def test_the_train_job_of_a_study_has_the_runtime_of_the_kustomization_and_changes_its_container(job_of_a_study):
