@@ -30,6 +30,7 @@ from playscale.storage.sync import patient_reads
 from playscale.study.context import REFERENCES
 from playscale.study.kubernetes_api import CONTAINER, Object, TrainJobs
 from playscale.study.spec import parse_spec
+from playscale.tracking.prometheus import served
 
 POLL = 10.0  # seconds between two looks at a TrainJob
 READ_LINES, LAST_LINES = 200, 20  # of a failed pod's log: those that are read, and shown
@@ -63,7 +64,7 @@ def train_by_job(spec: str, run: str, out: str, tracking_uri: str, gpus: str, gp
     if run == REFERENCES:
         return ""
     wanted = complete(json.loads(job), [spec, run, out, tracking_uri], int(gpus or 0), gpu_type)
-    with stoppable(), patient_reads():
+    with stoppable(), served(task="train", run=run), patient_reads():
         jobs = TrainJobs(wanted["metadata"]["namespace"])
         try:
             follow(jobs, begin(jobs, wanted))

@@ -463,7 +463,7 @@ def test_pipeline_pods_are_scraped_once_at_the_right_port():
     (endpoint,) = spec["podMetricsEndpoints"]
     assert endpoint["path"] == "/metrics"
     keep, address = endpoint["relabelings"]
-    assert (keep["action"], keep["regex"]) == ("keep", "main")
+    assert (keep["action"], keep["regex"]) == ("keep", "main|node")
     assert (address["targetLabel"], address["replacement"]) == ("__address__", "$1:9999")
 
 
