@@ -126,7 +126,7 @@ def train(spec: str, run: str, out: str, tracking_uri: str) -> str:
             raise ValueError("a run of a study is trained on the GPUs of one machine, whose processes share its files")
         if group.first:
             return _train_run(spec, run, out, tracking_uri, group)
-        with stoppable():
+        with stoppable(), patient_reads():
             train_model(*group.share(None))
         return ""
 

@@ -22,7 +22,7 @@ from . import release, studies
 from .cluster import Cluster, Failed, expect, run, until
 from .strikes import KILL
 
-KILLED, FAILED = "bc-lstm-10k-s0", "bc-lstm-20k-s0"  # the run whose follower is killed, and that whose pod fails first
+STRUCK, FAILED = "bc-lstm-10k-s0", "bc-lstm-20k-s0"  # the run whose step is struck, and that whose pod fails first
 QUEUE = "games"
 QUEUED_SECONDS = 25.0  # more than two looks of the step at its TrainJob
 OURS = "playscale/acceptance"  # label of the CRD that this test makes
@@ -38,7 +38,7 @@ except ValueError as error:
 
 
 def train_jobs(cluster: Cluster) -> str:
-    """Train a study by TrainJobs: one follower is killed, one TrainJob fails; the points are those of this machine.
+    """Train a study by TrainJobs: a step's pod is deleted, a step killed, a TrainJob fails; the points are as always.
 
     Steps that fail have to be tried again: the step `retries` comes before.
     """
@@ -60,10 +60,11 @@ def train_jobs(cluster: Cluster) -> str:
         expect(line in said, f"no line like {line!r} in the log of the training: {said[-2000:]}")
     reason = f"failed: FailedJobs: played; pod {trainer.failed_pod}: Error (exit code 3)"
     expect(reason in said, f"the log of the training has no {reason!r}: {said[-2000:]}")
-    expect(trainer.made == {KILLED: 1, FAILED: 2}, f"TrainJobs made: {trainer.made}")
+    expect(trainer.made == {STRUCK: 2, FAILED: 2}, f"TrainJobs made, by run: {trainer.made}")
     here = studies.local_points(cluster)
     studies.compare(studies.points(cluster, study.name), here)
-    return f"{refused}; {reason}; followed on after a kill; {len(here)} points equal to those of this machine"
+    struck = "made anew after the deletion of its step's pod, followed on after a kill"
+    return f"{refused}; {reason}; {struck}; {len(here)} points equal to those of this machine"
 
 
 def _refusals(cluster: Cluster) -> str:
@@ -148,6 +149,7 @@ class Trainer:
         self._stages: dict[str, str] = {}  # by uid
         self._suspended: dict[str, float] = {}
         self._owners: dict[str, str] = {}
+        self._strikes = [self._delete, self._kill]
         self.made: dict[str, int] = {}
         self.failed_pod = ""
 
@@ -166,24 +168,29 @@ class Trainer:
 
     def _next(self, job: dict[str, Any], uid: str, of: str) -> str:
         """Do the next thing with a TrainJob; return the stage that it is in."""
-        stage = self._stages.get(uid, "")
+        stage, owner = self._stages.get(uid, ""), job["metadata"]["ownerReferences"][0]
         if not stage:
             self.made[of] = self.made.get(of, 0) + 1
             self._suspended[uid] = time.monotonic()
             self._condition(job, "Suspended", "True", "Suspended")
             return "queued"
-        if stage == "queued" and time.monotonic() - self._suspended[uid] > QUEUED_SECONDS:
-            if of != KILLED:
-                return self._start(job, of)
-            owner = job["metadata"]["ownerReferences"][0]
-            self._owners[uid] = owner["uid"]
-            _kubectl(self._cluster, "exec", owner["name"], "-c", "main", "--", "python3", "-c", KILL)
-            return "killed"
-        if stage == "killed" and job["metadata"]["ownerReferences"][0]["uid"] != self._owners[uid]:
-            return self._start(job, of)
         if stage == "running":
             return self._end(job)
+        if stage == "struck" and owner["uid"] != self._owners[uid]:
+            return "queued"  # by now another pod follows it
+        if stage == "queued" and time.monotonic() - self._suspended[uid] > QUEUED_SECONDS:
+            if of == STRUCK and self._strikes:
+                self._owners[uid] = owner["uid"]
+                self._strikes.pop(0)(owner["name"])
+                return "struck"
+            return self._start(job, of)
         return stage
+
+    def _delete(self, pod: str) -> None:
+        _kubectl(self._cluster, "delete", "pod", pod, "--wait=false")
+
+    def _kill(self, pod: str) -> None:
+        _kubectl(self._cluster, "exec", pod, "-c", "main", "--", "python3", "-c", KILL)
 
     def _start(self, job: dict[str, Any], of: str) -> str:
         fails = of == FAILED and not self.failed_pod

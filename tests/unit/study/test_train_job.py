@@ -12,6 +12,7 @@ from kubernetes_server import FORBIDDEN, JOBS, condition, ends, kubernetes_serve
 from playscale.processes import signals
 from playscale.study import train_job
 from playscale.study.train_job import job_name, train_by_job
+from playscale_components.train_job import component
 from playscale_pipelines.pods import Pods
 
 RUN, OUT = "bc-lstm-100m-s0", "s3://bucket/studies/mine"
@@ -33,7 +34,7 @@ def kubernetes(monkeypatch, caplog):
 
 def train(spec=SPEC, gpus="4", settings=SETTINGS):
     job = Pods.model_validate(settings).train_job()
-    return train_by_job(spec, RUN, OUT, "http://mlflow:5000", gpus, "nvidia.com/gpu", job)
+    return component.train.python_func(spec, RUN, OUT, "http://mlflow:5000", gpus, "nvidia.com/gpu", job)
 
 
 def existing(kubernetes, **metadata):
