@@ -34,9 +34,7 @@ from playscale.tracking.prometheus import served
 
 POLL = 10.0  # seconds between two looks at a TrainJob
 READ_LINES, LAST_LINES = 200, 20  # of a failed pod's log: those that are read, and shown
-TORCHRUN = re.compile(
-    r"E\d{4} .* torch/distributed/elastic/"
-)  # begins the first line of torchrun's report of a failure
+TORCHRUN = re.compile(r"E\d{4} .* torch/distributed/elastic/")  # begins torchrun's report of a failure
 FAILURE = re.compile(r"train-\S+: failed after \d+ s: (.*)")  # the last line of the step's own log
 QUEUE = "kueue.x-k8s.io/queue-name"  # label of what Kueue queues
 RUN_ID = "playscale/kubeflow-run"  # label: the run of the pipeline that made the TrainJob
