@@ -56,17 +56,23 @@ class StudyProgress:
 
     @property
     def time_left(self) -> str:
-        """The time left in words. All runs have the same FLOPs: they take about as long to train, and to evaluate."""
-        left = 0.0
+        """The time left in words, as if a run that has not begun took as long as the mean of the others.
+
+        It is not below that of the task at work that has most to do.
+        """
+        left = longest = 0.0
+        runs = max(1, self.runs, sum(t.task.startswith("train") for t in self.tasks))
         for kind in ("train", "evaluate"):
             begun = [t for t in self.tasks if t.task.startswith(kind) and t.task != f"evaluate-{REFERENCES}"]
-            known = [t.seconds / t.fraction for t in begun if t.fraction > MEASURABLE and t.seconds > 1]
+            known = [t for t in begun if t.fraction > MEASURABLE and t.seconds > 1]
             if not known and kind == "train":
                 return "estimating the time left"
+            whole = [t.seconds / t.fraction for t in known]
             # before the first evaluation: as long as training
-            each = sum(known) / len(known) if known else left / max(1, self.runs)
-            left += (self.runs - sum(t.fraction for t in begun)) * each
-        return f"about {duration(60 * max(1, round(left / AT_ONCE / 60)))} left"
+            each = sum(whole) / len(whole) if known else left / runs
+            left += (runs - sum(t.fraction for t in begun)) * each
+            longest = max([longest, *(w * (1 - t.fraction) for w, t in zip(whole, known, strict=True))])
+        return f"about {duration(60 * max(1, round(max(left / AT_ONCE, longest) / 60)))} left"
 
 
 @dataclass(frozen=True)

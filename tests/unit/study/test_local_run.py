@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -90,3 +90,12 @@ def test_without_laws_the_first_failure_is_the_error(tmp_path, tasks, says):
 def test_a_pipeline_that_succeeded_has_no_failed_task(tmp_path):
     progress(tmp_path, ("train-a", "done"), ("fit", "done"))
     assert open_study(tmp_path).pipeline._failed(0) == []
+
+
+def test_time_left_counts_runs_that_nobody_announced_and_is_not_below_that_of_the_longest():
+    """One run was announced. It takes 100 s or 600 s; an evaluation, of which none has begun, as long."""
+    short, long = TaskProgress("train-a", "", 0.5, 0, 50), TaskProgress("train-b", "", 0.1, 0, 60)
+    assert local_run.StudyProgress(1, [short, long], 60).time_left == "about 9 min left"  # 540 s of the long one
+    four = [short, long, replace(short, task="train-c"), replace(long, task="train-d")]
+    # (4 - 1.2) x 350 s, twice, by two at once
+    assert local_run.StudyProgress(1, four, 60).time_left == "about 16 min left"
