@@ -86,13 +86,13 @@ def test_the_laws_of_what_a_failed_study_left_are_made_from_anywhere(failed, tmp
 @pytest.mark.slow
 def test_the_laws_of_a_study_in_s3_are_made_there(failed, s3):
     out, _, run = failed
-    shutil.copytree(out, s3 / "far", ignore=shutil.ignore_patterns("fit.json", "report.html", "mlflow.db", ".*"))
-    result = run("fit", "s3://bucket/far", "--tracking-uri", sqlite_uri(out / "mlflow.db"))
+    shutil.copytree(out, s3 / "failed", ignore=shutil.ignore_patterns("fit.json", "report.html", "mlflow.db", ".*"))
+    result = run("fit", "s3://bucket/failed", "--tracking-uri", sqlite_uri(out / "mlflow.db"))
     assert result.returncode == 0, result.stderr
-    assert "s3://bucket/far/report.html" in result.stdout
-    assert fits(s3 / "far") == fits(out)
-    assert HOPELESS in (s3 / "far" / "report.html").read_text()
-    without = run("fit", "s3://bucket/far")
+    assert "s3://bucket/failed/report.html" in result.stdout
+    assert fits(s3 / "failed") == fits(out)
+    assert HOPELESS in (s3 / "failed" / "report.html").read_text()
+    without = run("fit", "s3://bucket/failed")
     assert (without.returncode, len(without.stderr.splitlines())) == (2, 1)
     assert "needs an MLflow server" in without.stderr
 

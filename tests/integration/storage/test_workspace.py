@@ -422,7 +422,7 @@ def test_workspace_compares_each_checksum_that_a_server_gives(tmp_path):
 @pytest.mark.slow
 def test_reads_of_a_step_wait_for_an_s3_that_is_away(recall, s3, s3_root, monkeypatch):
     """Opening a corpus, reading its shards, and the files of a study; outside of a step they fail at once."""
-    shutil.copytree(recall.uri, s3 / "far" / "corpus")
+    shutil.copytree(recall.uri, s3 / "reads" / "corpus")
     monkeypatch.setattr("playscale.storage.s3.ATTEMPTS", 1)
     expected = [batch["action"] for batch in recall.stream(batch=2, unroll=8, split="dev")]
     with faulty(s3_root[1], share=1.0, kinds=("refused", "busy"), tolerated=10**9) as (endpoint, proxy):
@@ -433,22 +433,22 @@ def test_reads_of_a_step_wait_for_an_s3_that_is_away(recall, s3, s3_root, monkey
 
         with patient_reads():
             away()
-            corpus = Corpus.open("s3://bucket/far/corpus")
+            corpus = Corpus.open("s3://bucket/reads/corpus")
             away()
             read = [batch["action"] for batch in corpus.stream(batch=2, unroll=8, split="dev")]
             assert proxy.left == 0
             away()
-            with workspace("s3://bucket/far", "corpus/corpus.json", store=False) as folder:
+            with workspace("s3://bucket/reads", "corpus/corpus.json", store=False) as folder:
                 assert contents(folder).keys() == {"corpus/corpus.json"}
             away()
-            assert local_copy("s3://bucket/far/corpus/corpus.json").is_file()
+            assert local_copy("s3://bucket/reads/corpus/corpus.json").is_file()
             assert proxy.left == 0
         assert all(map(np.array_equal, read, expected))
         assert len(read) == len(expected)
         proxy.left = 10**9
-        with pytest.raises(OSError, match="s3://bucket/far/corpus/"):
-            Corpus.open("s3://bucket/far/corpus")
+        with pytest.raises(OSError, match="s3://bucket/reads/corpus/"):
+            Corpus.open("s3://bucket/reads/corpus")
         assert 10**9 - proxy.left <= 2
         monkeypatch.setattr(module, "PATIENCE", 0.3)
-        with patient_reads(), pytest.raises(OSError, match="s3://bucket/far/corpus/"):
-            Corpus.open("s3://bucket/far/corpus")
+        with patient_reads(), pytest.raises(OSError, match="s3://bucket/reads/corpus/"):
+            Corpus.open("s3://bucket/reads/corpus")
