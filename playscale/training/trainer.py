@@ -254,7 +254,7 @@ class Trainer:
             self.advance(branch, Segment(cell.step, rate, folder, self._work.of_branch(cell)))
         return branch
 
-    def finish(self, cell: Cell, state: RunState, reached: Iterable[Point] = ()) -> Point:
+    def finish(self, cell: Cell, state: RunState, reached: Iterable[Point]) -> Point:
         """Measure a cell at its budget and write its checkpoint.
 
         Whether it has diverged is seen from the lowest dev loss on the way to it: of its state, or of `reached`, the

@@ -21,6 +21,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from s3_server import free_port
+
 from playscale.processes.fork_server import place_descriptors
 
 PRELOADED = (
@@ -81,6 +83,21 @@ def start_script(script: Path, arguments: Sequence[str], environment: Mapping[st
     process = CONTEXT.Process(target=_script, args=(str(script), list(arguments), dict(environment), str(log)))
     process.start()
     return process
+
+
+def run_two_ranks(script: Path, arguments: Sequence[str], folder: Path) -> list[str]:
+    """Run a Python script in two processes, as torchrun starts them; return what each printed. Logs are in `folder`."""
+    place = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    logs = [folder / f"log-{rank}" for rank in range(2)]
+    ranks = [
+        start_script(script, arguments, os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, log)
+        for rank, log in enumerate(logs)
+    ]
+    for rank in ranks:
+        rank.join(300)
+    said = [log.read_text() for log in logs]
+    assert [rank.exitcode for rank in ranks] == [0, 0], "".join(said)[-3000:]
+    return said
 
 
 def _script(script: str, arguments: list[str], environment: dict[str, str], log: str) -> None:

@@ -1,12 +1,10 @@
 """The step `train` in several processes, as a TrainJob's pod starts it: in one copy of the study's directory in S3."""
 
-import os
 from pathlib import Path
 
 import forks
 import pytest
 import yaml
-from s3_server import free_port
 
 from playscale.points import read_points
 from playscale.study import steps
@@ -38,17 +36,7 @@ def test_two_processes_share_the_first_ones_directory_and_make_the_points_of_one
     (run,) = steps.plan(spec, recall.uri, "s3://bucket/two", store)
     script = tmp_path / "child.py"
     script.write_text(CHILD)
-    place = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    arguments = [str(SUPPORT), spec, run, "s3://bucket/two", store]
-    logs = [tmp_path / f"log-{rank}" for rank in range(2)]
-    ranks = [
-        forks.start_script(script, arguments, os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, log)
-        for rank, log in enumerate(logs)
-    ]
-    for rank in ranks:
-        rank.join(300)
-    said = [log.read_text() for log in logs]
-    assert [rank.exitcode for rank in ranks] == [0, 0], "".join(said)[-3000:]
+    said = forks.run_two_ranks(script, [str(SUPPORT), spec, run, "s3://bucket/two", store], tmp_path)
     assert f"train-{run}: done" in said[0]
     assert said[1] == ""
     alone = yaml.safe_dump(yaml.safe_load(spec) | {"name": "alone"})

@@ -1,14 +1,12 @@
 """Several processes that share each batch's columns train as one process with the whole batch does."""
 
 import json
-import os
 from pathlib import Path
 
 import forks
 import pytest
 import torch
 import toy_game
-from s3_server import free_port
 
 from playscale.agents.checkpoint import load_checkpoint
 from playscale.agents.flops import training_flops_per_sample
@@ -62,16 +60,7 @@ def in_two_processes(tmp_path, recall, out, asked):
     script = tmp_path / "child.py"
     script.write_text(CHILD)
     arguments = [str(TESTS), recall.uri, str(out), asked.model_dump_json()]
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    logs = [tmp_path / f"log-{rank}" for rank in range(2)]
-    ranks = [
-        forks.start_script(script, arguments, os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, log)
-        for rank, log in enumerate(logs)
-    ]
-    for rank in ranks:
-        rank.join(300)
-    said = "".join(log.read_text() for log in logs)
-    assert [rank.exitcode for rank in ranks] == [0, 0], said[-3000:]
+    said = "".join(forks.run_two_ranks(script, arguments, tmp_path))
     return [json.loads(line) for line in said.splitlines() if line.startswith("[")]
 
 
