@@ -44,8 +44,9 @@ def test_impala_points_have_their_columns(finished):
     for steps, budget, point in zip((20, 60), asked.budgets, points, strict=True):
         assert (point.game, point.method, point.run, point.size) == ("recall", "impala", "impala-lstm-10k-s0", "10k")
         assert (point.flops, point.dev_loss, point.return_mean) == (budget, None, None)
-        # A sample is an interaction; the last observation of an episode costs compute too, but is none.
-        assert 0.9 * steps * PER_STEP < point.samples < steps * PER_STEP
+        # A sample is an interaction; the last observation of an episode costs compute too, but is none. Whether one of
+        # the first budget's few unrolls holds an episode's end depends on whose unrolls the learner took.
+        assert 0.9 * steps * PER_STEP < point.samples <= steps * PER_STEP
         forward = toy_run.per_sample() / 3
         extra = {name: float(value) for name, value in point.extra.items() if name != "digest"}
         assert extra["flops_acting"] == pytest.approx(steps * PER_STEP * forward, rel=1e-5)
@@ -53,7 +54,7 @@ def test_impala_points_have_their_columns(finished):
         assert extra["flops_total"] == pytest.approx(budget, rel=1e-5)
         assert extra["flops_6nd"] == pytest.approx(6 * point.params * point.samples, rel=1e-5)
         assert load_checkpoint(out / "checkpoints" / budget_name(budget)).config.value_head
-    assert points[0].samples < points[1].samples
+    assert points[0].samples < points[1].samples < 60 * PER_STEP
     assert float(points[1].extra["episodes_trained"]) >= toy_run.BATCH  # however the actors share the work
     assert 0 < float(points[1].extra["train_return"]) <= toy_game.ROUNDS
 
