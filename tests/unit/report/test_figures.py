@@ -312,7 +312,14 @@ def test_axes_reach_the_forecasts(plots: dict[str, Plot]) -> None:
 
 
 @pytest.mark.parametrize(
-    "lacking", ["return_mean", "dev_loss_se", "profiles", "curves", "power_laws", "forecasts", "laws", "all"]
+    "lacking",
+    [
+        *("return_mean", "dev_loss_se", "all"),
+        *(
+            pytest.param(key, marks=pytest.mark.slow)
+            for key in ("profiles", "curves", "power_laws", "forecasts", "laws")
+        ),
+    ],
 )
 def test_figures_leave_out_missing_parts(evidence: Evidence, lacking: str) -> None:
     points: list[Point] = list(evidence.points)
