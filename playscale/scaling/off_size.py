@@ -101,7 +101,8 @@ def _row(
         drawn = np.interp(rng.uniform(size=len(rise) - 1), LEVELS, best) + rise[1:]
         found = sorted(central(drawn), key=forecaster.value)
         ends = [forecaster.value(end) if abs(end - cost) < TOO_FAR else None for end in found]
-    lost = np.expm1(rise) if forecast.target == "dev_loss" else -np.expm1(-rise)
+    with np.errstate(over="ignore"):  # so much is no end
+        lost = np.expm1(rise) if forecast.target == "dev_loss" else -np.expm1(-rise)
     low, high = ends
     least, most = central(lost[1:])
     reason = with_ends(value, low, high).reason if forecast.quantiles else None

@@ -1,7 +1,8 @@
 """What `helm test` runs: a run with an artifact goes into MLflow and comes out again; a stranger's Host is refused.
 
-The check ends within CHECK_SECONDS, in one line that names the step and the likely cause: MLflow's client by itself
-tries for many minutes what no network lets it reach.
+For a third of CHECK_SECONDS a server out of reach is asked again: network policies take seconds to let a pod through
+that has just started. The check ends within CHECK_SECONDS, in one line that names the step and the likely cause:
+MLflow's client by itself tries for many minutes what no network lets it reach.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -48,9 +50,21 @@ def answer(path, **headers):
         return error.code, b"{}"
 
 
+def reached(path, seconds):
+    """The status and the body of a GET, asked again for some seconds as long as the server is out of reach."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return answer(path)
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)
+
+
 signal.alarm(SECONDS)
 with step(f"asking {SERVER}", "its pod has to be ready, and the policies to let this pod reach it"):
-    status, body = answer("/api/3.0/mlflow/server-info")
+    status, body = reached("/api/3.0/mlflow/server-info", SECONDS / 3)
     announced = status == 200 and json.loads(body).get("multipart_downloads_enabled", False)
 if OWN and announced and not PRESIGNED:
     fail(

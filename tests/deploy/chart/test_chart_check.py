@@ -14,9 +14,15 @@ LIST = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
 class Server(Handler):
-    """Answers by path with what the test has put there; a path it does not know gets no answer until the test ends."""
+    """Answers by path with what the test has put there; a path it does not know gets no answer until the test ends.
+
+    The connections of the first `lost` requests end without an answer.
+    """
 
     def do_GET(self):
+        if self.server.lost:
+            self.server.lost -= 1
+            return
         if self.path not in self.server.answers:
             self.server.ended.wait(60)
             return
@@ -26,7 +32,7 @@ class Server(Handler):
 
 @pytest.fixture
 def server():
-    with serving(Server, answers={}, ended=threading.Event()) as server:
+    with serving(Server, answers={}, lost=0, ended=threading.Event()) as server:
         yield server
         server.ended.set()
 
@@ -74,4 +80,12 @@ def test_check_ends_by_itself_when_there_is_no_answer(server):
 
 
 def test_check_names_a_server_that_is_not_there():
-    assert "Connection refused" in check(free_port())
+    assert "Connection refused" in check(free_port(), seconds=3)
+
+
+def test_check_asks_again_while_the_server_is_out_of_reach(server):
+    """As it is from a pod that has just started, until the network policies let it through."""
+    server.answers |= {INFO: (200, {}), LIST: (200, {})}
+    server.lost = 2
+    assert "got 200 in place of 403; see mlflow.allowedHosts" in check(server.server_port)
+    assert server.lost == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
@@ -94,6 +96,20 @@ def test_what_was_asked_and_cannot_be_given_is_said(result: Fit) -> None:
     (warned,) = no_inference(result.targets, [1e9], [])
     assert warned.text.startswith("dev_loss: no best size with inference: it takes a law of params and samples")
     assert no_inference(result.targets, [], []) == []
+
+
+def test_draws_beyond_what_a_float_holds_are_no_warning_of_numpy() -> None:
+    """Profiles are sharp at some budgets and blunt at others: their curvature at another budget is hardly known."""
+    rng, table = np.random.default_rng(1), []
+    for flops in 1e11 * 2 ** np.arange(5):
+        sharp = rng.uniform(0.2, 9)
+        for n in (1e4, 2e4, 3e4, 4e4, 9e4):
+            value = flops**-0.1 * np.exp(sharp * np.log(n / 3e4) ** 2 + rng.normal(0, 0.02))
+            table.append(Point(flops=flops, params=n, samples=flops / n / 6, dev_loss=value))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = fit(table, [1e12], replicates=50).off_sizes
+    assert {row.worse_high for row in rows if row.method == PROFILES} == {None}
 
 
 def test_a_sample_of_inference_costs_the_forward_pass_of_the_agents_accounting() -> None:
