@@ -88,6 +88,12 @@ def test_the_mlflow_server_knows_the_artifact_repository_of_the_chart(podman, im
     assert result.returncode == 0, result.stderr
 
 
+def test_mlflow_in_it_reports_to_nobody(podman, image):
+    code = "from mlflow.telemetry.utils import is_telemetry_disabled; print(is_telemetry_disabled())"
+    result = podman("run", "--rm", *ARBITRARY, "--entrypoint", "python3", image, "-c", code)
+    assert result.stdout == "True\n", result.stderr
+
+
 def test_nothing_of_the_build_is_left_in_it(podman, image):
     result = podman("run", "--rm", *ARBITRARY, "--entrypoint", "python3", image, "-c", TIDY)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
