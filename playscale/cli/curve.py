@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playscale.cli.options import assignments, echo, flag, given
+from playscale.cli.options import assignments, echo, given
 from playscale.points import CURVE_COLUMNS, check_columns, read_curve
 from playscale.scaling import numbers
 from playscale.storage.files import atomic_files
@@ -37,11 +37,10 @@ def check_options(context: typer.Context, curve: str | None, to: float | None) -
     options = [name for name in options if name not in SHARED_OPTIONS]
     if curve is None:
         if own := [name for name in options if name in CURVE_OPTIONS]:
-            raise ValueError(f"{_flag(own[0])}: it is of a curve; give --curve too")
+            raise ValueError(f"{_flag(context, own[0])}: it is of a curve; give --curve too")
         return
     if others := [name for name in options if name not in CURVE_OPTIONS]:
-        name = "points" if others[0] == "points" else _flag(others[0])
-        raise ValueError(f"{name}: it is of a points table; leave it out with --curve")
+        raise ValueError(f"{_flag(context, others[0])}: it is of a points table; leave it out with --curve")
     if to is None:
         raise ValueError("--to: missing; give the compute to forecast --curve for, in training FLOPs")
 
@@ -72,8 +71,9 @@ def show_forecast(
         echo(f"figure: {out.rstrip('/')}/{FIGURE}")
 
 
-def _flag(name: str) -> str:
-    return {"column": "--for", "as_json": "--json"}.get(name, flag(name))
+def _flag(context: typer.Context, name: str) -> str:
+    """Return a parameter as it is written on the command line: --for of `column`."""
+    return next(parameter.opts[0] for parameter in context.command.params if parameter.name == name)
 
 
 def forecast_lines(forecast: CurveForecast, column: str) -> Iterator[str]:
@@ -107,10 +107,13 @@ def _read(curve: str, names: Mapping[str, str], column: str | None) -> tuple[str
     theirs = {name: names.get(name, name) for name in ("flops", *KINDS)}
     required = ["flops", *names, *([column] if column else [])]
     rows = _rows(local_copy(curve), [theirs[name] for name in required], list(theirs.values()))
-    measured = (name for name in KINDS if any(not _empty(row.values.get(theirs[name])) for row in rows))
-    if (column := column or next(measured, None)) is None:
+    wanted = [column] if column else list(KINDS)
+    column = next((name for name in wanted if any(not _empty(row.values.get(theirs[name])) for row in rows)), None)
+    if column is None:
+        of = " one of" * (len(wanted) > 1)
         raise ValueError(
-            f"{curve}: nothing to forecast: no row has one of {', '.join(KINDS)}; name another with --columns"
+            f"{curve}: nothing to forecast: no row has{of} {', '.join(theirs[name] for name in wanted)}; name another"
+            " with --columns"
         )
     flops, values = list[float](), list[float]()
     for row in rows:

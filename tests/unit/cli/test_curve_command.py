@@ -71,6 +71,9 @@ BAD = {
     "no column of a curve": ([*FIT, "--for", "entropy"], GOOD, "--for: 'entropy' is no column of a curve"),
     "nothing measured": ([*FIT], "flops,train_loss\n1e9,\n", "nothing to forecast"),
     "an own curve without values": ([*FIT], ",".join(CURVE_COLUMNS) + "\n1,1e9,,,,,,,\n", "nothing to forecast"),
+    "nothing measured of the column asked for": (
+        [*FIT, "--for", "dev_loss"], "flops,train_loss,dev_loss\n1e9,1,\n2e9,1,\n", "forecast: no row has dev_loss;",
+    ),
     "too few points": ([*FIT], "flops,train_loss\n1e9,2\n", "needs 2 points"),
     "before the last point": ([*FIT[:-1], "1e11"], GOOD, "is not beyond the last point, at 1e+12"),
     "decreasing compute": (
@@ -82,6 +85,7 @@ BAD = {
     "unknown name": ([*FIT, "--columns", "params=n"], GOOD, "--columns: 'params' is no column of a curve"),
     "no compute to forecast for": ([*FIT[:-2]], GOOD, "--to: missing"),
     "options of points": ([*FIT, "--forecast", "1e13"], GOOD, "--forecast: it is of a points table"),
+    "an option whose field has another name": ([*FIT, "--pool"], GOOD, "--pool: it is of a points table"),
     "points too": (["fit", "p.csv", *FIT[1:]], GOOD, "points: it is of a points table"),
     "a curve's options of points": (["fit", "c.csv", "--out", "o", "--to", "1e12"], GOOD, "--to: it is of a curve"),
     "JSON of points": (["fit", "c.csv", "--out", "o", "--json"], GOOD, "--json: it is of a curve"),
