@@ -156,7 +156,7 @@ def _check_number(name: str, value: float | None) -> None:
         raise ValueError(f"column {name}: {value:g} must be greater than zero")
     if name in NOT_NEGATIVE and value < 0:
         raise ValueError(f"column {name}: {value:g} must not be negative")
-    if abs(value) > LARGEST_NUMBER or (name in POSITIVE and value < 1 / LARGEST_NUMBER):
+    if value and not 1 / LARGEST_NUMBER <= abs(value) <= LARGEST_NUMBER:
         raise ValueError(f"column {name}: {value:g} is beyond what can be analysed, 1e-100 to 1e+100")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from playscale.points import (
 )
 
 positive = st.floats(1e-99, 1e99)
+not_negative = st.just(0.0) | positive
 count = st.integers(1, 10**18)
 text = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
 text = text | text.map("#".__add__)
@@ -34,8 +36,8 @@ points = st.builds(
     Point,
     game=label, method=label, run=label, size=label, seed=st.none() | st.integers(-(2**31), 2**63),
     flops=positive, params=positive | count, samples=st.none() | positive | count,
-    dev_loss=st.none() | positive, dev_loss_se=st.none() | st.floats(0, 1e99),
-    return_mean=st.none() | st.floats(-1e99, 1e99), return_se=st.none() | st.floats(0, 1e99),
+    dev_loss=st.none() | positive, dev_loss_se=st.none() | not_negative,
+    return_mean=st.none() | not_negative | positive.map(operator.neg), return_se=st.none() | not_negative,
     episodes=st.none() | st.integers(0, 10**9), split=st.sampled_from(["fit", "held-out"]), extra=extras,
 )  # fmt: skip
 
@@ -198,6 +200,19 @@ def test_compute_with_the_teachers_is_checked_where_it_is_read(name: str, value:
         from_row(row | {name: value})
     assert from_row(row | {name: " "}).number(name) is None
     assert from_row(row | {name: "2e12"}).number(name) == 2e12
+
+
+@pytest.mark.parametrize("name", ["flops", "dev_loss", "dev_loss_se", "return_mean", "return_se"])
+@pytest.mark.parametrize("value", ["1e-320", "1e-101", "1e101"])
+def test_numbers_that_no_logarithmic_axis_can_show_are_refused(name: str, value: str) -> None:
+    row = {"flops": "1e12", "params": "1e4", "samples": "1e6", "dev_loss": "1.0"}
+    with pytest.raises(ValueError, match=f"column {name}: .* is beyond what can be analysed"):
+        from_row(row | {name: value})
+
+
+def test_zero_is_a_return_and_a_standard_error() -> None:
+    row = {"flops": "1e12", "params": "1e4", "samples": "1e6", "dev_loss": "1.0", "return_mean": "0", "return_se": "0"}
+    assert (from_row(row).return_mean, from_row(row).return_se) == (0, 0)
 
 
 def test_seeds_are_a_number_only_where_a_deviation_is_divided_by_them() -> None:
