@@ -14,7 +14,7 @@ from playscale.points import Point, PointTable, as_points
 from playscale.scaling import numbers
 from playscale.scaling.cells import TARGETS, FitError, Target, cost_of
 from playscale.scaling.columns import Columns, columns_of
-from playscale.scaling.exchange import RunSet, Search
+from playscale.scaling.exchange import SHARES, RunSet, Search
 from playscale.scaling.fit import REPLICATES, Fit, fit
 from playscale.scaling.forecast import Forecast
 from playscale.scaling.gpu import Hardware
@@ -168,12 +168,13 @@ def design(
         replicates: as of `fit`.
 
     Raises:
-        FitError: the target is not beyond the budgets, the laws carry no forecast, or no run within the spend narrows
-            it; one line says which.
+        FitError: the target is not beyond the budgets, the spend pays more runs there than are proposed, the laws carry
+            no forecast, or no run within the spend narrows it; one line says which.
     """
     target_flops, spend = _positive("target", target_flops), _positive("spend", spend)
     table = as_points(points)
     _check_ahead(table, target_flops)
+    _check_spend(spend, target_flops)
     fitted = fit(
         table, [target_flops], seed=seed, expert_return=expert_return, max_return=max_return, min_return=min_return,
         budget_column=budget_column, hardware=hardware, replicates=replicates,
@@ -230,6 +231,14 @@ def _check_ahead(table: Sequence[Point], target_flops: float) -> None:
         raise FitError(
             f"target: {target_flops:g} is not beyond the largest budget that is fitted, {largest:g}: there is nothing"
             " to forecast"
+        )
+
+
+def _check_spend(spend: float, target_flops: float) -> None:
+    if spend > SHARES[-1] * target_flops:
+        raise FitError(
+            f"spend: {spend:g} FLOPs pay more than {SHARES[-1]} runs at the target, {target_flops:g}: train there, or"
+            " give a smaller spend or a target further ahead"
         )
 
 

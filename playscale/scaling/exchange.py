@@ -65,6 +65,11 @@ class Search:
         return np.unique(np.concatenate([one.cells.budgets for one in self.outlooks]))
 
     @property
+    def target_flops(self) -> float:
+        """The compute of the forecasts to narrow: no run is longer."""
+        return self.outlooks[0].forecast.flops
+
+    @property
     def step(self) -> float:
         """The usual step between budgets, a logarithm."""
         return float(np.median(np.diff(np.log(self.budgets))))
@@ -128,7 +133,7 @@ class Search:
         last = float(self.budgets[-1])
         seen = set()
         for share in SHARES:
-            top = self.spend / share
+            top = min(self.spend / share, self.target_flops)
             between = max(1, round(math.log(max(top / last, 1)) / self.step))
             top -= self.play(float(self.best_sizes(max(top, last)).max())) * between
             if top >= last * math.exp(NEAREST_LEVEL * self.step) and (free := self._free(top)) not in seen:

@@ -132,6 +132,11 @@ def test_a_spend_without_bounds_and_play_that_costs_more_than_there_is_are_no_er
     assert dear.as_before().runs.sum() == 0
 
 
+def test_no_run_is_longer_than_the_target(fitted):
+    outlook = make_outlook(fitted.targets["dev_loss"], fitted.forecasts[0], np.random.default_rng(0))
+    assert list(Search([outlook], 6 * TARGET)._tops()) == [TARGET, 8.5e17, 7.5e17]
+
+
 @pytest.mark.parametrize(
     ("target", "spend", "says"),
     [
@@ -140,6 +145,7 @@ def test_a_spend_without_bounds_and_play_that_costs_more_than_there_is_are_no_er
         (TARGET, 0, "spend: 0 is no number of FLOPs above zero"),
         (float("nan"), SPEND, "target: nan is no number"),
         (TARGET, "1e18", "spend: '1e18' is no number"),
+        (TARGET, 1e30, "spend: 1e[+]30 FLOPs pay more than 8 runs at the target, 1e[+]18: train there, or give a"),
         (TARGET, 1e6, "spend: no runs of 1e[+]06 FLOPs in all narrow the forecast at 1e[+]18 by 1 %; three sizes"),
     ],
 )
