@@ -76,8 +76,8 @@ def atomic_file(path: Path, mode: str = "wb", *, sync: bool = True) -> Iterator[
     written in UTF-8. What killed processes left beside `path` is removed first.
     """
     aside = _aside(path)
-    descriptor = _hold(lambda: os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))  # the umask applies
     try:
+        descriptor = _hold(lambda: os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))  # the umask applies
         with open(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:  # noqa: PTH123
             yield file
             file.flush()
@@ -85,7 +85,7 @@ def atomic_file(path: Path, mode: str = "wb", *, sync: bool = True) -> Iterator[
                 os.fsync(descriptor)
             aside.replace(path)  # before it is closed: until then no other process takes it for a leftover
     except OSError as error:
-        if error.filename is None:  # of a write, as to a full disk
+        if error.filename in (None, aside, str(aside)):  # None: of a write, as to a full disk
             error.filename = str(path)
         raise
     finally:

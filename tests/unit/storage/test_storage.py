@@ -1,5 +1,6 @@
 """Files and folders are whole or absent."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -115,6 +116,21 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
     with atomic_file(path, "w"):
         pass
     assert sorted(p.name for p in tmp_path.iterdir()) == [".other.1.partial", "out[1]"]
+
+
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as found, atomic_file(tmp_path / "folder"):
+        pass
+    assert found.value.filename == str(tmp_path / "folder")
+
+    def refused(path, *_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr("playscale.storage.files.os.open", refused)
+    with pytest.raises(PermissionError) as found, atomic_file(tmp_path / "file"):
+        pass
+    assert found.value.filename == str(tmp_path / "file")
 
 
 def test_modes_follow_the_umask(tmp_path):
