@@ -160,7 +160,10 @@ def import_ledger(file: File, out: Where = ".", tracking_uri: Tracking = None) -
 
     ledger = read_csv(local_path(file))
     with workspace(out, LEDGER) as folder:
-        added = LedgerTable.beside(folder).extend(ledger)
+        try:
+            added = LedgerTable.beside(folder).extend(ledger)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
         names = list(dict.fromkeys(str(event["id"]) for event in added))
         _deliver(ledger, names, _store(out, folder, tracking_uri))
     echo(f"{counted(len(added), 'event')} added to {out.rstrip('/')}/{LEDGER}")

@@ -162,7 +162,9 @@ def read_csv(path: Path) -> Ledger:
             events.append({name: text if name in TEXTS else json.loads(text) for name, text in own.items()})
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: line {reader.line_num}: not what was exported ({error})") from error
-    return Ledger(str(events[0]["ledger"]) if events else "", tuple(events))
+    if not events:
+        raise ValueError(f"{path}: a ledger without events; there is nothing to import")
+    return Ledger(str(events[0]["ledger"]), tuple(events))
 
 
 def _lines(data: bytes) -> tuple[list[bytes], int, bool]:

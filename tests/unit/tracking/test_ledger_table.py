@@ -113,6 +113,9 @@ def test_import_refuses_a_csv_that_was_changed_or_is_no_ledger(table: LedgerTabl
     path.write_text(text.replace("registered", "guessed"))
     with pytest.raises(ValueError, match="line 2: 'guessed' is no event"):
         read_csv(path)
+    path.write_text(text.splitlines()[0] + "\n")
+    with pytest.raises(ValueError, match=r"ledger.csv: a ledger without events"):
+        read_csv(path)
     path.write_text("flops,params\n1,2\n")
     with pytest.raises(ValueError, match="has no column event"):
         read_csv(path)
