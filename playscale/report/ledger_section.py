@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -100,9 +101,11 @@ def _signed(entry: Entry) -> str:
     """Write how far the outcome lies from the forecast, and what of it the seeds' scatter explains."""
     if entry.error is None:
         return numbers.NOTHING
-    sign = numbers.MINUS if entry.error < 0 else "+"
+    size, sign = abs(entry.error), numbers.MINUS if entry.error < 0 else "+"
+    if -math.log(2) < entry.error < 0:  # the percentage below the forecast: -36 % where it is 57 % above the outcome
+        size = math.log1p(-math.expm1(entry.error))
     of_seeds = f" (seeds: ±{numbers.percent(entry.seed_error, '.1%')})" if entry.seed_error is not None else ""
-    return f"{sign}{numbers.off(abs(entry.error), short=True)}{of_seeds}"
+    return f"{sign}{numbers.off(size, short=True)}{of_seeds}"
 
 
 def anchor(ledger: Ledger) -> str:

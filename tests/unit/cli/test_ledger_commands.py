@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from ledger_entries import normal_entry
 
+from playscale.scaling.numbers import MINUS
 from playscale.tracking.ledger_table import LedgerTable
 
 
@@ -50,6 +51,22 @@ def test_export_and_import_give_the_same_ledger(table, run, tmp_path):
     assert run("export", "ledger.csv", "--out", "laws")[0] == 0
     assert run("import", "ledger.csv", "--out", "copy")[0] == 0
     assert LedgerTable.beside(tmp_path / "copy").read() == table.read()
+
+
+def test_an_outcome_below_the_forecast_is_off_by_its_distance_from_the_forecast(table, run):
+    code, shown, _ = run("score", "dev_loss@1e12", "--value", "2.0", "--out", "laws")  # of 2.718
+    assert code == 0
+    assert f"off by {MINUS}26%" in shown
+
+
+def test_import_names_the_file_that_was_changed(table, run, tmp_path):
+    assert run("export", "ledger.csv", "--out", "laws")[0] == 0
+    changed = tmp_path / "changed.csv"
+    changed.write_text((tmp_path / "ledger.csv").read_text().replace("pong", "chess", 1))
+    code, _, errors = run("import", "changed.csv", "--out", "copy")
+    assert code == 2
+    assert "changed.csv: the ledger is not as it was written: event 1 " in errors
+    assert not (tmp_path / "copy").exists()
 
 
 @pytest.mark.parametrize(
