@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,12 +232,13 @@ def test_constant_measurements_give_a_flat_law() -> None:
 
 
 value = st.floats(1e-6, 1e6)
+zero_or_more = st.just(0.0) | st.floats(1e-99, 1e6)
 wild = st.builds(
     Point,
     flops=st.sampled_from([1e3, 1e10, 1.01e10, 3e10, 1e11, 5e11, 2e12, 1e99]) | st.floats(1e-99, 1e99),
     params=st.sampled_from([1e3, 1e4, 1e5, 1e6]) | value, samples=st.none() | value | st.floats(1e-99, 1e99),
-    dev_loss=st.none() | value | st.floats(1e-99, 1e99), dev_loss_se=st.none() | st.floats(0, 1e3),
-    return_mean=st.none() | st.floats(-1e6, 1e6), return_se=st.none() | st.floats(0, 1e6),
+    dev_loss=st.none() | value | st.floats(1e-99, 1e99), dev_loss_se=st.none() | zero_or_more,
+    return_mean=st.none() | zero_or_more | zero_or_more.map(operator.neg), return_se=st.none() | zero_or_more,
     split=st.sampled_from(["fit", "fit", "fit", "held-out"]),
 )  # fmt: skip
 
